@@ -1,0 +1,29 @@
+"""One table look-up for every part that is chosen by name."""
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def named(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Look up a part by its name, and suggest the nearest one when there is none.
+
+    Args:
+        kind: What the table holds, in the singular, for the message.
+        name: The name asked for.
+        table: The parts by name.
+
+    Raises:
+        ValueError: The table has no such name.
+
+    Example:
+        >>> named("number", "one", {"one": 1, "two": 2})
+        1
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name), list(table), n=1, cutoff=0.4)
+    nearest = f", nearest {near[0]!r}" if near else ""
+    raise ValueError(f"unknown {kind} {name!r}{nearest}; the names are {', '.join(sorted(table))}")

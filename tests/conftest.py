@@ -1,0 +1,39 @@
+"""What every test starts from: an empty parameter store, a seed, and untouched global switches."""
+
+import os
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+
+def pytest_configure(config):
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config, items):
+    folder = os.environ.get("PRIORY_DATA", "")
+    absent = {}
+    if not torch.cuda.is_available():
+        absent["cuda"] = "needs a CUDA device, and torch sees none"
+    if not folder:
+        absent["data"] = "needs the data sets: set PRIORY_DATA to their folder"
+    elif not Path(folder).is_dir():
+        absent["data"] = f"needs the data sets: PRIORY_DATA={folder} is not a folder"
+    for item in items:
+        for name, reason in absent.items():
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def clean_state():
+    """Seed all generators and undo what a test changes globally."""
+    dtype = torch.get_default_dtype()
+    with pyro.settings.context(**pyro.settings.get()):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        yield
+    torch.set_default_dtype(dtype)
+    pyro.clear_param_store()
