@@ -1,0 +1,7 @@
+"""Named data sets, the user's own files, and toys, as columns on a device."""
+
+from priory.data.data import SETS, Data
+from priory.data.split import Split
+from priory.data.toys import DENSITIES, GRID, RING, Mixture, toy
+
+__all__ = ["DENSITIES", "GRID", "RING", "SETS", "Data", "Mixture", "Split", "toy"]

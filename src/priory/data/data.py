@@ -1,0 +1,297 @@
+"""Data: columns in three splits, from a name, arrays or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
+from inspect import signature
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory.data.build import BINARISE, PARTS, Built, build, check_options, gather, partition, whole
+from priory.data.columns import digest
+from priory.data.files import read_file
+from priory.data.named import IMAGE_SETS, image_parts
+from priory.data.split import Split
+from priory.data.toys import DENSITIES, TOYS, Mixture, toy_parts
+from priory.names import named
+
+SETS = {**IMAGE_SETS, **TOYS}
+"""All named sets, by name."""
+
+
+class Data:
+    """Columns in three splits on one device.
+
+    Made by `Data.named`, `Data.from_arrays`, `Data.from_file` or `Data.open`. Every split has the
+    column `x`, `y` where labels are known, the user's further columns, and `index`, the row number.
+
+    Args:
+        built: the three splits, and what was done to their columns.
+        name: a short name.
+        binarise: "dynamic", "threshold" or "none".
+        config: plain values from which `Data.open(**config)` makes the same data.
+        density: the true density, where it is known.
+
+    Example:
+        >>> data = Data.named("digits")
+        >>> data
+        digits: 1,297 train, 200 valid, 300 test; x (1, 8, 8), binarised dynamically; labels 0-9
+    """
+
+    def __init__(
+        self,
+        built: Built,
+        *,
+        name: str,
+        binarise: str,
+        config: dict[str, Any],
+        density: Mixture | None = None,
+    ) -> None:
+        self.train: Split = built.splits["train"]
+        self.valid: Split = built.splits["valid"]
+        self.test: Split = built.splits["test"]
+        self.classes = built.classes
+        self.mean = built.mean
+        self.scale = built.scale
+        self.notes = built.notes
+        self.name = name
+        self.binarise = binarise
+        self.config = config
+        self.density = density
+
+    @classmethod
+    def named(
+        cls,
+        name: str,
+        *,
+        binarise: str = "auto",
+        valid: int | None = None,
+        rows: int | None = None,
+        seed: int = 0,
+    ) -> Data:
+        """Return a named set.
+
+        Image sets keep their official test rows; the validation rows are the last of the training
+        rows. These are 400 for MNIST, as in Burda, Grosse and Salakhutdinov (2016), and for
+        Fashion-MNIST; many papers take `valid=10_000`. `static-mnist` (Larochelle and Murray 2011)
+        is split and binary for good. `omniglot` is a downsizing of the original drawings of our
+        own: its log-likelihoods don't compare with those on the file of the IWAE paper. `digits`
+        are scikit-learn's 8x8 images. A toy set has 1,000 validation and 10,000 test points.
+
+        Args:
+            name: a name in `SETS`.
+            binarise: "dynamic" draws the training pixels anew for every batch and the others once
+                and for all; "threshold" cuts at 0.5; "none" leaves greys; "auto" is dynamic for
+                grey images.
+            valid: validation rows.
+            rows: training rows: drawn for a toy set (10,000 by default), else the first ones (all).
+            seed: seed of a toy set; image sets don't depend on it.
+
+        Raises:
+            ValueError: if the name or an option is wrong, or a file is damaged.
+            OSError: if a file can't be had.
+        """
+        named("data set", name, SETS)
+        named("binarise", binarise, BINARISE)
+        seed = whole("seed", seed)
+        make = toy_parts if name in TOYS else image_parts
+        if rows is not None:
+            rows = whole("rows", rows, 1)
+        parts = make(name, valid if valid is None else whole("valid", valid), rows, seed)
+        usual = "none" if name in TOYS else IMAGE_SETS[name].binarise
+        if usual == "none" and binarise not in ("auto", "none"):
+            raise ValueError(
+                f"{name} is not to be binarised, got binarise={binarise!r}; use 'auto' or 'none'"
+            )
+        chosen = usual if binarise == "auto" else binarise
+        built = build(parts, binarise=chosen, standardise=False)
+        labels = IMAGE_SETS[name].labels if name in IMAGE_SETS else ()
+        built = replace(built, classes=labels or built.classes, notes=())
+        config = {"name": name, "binarise": binarise, "valid": valid, "rows": rows, "seed": seed}
+        return cls(built, name=name, binarise=chosen, config=config, density=DENSITIES.get(name))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: object,
+        y: object = None,
+        *,
+        valid: float = 0.1,
+        test: float = 0.1,
+        binarise: str = "auto",
+        standardise: bool = False,
+        seed: int = 0,
+        **columns: object,
+    ) -> Data:
+        """Return the user's own arrays as data.
+
+        `x` of dtype uint8 is taken as pixels: scaled to [0, 1], channels first. Other arrays keep
+        their values and shape. Real numbers get torch's default dtype.
+
+        Args:
+            x: data of shape (rows, *shape).
+            y: labels of shape (rows,): whole numbers or strings.
+            valid: validation rows, a number or a share, taken at random.
+            test: test rows, likewise.
+            binarise: "none" (also "auto"), "dynamic" or "threshold", as for `named`.
+            standardise: whether to shift and scale a table `x` by its training mean and sd, kept as
+                `data.mean` and `data.scale`.
+            seed: seed of the partition.
+            **columns: further columns; the endings `_valid` and `_test` (`x_test`, `y_test`) give
+                rows of those splits, and the options of the same name are then without effect.
+
+        Raises:
+            ValueError: if a value isn't finite, or shapes, lengths or options are wrong.
+
+        Example:
+            >>> Data.from_arrays(x=torch.rand(100, 3), y=torch.arange(100) % 2)
+            arrays: 80 train, 10 valid, 10 test; x (3,); labels 0-1
+        """
+        options = check_options(valid, test, binarise, standardise, seed)
+        return cls._own({"x": x, "y": y, **columns}, "arrays", "arrays", options)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        valid: float = 0.1,
+        test: float = 0.1,
+        binarise: str = "auto",
+        standardise: bool = False,
+        seed: int = 0,
+        sha256: str | None = None,
+    ) -> Data:
+        """Return the content of a file, or of a folder of images, as data.
+
+        `.npz`: arrays `x` (or a single one of any name), and where wanted `y`, `x_test`, `y_test`
+        and further columns. `.npy`: `x`. `.csv` and `.parquet`: a column named y, label, class or
+        target holds the labels, all others are the features of `x`. A folder: images of one size,
+        whose sub-folders are the labels.
+
+        Args:
+            path: the file or folder.
+            valid: as for `from_arrays`, like all that follow.
+            test: test rows.
+            binarise: whether and how to binarise.
+            standardise: whether to standardise a table.
+            seed: seed of the partition.
+            sha256: digest of the columns as it stands in `data.config`, to make sure of them.
+
+        Raises:
+            ValueError: if the file can't be read as what its ending says, or has other content than
+                `sha256` says; the message names the file.
+            FileNotFoundError: if there is no such file.
+            ImportError: if reading it needs an extra that isn't installed.
+        """
+        options = check_options(valid, test, binarise, standardise, seed)
+        path = Path(path).expanduser().resolve()
+        columns = read_file(path)
+        try:
+            return cls._own(columns, path.stem, str(path), options, sha256)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def open(cls, name: str | PathLike[str], **options: Any) -> Data:
+        """Return a named set, or a file's content, whichever the name fits.
+
+        Args:
+            name: a name in `SETS`, or a path.
+            **options: those of `named` or `from_file`; `Data.open(**data.config)` makes the
+                same data again.
+
+        Raises:
+            ValueError: if the name fits nothing, or an option is unknown.
+        """
+        if name == "arrays":
+            raise ValueError(
+                "data from arrays can't be made again from a config: "
+                "pass the same arrays to Data.from_arrays"
+            )
+        text = str(name)
+        is_path = not isinstance(name, str) or Path(text).suffix or "/" in text or "\\" in text
+        make: Callable[..., Data] = cls.from_file
+        if text in SETS or not (is_path or Path(text).exists()):
+            named("data set", text, SETS)
+            make = cls.named
+        known = dict(list(signature(make).parameters.items())[1:])
+        for option in options:
+            named(f"option for {text}", option, known)
+        return make(name, **options)
+
+    @classmethod
+    def _own(
+        cls,
+        columns: Mapping[str, object],
+        name: str,
+        source: str,
+        options: dict[str, Any],
+        sha256: str | None = None,
+    ) -> Data:
+        parts = gather(columns)
+        found = digest({f"{part}/{c}": a for part in PARTS for c, a in parts[part].items()})
+        if sha256 not in (None, found):
+            raise ValueError(
+                f"the content has changed: its digest is {found}, expected {sha256}; "
+                "restore the file, or leave out sha256 to take it as it is"
+            )
+        parts = partition(parts, options["valid"], options["test"], options["seed"])
+        binarise = "none" if options["binarise"] == "auto" else options["binarise"]
+        built = build(parts, binarise=binarise, standardise=options["standardise"])
+        config = {"name": source, **options, "sha256": found}
+        return cls(built, name=name, binarise=binarise, config=config)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one datum `x`."""
+        return self.train.shape
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds every column."""
+        return self.train.device
+
+    def to(self, device: torch.device | str) -> Data:
+        """Return the same data with every column on `device`."""
+        moved = copy(self)
+        for part in PARTS:
+            setattr(moved, part, getattr(self, part).to(device))
+        if self.mean is not None and self.scale is not None:
+            moved.mean, moved.scale = self.mean.to(device), self.scale.to(device)
+        return moved
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Undo the standardisation, if there was one.
+
+        Args:
+            x: standardised rows of shape (*batch, features).
+        """
+        if self.mean is None or self.scale is None:
+            return x
+        return x * self.scale.to(x) + self.mean.to(x)
+
+    def summary(self) -> str:
+        """Return one line: rows, shape, what was done to `x`, labels."""
+        rows = ", ".join(f"{len(getattr(self, part)):,} {part}" for part in PARTS)
+        x = [f"x {self.shape}", *self.notes]
+        if self.binarise != "none":
+            x.append("binarised dynamically" if self.train.dynamic else "binarised at 0.5")
+        labels = f"; labels {_labels(self.classes)}" if self.classes else ""
+        return f"{self.name}: {rows}; {', '.join(x)}{labels}"
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def _labels(classes: tuple[str, ...]) -> str:
+    if classes == tuple(str(number) for number in range(len(classes))):
+        return f"0-{len(classes) - 1}"
+    shown = classes if len(classes) <= 12 else (*classes[:10], "...")
+    return ", ".join(shown)

@@ -1,0 +1,194 @@
+"""The user's own files: arrays and tables."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priory.data.columns import Arrays
+from priory.data.images import read_folder
+
+LABELS = ("y", "label", "class", "target")
+"""Names of a table's column that holds labels, in any case."""
+
+
+def read_file(path: Path) -> Arrays:
+    """Read the columns of a file, or of a folder of images.
+
+    Args:
+        path: the file or folder; its ending decides how it is read.
+
+    Raises:
+        ValueError: if the content isn't what the ending says; the message names the file.
+        FileNotFoundError: if there is nothing there.
+        ImportError: if an extra is needed that isn't installed.
+    """
+    if path.is_dir():
+        return read_folder(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder {path}")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(
+            f"{path}: can't read {path.suffix or 'a file without ending'}; expected "
+            f"{', '.join(READERS)} or a folder of images"
+        )
+    try:
+        return reader(path)
+    except (ImportError, FileNotFoundError):
+        raise
+    except Exception as error:  # whatever a reader meets in a mangled file
+        what = str(error) or type(error).__name__
+        raise ValueError(f"{path}: not a sound {path.suffix} file: {what}") from error
+
+
+def _read_npy(path: Path) -> Arrays:
+    with path.open("rb") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError(f"bytes left after the array of shape {array.shape}")
+    return {"x": array}
+
+
+def _read_npz(path: Path) -> Arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("no archive of arrays")
+        arrays = {name: archive[name] for name in archive.files}
+    arrays = {name.removesuffix("_train"): array for name, array in arrays.items()}
+    if "x" not in arrays and len(arrays) == 1:
+        return {"x": next(iter(arrays.values()))}
+    if "x" not in arrays:
+        raise ValueError(f"its arrays are {sorted(arrays)}; expected 'x', or a single array")
+    return arrays
+
+
+def _read_csv(path: Path) -> Arrays:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        first = file.readline()
+        file.seek(0)
+        delimiter = max(",;\t", key=first.count)
+        lines = [line for line in csv.reader(file, delimiter=delimiter, strict=True) if line]
+    if not lines:
+        raise ValueError("it is empty")
+    width = len(lines[0])
+    for number, line in enumerate(lines):
+        if len(line) != width:
+            raise ValueError(f"line {number + 1} has {len(line)} cells, the first has {width}")
+    header = _has_header(lines)
+    names = [name.strip() for name in lines[0]] if header else [f"{i + 1}" for i in range(width)]
+    rows = lines[1:] if header else lines
+    if not rows:
+        raise ValueError("it has a header and no rows")
+    return _table(names, [np.array(cells) for cells in zip(*rows, strict=True)])
+
+
+def _has_header(lines: Sequence[Sequence[str]]) -> bool:
+    first = [_number(cell) is not None for cell in lines[0]]
+    if all(first):
+        return False
+    if any(name.strip().lower() in LABELS for name in lines[0]) or not any(first):
+        return True
+    return any(
+        not numeric and all(_number(line[i]) is not None for line in islice(lines, 1, 20))
+        for i, numeric in enumerate(first)
+    )
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _read_parquet(path: Path) -> Arrays:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("reading .parquet needs pyarrow: pip install 'priory[files]'") from error
+    table = parquet.read_table(path)
+    if not table.num_rows:
+        raise ValueError("it has no rows")
+    columns = []
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        if column.null_count:
+            row = next(i for i, value in enumerate(column) if not value.is_valid)
+            raise ValueError(f"column {name!r} has no value in row {row}; fill or drop such rows")
+        columns.append(column.to_numpy(zero_copy_only=False))
+    return _table(list(table.column_names), columns)
+
+
+def _table(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> Arrays:
+    """Stack the numeric columns of a table to `x`, and set the labels apart as `y`."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"two columns have the same name in {list(names)}")
+    labels = [name for name in names if name.lower() in LABELS]
+    if len(labels) > 1:
+        raise ValueError(f"more than one column of labels: {labels}; rename all but one")
+    features = {
+        name: _numbers(name, column)
+        for name, column in zip(names, columns, strict=True)
+        if name not in labels
+    }
+    if not features:
+        raise ValueError(f"no feature beside the labels {labels}")
+    arrays = {"x": np.stack(list(features.values()), 1)}
+    for name, column in zip(names, columns, strict=True):
+        if name in labels:
+            arrays["y"] = _classes(column)
+    return arrays
+
+
+def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    if column.dtype.kind not in "biufUO":
+        raise ValueError(
+            f"column {name!r} holds {column.dtype}, expected numbers; convert it first"
+        )
+    try:
+        numbers = column.astype(np.float64)
+    except (ValueError, TypeError):
+        numbers = np.array([_value(cell) for cell in column])
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        cell = str(column[bad[0]])
+        what = "an empty cell" if not cell.strip() else repr(cell)
+        raise ValueError(
+            f"column {name!r} has {what} in row {bad[0]}, expected a finite number; "
+            f"only a column named {', '.join(LABELS)} may hold text"
+        )
+    return numbers
+
+
+def _value(cell: object) -> float:
+    number = _number(cell) if isinstance(cell, str) else None
+    return np.nan if number is None else number
+
+
+def _classes(column: NDArray[Any]) -> NDArray[Any]:
+    """Labels as whole numbers if all of them are, else as strings."""
+    if column.dtype.kind in "iub":
+        return column
+    text = np.array([str(cell).strip() for cell in column])
+    empty = np.flatnonzero(text == "")
+    if len(empty):
+        raise ValueError(f"the labels have an empty cell in row {empty[0]}")
+    if all(re.fullmatch(r"\d{1,18}(\.0*)?", label) for label in text):
+        return text.astype(np.float64)
+    return text
+
+
+READERS: dict[str, Callable[[Path], Arrays]] = {
+    ".npz": _read_npz,
+    ".npy": _read_npy,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}

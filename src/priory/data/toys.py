@@ -1,0 +1,147 @@
+"""Toy sets in the plane: exact generators, and the true density where it is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Points = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    r"""A mixture of equally likely round Gaussians.
+
+    $$p(x) = \frac{1}{M} \sum_{m=1}^{M} \mathcal{N}(x; c_m, \sigma^2 I)$$
+
+    Args:
+        centres: the modes' centres, of shape (modes, dims).
+        sd: standard deviation of every mode.
+
+    Example:
+        >>> RING.centres.shape
+        torch.Size([8, 2])
+    """
+
+    centres: Tensor
+    sd: float
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log density in nats.
+
+        Args:
+            x: points of shape (*batch, dims).
+
+        Returns:
+            Log densities of shape (*batch,).
+        """
+        centres = self.centres.to(x)
+        modes, dims = centres.shape
+        squares = (x.unsqueeze(-2) - centres).square().sum(-1) / self.sd**2
+        constant = math.log(modes) + dims * math.log(self.sd * math.sqrt(2 * math.pi))
+        return torch.logsumexp(-0.5 * squares, -1) - constant
+
+    def draw(self, rows: int, rng: np.random.Generator) -> Points:
+        """Draw points of shape (rows, dims) and the numbers of their modes."""
+        centres = self.centres.numpy()
+        mode = rng.integers(len(centres), size=rows)
+        return centres[mode] + self.sd * rng.standard_normal((rows, centres.shape[1])), mode
+
+
+def _pinwheel(rows: int, rng: np.random.Generator) -> Points:
+    """Draw five bent arms, after Johnson et al. (2016), Composing graphical models."""
+    arms, rate = 5, 0.25
+    arm = rng.integers(arms, size=rows)
+    along = 1 + 0.3 * rng.standard_normal(rows)
+    across = 0.1 * rng.standard_normal(rows)
+    angle = 2 * np.pi * arm / arms + rate * np.exp(along)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return 2 * np.stack([along * cos - across * sin, along * sin + across * cos], 1), arm
+
+
+def _two_moons(rows: int, rng: np.random.Generator) -> Points:
+    """Draw two half circles of radius 1 that reach into each other, with noise of sd 0.1."""
+    moon = rng.integers(2, size=rows)
+    angle = np.pi * rng.random(rows)
+    sign = 1 - 2 * moon
+    x = np.stack([moon + sign * np.cos(angle), 0.5 * moon + sign * np.sin(angle)], 1)
+    return x + 0.1 * rng.standard_normal((rows, 2)), moon
+
+
+def _swiss_roll(rows: int, rng: np.random.Generator) -> Points:
+    """Draw the section of a roll, as in Sohl-Dickstein et al. (2015), a tenth of the size."""
+    angle = 1.5 * np.pi * (1 + 2 * rng.random(rows))
+    x = np.stack([angle * np.cos(angle), angle * np.sin(angle)], 1)
+    return (x + 0.5 * rng.standard_normal((rows, 2))) / 10, (angle > 3 * np.pi).astype(np.int64)
+
+
+_angles = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
+_ticks = torch.arange(-4, 5, 2, dtype=torch.float64)
+
+RING = Mixture(torch.stack([_angles.cos(), _angles.sin()], 1), 0.01)
+"""Eight modes on the circle of radius 1, sd 0.01: entropy -4.293 nats."""
+
+GRID = Mixture(torch.cartesian_prod(_ticks, _ticks), 0.05)
+"""Twenty-five modes at {-4, -2, 0, 2, 4} squared, sd 0.05: entropy 0.0653 nats."""
+
+DENSITIES: dict[str, Mixture] = {"ring": RING, "grid": GRID}
+"""The true densities of the toy sets for which it is known, by name."""
+
+TOYS: dict[str, Callable[[int, np.random.Generator], Points]] = {
+    "ring": RING.draw,
+    "grid": GRID.draw,
+    "pinwheel": _pinwheel,
+    "two-moons": _two_moons,
+    "swiss-roll": _swiss_roll,
+}
+"""Toy sets, by name: each draws points of shape (rows, 2) and labels of shape (rows,)."""
+
+
+def toy(name: str, rows: int, *, seed: int = 0, stream: int = 0) -> Points:
+    """Draw a toy set.
+
+    Args:
+        name: a name in `TOYS`.
+        rows: number of points.
+        seed: seed of the draw.
+        stream: number of the split, so that splits are independent.
+
+    Returns:
+        Points of shape (rows, 2), and for each the number of its mode, arm, moon or turn.
+
+    Example:
+        >>> x, mode = toy("ring", 100)
+        >>> x.shape
+        (100, 2)
+    """
+    return TOYS[name](rows, np.random.default_rng((seed, stream)))
+
+
+def toy_parts(
+    name: str, valid: int | None, rows: int | None, seed: int
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the three parts of a toy set, drawn independently.
+
+    Args:
+        name: a name in `TOYS`.
+        valid: validation rows, 1,000 by default.
+        rows: training rows, 10,000 by default; the test always has 10,000.
+        seed: seed of the draws.
+    """
+    counts = {
+        "train": 10_000 if rows is None else rows,
+        "valid": 1_000 if valid is None else valid,
+        "test": 10_000,
+    }
+    parts: dict[str, dict[str, NDArray[Any]]] = {}
+    for stream, (part, count) in enumerate(counts.items()):
+        x, y = toy(name, count, seed=seed, stream=stream)
+        parts[part] = {"x": x, "y": y}
+    return parts
