@@ -1,0 +1,91 @@
+"""The generator of a generative adversarial net: an implicit model without recognition."""
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from priory.names import named
+from priory.nets import NETS, Delta, as_net
+from priory.nets.base import Shape
+from priory.priors import PRIORS, Prior
+
+
+class GAN(nn.Module):
+    r"""A generator that turns latents into data, without a density.
+
+    .. math:: z \sim p(z), \quad x = f(z)
+
+    Goodfellow et al., 2014, Generative adversarial nets. The critic belongs to the objective, and
+    the guide has no sites.
+
+    Args:
+        prior: Of the latent; an object or its name in `priory.priors.PRIORS`.
+        generator: From a latent to a datum; a net, any module, or a name.
+        latent: Number of latent coordinates.
+
+    Raises:
+        ValueError: The latent isn't positive, a name is unknown, or the net's size doesn't fit.
+
+    Example:
+        >>> pair = GAN(latent=2)
+        >>> pair.build(torch.zeros(10, 2))
+        >>> pair.likelihood_of(torch.zeros(5, 2)).mean.shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        prior: Prior | str = "normal",
+        generator: nn.Module | str = "mlp",
+        latent: int = 2,
+    ) -> None:
+        super().__init__()
+        if latent < 1:
+            raise ValueError(f"latent must be positive, got {latent}")
+        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+        net = named("net", generator, NETS)() if isinstance(generator, str) else generator
+        self.generator = as_net(net)
+        self.latent = latent
+        self.likelihood = Delta()
+        self.shape: Shape | None = None
+
+    def build(self, x: Tensor) -> None:
+        """Make the parameters for data like `x`; a second call does nothing.
+
+        Args:
+            x: Training data, (n, *shape); new parameters take their device and dtype.
+
+        Raises:
+            ValueError: The net's size doesn't fit, or the pair is built for another shape.
+        """
+        shape = tuple(x.shape[1:])
+        if self.shape is not None:
+            if shape[-len(self.shape) :] != self.shape:
+                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+            return
+        if not x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
+        self.likelihood.build(x)
+        self.prior.build(self.latent, x)
+        self.generator.build((self.prior.features,), (1, *shape))
+        self.generator.set_bias(self.likelihood.bias(x))
+        self.to(device=x.device, dtype=x.dtype)
+        self.shape = shape
+
+    def likelihood_of(self, z: Tensor) -> TorchDistribution:
+        """Return the point mass at f(z), batch shape (*batch), for latents (*batch, latent)."""
+        return self.likelihood(self.generator(self.prior.embed(z)))
+
+    def model(self, x: Tensor) -> None:
+        """Declare p(x, z) for a batch of data (batch, *shape)."""
+        self.build(x)
+        pyro.module("gan", self)
+        with pyro.plate("data", x.shape[-1 - len(self.shape or ())], dim=-1):
+            z = pyro.sample("z", self.prior())
+            pyro.sample("x", self.likelihood_of(z), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """Declare nothing: there is no recognition of a latent from a datum."""
+        self.build(x)
+        pyro.module("gan", self)

@@ -1,0 +1,118 @@
+"""The variational autoencoder, with any prior, nets and likelihood."""
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from priory.names import named
+from priory.nets import LIKELIHOODS, NETS, Likelihood, as_net, likelihood_for, posterior_for
+from priory.nets.base import Shape
+from priory.priors import PRIORS, Prior
+
+
+class VAE(nn.Module):
+    r"""The variational autoencoder.
+
+    .. math:: z \sim p(z), \quad x \sim p(x \mid f(z)); \qquad z \sim q(z \mid g(x))
+
+    Kingma and Welling, 2014, Auto-encoding variational Bayes; Rezende, Mohamed and Wierstra, 2014.
+    The posterior's family follows from the prior's support.
+
+    Args:
+        prior: Of the latent; an object or its name in `priory.priors.PRIORS`.
+        encoder: From a datum to the posterior's features; a net, any module, or a name.
+        decoder: From a latent to the likelihood's features; a net, any module, or a name.
+        likelihood: Of a datum; "auto" takes the one that fits the training data's values.
+        latent: Number of latent coordinates.
+
+    Raises:
+        ValueError: The latent isn't positive, a name is unknown, or a net's size doesn't fit.
+
+    Example:
+        >>> pair = VAE(prior="normal", latent=4)
+        >>> pair.build(torch.zeros(10, 1, 8, 8))
+        >>> pair.posterior(torch.zeros(3, 1, 8, 8)).event_shape
+        torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        prior: Prior | str = "normal",
+        encoder: nn.Module | str = "mlp",
+        decoder: nn.Module | str = "mlp",
+        likelihood: Likelihood | str = "auto",
+        latent: int = 16,
+    ) -> None:
+        super().__init__()
+        if latent < 1:
+            raise ValueError(f"latent must be positive, got {latent}")
+        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+        self.encoder = as_net(
+            named("net", encoder, NETS)() if isinstance(encoder, str) else encoder
+        )
+        self.decoder = as_net(
+            named("net", decoder, NETS)() if isinstance(decoder, str) else decoder
+        )
+        if isinstance(likelihood, str) and likelihood != "auto":
+            likelihood = named("likelihood", likelihood, LIKELIHOODS)()
+        self.likelihood = likelihood
+        self.latent = latent
+        self.shape: Shape | None = None
+
+    def build(self, x: Tensor) -> None:
+        """Make the parameters for data like `x`; a second call does nothing.
+
+        Args:
+            x: Training data, (n, *shape); new parameters take their device and dtype.
+
+        Raises:
+            ValueError: The data don't suit the likelihood, a net's size doesn't fit, or the pair is
+                built for another shape.
+        """
+        shape = tuple(x.shape[1:])
+        if self.shape is not None:
+            if shape[-len(self.shape) :] != self.shape:
+                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+            return
+        if isinstance(self.likelihood, str):
+            self.likelihood = likelihood_for(x)
+        self.likelihood.check(x)
+        if not x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
+        self.likelihood.build(x)
+        self.prior.build(self.latent, x, self.posterior)
+        self.head = posterior_for(self.prior.support)
+        self.encoder.build(shape, (self.head.params, self.latent))
+        self.decoder.build((self.prior.features,), (self.likelihood.params, *shape))
+        bias = self.likelihood.bias(x)
+        if bias is not None:
+            self.decoder.set_bias(bias)
+        self.to(device=x.device, dtype=x.dtype)
+        self.shape = shape
+
+    def posterior(self, x: Tensor) -> TorchDistribution:
+        """Return q(z given x), batch shape (*batch), for data (*batch, *shape)."""
+        features = self.encoder(x)
+        return self.head(features)
+
+    def likelihood_of(self, z: Tensor) -> TorchDistribution:
+        """Return p(x given z), batch shape (*batch), for latents (*batch, latent)."""
+        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
+        return self.likelihood(self.decoder(self.prior.embed(z)))
+
+    def _plate(self, x: Tensor) -> pyro.plate:
+        self.build(x)
+        pyro.module("vae", self)
+        return pyro.plate("data", x.shape[-1 - len(self.shape or ())], dim=-1)
+
+    def model(self, x: Tensor) -> None:
+        """Declare p(x, z) for a batch of data (batch, *shape)."""
+        with self._plate(x):
+            z = pyro.sample("z", self.prior())
+            pyro.sample("x", self.likelihood_of(z), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """Declare q(z given x) for a batch of data (batch, *shape)."""
+        with self._plate(x):
+            pyro.sample("z", self.posterior(x))

@@ -1,0 +1,265 @@
+"""Likelihood heads: what turns a decoder's features into a distribution over a datum."""
+
+import math
+from abc import ABC, abstractmethod
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from priory.nets.base import Shape
+from priory.nets.distributions import IndependentNormal
+from priory.nets.pixels import (
+    IndependentBernoulli,
+    IndependentContinuousBernoulli,
+    IndependentLogistic,
+    continuous_bernoulli_mean,
+)
+
+
+def _range(x: Tensor) -> str:
+    return f"[{x.min().item():.4g}, {x.max().item():.4g}]"
+
+
+class Likelihood(nn.Module, ABC):
+    """A head over features of shape (*batch, params, *shape), with one map for each parameter."""
+
+    params: int = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shape: Shape | None = None
+
+    def build(self, x: Tensor) -> None:
+        """Learn the datum's shape and make the head's own parameters.
+
+        Args:
+            x: Training data, (n, *shape).
+        """
+        if self.shape is None:
+            self.make(x)
+        self.shape = tuple(x.shape[1:])
+
+    def make(self, x: Tensor) -> None:
+        """Make the head's own parameters, where it has any."""
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError when the data, (n, *shape), are outside the support."""
+
+    def bias(self, x: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return where the decoder's output may start, (params, *shape), None for anywhere.
+
+        Args:
+            x: Training data, (n, *shape).
+        """
+        return None
+
+    @abstractmethod
+    def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
+        """Return the distribution with the given parameter maps, each (*batch, *shape)."""
+
+    def forward(self, features: Tensor) -> TorchDistribution:
+        """Return the distribution, event shape (*shape), for features (*batch, params, *shape).
+
+        Raises:
+            RuntimeError: The head is not built.
+        """
+        if self.shape is None:
+            raise RuntimeError(f"{type(self).__name__} knows no shape yet: call build first")
+        event_dim = len(self.shape)
+        return self.distribution(features.unbind(-event_dim - 1), event_dim)
+
+
+class Bernoulli(Likelihood):
+    """Independent binary pixels; one map of log-odds.
+
+    Example:
+        >>> head = Bernoulli()
+        >>> head.build(torch.zeros(10, 4))
+        >>> head(torch.zeros(5, 1, 4)).event_shape
+        torch.Size([4])
+    """
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless every value is 0 or 1."""
+        if ((x == 0) | (x == 1)).all():
+            return
+        if x.min() >= 0 and x.max() <= 1:
+            mend = "binarise the data, or use likelihood='continuous-bernoulli'"
+        else:
+            mend = (
+                "scale the data to [0, 1] and binarise them, or use likelihood="
+                "'continuous-bernoulli' once scaled, or likelihood='normal' as they are"
+            )
+        raise ValueError(
+            f"the Bernoulli likelihood expected values 0 and 1, got values in {_range(x)}: {mend}"
+        )
+
+    def bias(self, x: Tensor) -> Tensor:
+        """Return the log-odds of the training mean, kept in [0.001, 0.999]."""
+        return torch.logit(x.mean(0).clamp(0.001, 0.999)).unsqueeze(0)
+
+    def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
+        """Return the distribution for maps (logits,)."""
+        return IndependentBernoulli(maps[0], event_dim)
+
+
+class ContinuousBernoulli(Likelihood):
+    """Independent grey pixels in [0, 1]; one map of natural parameters.
+
+    Loaiza-Ganem and Cunningham, 2019, The continuous Bernoulli: fixing a pervasive error in
+    variational autoencoders.
+    """
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless every value is in [0, 1]."""
+        if not ((x >= 0) & (x <= 1)).all():
+            raise ValueError(
+                "the continuous Bernoulli likelihood expected values in [0, 1], got values in "
+                f"{_range(x)}: scale the data to [0, 1], or use likelihood='normal'"
+            )
+
+    def bias(self, x: Tensor) -> Tensor:
+        """Return the parameter whose mean is the training mean, by bisection."""
+        mean = x.mean(0).clamp(0.001, 0.999)
+        low, high = torch.full_like(mean, -1000.0), torch.full_like(mean, 1000.0)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            above = continuous_bernoulli_mean(middle) > mean
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return (0.5 * (low + high)).unsqueeze(0)
+
+    def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
+        """Return the distribution for maps (logits,)."""
+        return IndependentContinuousBernoulli(maps[0], event_dim)
+
+
+class Normal(Likelihood):
+    """Independent normal pixels; a map of means and, with scale "pixel", one of log scales.
+
+    Args:
+        scale: "learned" for one scalar learned with the decoder, "pixel" for one from the decoder
+            at every pixel, or a fixed standard deviation in the data's units.
+
+    Raises:
+        ValueError: The scale is neither of the words nor a positive number.
+    """
+
+    def __init__(self, scale: str | float = "learned") -> None:
+        super().__init__()
+        if scale not in ("learned", "pixel") and not (
+            isinstance(scale, (int, float)) and 0 < scale < math.inf
+        ):
+            raise ValueError(
+                f"scale must be 'learned', 'pixel' or a positive number, got {scale!r}"
+            )
+        self.scale = scale
+        self.params = 2 if scale == "pixel" else 1
+
+    def make(self, x: Tensor) -> None:
+        """Make the log scale: learned from the data's overall standard deviation, or fixed."""
+        if self.scale == "learned":
+            start = x.std(correction=0).clamp(min=1e-2).log()
+            self.log_scale = nn.Parameter(start.detach().clone())
+        elif self.scale != "pixel":
+            fixed = torch.tensor(math.log(float(self.scale)), dtype=x.dtype, device=x.device)
+            self.register_buffer("log_scale", fixed, persistent=False)
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless every value is finite."""
+        if not torch.isfinite(x).all():
+            raise ValueError("the normal likelihood expected finite values, got nan or infinity")
+
+    def bias(self, x: Tensor) -> Tensor:
+        """Return the training mean and, for the scale's map, the log standard deviation."""
+        mean = x.mean(0)
+        if self.scale != "pixel":
+            return mean.unsqueeze(0)
+        spread = x.std(0, correction=0).clamp(min=1e-2)
+        return torch.stack([mean, spread.log()])
+
+    def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
+        """Return the distribution for maps (means,) or (means, log scales)."""
+        log_scale = maps[1] if self.scale == "pixel" else self.log_scale
+        return IndependentNormal(maps[0], log_scale, event_dim)
+
+
+class DiscretizedLogistic(Likelihood):
+    """Independent pixels at evenly spaced levels of [0, 1]; maps of centres and of log scales.
+
+    Salimans, Karpathy, Chen and Kingma, 2017, PixelCNN++.
+
+    Args:
+        levels: How many levels there are: 256 for eight-bit greys divided by 255.
+
+    Raises:
+        ValueError: There are fewer than two levels.
+    """
+
+    params = 2
+
+    def __init__(self, levels: int = 256) -> None:
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"levels must be at least 2, got {levels}")
+        self.levels = levels
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless every value is one of the levels."""
+        top = self.levels - 1
+        if not ((x >= 0) & (x <= 1)).all():
+            raise ValueError(
+                f"the discretised logistic likelihood expected values k / {top} in [0, 1], got "
+                f"values in {_range(x)}: divide the data by their largest possible value"
+            )
+        if ((x * top - (x * top).round()).abs() > 1e-3).any():
+            raise ValueError(
+                f"the discretised logistic likelihood expected values k / {top}, got values "
+                f"between those in {_range(x)}: round them, or use "
+                "likelihood='continuous-bernoulli'"
+            )
+
+    def bias(self, x: Tensor) -> Tensor:
+        """Return the training mean and the log scale of the same standard deviation."""
+        spread = x.std(0, correction=0).clamp(min=0.5 / (self.levels - 1))
+        return torch.stack([x.mean(0), (spread * math.sqrt(3) / math.pi).log()])
+
+    def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
+        """Return the distribution for maps (centres, log scales)."""
+        return IndependentLogistic(maps[0], maps[1], self.levels, event_dim)
+
+
+class Delta(Likelihood):
+    """The decoder's output itself: an implicit model, without a density."""
+
+    def bias(self, x: Tensor) -> Tensor:
+        """Return the training mean."""
+        return x.mean(0).unsqueeze(0)
+
+    def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
+        """Return the point mass at maps (values,)."""
+        return dist.Delta(maps[0], event_dim=event_dim)
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "continuous-bernoulli": ContinuousBernoulli,
+    "delta": Delta,
+    "logistic": DiscretizedLogistic,
+    "normal": Normal,
+}
+
+
+def likelihood_for(x: Tensor) -> Likelihood:
+    """Return the likelihood that fits the data: by their values alone, (n, *shape).
+
+    Example:
+        >>> likelihood_for(torch.tensor([[0.0, 1.0]]))
+        Bernoulli()
+    """
+    if ((x == 0) | (x == 1)).all():
+        return Bernoulli()
+    if ((x >= 0) & (x <= 1)).all():
+        return ContinuousBernoulli()
+    return Normal()

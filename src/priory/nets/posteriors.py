@@ -1,0 +1,77 @@
+"""Posterior heads: what turns an encoder's features into a distribution over a latent."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn.functional import softplus
+
+from priory.nets.distributions import IndependentNormal
+from priory.nets.kumaraswamy import Kumaraswamy
+
+
+class Posterior(ABC):
+    """A head over features of shape (*batch, params, latent)."""
+
+    params: int
+
+    @abstractmethod
+    def __call__(self, features: Tensor) -> TorchDistribution:
+        """Return a distribution of batch shape (*batch) and event shape (latent,)."""
+
+
+class NormalPosterior(Posterior):
+    """Independent normal coordinates: features are the means and the log standard deviations."""
+
+    params = 2
+
+    def __call__(self, features: Tensor) -> TorchDistribution:
+        """Return the distribution for features (*batch, 2, latent)."""
+        loc, log_scale = features.unbind(-2)
+        return IndependentNormal(loc, log_scale, 1)
+
+
+class KumaraswamyPosterior(Posterior):
+    """Independent Kumaraswamy coordinates in the unit interval.
+
+    Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features of zero give the
+    law Kumaraswamy(1, 5), which is Beta(1, 5).
+    """
+
+    params = 2
+    least = 1e-3
+    starts = (1.0, 5.0)
+
+    def __call__(self, features: Tensor) -> TorchDistribution:
+        """Return the distribution for features (*batch, 2, latent)."""
+        a, b = (
+            softplus(feature + math.log(math.expm1(start - self.least))) + self.least
+            for feature, start in zip(features.unbind(-2), self.starts, strict=True)
+        )
+        return Kumaraswamy(a, b).to_event(1)
+
+
+def posterior_for(support: Any) -> Posterior:
+    """Return the posterior family that fits a prior's support.
+
+    Args:
+        support: A torch constraint on each coordinate of the latent, or on the whole event.
+
+    Raises:
+        ValueError: No family covers the support.
+
+    Example:
+        >>> type(posterior_for(constraints.real)).__name__
+        'NormalPosterior'
+    """
+    base = support
+    while isinstance(base, constraints.independent):
+        base = base.base_constraint
+    if base is constraints.real:
+        return NormalPosterior()
+    if isinstance(base, constraints.interval) and (base.lower_bound, base.upper_bound) == (0, 1):
+        return KumaraswamyPosterior()
+    raise ValueError(f"no posterior for support {support}; the supported are real, unit_interval")

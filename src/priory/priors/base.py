@@ -1,0 +1,75 @@
+"""What every prior is: a distribution over one datum's latent, with its parameters."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+Encode = Callable[[Tensor], TorchDistribution]
+
+
+class Prior(nn.Module, ABC):
+    """A distribution over a latent of shape (latent,), exchangeable with every other prior.
+
+    `support` says which posterior family fits; `embed` is what a decoder sees of a latent.
+    """
+
+    support: Any = constraints.real
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent = 0
+
+    def build(self, latent: int, x: Tensor, encode: Encode | None = None) -> None:
+        """Make the parameters; a second call with the same size does nothing.
+
+        Args:
+            latent: Number of latent coordinates.
+            x: Training data, (n, *shape), for the parameters' starting values.
+            encode: The pair's amortised posterior, where the pair has one: a bound method or a
+                module, not a lambda, so that a copy of the pair keeps to its own encoder.
+
+        Raises:
+            ValueError: The size isn't positive, or the prior is already built for another.
+        """
+        if latent < 1:
+            raise ValueError(f"latent must be positive, got {latent}")
+        if self.latent == latent:
+            return
+        if self.latent:
+            raise ValueError(
+                f"{type(self).__name__} is built for {self.latent} latents, got {latent}; give "
+                "each pair a prior of its own"
+            )
+        self.make(latent, x, encode)
+        self.latent = latent
+
+    @abstractmethod
+    def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:
+        """Make the parameters."""
+
+    @abstractmethod
+    def distribution(self) -> TorchDistribution:
+        """Return the distribution over one latent: batch shape (), event shape (latent,)."""
+
+    @property
+    def features(self) -> int:
+        """How many numbers `embed` gives for one latent."""
+        return self.latent
+
+    def embed(self, z: Tensor) -> Tensor:
+        """Map latents (*batch, latent) to what the decoder sees, (*batch, features)."""
+        return z
+
+    def forward(self) -> TorchDistribution:
+        """Return the distribution over one latent: batch shape (), event shape (latent,).
+
+        Raises:
+            RuntimeError: The prior is not built.
+        """
+        if not self.latent:
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet: call build first")
+        return self.distribution()

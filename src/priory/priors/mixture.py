@@ -1,0 +1,145 @@
+"""Mixtures of diagonal normals: the distribution, and the prior with learned components."""
+
+import copy
+import math
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor, nn
+from torch.distributions import constraints
+
+from priory.priors.base import Encode, Prior
+
+
+class NormalMixture(TorchDistribution):
+    r"""A mixture of diagonal normals, the component summed out.
+
+    .. math:: p(z) = \sum_c w_c \, N(z; m_c, \mathrm{diag}(s_c^2))
+
+    The squares (z - m)^2 / s^2 are multiplied out, so that all components cost one matrix product
+    and no array of shape (batch, components, latent) is ever made. The product is taken in double
+    precision, where multiplying out loses nothing that single precision would keep.
+
+    Args:
+        logits: Unnormalised log weights, (components,).
+        loc: Means m, (components, latent).
+        log_scale: Log standard deviations, (components, latent).
+        validate_args: Whether to check parameters and values; the global default if None.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "logits": constraints.real,
+        "loc": constraints.real,
+        "log_scale": constraints.real,
+    }
+    support = constraints.real_vector
+
+    def __init__(
+        self, logits: Tensor, loc: Tensor, log_scale: Tensor, validate_args: bool | None = None
+    ) -> None:
+        self.logits = logits
+        self.loc = loc
+        self.log_scale = log_scale
+        super().__init__(Size(), loc.shape[-1:], validate_args=validate_args)
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> "NormalMixture":
+        """Return the same law for a larger batch, sharing the parameters."""
+        new = copy.copy(self)
+        new._batch_shape = Size(batch_shape)
+        return new
+
+    def components(self, value: Tensor) -> Tensor:
+        """Return log w_c + log N(z; m_c, s_c), (..., components), for values (..., latent)."""
+        z, loc = value.double(), self.loc.double()
+        log_scale = self.log_scale.double()
+        precision = torch.exp(-2 * log_scale)
+        squares = (loc.square() * precision).sum(-1)
+        size = 0.5 * math.log(2 * math.pi) * self._event_shape.numel()
+        constant = self.logits.double().log_softmax(-1) - log_scale.sum(-1) - 0.5 * squares - size
+        weights = torch.cat([loc * precision, -0.5 * precision], -1).mT
+        return (torch.cat([z, z.square()], -1) @ weights + constant).to(value.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log density of latents (..., latent), in nats."""
+        if self._validate_args:
+            self._validate_sample(value)
+        density = self.components(value).logsumexp(-1)
+        if density.shape == self._batch_shape:
+            return density
+        return density.expand(torch.broadcast_shapes(self._batch_shape, density.shape))
+
+    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+        """Draw a component, then a latent from it."""
+        with torch.no_grad():
+            shape = self._extended_shape(sample_shape)
+            count = shape[:-1].numel()
+            choice = torch.multinomial(self.logits.softmax(-1), count, replacement=True)
+            loc, scale = self.loc[choice], self.log_scale[choice].exp()
+            return (loc + scale * torch.randn_like(loc)).reshape(shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, (*batch, latent)."""
+        mean = self.logits.softmax(-1) @ self.loc
+        return mean.expand(self._batch_shape + self._event_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of each coordinate, (*batch, latent)."""
+        weights = self.logits.softmax(-1)
+        second = weights @ ((2 * self.log_scale).exp() + self.loc.square())
+        return (second - self.mean.square()).expand(self._batch_shape + self._event_shape)
+
+
+class GaussianMixture(Prior):
+    r"""A mixture of diagonal normals with learned weights, means and scales.
+
+    .. math:: p(z) = \sum_c w_c \, N(z; m_c, \mathrm{diag}(s_c^2))
+
+    Dilokthanakul et al., 2016, Deep unsupervised clustering with Gaussian mixture variational
+    autoencoders. The component is summed out. At the start the whole mixture has mean 0 and
+    variance 1 in each coordinate, so one component is the standard normal.
+
+    Args:
+        components: Number of components.
+        spread: Standard deviation of the means at the start, below 1.
+        seed: Of the means at the start.
+
+    Raises:
+        ValueError: There is no component, or the spread is outside [0, 1).
+
+    Example:
+        >>> prior = GaussianMixture(components=4)
+        >>> prior.build(3, torch.zeros(1, 4))
+        >>> prior().log_prob(torch.zeros(7, 3)).shape
+        torch.Size([7])
+    """
+
+    def __init__(self, components: int = 10, spread: float = 0.5, seed: int = 0) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"components must be positive, got {components}")
+        if not 0 <= spread < 1:
+            raise ValueError(f"spread must be in [0, 1), got {spread}")
+        self.components = components
+        self.spread = spread
+        self.seed = seed
+
+    def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002
+        """Make the weights, means and scales."""
+        draw = torch.Generator().manual_seed(self.seed)
+        loc = torch.randn(self.components, latent, generator=draw, dtype=torch.float64)
+        if self.components > 1:
+            loc = (loc - loc.mean(0)) / loc.std(0, correction=0) * self.spread
+            log_scale = 0.5 * math.log(1 - self.spread**2)
+        else:
+            loc, log_scale = torch.zeros_like(loc), 0.0
+        dtype = torch.get_default_dtype()
+        self.logits = nn.Parameter(torch.zeros(self.components, dtype=dtype))
+        self.loc = nn.Parameter(loc.to(dtype))
+        self.log_scale = nn.Parameter(torch.full_like(self.loc, log_scale))
+
+    def distribution(self) -> TorchDistribution:
+        """Return the mixture."""
+        return NormalMixture(self.logits, self.loc, self.log_scale)

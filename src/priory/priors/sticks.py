@@ -1,0 +1,69 @@
+"""The stick-breaking prior."""
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from priory.priors.base import Encode, Prior
+
+
+class _InnerBeta(dist.Beta):
+    """The Beta law, its draws kept off 0 and 1, where densities may be infinite."""
+
+    def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+        draws: Tensor = super().rsample(sample_shape)
+        info = torch.finfo(draws.dtype)
+        return draws.clamp(info.tiny, 1 - info.eps)
+
+
+class StickBreaking(Prior):
+    r"""The truncated stick-breaking process: shares of a unit stick broken `latent` times.
+
+    .. math:: v_k \sim \mathrm{Beta}(1, a), \qquad \pi_k = v_k \prod_{j<k} (1 - v_j)
+
+    Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. The latent is v; the decoder
+    sees the latent + 1 weights, the last of which is what remains of the stick.
+
+    Args:
+        concentration: The a of the Beta law; the larger, the more sticks share the weight.
+
+    Raises:
+        ValueError: The concentration isn't positive.
+
+    Example:
+        >>> prior = StickBreaking(concentration=1.0)
+        >>> prior.build(2, torch.zeros(1, 4))
+        >>> prior.embed(torch.tensor([0.5, 0.5]))
+        tensor([0.5000, 0.2500, 0.2500])
+    """
+
+    support = constraints.unit_interval
+    shapes: Tensor
+
+    def __init__(self, concentration: float = 5.0) -> None:
+        super().__init__()
+        if not concentration > 0:
+            raise ValueError(f"concentration must be positive, got {concentration}")
+        self.concentration = concentration
+
+    def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002
+        """Make the constants."""
+        shapes = torch.tensor([1.0, self.concentration]).unsqueeze(-1).repeat(1, latent)
+        self.register_buffer("shapes", shapes, persistent=False)
+
+    @property
+    def features(self) -> int:
+        """How many weights the decoder sees."""
+        return self.latent + 1
+
+    def embed(self, z: Tensor) -> Tensor:
+        """Map broken-off shares (*batch, latent) to weights (*batch, latent + 1) that sum to 1."""
+        left = torch.log1p(-z.clamp(max=1 - torch.finfo(z.dtype).eps)).cumsum(-1).exp()
+        before = torch.cat([torch.ones_like(left[..., :1]), left[..., :-1]], -1)
+        return torch.cat([z * before, left[..., -1:]], -1)
+
+    def distribution(self) -> TorchDistribution:
+        """Return the law of the shares v."""
+        return _InnerBeta(self.shapes[0], self.shapes[1]).to_event(1)

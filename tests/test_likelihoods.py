@@ -1,0 +1,206 @@
+"""Likelihood heads: each is normalised, broadcasts over particles, and refuses data outside it."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from pyro.distributions import Bernoulli as LibraryBernoulli
+from pyro.distributions import Normal as LibraryNormal
+from torch.distributions import ContinuousBernoulli as LibraryContinuousBernoulli
+from torch.distributions import kl_divergence
+
+from priory.nets import LIKELIHOODS, Bernoulli, DiscretizedLogistic, Normal, likelihood_for
+from priory.nets.distributions import IndependentNormal
+from priory.nets.pixels import (
+    IndependentBernoulli,
+    IndependentContinuousBernoulli,
+    IndependentLogistic,
+)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
+
+
+HEADS = {
+    **LIKELIHOODS,
+    "normal-fixed": lambda: Normal(0.3),
+    "normal-pixel": lambda: Normal("pixel"),
+    "logistic-4": lambda: DiscretizedLogistic(4),
+}
+SHAPE = (1, 3, 2)
+DATA = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]).reshape(1, *SHAPE).repeat(5, 1, 1, 1)
+
+
+def head_of(name):
+    head = HEADS[name]()
+    head.build(DATA)
+    head.to(torch.float64)
+    return head
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_contract(name):
+    head = head_of(name)
+    head.check(DATA)
+    features = torch.randn(4, 5, head.params, *SHAPE, requires_grad=True)
+    law = head(features)
+    assert law.batch_shape == (4, 5)
+    assert law.event_shape == SHAPE
+    assert law.mean.shape == (4, 5, *SHAPE)
+    assert law.sample((2,)).shape == (2, 4, 5, *SHAPE)
+    assert law.has_rsample == (name in ("continuous-bernoulli", "delta") or "normal" in name)
+    if law.has_rsample:
+        assert law.rsample().requires_grad
+    if name == "delta":
+        return
+    value = head(features[0]).sample()
+    density = law.log_prob(value)
+    assert density.shape == (4, 5)
+    one_by_one = torch.stack([head(part).log_prob(value) for part in features])
+    torch.testing.assert_close(density, one_by_one)
+    density.sum().backward()
+    assert features.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(set(HEADS) - {"delta"}))
+def test_expanding_repeats(name):
+    head = head_of(name)
+    law = head(torch.randn(5, head.params, *SHAPE))
+    value = law.sample()
+    wide = law.expand([3, 5])
+    assert wide.batch_shape == (3, 5)
+    assert wide.sample().shape == (3, 5, *SHAPE)
+    assert wide.mean.shape == (3, 5, *SHAPE)
+    torch.testing.assert_close(wide.log_prob(value), law.log_prob(value).expand(3, 5))
+    with pytest.raises(ValueError, match="cannot expand"):
+        law.expand([4])
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_starting_bias_has_the_mean_of_the_data(name):
+    head = HEADS[name]()
+    x = (torch.rand(50, *SHAPE) * 3).round() / 3
+    x = x.round() if name == "bernoulli" else x
+    head.build(x)
+    law = head(head.bias(x).unsqueeze(0))
+    # A logistic density is cut at the ends, which moves its mean a little.
+    tolerance = 0.1 if "logistic" in name else 1e-6
+    torch.testing.assert_close(law.mean[0], x.mean(0), atol=tolerance, rtol=0)
+
+
+def test_bernoulli_sums_to_one_and_is_the_librarys():
+    logits = torch.randn(6) * 3
+    law = IndependentBernoulli(logits, 1)
+    values = torch.tensor(list(itertools.product([0.0, 1.0], repeat=6)))
+    torch.testing.assert_close(law.log_prob(values).exp().sum(), torch.tensor(1.0))
+    library = LibraryBernoulli(logits=logits).to_event(1)
+    torch.testing.assert_close(law.log_prob(values), library.log_prob(values))
+    torch.testing.assert_close(law.variance, library.variance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logit", [-800.0, -40.0, -0.51, -0.49, -1e-3, 0.0, 1e-9, 0.2, 0.6, 30.0])
+def test_continuous_bernoulli_is_normalised(logit, dtype):
+    grid = torch.linspace(0, 1, 400_001)
+    curve = (grid * logit - max(logit, 0.0)).exp()
+    area = torch.trapezoid(curve, grid)
+    mean = torch.trapezoid(grid * curve, grid) / area
+    law = IndependentContinuousBernoulli(torch.tensor([logit], dtype=dtype), 1)
+    value = torch.tensor([0.25], dtype=dtype)
+    expected = 0.25 * logit - max(logit, 0.0) - area.log()
+    tolerance = 1e-6 if dtype == torch.float64 else 3e-7 * max(1.0, abs(logit))
+    assert law.log_prob(value).double().item() == pytest.approx(expected.item(), abs=tolerance)
+    assert law.mean.double().item() == pytest.approx(mean.item(), abs=1e-6)
+
+
+def test_continuous_bernoulli_draws_have_its_mean_and_gradients_pass_zero():
+    logits = torch.tensor([-5.0, -0.1, 0.0, 1e-3, 2.0, 20.0], requires_grad=True)
+    law = IndependentContinuousBernoulli(logits, 1)
+    draws = law.sample((20_000,))
+    error = 4 * draws.std(0) / math.sqrt(len(draws))
+    assert ((draws.mean(0) - law.mean).abs() < error).all()
+    score = torch.autograd.grad(law.log_prob(torch.full((6,), 0.3)), logits)[0]
+    torch.testing.assert_close(score, 0.3 - law.mean.detach())
+    library = LibraryContinuousBernoulli(logits=logits[[0, 4]]).log_prob(torch.tensor(0.3))
+    ours = IndependentContinuousBernoulli(logits[[0, 4]], 1).log_prob(torch.full((2,), 0.3))
+    torch.testing.assert_close(ours, library.sum())
+
+
+@pytest.mark.parametrize("levels", [2, 4, 256])
+@pytest.mark.parametrize("loc", [-0.5, 0.0, 0.31, 1.0, 3.0])
+@pytest.mark.parametrize("log_scale", [-9.0, -3.0, 0.0, 5.0])
+def test_discretised_logistic_sums_to_one(levels, loc, log_scale):
+    law = IndependentLogistic(torch.tensor([loc]), torch.tensor([log_scale]), levels, 1)
+    values = torch.arange(levels).unsqueeze(-1) / (levels - 1)
+    mass = law.log_prob(values).exp()
+    assert mass.sum().item() == pytest.approx(1, abs=1e-10)
+    torch.testing.assert_close(law.mean, (mass.unsqueeze(-1) * values).sum(0))
+    draws = law.sample((4000,))
+    DiscretizedLogistic(levels).check(draws)
+    variance = (mass.unsqueeze(-1) * (values - law.mean).square()).sum().item()
+    error = 5 * math.sqrt(variance / len(draws)) + 5 / len(draws)
+    assert abs(draws.mean().item() - law.mean.item()) < error
+
+
+@pytest.mark.parametrize("scalar", [True, False])
+def test_normal_is_the_librarys(scalar):
+    loc, log_scale = torch.randn(3, 4, 2), torch.randn(()) if scalar else torch.randn(3, 4, 2)
+    law = IndependentNormal(loc, log_scale, 2)
+    library = LibraryNormal(loc, log_scale.exp()).to_event(2)
+    value = torch.randn(5, 3, 4, 2)
+    torch.testing.assert_close(law.log_prob(value), library.log_prob(value))
+    torch.testing.assert_close(law.entropy(), library.entropy())
+    torch.testing.assert_close(law.variance, library.variance)
+    torch.testing.assert_close(law.stddev, library.stddev)
+    other = IndependentNormal(torch.randn(3, 4, 2), torch.randn(3, 4, 2), 2)
+    library_other = LibraryNormal(other.loc, other.scale).to_event(2)
+    expected = kl_divergence(library, library_other)
+    torch.testing.assert_close(kl_divergence(law, library_other), expected)
+    torch.testing.assert_close(kl_divergence(library, other), expected)
+    torch.testing.assert_close(kl_divergence(law, other), expected)
+
+
+def test_data_outside_the_support_are_refused():
+    grey, bytes_ = torch.tensor([[0.3, 1.0]]), torch.tensor([[0.0, 255.0]])
+    with pytest.raises(ValueError, match=r"got values in \[0\.3, 1\].*binarise.*continuous-bern"):
+        Bernoulli().check(grey)
+    with pytest.raises(ValueError, match=r"got values in \[0, 255\].*scale.*binarise"):
+        Bernoulli().check(bytes_)
+    with pytest.raises(ValueError, match=r"got values in \[0, 255\]: scale"):
+        LIKELIHOODS["continuous-bernoulli"]().check(bytes_)
+    with pytest.raises(ValueError, match=r"k / 255 in \[0, 1\], got values in \[0, 255\]"):
+        DiscretizedLogistic().check(bytes_)
+    with pytest.raises(ValueError, match="round them"):
+        DiscretizedLogistic(4).check(grey)
+    with pytest.raises(ValueError, match="finite"):
+        Normal().check(torch.tensor([torch.nan]))
+    with pytest.raises(ValueError, match="positive number, got -1"):
+        Normal(-1)
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        DiscretizedLogistic(1)
+    with pytest.raises(RuntimeError, match="call build first"):
+        Bernoulli()(torch.zeros(1, 2))
+
+
+def test_the_likelihood_follows_from_the_data():
+    kinds = [
+        type(likelihood_for(torch.tensor([values]))).__name__
+        for values in ([0.0, 1.0], [0.0, 0.5], [-1.0, 0.5], [0.0, 255.0])
+    ]
+    assert kinds == ["Bernoulli", "ContinuousBernoulli", "Normal", "Normal"]
+
+
+def test_learned_scale_starts_at_the_data_and_is_one_number():
+    x = torch.randn(1000, 3) * 2
+    head = Normal()
+    head.build(x)
+    assert [tuple(p.shape) for p in head.parameters()] == [()]
+    assert head.log_scale.exp().item() == pytest.approx(x.std(correction=0).item())
+    assert not list(Normal(0.5).parameters())

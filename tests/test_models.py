@@ -1,0 +1,249 @@
+"""Pairs: every prior with every likelihood, shapes, copies, and what they say of a mistake."""
+
+import copy
+import math
+import pickle
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from torch import nn
+
+from priory.models import GAN, PAIRS, VAE
+from priory.nets import LIKELIHOODS, MLP, Conv, Deconv
+from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, VampPrior
+
+
+@pytest.fixture(autouse=True)
+def double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
+    torch.set_default_dtype(before)
+
+
+SMALL = {
+    "flow": lambda: Flow(1, (6,)),
+    "mixture": lambda: GaussianMixture(3),
+    "normal": Normal,
+    "stick-breaking": StickBreaking,
+    "vamp": lambda: VampPrior(4),
+}
+SHAPE = (1, 4, 5)
+
+
+def data(n=6):
+    generator = torch.Generator().manual_seed(3)
+    return (torch.rand(n, *SHAPE, generator=generator, dtype=torch.float64) < 0.4).double()
+
+
+def small(prior="normal", likelihood="bernoulli", latent=3):
+    prior = SMALL[prior]() if isinstance(prior, str) else prior
+    return VAE(prior, MLP((9,)), MLP((9,)), likelihood, latent)
+
+
+def traced(pair, x, particles=None):
+    plates = [pyro.plate("particles", particles, dim=-2)] if particles else []
+
+    def within(program):
+        def run(x):
+            for plate in plates:
+                with plate:
+                    return program(x)
+            return program(x)
+
+        return run
+
+    guide = poutine.trace(within(pair.guide)).get_trace(x)
+    model = poutine.trace(poutine.replay(within(pair.model), guide)).get_trace(x)
+    guide.compute_log_prob()
+    model.compute_log_prob()
+    return guide, model
+
+
+def test_the_tables_are_tested():
+    assert SMALL.keys() == PRIORS.keys()
+    assert set(PAIRS) == {"vae", "gan"}
+
+
+@pytest.mark.parametrize("prior", SMALL)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_every_prior_with_every_likelihood(prior, likelihood):
+    pair, x = small(prior, likelihood), data()
+    for particles, lead in ((None, ()), (5, (5,))):
+        guide, model = traced(pair, x, particles)
+        assert guide.nodes["z"]["value"].shape == (*lead, 6, 3)
+        assert guide.nodes["z"]["log_prob"].shape == (*lead, 6)
+        assert model.nodes["z"]["log_prob"].shape == (*lead, 6)
+        assert model.nodes["x"]["log_prob"].shape == (*lead, 6)
+        assert pair.prior.support.check(guide.nodes["z"]["value"]).all()
+        assert model.nodes["x"]["fn"].mean.shape == (*lead, 6, *SHAPE)
+    dream = poutine.trace(poutine.uncondition(pair.model)).get_trace(x)
+    assert dream.nodes["x"]["value"].shape == (6, *SHAPE)
+    density = model.nodes["x"]["log_prob"]
+    if likelihood == "delta":
+        density = -(model.nodes["x"]["fn"].mean - x).square().sum((-3, -2, -1))
+    loss = -(density + model.nodes["z"]["log_prob"] - guide.nodes["z"]["log_prob"]).mean()
+    loss.backward()
+    assert loss.isfinite()
+    for key, parameter in pair.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("prior", SMALL)
+def test_copies_and_saved_weights(prior):
+    pair, x = small(prior), data()
+    pair.build(x)
+    twin, fresh = copy.deepcopy(pair), small(prior)
+    fresh.build(torch.zeros(2, *SHAPE))
+    fresh.load_state_dict(pair.state_dict())
+    z = pair.posterior(x).sample()
+    assert not any(key.startswith("prior.encoder") for key in pair.state_dict())
+    for other in (twin, fresh, pickle.loads(pickle.dumps(pair))):
+        torch.testing.assert_close(other.prior().log_prob(z), pair.prior().log_prob(z))
+        torch.testing.assert_close(other.posterior(x).mean, pair.posterior(x).mean)
+    with torch.no_grad():
+        for parameter in twin.encoder.parameters():
+            parameter.zero_()
+    moved = not torch.allclose(twin.prior().log_prob(z), pair.prior().log_prob(z))
+    assert moved == (prior == "vamp")
+
+
+@pytest.mark.parametrize("prior", SMALL)
+def test_pyros_own_svi_trains_it(prior):
+    pair, x = small(prior), data(40)
+    pair.build(x)
+    svi = SVI(pair.model, pair.guide, pyro.optim.Adam({"lr": 1e-2}), Trace_ELBO(num_particles=2))
+    before = [svi.evaluate_loss(x) for _ in range(20)]
+    for _ in range(60):
+        svi.step(x)
+    after = [svi.evaluate_loss(x) for _ in range(20)]
+    assert sum(after) < sum(before)
+
+
+@pytest.mark.parametrize("prior", ["normal", "stick-breaking"])
+def test_analytic_divergence_agrees_with_draws(prior):
+    pair, x = small(prior), data()
+    pair.build(x)
+    exact = TraceMeanField_ELBO(num_particles=2000, vectorize_particles=True)
+    drawn = Trace_ELBO(num_particles=2000, vectorize_particles=True)
+    with torch.no_grad():
+        values = [loss.loss(pair.model, pair.guide, x) for loss in (exact, drawn)]
+    assert values[0] == pytest.approx(values[1], rel=5e-3)
+
+
+def test_the_start_knows_the_mean_of_the_data():
+    pair, x = VAE(latent=3), data(50)
+    pair.build(x)
+    with torch.no_grad():
+        for p in (pair.decoder.last.weight,):
+            p.zero_()
+    mean = pair.likelihood_of(torch.zeros(1, 3)).mean[0]
+    torch.testing.assert_close(mean, x.mean(0).clamp(0.001, 0.999))
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
+def test_convolutional_pair(likelihood):
+    pair = VAE("normal", Conv((3, 4), 8), Deconv((3, 4), 8), likelihood, latent=2)
+    _, model = traced(pair, data(), particles=2)
+    assert model.nodes["x"]["fn"].event_shape == SHAPE
+    assert model.nodes["x"]["log_prob"].isfinite().all()
+
+
+def test_a_users_own_modules():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(20, 6))
+    decoder = nn.Linear(3, 20)
+    pair = VAE("normal", encoder, decoder, "bernoulli", latent=3)
+    guide, _ = traced(pair, data(), particles=2)
+    assert guide.nodes["z"]["value"].shape == (2, 6, 3)
+    with pytest.raises(ValueError, match=r"6 numbers each, shaped \(2, 3\); got \(2, 5\)"):
+        VAE("normal", nn.Sequential(nn.Flatten(), nn.Linear(20, 5)), latent=3).build(data())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("prior", SMALL)
+def test_parameters_take_the_datas_precision(prior, dtype):
+    pair = small(prior)
+    pair.build(data().to(dtype))
+    assert {p.dtype for p in pair.parameters()} == {dtype}
+    guide, model = traced(pair, data().to(dtype))
+    assert guide.nodes["z"]["log_prob"].dtype == dtype
+    assert model.nodes["z"]["log_prob"].dtype == dtype
+
+
+def test_the_programs_build_the_pair_themselves():
+    pair, x = small(), data()
+    assert not list(pair.parameters())
+    pair.guide(x)
+    assert len(pyro.get_param_store()) == len(list(pair.parameters())) == 8
+    shapes = [tuple(p.shape) for p in pair.parameters()]
+    pair.build(x)
+    assert [tuple(p.shape) for p in pair.parameters()] == shapes
+
+
+def test_table_data_and_the_likelihood_by_itself():
+    x = torch.randn(30, 5)
+    pair = VAE(latent=2)
+    guide, model = traced(pair, x)
+    assert type(pair.likelihood).__name__ == "Normal"
+    assert guide.nodes["z"]["log_prob"].shape == model.nodes["x"]["log_prob"].shape == (30,)
+
+
+@pytest.mark.parametrize("prior", sorted(set(SMALL) - {"vamp"}))
+def test_gan_dreams_with_gradients(prior):
+    pair, x = GAN(SMALL[prior](), MLP((9,)), latent=2), torch.randn(12, 2)
+    guide = poutine.trace(pair.guide).get_trace(x)
+    assert [key for key, site in guide.nodes.items() if site["type"] == "sample"] == []
+    dream = poutine.trace(poutine.uncondition(pair.model)).get_trace(x)
+    value = dream.nodes["x"]["value"]
+    assert value.shape == (12, 2)
+    value.square().sum().backward()
+    for key, parameter in pair.generator.named_parameters():
+        assert parameter.grad.abs().sum() > 0, key
+    if prior != "normal":
+        assert dream.nodes["z"]["value"].shape == (12, 2)
+
+
+def test_mistakes_are_told():
+    for pair in (VAE, GAN):
+        with pytest.raises(ValueError, match="latent must be positive, got -1"):
+            pair(latent=-1)
+        with pytest.raises(ValueError, match="unknown prior 'vmap', nearest 'vamp'"):
+            pair("vmap")
+    with pytest.raises(ValueError, match="unknown net 'mpl', nearest 'mlp'"):
+        VAE(encoder="mpl")
+    with pytest.raises(ValueError, match="unknown likelihood 'bernouli', nearest 'bernoulli'"):
+        VAE(likelihood="bernouli")
+    with pytest.raises(ValueError, match="no encoder"):
+        GAN("vamp").build(torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="binarise"):
+        VAE(likelihood="bernoulli").build(data() * 0.3)
+    pair = small()
+    with pytest.raises(RuntimeError, match="call build first"):
+        pair.posterior(data())
+    pair.build(data())
+    with pytest.raises(ValueError, match=r"built for data of shape \(1, 4, 5\), got \(3, 3\)"):
+        pair.model(torch.zeros(2, 3, 3))
+
+
+def test_one_component_and_a_plain_vae_have_the_same_bound():
+    x = data()
+    plain, mixed = small(), small(GaussianMixture(1))
+    plain.build(x)
+    mixed.build(x)
+    mixed.encoder.load_state_dict(plain.encoder.state_dict())
+    mixed.decoder.load_state_dict(plain.decoder.state_dict())
+    bounds = []
+    for pair in (plain, mixed):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(5)
+        guide, model = traced(pair, x, particles=3)
+        bounds.append((model.log_prob_sum() - guide.log_prob_sum()).item())
+    assert math.isclose(*bounds, rel_tol=1e-12)
