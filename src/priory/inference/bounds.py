@@ -1,0 +1,52 @@
+"""The bound on held-out data that a run is watched and stopped by."""
+
+from __future__ import annotations
+
+import pyro
+import torch
+
+from priory.data import Split
+from priory.inference.arguments import Program
+from priory.inference.particles import bound, vectorises
+from priory.inference.phases import MismatchError
+
+_ROWS = 4096
+
+
+class NoBound(ValueError):
+    """The pair defines no bound on log p(x): an implicit model, say."""
+
+
+@torch.no_grad()
+def validation_bound(
+    model: Program, guide: Program, split: Split, *, particles: int = 16, seed: int = 0
+) -> float:
+    """Answer the mean importance-weighted bound on a split, in nats per datum.
+
+    Draws from a random state of its own, so that training goes on as if it had not been called.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z given x).
+        split: held-out rows.
+        particles: K of the bound.
+        seed: seed of the draws.
+
+    Raises:
+        NoBound: if the guide lacks the model's latents.
+    """
+    device = split.x.device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        pyro.validation_enabled(False),
+    ):
+        torch.manual_seed(seed)
+        try:
+            together = vectorises(model, guide, next(split.batches(8)))
+        except MismatchError as error:
+            raise NoBound(str(error)) from error
+        for batch in split.batches(max(1, _ROWS // particles)):
+            mean = bound(model, guide, batch, particles, together=together)
+            total += mean.double() * len(batch["x"])
+    return float(total) / len(split)

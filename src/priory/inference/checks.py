@@ -1,0 +1,152 @@
+"""Checks of a pair before its first step: what Pyro would warn of, or let pass, is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from priory.inference.objectives import Objective
+from priory.inference.particles import vectorises
+from priory.inference.phase import Phase
+from priory.inference.phases import Phases
+
+
+def check_pair(objective: Objective, phases: Phases) -> None:
+    """Run the pair once without gradients and raise if it does not fit itself or the data.
+
+    Args:
+        objective: what the pair will be trained by; objectives that never score the awake phase
+            (a GAN's) are not checked for it.
+        phases: the first batch's phases.
+
+    Raises:
+        MismatchError: if the guide's sites are not the model's latents.
+        ValueError: if the data leave a likelihood's support, a density has a shape that no plate
+            explains, or a latent that needs a reparameterised gradient has none.
+    """
+    if not _scores_awake(objective):
+        return
+    state = torch.random.get_rng_state()
+    with torch.no_grad(), pyro.validation_enabled(False):
+        awake = phases.awake
+        for site in awake.observed:
+            check_support(site, awake.distribution(site, of="model"), awake.sample[site])
+        for program, name, shape in awake.stray_shapes():
+            raise ValueError(
+                f"the log-probability of {name!r} in the {program} has the shape {shape}, with a "
+                "dimension that is no plate's; a (batch,) value against (batch, 1) parameters does "
+                "that: declare event dimensions with .to_event(), or squeeze one of the two"
+            )
+        if objective.particles > 1 and not vectorises(phases.model, phases.guide, phases.columns):
+            raise ValueError(
+                f"the objective draws {objective.particles} particles, so that latents have the "
+                "shape (particles, batch, ...), and the pair does not take the leading dimension "
+                "for what it is; count dimensions from the right: dim=-1, x[..., 0]"
+            )
+    check_reparameterised(awake)
+    torch.random.set_rng_state(state)
+
+
+def check_support(name: str, distribution: Any, value: Tensor) -> None:
+    """Raise if data lie outside of a distribution's support, and say how to mend it.
+
+    Args:
+        name: the site's name.
+        distribution: its distribution.
+        value: the data.
+
+    Raises:
+        ValueError: naming the range found and the mends.
+    """
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return
+    if support is None or bool(support.check(value).all()):
+        return
+    found = value.detach().double()
+    low, high = float(found.min()), float(found.max())
+    kind = type(getattr(distribution, "base_dist", distribution)).__name__
+    whole = bool((found == found.round()).all())
+    mends = "choose a likelihood whose support holds them, or transform them"
+    inner = getattr(support, "base_constraint", support)
+    if inner is constraints.boolean:
+        mends = "scale them to [0, 1] and binarise them (binarise='dynamic'), "
+        mends += "or use likelihood='continuous-bernoulli' for values in [0, 1]"
+    elif inner is constraints.unit_interval:
+        mends = "scale them to [0, 1] (divide by the largest), or use likelihood='normal'"
+    numbers = "integers" if whole else "values"
+    raise ValueError(
+        f"the data at site {name!r} are {numbers} in [{low:g}, {high:g}], outside of the support "
+        f"of {kind}; {mends}"
+    )
+
+
+def check_reparameterised(awake: Phase) -> None:
+    """Raise if the guide draws a latent through which no pathwise gradient flows.
+
+    Raises:
+        ValueError: naming the site.
+    """
+    for name in awake.latents:
+        if not awake.distribution(name).has_rsample:
+            raise ValueError(
+                f"the guide's {name!r} ({type(awake.distribution(name)).__name__}) has no "
+                "reparameterised samples, so this objective's gradient would be biased; use a "
+                "relaxed distribution, or Pyro's TraceGraph_ELBO or TraceEnum_ELBO as loss"
+            )
+
+
+def check_registered(programs: Iterable[Any], trained: list[Tensor]) -> None:
+    """Raise if a module's trainable parameter is not among the trained ones.
+
+    Args:
+        programs: programs that may be modules or methods of modules.
+        trained: the parameters that the programs asked the store for.
+
+    Raises:
+        ValueError: naming the parameter and the likely causes.
+    """
+    seen = {id(p) for p in trained}
+    for program in programs:
+        owner = getattr(program, "__self__", program)
+        if not isinstance(owner, nn.Module):
+            continue
+        lost = [n for n, p in owner.named_parameters() if p.requires_grad and id(p) not in seen]
+        if lost:
+            raise ValueError(
+                f"{lost[0]!r} of {type(owner).__name__} (and {len(lost) - 1} more) would not be "
+                "trained: either no pyro.module line names its module, or Pyro's parameter store "
+                "already holds tensors of another module under the same names; train inside "
+                "pyro.get_param_store().scope() (fit does), or call pyro.clear_param_store() first"
+            )
+
+
+def check_critics(critics: Iterable[nn.Module], trained: list[Tensor]) -> None:
+    """Raise if a critic is reachable from the pair, which would train it to please the pair.
+
+    Raises:
+        ValueError: naming the parameter's shape.
+    """
+    seen = {id(p) for p in trained}
+    for critic in critics:
+        for name, p in critic.named_parameters():
+            if id(p) in seen:
+                raise ValueError(
+                    f"the critic's {name!r} is a parameter of the pair too, which would train it "
+                    "in the wrong direction; keep the critic out of the pair, in Adversarial alone"
+                )
+
+
+def _scores_awake(objective: Objective) -> bool:
+    """Say whether any term uses the awake phase's densities or draws."""
+    simple = [t for t in objective.terms() if t is objective]
+    if simple:
+        sites = getattr(objective, "sites", None)
+        return sites is None or any(s != "x" for s in sites)
+    return any(_scores_awake(t) for t in objective.terms())

@@ -1,0 +1,131 @@
+"""One torch optimiser over all parameters of a player, in the clothes of a Pyro optimiser."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyro
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor
+
+Factory = Callable[..., torch.optim.Optimizer]
+
+
+class JointOptim(PyroOptim):
+    """A `PyroOptim` that steps all parameters together, by torch's fused or multi-tensor code.
+
+    Pyro builds one torch optimiser per tensor. This one builds a single one, which gives the same
+    numbers in a fraction of the calls; parameters that turn up later join it.
+
+    Args:
+        constructor: a torch optimiser's class or a `functools.partial` of one.
+        options: keyword arguments of the constructor, or Pyro's function from a parameter's name
+            to such.
+    """
+
+    def __init__(
+        self, constructor: Factory, options: dict[str, Any] | Callable[..., dict[str, Any]]
+    ) -> None:
+        super().__init__(constructor, options)
+        self.optimizer: torch.optim.Optimizer | None = None
+        self._known: set[Tensor] = set()
+
+    def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
+        """Step all parameters, those not seen before included."""
+        self.add(params)
+        if self.optimizer is not None:
+            self.optimizer.step(*args, **kwargs)
+
+    def add(self, params: Iterable[Tensor]) -> None:
+        """Take in parameters not seen before."""
+        new = [p for p in params if p not in self._known]
+        if not new:
+            return
+        self._known.update(new)
+        if callable(self.pt_optim_args):
+            groups = [{"params": [p], **self._get_optim_args(p)} for p in new]
+            options: dict[str, Any] = {}
+        else:
+            groups, options = [{"params": new}], dict(self.pt_optim_args)
+        if self.optimizer is None:
+            if _fusable(self.pt_optim_constructor, options, new):
+                options["fused"] = True
+            self.optimizer = self.pt_optim_constructor(groups, **options)
+        else:
+            for group in groups:
+                self.optimizer.add_param_group(group)
+        self._load_waiting(new)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        if self.optimizer is not None:
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def get_state(self) -> dict[str, Any]:
+        """Answer the state of each parameter by its name in the store, as Pyro does."""
+        if self.optimizer is None:
+            return {}
+        state = self.optimizer.state_dict()
+        names = [self._name(p) for g in self.optimizer.param_groups for p in g["params"]]
+        out = {}
+        for group in state["param_groups"]:
+            for index in group["params"]:
+                own = {0: state["state"][index]} if index in state["state"] else {}
+                out[names[index]] = {"state": own, "param_groups": [{**group, "params": [0]}]}
+        return out
+
+    def _load_waiting(self, params: list[Tensor]) -> None:
+        """Give parameters the state that `set_state` holds for them."""
+        optimizer = self.optimizer
+        for p in params:
+            waiting = self._state_waiting_to_be_consumed.pop(self._name(p), None)
+            if waiting and optimizer is not None and 0 in waiting["state"]:
+                optimizer.state[p] = {
+                    k: v.clone() if isinstance(v, Tensor) else v
+                    for k, v in waiting["state"][0].items()
+                }
+
+    def _name(self, param: Tensor) -> str:
+        store = pyro.get_param_store()
+        try:
+            name: str = store.param_name(param)
+        except KeyError:  # a critic's parameters are not in the store
+            name = str(list(self._known).index(param))
+        return name
+
+
+def joint(optim: Any) -> PyroOptim:
+    """Answer an optimiser for all parameters together.
+
+    Args:
+        optim: a `pyro.optim` optimiser, or a torch optimiser's class or `functools.partial`.
+            Pyro's optimisers that do more than step (schedulers, clipping) are kept as they are.
+
+    Raises:
+        TypeError: if it is none of these.
+    """
+    if type(optim) is PyroOptim and not optim.pt_clip_args:
+        return JointOptim(optim.pt_optim_constructor, optim.pt_optim_args)
+    if isinstance(optim, PyroOptim):
+        return optim
+    if callable(optim) and not isinstance(optim, torch.optim.Optimizer):
+        return JointOptim(optim, {})
+    raise TypeError(
+        f"expected a pyro.optim optimiser or a torch optimiser's factory, such as "
+        f"functools.partial(torch.optim.Adam, lr=1e-3), got {optim!r}"
+    )
+
+
+def _fusable(constructor: Factory, options: dict[str, Any], params: list[Tensor]) -> bool:
+    """Say whether torch has a fused kernel for this optimiser and these parameters."""
+    keywords = {**getattr(constructor, "keywords", {}), **options}
+    if not {"fused", "foreach", "differentiable"}.isdisjoint(keywords):
+        return False
+    target = getattr(constructor, "func", constructor)
+    if target not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+        return False
+    has = "fused" in inspect.signature(target).parameters
+    return has and all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)

@@ -1,0 +1,100 @@
+"""Log weights of many particles, whether or not a program can draw them all at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory.inference.arguments import Program
+from priory.inference.phases import MismatchError, Phases
+
+
+@torch.no_grad()
+def vectorises(model: Program, guide: Program, columns: Mapping[str, Any]) -> bool:
+    """Say whether two programs take a leading particle dimension for what it is.
+
+    Draws two particles at once, then scores each alone: the log weights must agree. A program that
+    indexes from the left (`z[:, 0]`, `dim=1`) fails, often without an error of its own. Needs
+    programs without randomness outside of their sites: put modules into evaluation mode.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z given x).
+        columns: a batch's columns by name.
+
+    Raises:
+        MismatchError: if the pair's sites do not match.
+    """
+    try:
+        both = Phases(model, guide, columns=columns, particles=2).awake
+        together = both.log_weight()
+        for k in range(2):
+            alone = Phases(model, guide, columns=columns, latents=both.particle(k)).awake
+            score = alone.log_weight()[0]
+            if together.shape[1:] != score.shape or not _close(together[k % len(together)], score):
+                return False
+    except MismatchError:
+        raise
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return True
+
+
+def log_weights(
+    model: Program,
+    guide: Program,
+    columns: Mapping[str, Any],
+    particles: int,
+    *,
+    together: bool = True,
+) -> Tensor:
+    """Answer log p(x, z) - log q(z given x) of each particle of each datum, `(particles, batch)`.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z given x).
+        columns: a batch's columns by name.
+        particles: number of particles.
+        together: draw all at once; otherwise one after the other, for programs that do not
+            vectorise.
+    """
+    if together:
+        return Phases(model, guide, columns=columns, particles=particles).awake.log_weight()
+    draws = (Phases(model, guide, columns=columns).awake for _ in range(particles))
+    return torch.cat([awake.log_weight() for awake in draws])
+
+
+def bound(
+    model: Program,
+    guide: Program,
+    columns: Mapping[str, Any],
+    particles: int,
+    *,
+    together: bool = True,
+) -> Tensor:
+    """Answer a batch's mean importance-weighted bound, shape (), in nats per datum.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z given x).
+        columns: a batch's columns by name.
+        particles: K of the bound.
+        together: as in `log_weights`. A program that neither vectorises nor keeps all its latents
+            in the batch plate gets the bound at K = 1, averaged over the particles.
+    """
+    awake = Phases(model, guide, columns=columns, particles=particles if together else 1).awake
+    if together:
+        return awake.average(awake.log_weight().logsumexp(0) - math.log(particles))
+    if awake.has_shared:
+        draws = (Phases(model, guide, columns=columns).awake for _ in range(particles))
+        return torch.stack([a.average(a.log_weight().mean(0)) for a in draws]).mean()
+    log_weight = log_weights(model, guide, columns, particles, together=False)
+    return awake.average(log_weight.logsumexp(0) - math.log(particles))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-2, equal_nan=True)

@@ -1,0 +1,64 @@
+"""The live line that a training run shows on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+
+class Progress:
+    """A progress bar with loss, bound and speed; silent where nobody watches.
+
+    Args:
+        show: whether to show it; `None` for "if the standard error is a terminal".
+        total: training steps.
+    """
+
+    def __init__(self, show: bool | None, total: int) -> None:
+        self.bars: Bars | None = None
+        if sys.stderr.isatty() if show is None else show:
+            self.bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self.task = self.bars.add_task("epoch 0", total=total, figures="")
+        self.bound = ""
+
+    def __enter__(self) -> Progress:
+        """Start to show it."""
+        if self.bars is not None:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop, and leave the last line standing."""
+        if self.bars is not None:
+            self.bars.stop()
+
+    def update(self, row: dict[str, Any]) -> None:
+        """Show one row of the history."""
+        if self.bars is None:
+            return
+        if row.get("bound") is not None:
+            self.bound = f"  bound {row['bound']:.2f}"
+        speed = row["step"] / max(row["seconds"], 1e-9)
+        figures = f"loss {row['loss']:.2f}{self.bound}  {speed:.0f} steps/s"
+        self.bars.update(
+            self.task,
+            completed=row["step"],
+            description=f"epoch {row['epoch']}",
+            figures=figures,
+        )

@@ -1,0 +1,93 @@
+"""Numbers that change with the training step."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+
+class Schedule(ABC):
+    """A number that is a function of the training step.
+
+    One may stand wherever an objective, a learning rate or a pair takes a number: a weight, a beta,
+    a temperature (an attribute of the pair or of one of its modules). `SVI` moves all that it finds
+    on by one at each step; `float(schedule)` is the present value.
+    """
+
+    step: int = 0
+
+    @abstractmethod
+    def at(self, step: int) -> float:
+        """Answer the value at a step."""
+
+    def __float__(self) -> float:
+        """Answer the present value."""
+        return float(self.at(self.step))
+
+
+class Linear(Schedule):
+    """A straight line from start to end over a number of steps, then constant.
+
+    Args:
+        start: value at step 0.
+        end: value from `steps` on.
+        steps: length of the ramp.
+    """
+
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        self.start, self.end, self.steps = start, end, _length(steps)
+
+    def at(self, step: int) -> float:
+        """Answer the value at a step."""
+        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
+
+
+class Cosine(Schedule):
+    """Half a cosine from start to end over a number of steps, then constant.
+
+    end + (start - end) (1 + cos(pi t)) / 2. Loshchilov and Hutter, SGDR, 2017.
+
+    Args:
+        start: value at step 0.
+        end: value from `steps` on.
+        steps: length of the descent.
+    """
+
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        self.start, self.end, self.steps = start, end, _length(steps)
+
+    def at(self, step: int) -> float:
+        """Answer the value at a step."""
+        t = min(step / self.steps, 1.0)
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * t)) / 2
+
+
+class Exponential(Schedule):
+    """A geometric path from start to end over a number of steps, then constant.
+
+    Args:
+        start: value at step 0, not 0.
+        end: value from `steps` on, of the same sign.
+        steps: length of the path.
+    """
+
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        if start * end <= 0:
+            raise ValueError(f"start and end must have the same sign, got {start} and {end}")
+        self.start, self.end, self.steps = start, end, _length(steps)
+
+    def at(self, step: int) -> float:
+        """Answer the value at a step."""
+        ratio: float = self.end / self.start
+        return self.start * ratio ** min(step / self.steps, 1.0)
+
+
+def current(value: float | Schedule) -> float:
+    """Answer a number's, or a schedule's present, value."""
+    return float(value)
+
+
+def _length(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    return steps

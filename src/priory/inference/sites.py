@@ -1,0 +1,93 @@
+"""Recorded sample sites of a Pyro program: what they are, and how they score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Site = dict[str, Any]
+
+BATCH_PLATE = "data"
+
+
+def pick(sites: Mapping[str, Site], name: str, program: str) -> Site:
+    """Answer a site by name, or raise a KeyError that lists the sites."""
+    if name not in sites:
+        raise KeyError(f"the {program} has no site {name!r}; it has {', '.join(sites) or 'none'}")
+    return sites[name]
+
+
+def batch_frame(site: Site) -> Any:
+    """Answer the batch plate's frame around a site, `None` outside of the plate."""
+    for frame in site["cond_indep_stack"]:
+        if frame.name == BATCH_PLATE and frame.vectorized:
+            return frame
+    return None
+
+
+def in_batch(site: Site) -> bool:
+    """Say whether a site sits in the batch plate."""
+    return batch_frame(site) is not None
+
+
+def depth(sites: Iterable[Site], single: bool) -> int:
+    """Answer how many dimensions the plates of the batch's sites take, at least one."""
+    local = (s for s in sites if single or in_batch(s))
+    return max((-f.dim for s in local for f in s["cond_indep_stack"] if f.vectorized), default=1)
+
+
+def is_deterministic(site: Site) -> bool:
+    """Say whether a site is a `pyro.deterministic` statement, without a density."""
+    return bool(site["infer"].get("_deterministic"))
+
+
+def is_observed(site: Site) -> bool:
+    """Say whether a site's value was given by `obs`."""
+    return bool(site["is_observed"])
+
+
+def is_observation(site: Site) -> bool:
+    """Say whether a site holds data (or, asleep, would)."""
+    seen = is_observed(site) or site["infer"].get("was_observed", False)
+    return bool(seen) and not is_deterministic(site)
+
+
+def is_latent(site: Site) -> bool:
+    """Say whether a site is a latent of its program."""
+    return not is_observed(site) and not site["infer"].get("was_observed", False)
+
+
+def inner_scale(site: Site) -> Any:
+    """Answer a site's scale without the batch plate's own N / batch."""
+    scale, frame = site["scale"], batch_frame(site)
+    if frame is None or frame.full_size in (None, frame.size):
+        return scale
+    inner = scale * frame.size / frame.full_size
+    return 1.0 if isinstance(inner, float) and math.isclose(inner, 1.0, rel_tol=1e-12) else inner
+
+
+def is_one(scale: Any) -> bool:
+    """Say whether a scale changes nothing, without a look at a tensor's values."""
+    return not isinstance(scale, Tensor) and scale == 1.0
+
+
+def same(a: Any, b: Any) -> bool:
+    """Say whether two scales are the same number, or the same tensor."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a is b
+    return math.isclose(a, b, rel_tol=1e-12)
+
+
+def log_prob(site: Site, scale: Any) -> Tensor:
+    """Answer a site's masked and scaled log density over its batch shape."""
+    score: Tensor = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    mask = site["mask"]
+    if mask is False:
+        score = torch.zeros_like(score)
+    elif isinstance(mask, Tensor):
+        score = torch.where(mask, score, score.new_zeros(()))
+    return score if is_one(scale) else score * scale

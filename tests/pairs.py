@@ -1,0 +1,57 @@
+"""Pairs with known answers, shared by the tests."""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+
+class LinearGaussian(nn.Module):
+    """Probabilistic PCA with its exact posterior, or one that is widened or shifted.
+
+    x = W z + b + s e; posterior N(M^-1 W'(x - b), s^2 M^-1), M = W'W + s^2 I. The guide's
+    covariance is the exact one times `widen`, its mean moved by `shift`.
+    """
+
+    def __init__(
+        self, latent: int = 2, observed: int = 5, *, widen: float = 1.0, shift: float = 0.0
+    ) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(1)
+        real = {"generator": draw, "dtype": torch.float64}
+        self.w = nn.Parameter(torch.randn(observed, latent, **real))
+        self.b = nn.Parameter(torch.randn(observed, **real))
+        self.log_s = nn.Parameter(torch.tensor(math.log(0.7), dtype=torch.float64))
+        self.widen, self.shift, self.latent = widen, shift, latent
+
+    @property
+    def marginal(self) -> dist.MultivariateNormal:
+        """p(x)."""
+        eye = torch.eye(len(self.b), dtype=self.b.dtype)
+        return dist.MultivariateNormal(self.b, self.w @ self.w.T + (2 * self.log_s).exp() * eye)
+
+    def posterior(self, x: Tensor) -> dist.MultivariateNormal:
+        """q(z given x)."""
+        s2 = (2 * self.log_s).exp()
+        m = self.w.T @ self.w + s2 * torch.eye(self.latent, dtype=self.w.dtype)
+        mean = torch.linalg.solve(m, ((x - self.b) @ self.w).mT).mT + self.shift
+        return dist.MultivariateNormal(mean, self.widen * s2 * torch.linalg.inv(m))
+
+    def model(self, x: Tensor) -> None:
+        """p(x, z)."""
+        pyro.module("ppca", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros_like(self.w[0]), 1.0).to_event(1))
+            pyro.sample(
+                "x", dist.Normal(z @ self.w.T + self.b, self.log_s.exp()).to_event(1), obs=x
+            )
+
+    def guide(self, x: Tensor) -> None:
+        """q(z given x)."""
+        pyro.module("ppca", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", self.posterior(x))
