@@ -1,0 +1,122 @@
+"""The rows that an evaluation looks at: from any form of data to checked columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Columns = dict[str, Tensor]
+
+SPLITS = ("train", "valid", "test")
+
+
+def split_of(data: Any, split: str, limit: int | None = None) -> Columns:
+    """Answer the columns of one split, checked.
+
+    Args:
+        data: a `Data`, one of its splits, columns by name, or an array whose rows are `x`. Only a
+            `Data` has several splits; anything else is taken whole.
+        split: train, valid or test.
+        limit: at most so many rows, evenly spaced over the split.
+
+    Raises:
+        ValueError: if the split is unknown or has no rows, columns differ in length, or a value is
+            not finite.
+    """
+    if split not in SPLITS:
+        close = get_close_matches(str(split), SPLITS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}{hint}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    part = getattr(data, split) if has_splits(data) else data
+    return thin(check(read(part), split), limit)
+
+
+def has_splits(data: Any) -> bool:
+    """Say whether data are divided into train, valid and test."""
+    return not isinstance(data, Mapping) and all(hasattr(data, name) for name in SPLITS)
+
+
+def read(part: Any) -> Columns:
+    """Answer a split, a mapping of columns or an array as columns of tensors.
+
+    Args:
+        part: a split (its training pixels binarised once, where it draws them anew for each batch),
+            a mapping from names to arrays, or an array whose rows are `x`.
+    """
+    if hasattr(part, "columns") and isinstance(part.columns, Mapping):
+        columns = {name: torch.as_tensor(value) for name, value in part.columns.items()}
+        if hasattr(part, "snapshot"):
+            columns["x"] = part.snapshot()
+        return columns
+    if isinstance(part, Mapping):
+        return {str(name): torch.as_tensor(value) for name, value in part.items()}
+    if isinstance(part, (Tensor, np.ndarray, list)):
+        x = torch.as_tensor(np.asarray(part) if isinstance(part, list) else part)
+        if not x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
+        return {"x": x}
+    raise ValueError(
+        f"data must be a Data, a split, a mapping of columns or an array, got {type(part).__name__}"
+    )
+
+
+def check(columns: Columns, split: str = "test") -> Columns:
+    """Raise a ValueError unless the columns are of equal length, not empty and finite."""
+    if not columns:
+        raise ValueError("the data have no columns; give at least x")
+    lengths = {name: len(value) if value.dim() else 0 for name, value in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns must have the same number of rows, got {lengths}")
+    if not next(iter(lengths.values())):
+        raise ValueError(f"the {split} split has no rows; choose another split or give more data")
+    for name, value in columns.items():
+        if value.is_floating_point() or value.is_complex():
+            bad = (~rows_of(value).isfinite()).any(1)
+            if bad.any():
+                first = int(bad.nonzero()[0])
+                raise ValueError(
+                    f"column {name!r} has values that are not finite in {int(bad.sum())} rows, the "
+                    f"first of them row {first}; drop or impute them"
+                )
+    return columns
+
+
+def thin(columns: Columns, limit: int | None) -> Columns:
+    """Keep at most `limit` rows, evenly spaced, so that sorted data stay represented."""
+    rows = len(next(iter(columns.values())))
+    if limit is None or rows <= limit:
+        return columns
+    index = torch.linspace(0, rows - 1, limit, dtype=torch.float64).round().long()
+    return {name: value[index.to(value.device)] for name, value in columns.items()}
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """Flatten each datum, `(n, *shape)` to `(n, d)`."""
+    return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
+
+
+def place(columns: Columns, like: Tensor | None) -> Columns:
+    """Move columns to a parameter's device, and floating-point ones to its dtype."""
+    if like is None:
+        return columns
+    return {
+        name: value.to(like.device, like.dtype if value.is_floating_point() else None)
+        for name, value in columns.items()
+    }
+
+
+def blocks(
+    columns: Columns, size: int, like: Tensor | None = None
+) -> Iterator[tuple[int, Columns]]:
+    """Answer the columns in blocks of rows, each with its first row's number, placed by `like`."""
+    rows = len(next(iter(columns.values())))
+    for start in range(0, rows, size):
+        part = {name: value[start : start + size] for name, value in columns.items()}
+        yield start, place(part, like)

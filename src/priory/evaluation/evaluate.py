@@ -1,0 +1,153 @@
+"""The one judge of every pair."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.canvas import is_image
+from priory.evaluation.columns import Columns, check, has_splits, read, rows_of, split_of, thin
+from priory.evaluation.draws import SAMPLES, SHOWN, Draws, Unavailable
+from priory.evaluation.metrics import choose, measure
+from priory.evaluation.pictures import Gallery
+from priory.evaluation.report import Report
+from priory.evaluation.sealed import placement, sealed
+
+
+def evaluate(
+    pair: Any,
+    data: Any = None,
+    *,
+    split: str = "test",
+    particles: int = 1000,
+    seed: int = 0,
+    metrics: Sequence[str] | None = None,
+    limit: int | None = None,
+    pictures: bool = True,
+) -> Report:
+    """Judge a pair by draws from it alone, so that every family is judged by the same code.
+
+    The pair is judged in `eval()` mode. Its modes, the parameter store and the state of all random
+    generators are as before afterwards: a training run is the same with and without evaluation.
+
+    Args:
+        pair: a run, or an object with `model` and `guide`.
+        data: a `Data`, one of its splits, columns by name or an array of x; a run's own if `None`.
+        split: which part of a `Data` to judge on: train, valid or test.
+        particles: importance samples K per datum, of the bound on log p(x).
+        seed: seed of all draws.
+        metrics: names of metrics; all if `None`.
+        limit: at most so many rows, evenly spaced.
+        pictures: whether to keep what the report's pictures show.
+
+    Raises:
+        ValueError: if there are no data, they are not finite, or a name or number is out of range.
+
+    Example:
+        >>> report = evaluate(run, particles=5000)    # doctest: +SKIP
+        >>> print(report["nll"])                      # doctest: +SKIP
+        nll = 86.35 ± 0.11 nats (upper bound, K = 5000, n = 10000)
+    """
+    rows = choose(metrics)
+    if particles < 1:
+        raise ValueError(f"particles must be at least 1, got {particles}")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, got {seed}")
+    began = time.perf_counter()
+    run, pair, data = _resolve(pair, data)
+    scope = run.scope() if hasattr(run, "scope") else nullcontext()
+    columns = split_of(data, split, limit)
+    reference = None
+    if has_splits(data) and split != "train":
+        reference = check(read(data.train), "train")
+    _build(pair, columns if reference is None else reference)
+    like = placement(pair, pair.model, pair.guide)
+    device = (next(iter(columns.values())) if like is None else like).device
+    with scope, sealed(pair, pair.model, pair.guide, device=device):
+        draws = Draws(
+            pair.model,
+            pair.guide,
+            columns,
+            reference=reference,
+            particles=particles,
+            seed=seed,
+        )
+        records = [record for name, row in rows.items() for record in measure(name, row, draws)]
+        gallery = _gallery(draws, getattr(run, "history", ())) if pictures else None
+    return Report(
+        tuple(records),
+        pair=_name(pair),
+        data=str(getattr(data, "name", None) or "data"),
+        split=split if has_splits(data) else "",
+        n=draws.n,
+        seed=seed,
+        seconds=time.perf_counter() - began,
+        gallery=gallery,
+    )
+
+
+def _resolve(pair: Any, data: Any) -> tuple[Any, Any, Any]:
+    """Answer the run (or None), the pair and the data."""
+    run = None
+    if hasattr(pair, "pair") and hasattr(pair, "data"):
+        run, pair = pair, pair.pair
+        data = run.data if data is None else data
+    missing = [name for name in ("model", "guide") if not callable(getattr(pair, name, None))]
+    if missing:
+        raise ValueError(
+            f"pair must have the methods model and guide, {type(pair).__name__} lacks "
+            f"{missing[0]}; give two functions as types.SimpleNamespace(model=..., guide=...)"
+        )
+    if data is None:
+        raise ValueError("data must be given with a pair; only a run brings its own")
+    return run, pair, data
+
+
+def _build(pair: Any, columns: Columns) -> None:
+    """Make the parameters of a pair that was never trained, without touching the random state."""
+    if callable(getattr(pair, "build", None)) and "x" in columns:
+        with torch.random.fork_rng(devices=[]):
+            pair.build(columns["x"])
+
+
+def _gallery(draws: Draws, history: Sequence[Any]) -> Gallery:
+    """Keep the few rows that pictures show."""
+    site = _try(lambda: draws.latent_site)
+    x = _try(lambda: draws.x)
+    images = x is not None and is_image(x)
+    count = SHOWN if images else 1000
+    means = _try(lambda: draws.dream("x_mean", SHOWN)) if images else None
+    latents = None if site is None else _thin(draws.latents.mean)
+    pairs = _try(lambda: draws.reconstructions)
+    bounds = draws.__dict__.get("log_weight")  # shown only if a metric has paid for it
+    return Gallery(
+        x=None if x is None or images else _thin(x),
+        dreams=_try(lambda: draws.dream("x", count)) if means is None else means,
+        reconstructed=None if pairs is None else (pairs.x, pairs.mean),
+        latents=latents,
+        labels=None if latents is None else _try(lambda: _thin(draws.labels)),
+        prior=None if site is None else rows_of(draws.dream(site, 1000)),
+        bounds=None if bounds is None else bounds.log_likelihood,
+        history=tuple(dict(row) for row in history),
+    )
+
+
+def _thin(x: Tensor) -> Tensor:
+    return thin({"x": x}, SAMPLES)["x"].detach().cpu()
+
+
+def _try(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Unavailable:
+        return None
+
+
+def _name(pair: Any) -> str:
+    name = type(pair).__name__
+    return "pair" if name in ("SimpleNamespace", "type", "module") else name

@@ -1,0 +1,167 @@
+"""One number of a report, with all that is needed to believe it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+Kind = Literal["exact", "lower bound", "upper bound", "unbiased", "biased", "not applicable"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A metric's value with its standard error, and how it was obtained.
+
+    Args:
+        name: the metric's name, by which a report finds it.
+        value: the number, or `None` if and only if the metric is not applicable.
+        se: standard error of the value over the data (or samples); `None` where there is none.
+        n: number of data (or samples) that the value averages over.
+        seed: seed of the random numbers behind it.
+        kind: what the number is to the quantity that it is named after: an `nll` from a K-sample
+            bound is an upper bound on the negative log likelihood.
+        unit: such as nats; empty for a pure number.
+        particles: importance samples K per datum, where the value depends on them.
+        note: anything that a reader must know; for "not applicable", the reason.
+
+    Raises:
+        ValueError: if the value is not a number, or the fields contradict each other.
+
+    Example:
+        >>> print(Record("nll", 86.347, 0.112, n=10000, seed=0, kind="upper bound", unit="nats"))
+        nll = 86.35 ± 0.11 nats (upper bound, n = 10000)
+    """
+
+    name: str
+    value: float | None
+    se: float | None
+    n: int
+    seed: int
+    kind: Kind
+    unit: str = ""
+    particles: int | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if (self.value is None) != (self.kind == "not applicable"):
+            raise ValueError(
+                f"{self.name}: value is {self.value} and kind {self.kind!r}; value is None if and "
+                "only if the kind is 'not applicable'"
+            )
+        if self.value is None and not self.note:
+            raise ValueError(
+                f"{self.name}: a metric that is not applicable needs its reason as note"
+            )
+        for label, number in (("value", self.value), ("se", self.se)):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(
+                    f"{self.name}: {label} is {number}; a record holds finite numbers, use "
+                    "not_applicable(name, reason)"
+                )
+
+    @property
+    def applicable(self) -> bool:
+        """Whether the record has a value."""
+        return self.value is not None
+
+    @property
+    def text(self) -> str:
+        """The value with its standard error, rounded to two digits of the latter."""
+        return "n/a" if self.value is None else format_value(self.value, self.se)
+
+    @property
+    def title(self) -> str:
+        """The name as a reader sees it."""
+        return self.name.replace("_", " ")
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.name}: not applicable ({self.note})"
+        facts: list[str] = [self.kind]
+        if self.particles is not None:
+            facts.append(f"K = {self.particles}")
+        facts.append(f"n = {self.n}")
+        return f"{self.name} = {self.text}{' ' * bool(self.unit)}{self.unit} ({', '.join(facts)})"
+
+
+def not_applicable(name: str, reason: str, *, n: int = 0, seed: int = 0) -> Record:
+    """Answer the record of a metric that has no value here.
+
+    Args:
+        name: the metric's name.
+        reason: why, in words that tell the reader what is missing.
+        n: number of data looked at.
+        seed: seed of the evaluation.
+    """
+    return Record(name, None, None, n=n, seed=seed, kind="not applicable", note=reason)
+
+
+def mean_record(
+    name: str,
+    values: Tensor,
+    *,
+    seed: int,
+    kind: Kind,
+    unit: str = "",
+    particles: int | None = None,
+    note: str = "",
+) -> Record:
+    """Answer the record of a mean over data, with se = sd / sqrt(n).
+
+    A datum without a finite value makes the mean meaningless: the record is then not applicable and
+    names the first such row.
+
+    Args:
+        name: the metric's name.
+        values: one value per datum, `(n,)`.
+        seed: seed of the evaluation.
+        kind: as in `Record`.
+        unit: as in `Record`.
+        particles: as in `Record`.
+        note: as in `Record`.
+    """
+    n = len(values)
+    if n == 0:
+        return not_applicable(name, "there are no rows to average over", seed=seed)
+    bad = (~values.isfinite()).nonzero().flatten()
+    if len(bad):
+        first = int(bad[0])
+        reason = (
+            f"{len(bad)} of {n} rows have no finite value; row {first} has {float(values[first])}"
+        )
+        return not_applicable(name, reason, n=n, seed=seed)
+    values = values.double()
+    se = float(values.std()) / math.sqrt(n) if n > 1 else None
+    if n == 1:
+        note = (
+            f"{note}; one datum has no standard error" if note else "one datum: no standard error"
+        )
+    mean = float(values.mean())
+    return Record(name, mean, se, n, seed, kind, unit, particles, note)
+
+
+def format_value(value: float, se: float | None = None) -> str:
+    """Write a number with its standard error, both to two digits of the standard error.
+
+    Args:
+        value: the number.
+        se: its standard error, if any.
+
+    Example:
+        >>> format_value(86.3471, 0.1123), format_value(0.000123, 0.000031), format_value(25.0)
+        ('86.35 ± 0.11', '0.000123 ± 0.000031', '25')
+    """
+    if se is None:
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    if se <= 1e-12 * max(1.0, abs(value)):
+        return f"{value:.6g} ± 0"
+    decimals = max(0, 1 - math.floor(math.log10(se)))
+    if decimals > 6 or abs(value) >= 1e7:
+        return f"{value:.2e} ± {se:.1e}"
+    return f"{value:.{decimals}f} ± {se:.{decimals}f}"

@@ -1,0 +1,165 @@
+"""A pair's report: its records as a table, as JSON, and as a page with pictures."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from priory.evaluation.page import page, picture_cards, records_table
+from priory.evaluation.pictures import Gallery, draw
+from priory.evaluation.record import Record
+from priory.evaluation.tables import align
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    Args:
+        records: one per metric and anchor.
+        pair: name of the pair.
+        data: name of the data.
+        split: which rows were judged; empty if the data have no splits.
+        n: how many.
+        seed: seed of all draws.
+        seconds: how long it took.
+        gallery: what its pictures show, if they were asked for.
+
+    Example:
+        >>> report = evaluate(run)                      # doctest: +SKIP
+        >>> report["nll"].value, report["nll"].se       # doctest: +SKIP
+        (86.3471, 0.1123)
+    """
+
+    records: tuple[Record, ...]
+    pair: str = "pair"
+    data: str = "data"
+    split: str = "test"
+    n: int = 0
+    seed: int = 0
+    seconds: float = 0.0
+    gallery: Gallery | None = field(default=None, repr=False, compare=False)
+
+    def __getitem__(self, name: str) -> Record:
+        for record in self.records:
+            if record.name == name:
+                return record
+        names = [record.name for record in self.records]
+        close = get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise KeyError(f"no metric {name!r} in the report{hint} (it has {', '.join(names)})")
+
+    def __contains__(self, name: object) -> bool:
+        return any(record.name == name for record in self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def title(self) -> str:
+        """The pair and the data, on one line."""
+        return f"{self.pair} on {self.data}"
+
+    @property
+    def subtitle(self) -> str:
+        """The circumstances, on one line."""
+        split = f"{self.split} split, " if self.split else ""
+        return f"{split}{self.n:,} rows, seed {self.seed}, {self.seconds:.1f} s"
+
+    def __str__(self) -> str:
+        rows = [("metric", "value ± se", "unit", "K", "n", "kind")]
+        rows += [
+            (r.title, r.text, r.unit, _count(r.particles), _count(r.n or None), r.kind)
+            for r in self.records
+        ]
+        lines = align(rows, right=(1, 3, 4))
+        rule = "-" * max(map(len, lines))
+        notes = [
+            textwrap.fill(
+                f"{r.title}: {r.note}", 100, initial_indent="  ", subsequent_indent="    "
+            )
+            for r in self.records
+            if r.note
+        ]
+        head = [self.title, self.subtitle, "", lines[0], rule, *lines[1:]]
+        return "\n".join([*head, "", *notes] if notes else head)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def figures(self) -> dict[str, Any]:
+        """Draw the report's pictures, as matplotlib figures by title."""
+        return draw(self.gallery) if self.gallery is not None else {}
+
+    def html(self) -> str:
+        """Answer the report as one page that needs no other file."""
+        return page(
+            self.title,
+            self.subtitle,
+            records_table(self.records) + picture_cards(self.figures()),
+        )
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the report as one page that needs no other file.
+
+        Args:
+            path: where to.
+        """
+        path = Path(path)
+        path.write_text(self.html(), encoding="utf-8")
+        return path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Answer the report as plain values, without its pictures."""
+        facts = ("pair", "data", "split", "n", "seed", "seconds")
+        records = [asdict(record) for record in self.records]
+        return {"schema": _SCHEMA, **{f: getattr(self, f) for f in facts}, "records": records}
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the report as JSON, without its pictures.
+
+        Args:
+            path: where to.
+        """
+        path = Path(path)
+        text = json.dumps(self.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Report:
+        """Answer the report that `as_dict` wrote.
+
+        Args:
+            values: plain values.
+
+        Raises:
+            ValueError: if they are of another schema.
+        """
+        if values.get("schema") != _SCHEMA:
+            raise ValueError(f"report has schema {values.get('schema')!r}, expected {_SCHEMA}")
+        facts = {k: v for k, v in values.items() if k not in ("schema", "records")}
+        return cls(records=tuple(Record(**record) for record in values["records"]), **facts)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Report:
+        """Read a report that `to_json` wrote.
+
+        Args:
+            path: the file.
+        """
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"

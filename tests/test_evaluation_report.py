@@ -1,0 +1,253 @@
+"""Records, tables, pages and pictures."""
+
+import base64
+import json
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from priory.evaluation import (
+    METRICS,
+    Comparison,
+    Entry,
+    Gallery,
+    Record,
+    Report,
+    comparison_table,
+    evaluate,
+    mean_record,
+    not_applicable,
+)
+from priory.evaluation.canvas import tile
+from priory.evaluation.pictures import draw
+from priory.evaluation.record import format_value
+
+
+def record(name="nll", value=86.3471, se=0.1123, kind="upper bound"):
+    return Record(
+        name, value, se, n=100, seed=0, kind=kind, unit="nats", particles=50, note="a <b>"
+    )
+
+
+def report(*values, gallery=None):
+    records = [record(value=v) for v in values or (86.3471,)]
+    records.append(not_applicable("kl", "the guide is <deterministic>", n=100))
+    return Report(tuple(records), "VAE", "digits", n=100, seconds=1.5, gallery=gallery)
+
+
+class Page(HTMLParser):
+    """Collects a page's text and pictures, and checks that its tags close."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.texts = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs)["src"])
+        if tag in ("script", "link"):
+            raise AssertionError("the page needs another file")
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_a_record_cannot_contradict_itself():
+    with pytest.raises(ValueError, match="kind must be one of"):
+        record(kind="rough")
+    with pytest.raises(ValueError, match="if and only if"):
+        record(value=None)
+    with pytest.raises(ValueError, match="value is nan"):
+        record(value=float("nan"))
+    with pytest.raises(ValueError, match="needs its reason"):
+        not_applicable("nll", "")
+    assert str(record()) == "nll = 86.35 ± 0.11 nats (upper bound, K = 50, n = 100)"
+    assert str(not_applicable("nll", "no x")) == "nll: not applicable (no x)"
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "text"),
+    [
+        (86.3471, 0.1123, "86.35 ± 0.11"),
+        (-1234.5, 21.3, "-1234 ± 21"),
+        (0.000123, 0.000031, "0.000123 ± 0.000031"),
+        (3.2e-9, 1.1e-9, "3.20e-09 ± 1.1e-09"),
+        (1.5, 0.0, "1.5 ± 0"),
+        (25.0, None, "25"),
+    ],
+)
+def test_values_are_rounded_to_their_error(value, se, text):
+    assert format_value(value, se) == text
+
+
+def test_mean_record_has_the_standard_error_of_the_mean():
+    values = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    found = mean_record("nll", values, seed=0, kind="unbiased")
+    assert found.value == 3.0
+    assert found.se == pytest.approx(float(values.std()) / 2)
+    assert found.n == 4
+
+
+def test_the_text_table_is_aligned():
+    lines = str(report()).splitlines()
+    head, value, absent = lines[3], lines[5], lines[6]
+    assert head.index("kind") == value.index("upper") == absent.index("not applicable")
+    assert "the guide is <deterministic>" in str(report())
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_report_is_read_by_name():
+    assert report()["nll"].value == 86.3471
+    assert "kl" in report()
+    with pytest.raises(KeyError, match="did you mean 'nll'"):
+        report()["nlll"]
+
+
+def test_json_round_trip(tmp_path):
+    path = report().to_json(tmp_path / "report.json")
+    assert Report.from_json(path) == report()
+    with pytest.raises(ValueError, match="schema"):
+        Report.from_dict({**json.loads(path.read_text()), "schema": 99})
+
+
+def gallery(*shape, labels=True):
+    draw_ = torch.Generator().manual_seed(0)
+    x = torch.rand(100, *shape, generator=draw_)
+    z = torch.randn(100, 4, generator=draw_)
+    return Gallery(
+        x=x,
+        dreams=x[:64],
+        reconstructed=(x[:64], x[:64] * 0.9),
+        latents=z,
+        labels=torch.arange(100) % 10 if labels else None,
+        prior=torch.randn(50, 4, generator=draw_),
+        bounds=torch.randn(100, generator=draw_),
+        history=tuple({"epoch": i, "loss": 9.0 - i, "bound": i - 8.0} for i in range(5)),
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 4), (2,), (1,), (7,), ()])
+def test_page_embeds_every_picture(shape, tmp_path):
+    made = report(gallery=gallery(*shape))
+    assert list(made.figures()) == ["Dreams", "Reconstructions", "Latents", "Bounds", "Training"]
+    page = Page(made.to_html(tmp_path / "report.html").read_text())
+    assert len(page.images) == 5
+    for image in page.images:
+        head, _, data = image.partition(",")
+        assert head == "data:image/png;base64"
+        assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert "the guide is <deterministic>" in "".join(page.texts)
+    assert made._repr_html_().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_latents_of_any_width_and_without_labels(width):
+    z = torch.randn(30, width, generator=torch.Generator().manual_seed(0))
+    assert list(draw(Gallery(latents=z))) == ["Latents"]
+    assert list(draw(Gallery(latents=z, labels=torch.arange(30), prior=z))) == ["Latents"]
+
+
+def test_pictures_leave_pyplot_alone():
+    from matplotlib import rcParams
+
+    before = dict(rcParams)
+    draw(gallery(1, 8, 8))
+    assert dict(rcParams) == before
+
+
+def test_tile_puts_images_in_reading_order():
+    x = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 2, 2) / 2
+    grid = tile(x, columns=2)
+    assert grid.shape == (5, 5, 1)
+    assert (grid[0, 0], grid[0, 3], grid[3, 0], grid[3, 3]) == (0.0, 0.5, 1.0, 1.0)
+
+
+def entries():
+    return [
+        Entry("normal", 0, report(90.0), 10.0),
+        Entry("normal", 1, report(92.0), 12.0),
+        Entry("vamp", 0, report(88.0, gallery=gallery(1, 8, 8)), 20.0),
+    ]
+
+
+def test_comparison_means_spread_and_best():
+    table = comparison_table(entries())
+    normal, vamp = table.rows
+    assert normal.seeds == (0, 1)
+    assert normal.seconds == 11.0
+    assert normal.cells["nll"].value == 91.0
+    assert normal.cells["nll"].spread == pytest.approx(2**0.5)
+    assert vamp.cells["nll"].best
+    assert not normal.cells["nll"].best
+    assert "kl" not in table.metrics
+    text = str(table)
+    assert "91.00 ± 1.41" in text
+    assert "88.00 (0.11)*" in text
+    assert "over 2 seeds" in text
+
+
+def test_comparison_does_not_rank_across_kinds():
+    exact = Report((record(value=80.0, kind="exact"),), "Flow", "digits")
+    table = comparison_table([Entry("a", 0, exact, 1.0), Entry("b", 0, report(), 1.0)])
+    assert not any(row.cells["nll"].best for row in table.rows)
+
+
+def test_comparison_says_why_a_cell_is_empty():
+    gan = Report((not_applicable("nll", "no density"), record("mmd")), "GAN", "digits")
+    table = comparison_table([Entry("gan", 0, gan, 1.0), Entry("vae", 0, report(), 1.0)])
+    assert "nll: n/a for gan: no density" in str(table)
+    assert "mmd: n/a for vae: not measured" in str(table)
+
+
+def test_a_wide_comparison_is_split():
+    wide = Report(tuple(record(name) for name in METRICS), "VAE", "digits")
+    lines = str(comparison_table([Entry("one", 0, wide, 1.0), Entry("two", 0, wide, 1.0)]))
+    assert all(len(line) <= 110 for line in lines.splitlines())
+    assert all(name.replace("_", " ") in lines for name in METRICS)
+
+
+def test_comparison_files(tmp_path):
+    table = comparison_table(entries())
+    page = Page(table.to_html(tmp_path / "table.html").read_text())
+    assert len(page.images) == 5
+    assert "91.00 ± 1.41" in page.texts
+    again = Comparison.from_json(table.to_json(tmp_path / "table.json"))
+    assert again.rows == table.rows
+    with pytest.raises(ValueError, match="at least one entry"):
+        comparison_table([])
+
+
+def test_an_evaluation_fills_its_own_page():
+    def model(x):
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(x / 2, 0.7).to_event(1))
+
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    history = [{"epoch": i, "loss": 3.0 - i / 10, "bound": i / 10 - 3.0} for i in range(4)]
+    data = SimpleNamespace(
+        name="toy",
+        **{part: SimpleNamespace(columns={"x": x}) for part in ("train", "valid", "test")},
+    )
+    run = SimpleNamespace(
+        pair=SimpleNamespace(model=model, guide=guide), data=data, history=history
+    )
+    made = evaluate(run, particles=5)
+    assert len(Page(made.html()).images) == 5
+    assert made.title == "pair on toy"
+    assert evaluate(run, particles=5, pictures=False).figures() == {}
