@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from priory.compare import compare
+    from priory.comparing import compare
     from priory.evaluation import evaluate
     from priory.inference import fit, load
 
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "evaluate", "fit", "load"]
 
 _HOMES = {
-    "compare": "priory.compare",
+    "compare": "priory.comparing",
     "evaluate": "priory.evaluation",
     "fit": "priory.inference",
     "load": "priory.inference",

@@ -40,6 +40,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     check: bool = True,
+    compile: Literal["off", "trace", "inductor"] = "off",
     progress: bool | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
@@ -69,6 +70,7 @@ def fit(
         seed: seed of initial weights, order of the data, and all draws.
         device: "auto" is CUDA where there is one; else any torch device.
         check: whether to look at the pair before the first step; see `SVI`.
+        compile: how steps are run; see `SVI`. "inductor" repays itself in runs of minutes.
         progress: whether to show a progress bar; by default if the output is a terminal.
         on_epoch: called with each epoch's row of the history.
 
@@ -101,6 +103,7 @@ def fit(
         "valid_particles": valid_particles,
         "seed": seed,
         "device": str(device),
+        "compile": compile,
     }
     check_options(options)
     objective = ELBO() if objective is None else objective
@@ -124,6 +127,7 @@ def fit(
             clip=clip,
             ema=ema,
             check=check,
+            compile=compile,
         )
         listeners = [bar.update, *([on_epoch] if on_epoch else [])]
         loop = Loop(pair, objective, data, svi, total, size, {**options, "check": check})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import pyro.infer
@@ -15,8 +16,9 @@ from pyro.infer.util import zero_grads
 from torch import Tensor, nn
 
 from priory.inference.adversary import Adversarial
-from priory.inference.arguments import Program
+from priory.inference.arguments import Program, named
 from priory.inference.checks import check_critics, check_pair, check_registered
+from priory.inference.compiled import Compiler
 from priory.inference.objectives import Objective
 from priory.inference.optim import JointOptim, joint
 from priory.inference.phases import ParameterRecorder, Phases
@@ -45,6 +47,9 @@ class SVI(pyro.infer.SVI):
         check: whether to look at the pair before the first step, and raise where Pyro would warn
             or keep silent: sites that do not match, data outside of a likelihood's support,
             log-probabilities of a wrong shape, parameters that are not trained.
+        compile: "inductor" compiles loss and gradients into one graph at the second step, which
+            takes some ten seconds and a C++ compiler, and runs it from then on; "trace" replays
+            the graph without compiling it. What cannot be traced runs eager, with a warning.
 
     Raises:
         ValueError: at the first step, if the pair fails the check.
@@ -68,6 +73,7 @@ class SVI(pyro.infer.SVI):
         clip: float | None = None,
         ema: float | None = None,
         check: bool = True,
+        compile: Literal["off", "trace", "inductor"] = "off",
     ) -> None:
         if clip is not None and clip <= 0:
             raise ValueError(f"clip must be positive, got {clip}")
@@ -76,6 +82,7 @@ class SVI(pyro.infer.SVI):
         super().__init__(model, guide, joint(optim), loss, loss_and_grads)
         self.objective = loss
         self.clip, self.ema, self.rate, self.check = clip, ema, rate, check
+        self.compiler = None if compile == "off" else Compiler(compile)
         self.steps = 0
         self.params: dict[str, Tensor] = {}
         self._own_gradients = loss_and_grads is not None or isinstance(loss, PyroELBO)
@@ -168,11 +175,26 @@ class SVI(pyro.infer.SVI):
     def _gradients(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Any:
         if self._own_gradients:
             return self.loss_and_grads(self.model, self.guide, *args, **columns)
+        if self.compiler is not None and self.steps > 0:
+            compiled = self._compiled(args, columns)
+            if compiled is not None:
+                return compiled
         loss = self.loss(self.model, self.guide, *args, **columns)
         if isinstance(loss, Tensor) and loss.requires_grad:
             loss.backward()
             return loss.detach()
         return loss
+
+    def _compiled(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Tensor | None:
+        compiler = self.compiler
+        if compiler is None or compiler.reason:
+            return None
+        if self._schedules:
+            compiler.give_up("a schedule stands in the objective or the pair")
+            return None
+        loss = functools.partial(self.loss, self.model, self.guide)
+        every = {**named(self.model, args), **columns}
+        return compiler.gradients(loss, list(self.params.values()), every)
 
     def _critic_step(
         self,
