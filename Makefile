@@ -15,7 +15,7 @@ help:  ## list the targets
 
 demo: $(BASE)  ## compare priors and objectives on the digits; writes report/
 	$(BIN)/priory compare --data digits --prior normal,mixture,vamp,stick-breaking \
-		--objective elbo,iwae:10 --seeds 3 --out report
+		--objective elbo,iwae:10 --seeds 3 --out report --overwrite
 
 test: $(DEV)  ## run the tests; PYTEST_ARGS="-k house" passes options on
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -1,0 +1,150 @@
+"""The command line's grammar: options from signatures, every fault told, help that reads well."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import textwrap
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from priory.signatures import REQUIRED, Collector, Option
+from priory.specs import part_of
+
+Groups = Mapping[str, Mapping[str, Option]]
+
+_METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
+_COLUMN = 30
+
+
+@dataclass(frozen=True)
+class Command:
+    """What may follow one of the command's verbs.
+
+    An option's long name (`data.seed`) can be cut to its last part (`seed`) where no other option
+    has that.
+
+    Args:
+        usage: the first line of its help.
+        about: what it does.
+        groups: options by the heading under which the help shows them.
+        positional: name and meaning of the argument that comes first, if there is one.
+        examples: whole lines to type.
+    """
+
+    usage: str
+    about: str
+    groups: Groups
+    positional: tuple[str, str] | None = None
+    examples: Sequence[str] = field(default=())
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """All options, by their long names."""
+        return {name: option for group in self.groups.values() for name, option in group.items()}
+
+    def spelled(self, name: str) -> str:
+        """Answer how an option is typed, without its dashes: as short as it is clear."""
+        last = name.rpartition(".")[2]
+        others = [n for n in self.options if n != name and n.rpartition(".")[2] == last]
+        return (name if others else last).replace("_", "-")
+
+    def read(self, words: Sequence[str], faults: Collector) -> dict[str, str]:
+        """Answer options as text by their long names.
+
+        Args:
+            words: what was typed after the verb and its argument.
+            faults: takes down every word that is no option, and every option without a value.
+        """
+        known = {self.spelled(name): name for name in self.options}
+        known |= {name.replace("_", "-"): name for name in self.options}
+        values: dict[str, str] = {}
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("--"):
+                faults.found.append(f"unexpected argument {word!r}; an option begins with --")
+                continue
+            typed, sign, value = word[2:].partition("=")
+            typed = typed.replace("_", "-")
+            switched = typed.startswith("no-") and typed not in known
+            name = known.get(typed.removeprefix("no-") if switched else typed)
+            if name is None:
+                near = get_close_matches(typed, known, n=1, cutoff=0.4)
+                hint = f", nearest --{near[0]}" if near else ""
+                faults.found.append(f"unknown option --{typed}{hint}")
+                if not sign and rest and not rest[0].startswith("--"):
+                    rest.pop(0)
+                continue
+            if name in values:
+                faults.found.append(f"--{typed} is given twice")
+            if sign:
+                values[name] = value
+            elif _is_switch(self.options[name]):
+                values[name] = "false" if switched else "true"
+            elif rest and not rest[0].startswith("--"):
+                values[name] = rest.pop(0)
+            else:
+                faults.found.append(f"--{typed} needs a value")
+        return values
+
+    def help(self) -> str:
+        """Answer the whole help text."""
+        width = min(100, shutil.get_terminal_size((100, 24)).columns)
+        lines = [f"usage: {self.usage}", "", *textwrap.wrap(self.about, width)]
+        if self.positional:
+            lines += ["", *_entry(*self.positional, width)]
+        for heading, group in self.groups.items():
+            lines += ["", f"{heading}:"]
+            for name, option in group.items():
+                typed = f"--{self.spelled(name)} {metavar(option)}".rstrip()
+                lines += _entry(typed, option.help + _default(option), width)
+        if self.examples:
+            lines += ["", "examples:", *(f"  {line}" for line in self.examples)]
+        return "\n".join(lines)
+
+
+def metavar(option: Option) -> str:
+    """Answer the word that stands for an option's value in its help; "" for a switch."""
+    if _is_switch(option):
+        return ""
+    kind = part_of(option.annotation)
+    if kind:
+        return kind.upper()
+    union = typing.get_origin(option.annotation) in (typing.Union, types.UnionType)
+    members = typing.get_args(option.annotation) if union else [option.annotation]
+    words = []
+    for member in members:
+        if typing.get_origin(member) is Literal:
+            words += [str(a) for a in typing.get_args(member)]
+        elif typing.get_origin(member) in (tuple, list, Sequence):
+            words.append("A,B,...")
+        elif member is not types.NoneType:
+            words.append(_METAVARS.get(member, "TEXT"))
+    return "|".join(words)
+
+
+def _is_switch(option: Option) -> bool:
+    return option.annotation == bool | None or option.annotation is bool
+
+
+def _default(option: Option) -> str:
+    if option.default is REQUIRED:
+        return " (needed)"
+    if option.default in (None, "", False) or isinstance(option.default, tuple):
+        return ""
+    default = option.default.__name__.lower() if inspect.isclass(option.default) else option.default
+    return f" [{default}]" if default is not True else f" [on; --no-{option.name} for off]"
+
+
+def _entry(head: str, text: str, width: int) -> list[str]:
+    body = textwrap.wrap(text, max(30, width - _COLUMN)) or [""]
+    first = f"  {head}"
+    if len(first) + 2 > _COLUMN:
+        return [first, *(" " * _COLUMN + line for line in body)]
+    return [f"{first.ljust(_COLUMN)}{body[0]}".rstrip(), *(" " * _COLUMN + b for b in body[1:])]

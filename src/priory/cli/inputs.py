@@ -1,0 +1,167 @@
+"""What a command is given: data, runs, and places to write into."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from priory.config import from_config
+from priory.data import Data
+from priory.data.data import SETS
+from priory.inference import Run, load
+from priory.names import named
+from priory.recipes import pair_class
+from priory.signatures import Collector, Option, options_of
+from priory.specs import read
+
+_ROWS = {"rows": Option("rows", int, None, "training rows of a named set, all by default")}
+
+
+class Source:
+    """The data that a command names, checked as far as they can be without being loaded.
+
+    Args:
+        texts: what was typed, by long names.
+        default: name of the data in case that none are named.
+        faults: takes down what is wrong.
+    """
+
+    def __init__(self, texts: Mapping[str, str], default: str, faults: Collector) -> None:
+        self.name = texts.get("data", default)
+        given = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
+        path = Path(self.name).expanduser()
+        if self.name not in SETS and not path.exists():
+            if path.suffix or len(path.parts) > 1:
+                faults.found.append(f"no file or folder {self.name}")
+            else:
+                faults.attempt(named, "data set", self.name, SETS)
+        own = self.name not in SETS
+        options = options_of(Data.from_file if own else Data.named)
+        self.options = {}
+        for name, text in given.items():
+            if name not in options:
+                kind = "a file" if own else "a named set"
+                faults.found.append(f"{name} is no option for {kind}, {self.name}")
+            else:
+                self.options[name] = faults.attempt(_number_or, options[name], text)
+
+    def open(self) -> Data:
+        """Load the data."""
+        return Data.open(self.name, **self.options)
+
+
+def comma_list(text: str) -> list[str]:
+    """Answer the parts of a list with commas; `mlp:200,200` is one part, not two.
+
+    Example:
+        >>> comma_list("normal,flow:3:64,64,vamp")
+        ['normal', 'flow:3:64,64', 'vamp']
+    """
+    return [part.strip() for part in re.split(r",(?=\s*[^\s\d,])(?![^(]*\))", text)]
+
+
+def free_folder(folder: Path, overwrite: bool, mark: str) -> None:
+    """Raise unless a folder can be written, and holds nothing that is not ours to replace.
+
+    Args:
+        folder: where to write.
+        overwrite: whether earlier results may be replaced.
+        mark: the file by which earlier results are known.
+
+    Raises:
+        ValueError: naming the folder and the mend.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder")
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise ValueError(f"{folder} is not empty; pass --overwrite, or another --out")
+        if not (folder / mark).is_file():
+            raise ValueError(f"{folder} holds other things than results, and is left as it is")
+    _writable(folder.parent)
+
+
+def free_file(path: Path, overwrite: bool) -> None:
+    """Raise unless a file can be written.
+
+    Raises:
+        ValueError: naming the file and the mend.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} is there already; pass --overwrite, or another name")
+    _writable(path.parent)
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"nothing can be written into {folder}: {error}") from error
+
+
+def open_run(name: str | None, texts: Mapping[str, str], faults: Collector) -> Run:
+    """Read a run back, with a pair and data of the user's own where they are named.
+
+    Args:
+        name: the run's folder.
+        texts: what was typed, by long names.
+        faults: what was found wrong so far.
+
+    Raises:
+        Faults: if anything was, or there is no run.
+    """
+    folder = Path(name or "")
+    if name is None:
+        faults.found.append("the folder of a run is needed first")
+    elif not (folder / "config.yaml").is_file():
+        faults.found.append(f"{name} holds no run: there is no config.yaml in it")
+    source = Source(texts, "digits", faults)
+    family = None
+    if "pair" in texts:
+        path, _, name = texts["pair"].partition(".py")
+        family = faults.attempt(pair_class, path + ".py", name.removeprefix(":") or None)
+    faults.check()
+    pair = None
+    stored = yaml.safe_load((folder / "config.yaml").read_text())["pair"]
+    if family is not None:
+        arguments = {k: from_config(v) for k, v in stored.items() if k in options_of(family)}
+        pair = family(**arguments)
+    elif not str(stored.get("class", "priory.")).startswith("priory."):
+        raise ValueError(
+            f"the run's pair is {stored['class']}, which is no part of Priory: name the file that "
+            "has it, --pair path/to/file.py:Class"
+        )
+    return load(folder, pair=pair, data=source.open() if "data" in texts else None)
+
+
+def values_of(
+    group: Mapping[str, Option], texts: Mapping[str, str], faults: Collector
+) -> dict[str, Any]:
+    """Answer the values of those options of a group that were given."""
+    return {n: faults.attempt(read, group[n], texts[n]) for n in group if n in texts}
+
+
+def _number_or(option: Option, text: str) -> Any:
+    """Read an option of the data; a share or a number of rows is whichever is written."""
+    if option.annotation is float and text.isdigit():
+        return int(text)
+    return read(option, text)
+
+
+def data_options(default: str | None) -> dict[str, Option]:
+    """Answer the options that say what the data are."""
+    about = "a named set (see priory list data) or a file: .csv, .npz, .npy, .parquet, a folder"
+    options = {**options_of(Data.from_file), **options_of(Data.from_arrays)}
+    options = {**{n: o for n, o in options.items() if n not in ("x", "y")}, **_ROWS}
+    skip = ("name", "path")
+    own = {f"data.{n}": o for n, o in options.items() if n not in skip}
+    return {"data": Option("data", str, default, about), **own}

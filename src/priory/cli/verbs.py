@@ -1,0 +1,291 @@
+"""What the command line's verbs do: each reads its options, tells every fault, then acts."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from priory.cli.grammar import Command
+from priory.cli.inputs import (
+    Source,
+    comma_list,
+    data_options,
+    free_file,
+    free_folder,
+    open_run,
+    values_of,
+)
+from priory.cli.tables import TABLES, publish, table_text
+from priory.comparing import FailedFits, compare, plan, slug
+from priory.evaluation import evaluate
+from priory.evaluation.metrics import choose
+from priory.evaluation.pictures import dreams
+from priory.inference import Run, fit
+from priory.names import named
+from priory.recipes import RECIPES, Recipe, find_recipe
+from priory.signatures import Collector, Option, options_of, summary
+
+_OVERWRITE = Option("overwrite", bool, False, "replace what is there")
+_OBJECTIVE = Option("objective", str, help="what to train by (see priory list objectives)")
+_PICTURES = (".png", ".pdf", ".svg")
+_NAME = ("NAME", "a recipe (see priory list recipes), or path/to/file.py:Class, a pair of your own")
+_RUN = ("RUN", "the folder of a run, as priory fit has written it")
+
+
+def show_list(words: Sequence[str], wants_help: bool) -> None:
+    """Show the recipes, priors, objectives, data sets and other parts by name."""
+    if wants_help:
+        print(f"usage: priory list [TABLE ...]\n\n{summary(show_list)}.\n")
+        print(textwrap.fill(f"The tables are {', '.join(TABLES)}.", 100))
+        return
+    faults = Collector()
+    for word in words:
+        faults.attempt(named, "table", word, TABLES)
+    faults.check()
+    print("\n\n".join(table_text(name) for name in words or TABLES))
+
+
+def run_fit(words: Sequence[str], wants_help: bool) -> None:
+    """Train a recipe, or a pair of your own, and save the run."""
+    name, rest = _first(words)
+    faults = Collector()
+    if name is None and not wants_help:
+        faults.found.append("fit needs a name first, for instance: priory fit vae --data digits")
+    found = None if name is None else faults.attempt(find_recipe, name)
+    if found is None and name is not None and name not in RECIPES and ".py" in name:
+        faults.check()  # without the class, its options cannot be told from faults
+    recipe = found or RECIPES["vae"]
+    command = Command(
+        f"priory fit {name or 'NAME'} [options]",
+        f"{summary(run_fit)}.",
+        {
+            f"the pair, {recipe.family.__name__}": _pair_options(recipe),
+            "objective": {"objective": replace(_OBJECTIVE, default=recipe.loss)},
+            "training": {
+                n: replace(o, default=recipe.training.get(n, o.default))
+                for n, o in recipe.trainable().items()
+            },
+            "data": data_options(recipe.data),
+            "output": _output("folder of the run; runs/NAME-DATA-seed by default"),
+        },
+        _NAME,
+        (
+            "priory fit vae --data digits --prior vamp:100 --objective iwae:10 --latent 20",
+            "priory fit my_pairs.py:MyPair --data my_table.csv --standardise --epochs 50",
+        ),
+    )
+    if wants_help:
+        faults.check()
+        print(command.help())
+        return
+    texts = command.read(rest, faults)
+    source = Source(texts, recipe.data, faults)
+    overwrite = texts.get("overwrite") == "true"
+    options = {k: v for k, v in texts.items() if _trains(k)}
+    prepared = faults.attempt(recipe.prepare, **options)
+    said = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
+    parts = [recipe.name, slug(Path(source.name).stem), *said, f"seed{texts.get('seed', 0)}"]
+    out = Path(texts.get("out") or Path("runs", "-".join(parts)))
+    faults.attempt(free_folder, out, overwrite, "config.yaml")
+    faults.check()
+    assert prepared is not None  # noqa: S101
+    pair, objective, chosen = prepared
+    data = source.open()
+    print(data, flush=True)
+    run = fit(pair, objective, data, **chosen)
+    run.save(out, overwrite=overwrite)
+    own = "" if name in RECIPES else f" --pair {name}"
+    print(f"{_outcome(run)}\nsaved in {out}\nnext: priory evaluate {out}{own}")
+
+
+def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
+    """Judge a run by the same measures as every other, and show the report."""
+    skip = ("pair", "data")
+    command = Command(
+        "priory evaluate RUN [options]",
+        f"{summary(run_evaluate)}.",
+        {
+            "judging": {n: o for n, o in options_of(evaluate).items() if n not in skip},
+            "run": _foreign() | data_options(None),
+            "output": {
+                "html": Option("html", Path, None, "write the report with its pictures, one page"),
+                "json": Option("json", Path, None, "write the report as JSON"),
+                "overwrite": _OVERWRITE,
+            },
+        },
+        _RUN,
+        ("priory evaluate runs/vae-digits-seed0 --particles 5000 --html report.html",),
+    )
+    if wants_help:
+        print(command.help())
+        return
+    faults = Collector()
+    name, rest = _first(words)
+    texts = command.read(rest, faults)
+    options = values_of(command.groups["judging"], texts, faults)
+    faults.attempt(choose, options.get("metrics"))
+    overwrite = texts.get("overwrite") == "true"
+    files = {kind: Path(texts[kind]) for kind in ("html", "json") if kind in texts}
+    for path in files.values():
+        faults.attempt(free_file, path, overwrite)
+    run = open_run(name, texts, faults)
+    report = evaluate(run, **options)
+    print(report)
+    for kind, path in files.items():
+        written = report.to_html(path) if kind == "html" else report.to_json(path)
+        print(f"wrote {written}")
+
+
+def run_sample(words: Sequence[str], wants_help: bool) -> None:
+    """Draw dreams from a run, as a picture or as arrays."""
+    endings = ", ".join([*_PICTURES, ".npz"])
+    command = Command(
+        "priory sample RUN [options]",
+        f"{summary(run_sample)}.",
+        {
+            "drawing": {n: o for n, o in options_of(Run.sample).items() if n != "self"},
+            "run": _foreign() | data_options(None),
+            "output": {
+                "out": Option("out", Path, "samples.png", f"a picture or arrays: {endings}"),
+                "overwrite": _OVERWRITE,
+            },
+        },
+        _RUN,
+        ("priory sample runs/vae-digits-seed0 --n 64 --out samples.png",),
+    )
+    if wants_help:
+        print(command.help())
+        return
+    faults = Collector()
+    name, rest = _first(words)
+    texts = command.read(rest, faults)
+    options = values_of(command.groups["drawing"], texts, faults)
+    if (options.get("n") or 1) < 1:
+        faults.found.append(f"n must be at least 1, got {options['n']}")
+    out = Path(texts.get("out", "samples.png"))
+    if out.suffix not in (*_PICTURES, ".npz"):
+        faults.found.append(f"out must end in {endings}, got {out}")
+    faults.attempt(free_file, out, texts.get("overwrite") == "true")
+    run = open_run(name, texts, faults)
+    draws = run.sample(**options)
+    for site in ("x", "x_mean"):
+        if site in draws:
+            draws[site] = run.data.restore(draws[site])
+    if out.suffix == ".npz":
+        arrays: dict[str, Any] = {site: value.cpu().numpy() for site, value in draws.items()}
+        np.savez(out, **arrays)
+    else:
+        means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
+        dreams(means.cpu()).savefig(out, dpi=150)
+    print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
+
+
+def run_compare(words: Sequence[str], wants_help: bool) -> None:
+    """Train every combination of priors, objectives and recipes, and judge all alike."""
+    base = RECIPES["vae"]
+    lists = {
+        "recipe": "recipes, with commas between",
+        "prior": "priors, with commas between: normal,vamp:100",
+        "objective": "objectives, with commas between: elbo,iwae:10",
+    }
+    skip = ("data", "priors", "objectives", "recipes", "runs", "progress")
+    command = Command(
+        "priory compare [options]",
+        f"{summary(run_compare)}. Prints one table; writes a page with the pictures, the numbers "
+        "as JSON, and every run.",
+        {
+            "what to compare": {n: Option(n, str, None, text) for n, text in lists.items()},
+            "comparison": {n: o for n, o in options_of(compare).items() if n not in skip},
+            "the pairs": {n: o for n, o in _pair_options(base).items() if n != "pair.prior"},
+            "training": {
+                n: replace(o, default=base.training.get(n, o.default))
+                for n, o in base.trainable().items()
+                if n not in ("seed", "progress")
+            },
+            "data": data_options(base.data),
+            "output": _output("folder of the page, the numbers and the runs; report by default"),
+        },
+        None,
+        (
+            "priory compare --data digits --prior normal,vamp:100 --objective elbo,iwae:10",
+            "priory compare --data mnist --recipe vae,wae-mmd,aae --seeds 5 --out report",
+        ),
+    )
+    if wants_help:
+        print(command.help())
+        return
+    faults = Collector()
+    texts = command.read(words, faults)
+    axes: dict[str, Any] = {f"{n}s": comma_list(texts[n]) for n in lists if texts.get(n)}
+    if not axes:
+        faults.found.append("give what to compare: --prior, --objective or --recipe")
+    source = Source(texts, base.data, faults)
+    options = values_of(command.groups["comparison"], texts, faults)
+    metrics = options.get("metrics")
+    faults.attempt(choose, metrics)
+    jobs = options.pop("jobs", None)
+    if jobs is not None and jobs < 1:
+        faults.found.append(f"jobs must be at least 1, got {jobs}")
+    trained = {k: v for k, v in texts.items() if _trains(k) and k != "objective"}
+    asked = {**axes, **trained, **{k: v for k, v in options.items() if v is not None}}
+    faults.attempt(functools.partial(plan, source.name, **asked))
+    out = Path(texts.get("out") or "report")
+    faults.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
+    faults.check()
+    data = source.open()
+    print(data, flush=True)
+    try:
+        table = compare(data, jobs=jobs, runs=out / "runs", **asked)
+    except FailedFits as error:
+        if error.comparison is not None:
+            publish(error.comparison, metrics, out)
+        raise
+    publish(table, metrics, out)
+
+
+def _first(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Answer the argument that comes before the options, and the rest."""
+    if words and not words[0].startswith("-"):
+        return words[0], list(words[1:])
+    return None, list(words)
+
+
+def _pair_options(recipe: Recipe) -> dict[str, Option]:
+    return {
+        f"pair.{n}": replace(o, default=recipe.options.get(n, o.default))
+        for n, o in options_of(recipe.family).items()
+    }
+
+
+def _foreign() -> dict[str, Option]:
+    return {"pair": Option("pair", str, None, "file.py:Class, for a run of a pair of your own")}
+
+
+def _output(about: str) -> dict[str, Option]:
+    return {"out": Option("out", Path, None, about), "overwrite": _OVERWRITE}
+
+
+def _trains(name: str) -> bool:
+    return name.startswith("pair.") or name == "objective" or name in RECIPES["vae"].trainable()
+
+
+def _outcome(run: Run) -> str:
+    last = run.history[-1]
+    bounds = [row["bound"] for row in run.history if row.get("bound") is not None]
+    judged = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""
+    return f"{judged}loss {last['loss']:.2f} after {last['step']:,} steps in {run.seconds:.1f} s"
+
+
+VERBS: dict[str, Callable[[Sequence[str], bool], None]] = {
+    "fit": run_fit,
+    "evaluate": run_evaluate,
+    "sample": run_sample,
+    "compare": run_compare,
+    "list": show_list,
+}

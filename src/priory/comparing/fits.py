@@ -1,0 +1,247 @@
+"""Every combination of recipes, priors and objectives, trained and judged alike, on every core."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from priory.comparing.labels import Parts, fresh, labelled, slug
+from priory.data import Data
+from priory.evaluation import Comparison, Entry, comparison_table, evaluate
+from priory.inference import fit
+from priory.recipes import Recipe, find_recipe
+from priory.signatures import Collector
+
+
+class FailedFits(ValueError):
+    """Some fits of a comparison failed; the others are kept.
+
+    Args:
+        failures: one sentence each, which names the combination.
+        comparison: what the other fits amount to, None if there are none.
+    """
+
+    def __init__(self, failures: list[str], comparison: Comparison | None) -> None:
+        self.failures = failures
+        self.comparison = comparison
+        super().__init__("; ".join(failures))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit and its evaluation, as it is sent to a worker: plain values, text and unbuilt parts.
+
+    Args:
+        label: names the combination.
+        recipe: a recipe, or its name.
+        options: of the recipe: the prior, the objective, the pair's and `fit`'s.
+        data: the data, or the configuration from which they can be opened.
+        judge: options of `evaluate`.
+        folder: where to save the run; nowhere if it is None.
+    """
+
+    label: str
+    recipe: str | Recipe
+    options: dict[str, Any]
+    data: Any
+    judge: dict[str, Any]
+    folder: Path | None = None
+
+    def prepare(self) -> tuple[Any, Any, dict[str, Any]]:
+        """Build pair, objective and options of `fit`, with fresh parts.
+
+        Raises:
+            Faults: naming every fault in them.
+        """
+        recipe = find_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
+        return recipe.prepare(**{k: fresh(v) for k, v in self.options.items()})
+
+
+def compare(
+    data: Data | str,
+    *,
+    priors: Parts | None = None,
+    objectives: Parts | None = None,
+    recipes: Parts = "vae",
+    seeds: int | Sequence[int] = 3,
+    jobs: int | None = None,
+    particles: int = 500,
+    metrics: Sequence[str] | None = None,
+    runs: str | Path | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Comparison:
+    """Train every combination of recipes, priors and objectives, and judge all of them alike.
+
+    Every fit has the same options and data and one thread; every run is judged by the same
+    K-sample bound on the test rows, never by its own loss.
+
+    Args:
+        data: what on, or its name.
+        priors: text ("vamp:100"), objects that are not built yet, or a mapping from labels to
+            these; the recipes' own if None.
+        objectives: likewise.
+        recipes: names, `path/to/file.py:Class`, or `Recipe` objects.
+        seeds: how many, from 0 on, or which.
+        jobs: processes at once: all cores if None (one on CUDA), in this process if 1.
+        particles: K of the bound.
+        metrics: names of metrics; all if None.
+        runs: folder in which to save every run.
+        progress: whether to write a line to the standard error after each fit.
+        options: of the pair and of `fit`, the same for all.
+
+    Raises:
+        Faults: if an option or a part is wrong, before the first fit.
+        FailedFits: if fits failed, after the last; it names the combinations and has the others.
+
+    Example:
+        >>> table = compare("digits", priors=["normal", "vamp:50"], seeds=2)   # doctest: +SKIP
+        >>> print(table)                                                       # doctest: +SKIP
+    """
+    tasks = plan(
+        data,
+        priors=priors,
+        objectives=objectives,
+        recipes=recipes,
+        seeds=seeds,
+        particles=particles,
+        metrics=metrics,
+        runs=runs,
+        **options,
+    )
+    jobs = default_jobs() if jobs is None else jobs
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    entries: dict[int, Entry] = {}
+    failures: dict[int, str] = {}
+    results = _results(tasks, min(jobs, len(tasks)))
+    for done, (number, result, error) in enumerate(results, 1):
+        if result is not None:
+            entries[number] = result
+        else:
+            failures[number] = error
+        if progress:
+            line = error if result is None else _told(result)
+            print(f"[{done}/{len(tasks)}] {line}", file=sys.stderr, flush=True)
+    finished = [entries[n] for n in sorted(entries)]
+    table = comparison_table(finished) if finished else None
+    if failures or table is None:
+        raise FailedFits([failures[n] for n in sorted(failures)], table)
+    return table
+
+
+def plan(
+    data: Data | str,
+    *,
+    priors: Parts | None = None,
+    objectives: Parts | None = None,
+    recipes: Parts = "vae",
+    seeds: int | Sequence[int] = 3,
+    particles: int = 500,
+    metrics: Sequence[str] | None = None,
+    runs: str | Path | None = None,
+    **options: Any,
+) -> list[Task]:
+    """Answer the tasks of a comparison, after a trial of each combination without data.
+
+    Args:
+        data: as in `compare`, like all that follow.
+        priors: of the latents.
+        objectives: to train by.
+        recipes: to start from.
+        seeds: how many, or which.
+        particles: K of the bound.
+        metrics: names of metrics.
+        runs: folder for the runs.
+        options: of the pair and of `fit`.
+
+    Raises:
+        Faults: naming every fault.
+    """
+    faults = Collector()
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen:
+        faults.found.append(f"seeds must be at least 1, got {seeds}")
+    if "seed" in options:
+        faults.found.append("give seeds, not seed: a comparison sets the seed of each fit")
+    if particles < 1:
+        faults.found.append(f"particles must be at least 1, got {particles}")
+    axes = {"recipe": recipes, "prior": priors, "objective": objectives}
+    choices = {axis: labelled(given) for axis, given in axes.items() if given is not None}
+    said = [axis for axis in choices if len(choices[axis]) > 1] or list(choices)[-1:]
+    sent: Any = data
+    if isinstance(data, Data) and data.config.get("name") != "arrays":
+        sent = data.config
+    elif isinstance(data, str):
+        sent = {"name": data}
+    tasks = []
+    for combination in itertools.product(*(c.items() for c in choices.values())):
+        parts = dict(zip(choices, combination, strict=True))
+        label = ", ".join(parts[axis][0] for axis in said)
+        values = {axis: value for axis, (_, value) in parts.items()}
+        recipe = values.pop("recipe")
+        for seed in chosen or (0,):
+            judge = {"particles": particles, "metrics": metrics, "pictures": seed == chosen[:1][0]}
+            folder = None if runs is None else Path(runs) / f"{slug(label)}-seed{seed}"
+            own = {"valid_every": 0, **options, **values, "seed": seed, "progress": False}
+            tasks.append(Task(label, recipe, own, sent, judge, folder))
+        faults.attempt(tasks[-1].prepare)
+    faults.check()
+    return tasks
+
+
+def default_jobs() -> int:
+    """Answer how many fits run at once: one for each core, one on CUDA."""
+    return 1 if torch.cuda.is_available() else joblib.cpu_count()
+
+
+def run_task(number: int, task: Task) -> tuple[int, Entry | None, str]:
+    """Train and judge one combination on one thread; answer its entry, or why there is none.
+
+    Args:
+        number: the task's, answered with the result.
+        task: what to do.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return number, _run(task), ""
+    except Exception as error:  # told at the end, under the combination's name
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        return number, None, f"{task.label}, seed {task.options['seed']} failed: {kind}{error}"
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(task: Task) -> Entry:
+    pair, objective, options = task.prepare()
+    data = task.data if isinstance(task.data, Data) else _opened(*task.data.items())
+    run = fit(pair, objective, data, **options)
+    if task.folder is not None:
+        run.save(task.folder, overwrite=True)
+    report = evaluate(run, **task.judge)
+    return Entry(task.label, options["seed"], report, run.seconds)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(*config: tuple[str, Any]) -> Data:
+    return Data.open(**dict(config))
+
+
+def _results(tasks: Sequence[Task], jobs: int) -> Iterable[tuple[int, Entry | None, str]]:
+    """Run the tasks, and answer each as it finishes."""
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+    return parallel(joblib.delayed(run_task)(n, task) for n, task in enumerate(tasks))
+
+
+def _told(entry: Entry) -> str:
+    bound = f"{entry.report['nll']}" if "nll" in entry.report else ""
+    return f"{entry.label}, seed {entry.seed}: {bound}  {entry.seconds:.0f} s"

@@ -1,0 +1,113 @@
+"""A signature as options: names, types, defaults and what the docstring says of each."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+REQUIRED = inspect.Parameter.empty
+
+
+class Faults(ValueError):
+    """Several faults of one request, told together.
+
+    Args:
+        faults: one sentence each.
+    """
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("; ".join(self.faults))
+
+
+class Collector:
+    """Goes on after a fault, so that all of them can be told at once.
+
+    Example:
+        >>> faults = Collector()
+        >>> faults.attempt(int, "x")
+        >>> faults.found
+        ["invalid literal for int() with base 10: 'x'"]
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def attempt(
+        self, do: Callable[..., T], *args: Any, prefix: str = "", **kwargs: Any
+    ) -> T | None:
+        """Answer `do(*args, **kwargs)`, or None with its ValueError taken down.
+
+        Args:
+            do: what to call.
+            args: its arguments.
+            prefix: said before each fault.
+            kwargs: its arguments by name.
+        """
+        try:
+            return do(*args, **kwargs)
+        except ValueError as error:
+            told = error.faults if isinstance(error, Faults) else [str(error)]
+            self.found += [prefix + fault for fault in told]
+            return None
+
+    def check(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            Faults: if there is anything.
+        """
+        if self.found:
+            raise Faults(dict.fromkeys(self.found))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One argument of a part: what may be written for it, and what it does.
+
+    Args:
+        name: its name in the signature.
+        annotation: its type.
+        default: its default, `REQUIRED` if it has none.
+        help: what the docstring says of it.
+    """
+
+    name: str
+    annotation: Any
+    default: Any = REQUIRED
+    help: str = ""
+
+
+def options_of(target: Callable[..., Any]) -> dict[str, Option]:
+    """Answer the arguments of a class or function by name, without those that take any number."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError:  # a type that is imported for type checkers only
+        hints = {}
+    helps = arguments_of(inspect.getdoc(target) or "")
+    options = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        annotation = hints.get(name, type(parameter.default))
+        options[name] = Option(name, annotation, parameter.default, helps.get(name, ""))
+    return options
+
+
+def arguments_of(doc: str) -> dict[str, str]:
+    """Answer what a docstring says of each argument, on one line."""
+    found = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    parts = re.split(r"^ {4}\*{0,2}(\w+): ", found[1], flags=re.MULTILINE)[1:] if found else []
+    return {n: " ".join(text.split()) for n, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def summary(target: Any) -> str:
+    """Answer the first sentence of a docstring, without its full stop."""
+    first = " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split())
+    return re.split(r"\.(?:\s|$)", first)[0]

@@ -1,0 +1,291 @@
+"""Parts written as text, `vamp:100` or `reconstruction + 10*match:mmd`, by their signatures.
+
+A part is `name`, `name:argument` or `name:key=value`; a part inside of a part stands in brackets,
+`elbo:beta=(linear:0:1:1000)`; lists have commas, `mlp:200,200`. What may be written is read from
+the constructor: its names, types and defaults stand there and nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Union
+
+import torch
+from torch import nn
+
+from priory.divergences import DIVERGENCES
+from priory.inference import ELBO, IWAE, Adversarial, Match, Objective, Reconstruction, Renyi
+from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
+from priory.names import named
+from priory.nets import LIKELIHOODS, NETS, Likelihood, Net
+from priory.priors import PRIORS, Prior
+from priory.signatures import REQUIRED, Collector, Faults, Option, options_of
+
+
+def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
+    """Build a part from its text.
+
+    Args:
+        kind: what the table holds, in the singular, for messages.
+        text: `name`, `name:argument`, `name:key=value`.
+        table: classes, or functions that make the part, by name.
+
+    Raises:
+        Faults: naming every fault, with the nearest name where one is unknown.
+
+    Example:
+        >>> parse("prior", "vamp:100", PRIORS).components
+        100
+    """
+    name, *arguments = _split(text, ":")
+    target = named(kind, name, table)
+    options = options_of(target)
+    values: dict[str, Any] = {}
+    faults = Collector()
+    for place, argument in enumerate(arguments):
+        key, sign, value = (part.strip() for part in argument.partition("="))
+        if not sign:
+            if place >= len(options):
+                takes = ", ".join(options) or "no argument"
+                faults.found.append(f"{text}: too many arguments, {name} takes {takes}")
+                break
+            key, value = list(options)[place], argument
+        key = key.replace("-", "_")
+        option = faults.attempt(named, f"argument of {name}", key, options, prefix=f"{text}: ")
+        if option is not None:
+            values[key] = faults.attempt(read, option, value, prefix=f"{text}: ")
+    lacking = [n for n, o in options.items() if o.default is REQUIRED and n not in values]
+    faults.found += [f"{text}: {n} is needed" for n in lacking]
+    faults.check()
+    made = faults.attempt(target, **values, prefix=f"{text}: ")
+    faults.check()
+    return made
+
+
+def parse_objective(text: str) -> Objective:
+    """Build an objective: a part, or a sum of parts with weights.
+
+    Raises:
+        Faults: naming every fault of every term.
+
+    Example:
+        >>> len(parse_objective("reconstruction + 10*match:mmd").terms())
+        2
+    """
+    faults = Collector()
+    terms = []
+    for term in _split(text, "+"):
+        *weights, part = _split(term, "*")
+        objective = faults.attempt(parse, "objective", part, OBJECTIVES)
+        for weight in weights:
+            factor = faults.attempt(
+                convert, weight, float | Schedule, prefix=f"{term}: the weight "
+            )
+            if objective is not None and factor is not None:
+                objective = factor * objective
+        terms.append(objective)
+    faults.check()
+    total: Objective | None = faults.attempt(functools.reduce, operator.add, terms)
+    faults.check()
+    assert total is not None  # noqa: S101
+    return total
+
+
+def match(divergence: str = "mmd", sites: tuple[str, ...] = ("z",)) -> Match:
+    """Compare awake and asleep samples of some sites by a divergence.
+
+    Args:
+        divergence: a name in `priory.divergences.DIVERGENCES`.
+        sites: the sites to compare.
+    """
+    return Match(named("divergence", divergence, DIVERGENCES), *sites)
+
+
+def adversarial(
+    sites: tuple[str, ...] = ("z",),
+    critic: nn.Module | str = "mlp",
+    game: str = "non-saturating",
+    steps: int = 1,
+) -> Adversarial:
+    """Train a critic to tell awake samples from asleep ones, and the pair to fool it.
+
+    Args:
+        sites: the sites to tell apart.
+        critic: a net, or its text.
+        game: name of the game.
+        steps: critic steps per step of the pair.
+    """
+    net = parse("net", critic, NETS) if isinstance(critic, str) else critic
+    return Adversarial(net, *sites, game=game, steps=steps)
+
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "adversarial": adversarial,
+    "elbo": ELBO,
+    "iwae": IWAE,
+    "match": match,
+    "reconstruction": Reconstruction,
+    "renyi": Renyi,
+}
+SCHEDULES: dict[str, type[Schedule]] = {
+    "cosine": Cosine,
+    "exponential": Exponential,
+    "linear": Linear,
+}
+OPTIMS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+def read(option: Option, text: Any) -> Any:
+    """Answer the value that a text stands for; what is no text is taken as it is.
+
+    Args:
+        option: which argument it is for.
+        text: what the user wrote.
+
+    Raises:
+        Faults: naming the option, what was expected, and what was given.
+    """
+    if not isinstance(text, str):
+        return text
+    try:
+        return convert(text, option.annotation, option.default)
+    except Faults:
+        raise
+    except ValueError as error:
+        own = str(error).startswith(("must ", "takes "))
+        raise Faults([f"{option.name} {error}" if own else str(error)]) from error
+
+
+_PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
+    Prior: ("prior", PRIORS),
+    Likelihood: ("likelihood", LIKELIHOODS),
+    Net: ("net", NETS),
+    nn.Module: ("net", NETS),
+    Schedule: ("schedule", SCHEDULES),
+}
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def part_of(annotation: Any) -> str:
+    """Answer which kind of part an annotation admits, "" for none."""
+    kinds = [_PARTS[t][0] for t in _members(annotation) if isinstance(t, type) and t in _PARTS]
+    return kinds[0] if kinds else ""
+
+
+def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:
+    """Answer the value of an annotated type that a text stands for.
+
+    Args:
+        text: what the user wrote.
+        annotation: the type, as a signature has it.
+        default: a default that is text stands for itself ("auto").
+
+    Raises:
+        ValueError: saying what was expected and what was given.
+    """
+    text = text.strip()
+    members = _members(annotation)
+    if types.NoneType in members and text.lower() in ("none", "null"):
+        return None
+    if text == default:
+        return text
+    for member in members:
+        value = _plain(text, member)
+        if value is not None:
+            return value
+    for member in members:
+        if isinstance(member, type) and member in _PARTS:
+            kind, table = _PARTS[member]
+            inner = _unbracket(text)
+            if text != inner or len(members) < 2 or str in members or _split(text, ":")[0] in table:
+                return parse(kind, inner, table)
+    if str in members or annotation in (Any, types.NoneType, REQUIRED):
+        return text
+    raise ValueError(f"must be {describe(annotation)}, got {text!r}")
+
+
+def describe(annotation: Any) -> str:
+    """Answer in words what may be written for a type."""
+    words = []
+    for member in _members(annotation):
+        origin, arguments = typing.get_origin(member), typing.get_args(member)
+        if origin is Literal:
+            words += [repr(a) for a in arguments]
+        elif origin in (tuple, Sequence, list):
+            inner = _WORDS.get(arguments[0], "value").removeprefix("a ")
+            words.append(f"{inner}s with commas between" if arguments else "a list")
+        elif isinstance(member, type) and member in _PARTS:
+            kind, table = _PARTS[member]
+            words.append(f"a {kind} ({', '.join(table)})")
+        elif member is not types.NoneType:
+            words.append(_WORDS.get(member, "something else"))
+        else:
+            words.append("none")
+    return " or ".join(words)
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Answer the types of a union, the strictest first."""
+    union = typing.get_origin(annotation) in (Union, types.UnionType)
+    members = list(typing.get_args(annotation)) if union else [annotation]
+    return sorted(members, key=lambda t: (t is float) + 2 * (t is str))
+
+
+def _plain(text: str, member: Any) -> Any:
+    """Answer the value of one plain type, or None if the text is none of it."""
+    origin, arguments = typing.get_origin(member), typing.get_args(member)
+    if origin is Literal:
+        return next((a for a in arguments if str(a) == text), None)
+    if member is bool:
+        return _TRUTHS.get(text.lower())
+    if member in (int, float):
+        try:
+            return member(text)
+        except ValueError:
+            return None
+    if origin in (tuple, Sequence, list):
+        items = [convert(part, arguments[0] if arguments else str) for part in _split(text, ",")]
+        return tuple(items)
+    if origin is Callable and arguments[-1] is torch.optim.Optimizer:
+        name, *rest = _split(text, ":")
+        target = named("optimiser", name, OPTIMS)
+        return functools.partial(target, **_keywords(target, rest)) if rest else target
+    return None
+
+
+def _keywords(target: Callable[..., Any], arguments: list[str]) -> dict[str, Any]:
+    options = options_of(target)
+    values = {}
+    for argument in arguments:
+        key, sign, text = (part.strip() for part in argument.partition("="))
+        if not sign:
+            raise ValueError(f"takes key=value arguments only, got {argument!r}")
+        values[key] = read(named("argument of the optimiser", key, options), text)
+    return values
+
+
+def _unbracket(text: str) -> str:
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
+
+
+def _split(text: str, sign: str) -> list[str]:
+    """Split at a sign outside of brackets; the plus of an exponent (1e+3) is none."""
+    parts, depth, start = [], 0, 0
+    for i, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        exponent = sign == "+" and re.search(r"\d[eE]$", text[:i])
+        if letter == sign and not depth and not exponent:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    return [*parts, text[start:].strip()]

@@ -1,0 +1,322 @@
+"""Parts written as text, and the zoo: every row trains, and every combination of parts fits."""
+
+import copy
+import itertools
+
+import pyro
+import pytest
+import torch
+
+from priory.config import from_config, to_config
+from priory.data import Data
+from priory.divergences import energy
+from priory.evaluation import evaluate
+from priory.inference import Adversarial, Match, Phases, Reconstruction, fit, load
+from priory.inference.objectives import Scaled
+from priory.models import VAE
+from priory.nets import LIKELIHOODS, NETS, likelihood_for
+from priory.priors import PRIORS, GaussianMixture, VampPrior
+from priory.recipes import RECIPES, Recipe, find_recipe
+from priory.signatures import Faults, options_of
+from priory.specs import OBJECTIVES, parse, parse_objective, read
+
+SMALL = {"encoder": "mlp:32", "decoder": "mlp:32", "latent": 3}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Data.named("digits")
+
+
+def small(recipe, **options):
+    """Options that make a recipe's nets small."""
+    fitting = {n: v for n, v in SMALL.items() if n in options_of(recipe.family)}
+    prior = {"prior": "vamp:10"} if recipe.name == "vamp-vae" else {}
+    return {**fitting, **prior, **options}
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def test_arguments_by_place_and_by_name_say_the_same():
+    assert parse("prior", "vamp:100", PRIORS).components == 100
+    assert parse("prior", "vamp:components=100", PRIORS).components == 100
+    mlp = parse("net", "mlp:20,30:tanh:gated=true", NETS)
+    assert (mlp.hidden, mlp.activation, mlp.gated) == ((20, 30), "tanh", True)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_every_prior_can_be_written(name):
+    assert type(parse("prior", name, PRIORS)) is PRIORS[name]
+
+
+def test_a_sum_has_its_terms_and_weights():
+    total = parse_objective("reconstruction + 10*match:mmd + 2.5e+1*adversarial:z:critic=(mlp:8)")
+    first, second, third = total.terms()
+    assert isinstance(first, Reconstruction)
+    assert isinstance(second, Scaled)
+    assert second.weight == 10
+    assert isinstance(second.objective, Match)
+    assert isinstance(third.objective, Adversarial)
+    assert third.weight == 25
+    assert third.objective.critic.hidden == (8,)
+
+
+def test_a_schedule_stands_in_brackets():
+    beta = parse_objective("elbo:beta=(linear:0:1:100)").beta
+    beta.step = 50
+    assert float(beta) == 0.5
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(Faults) as caught:
+        parse_objective("elbbo + x*match:mmx + iwae:0")
+    told = "\n".join(caught.value.faults)
+    assert "nearest 'elbo'" in told
+    assert "the weight must be" in told
+    assert "nearest 'mmd'" in told
+    assert "particles must be a positive integer" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("vmap", "nearest 'vamp'"),
+        ("vamp:x", "components must be a whole number, got 'x'"),
+        ("vamp:1:2:3:4", "too many arguments"),
+        ("mixture:compnents=3", "nearest 'components'"),
+        ("mixture:spread=2", "spread must be in"),
+    ],
+)
+def test_a_wrong_prior_says_what_is_wrong(text, said):
+    with pytest.raises(Faults if ":" in text else ValueError, match=said):
+        parse("prior", text, PRIORS)
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("epochs", "none", None),
+        ("epochs", "3", 3),
+        ("clip", "1", 1.0),
+        ("schedule", "cosine", "cosine"),
+        ("check", "no", False),
+        ("optim", "adamw", torch.optim.AdamW),
+    ],
+)
+def test_options_are_read_by_their_types(option, text, value):
+    found = read(options_of(fit)[option], text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_an_optimiser_takes_its_own_arguments():
+    optim = read(options_of(fit)["optim"], "adam:betas=0.5,0.99")
+    assert optim.func is torch.optim.Adam
+    assert optim.keywords == {"betas": (0.5, 0.99)}
+
+
+# --- recipes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_call_makes_fresh_parts(name):
+    recipe = RECIPES[name]
+    first, second = recipe.pair(), recipe.pair()
+    assert first is not second
+    assert first.prior is not second.prior
+    critics = [a.critic for _ in range(2) for a in recipe.objective().adversaries()]
+    assert len({id(critic) for critic in critics}) == len(critics)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_written_and_read_back(name):
+    recipe = RECIPES[name]
+    assert recipe.name == name
+    for part in (recipe.pair(), recipe.objective()):
+        written = to_config(part)
+        assert to_config(from_config(written)) == written
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n != "gan"])
+def test_loss_falls_on_digits(name, digits):
+    recipe = RECIPES[name]
+    run = recipe.fit(digits, **small(recipe), batch_size=64, steps=150, valid_every=0)
+    losses = [row["loss"] for row in run.history]
+    assert losses[-1] < losses[0] - 0.25
+
+
+def test_gan_comes_nearer_to_the_ring():
+    recipe = RECIPES["gan"]
+    data = Data.named("ring", rows=2000)
+    critic = "adversarial:x:critic=(mlp:64,64)"
+    options = {"generator": "mlp:64,64", "objective": critic, "batch_size": 128}
+    early = recipe.fit(data, **options, steps=1, valid_every=0)
+    late = recipe.fit(data, **options, steps=500, valid_every=0)
+    real = data.test.x[:1000]
+    far, near = (energy(run.sample(1000)["x"], real) for run in (early, late))
+    assert near < far / 4
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_saved_and_loaded_it_is_the_same(name, tmp_path):
+    recipe = RECIPES[name]
+    data = Data.named(recipe.data, rows=200)
+    run = recipe.fit(data, **small(recipe), batch_size=64, steps=3, valid_every=0)
+    back = load(run.save(tmp_path / "run"))
+    for key, value in run.pair.state_dict().items():
+        assert torch.equal(value, back.pair.state_dict()[key]), key
+    options = {"particles": 5, "limit": 50, "pictures": False}
+    before, after = (evaluate(r, metrics=["nll", "mmd"], **options) for r in (run, back))
+    assert [r.value for r in before] == [r.value for r in after]
+
+
+def gradients(pair, objective, x, loss):
+    """Names of the pair's and of the critics' parameters that a loss gives a gradient."""
+    with pyro.get_param_store().scope():
+        phases = Phases(pair.model, pair.guide, columns={"x": x}, particles=objective.particles)
+        for adversary in objective.adversaries():
+            adversary.build(Phases(pair.model, pair.guide, columns={"x": x}))
+        loss(phases).backward()
+    critics = [a.critic for a in objective.adversaries()]
+    players = {"pair": [pair], "critic": critics}
+    found = {
+        player: {n: p.grad for m in modules for n, p in m.named_parameters()}
+        for player, modules in players.items()
+    }
+    reached = {
+        k: {n for n, g in v.items() if g is not None and g.abs().sum() > 0}
+        for k, v in found.items()
+    }
+    return reached, {k: set(v) for k, v in found.items()}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_gradients_reach_exactly_each_players_parameters(name, digits):
+    recipe = RECIPES[name]
+    x = digits.test.x[:64] if recipe.data == "digits" else torch.randn(64, 2)
+    pair = recipe.pair(**small(recipe))
+    pair.build(x)
+    objective = recipe.objective()
+    reached, all_of = gradients(copy.deepcopy(pair), objective, x, objective.loss)
+    assert reached["pair"] == all_of["pair"]
+    assert not reached["critic"]
+    for adversary in objective.adversaries():
+        fresh = copy.deepcopy(adversary)
+        reached, all_of = gradients(copy.deepcopy(pair), fresh, x, fresh.critic_loss)
+        assert not reached["pair"]
+        assert reached["critic"] == all_of["critic"] != set()
+
+
+@pytest.mark.parametrize(
+    ("name", "term", "part"),
+    [("aae", 1, "encoder"), ("wae-mmd", 1, "encoder"), ("gan", 0, "generator")],
+)
+def test_matching_a_site_trains_only_what_draws_it(name, term, part, digits):
+    recipe = RECIPES[name]
+    x = digits.test.x[:64] if recipe.data == "digits" else torch.randn(64, 2)
+    pair = recipe.pair(**small(recipe))
+    pair.build(x)
+    objective = recipe.objective().terms()[term]
+    reached, all_of = gradients(pair, objective, x, objective.loss)
+    assert reached["pair"] == {n for n in all_of["pair"] if n.startswith(part)} != set()
+
+
+def test_epochs_take_the_place_of_a_recipes_steps():
+    _, _, options = RECIPES["vae"].prepare(epochs="3")
+    assert options["epochs"] == 3
+    assert "steps" not in options
+
+
+def test_every_fault_in_the_options_is_told():
+    with pytest.raises(Faults) as caught:
+        RECIPES["vae"].prepare(latnt=3, prior="vmap", lr="x", objective="elbow")
+    told = "\n".join(caught.value.faults)
+    for said in ("nearest 'latent'", "nearest 'vamp'", "lr must be a number", "nearest 'elbo'"):
+        assert said in told
+
+
+def test_an_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(ValueError, match="nearest 'wae-mmd'"):
+        find_recipe("wae-mdm")
+
+
+def test_an_option_that_fit_has_too_can_be_meant_for_the_pair():
+    class Steps(VAE):
+        def __init__(self, steps: int = 1):
+            super().__init__()
+            self.steps = steps
+
+    pair, _, options = Recipe("mine", "", Steps).prepare(**{"pair.steps": "7", "steps": "9"})
+    assert pair.steps == 7
+    assert options["steps"] == 9
+
+
+# --- the contract: every prior with every objective and every likelihood --------------------------
+
+# Each with what gives every parameter a gradient; a new row of the table must be given one here.
+WHOLE = {
+    "adversarial": "elbo + adversarial:z:critic=(mlp:8)",
+    "elbo": "elbo",
+    "iwae": "iwae:3",
+    "match": "elbo + match:mmd:z",
+    "reconstruction": "elbo + reconstruction",
+}
+VALUES = {
+    "bernoulli": lambda u: (u > 0.5).float(),
+    "continuous-bernoulli": lambda u: u,
+    "logistic": lambda u: (u * 255).round() / 255,
+    "normal": lambda u: 4 * u - 2,
+    "delta": lambda u: 4 * u - 2,
+}
+IMPLICIT = {"delta"}
+
+
+def arrays(likelihood):
+    u = torch.rand(60, 5, generator=torch.Generator().manual_seed(0))
+    return Data.from_arrays(x=VALUES[likelihood](u).numpy())
+
+
+@pytest.mark.parametrize(
+    ("prior", "objective", "likelihood"),
+    list(itertools.product(PRIORS, OBJECTIVES, [n for n in LIKELIHOODS if n not in IMPLICIT])),
+)
+def test_every_combination_trains_and_is_judged(prior, objective, likelihood):
+    pair = VAE(
+        parse("prior", {"vamp": "vamp:4", "flow": "flow:1:8"}.get(prior, prior), PRIORS),
+        parse("net", "mlp:8", NETS),
+        parse("net", "mlp:8", NETS),
+        likelihood,
+        latent=2,
+    )
+    data = arrays(likelihood)
+    # fit raises if a parameter gets no gradient, or the loss isn't finite.
+    run = fit(pair, parse_objective(WHOLE[objective]), data, steps=1, batch_size=32, valid_every=0)
+    assert all(torch.isfinite(p).all() for p in pair.parameters())
+    nll = evaluate(run, particles=3, metrics=["nll"], limit=4, pictures=False)["nll"]
+    assert nll.applicable, nll.note
+
+
+@pytest.mark.parametrize("likelihood", sorted(IMPLICIT))
+@pytest.mark.parametrize("prior", [n for n in PRIORS if n not in ("vamp", "mixture")])
+def test_an_implicit_pair_trains_on_its_dreams(prior, likelihood):
+    assert likelihood in LIKELIHOODS
+    recipe = RECIPES["gan"]
+    prior = {"flow": "flow:1:8:kind=realnvp"}.get(prior, prior)
+    run = recipe.fit(
+        arrays(likelihood), prior=prior, generator="mlp:8", steps=1, batch_size=32, valid_every=0
+    )
+    assert not evaluate(run, metrics=["nll"], limit=4, pictures=False)["nll"].applicable
+
+
+def test_likelihoods_by_name_are_those_by_value():
+    for name in LIKELIHOODS:
+        x = arrays(name).train.x
+        assert LIKELIHOODS[name]().check(x) is None
+        assert likelihood_for(x) is not None
+
+
+def test_a_given_part_is_taken_as_it_is():
+    prior = GaussianMixture(3)
+    assert RECIPES["vae"].pair(prior=prior).prior is prior
+    assert isinstance(RECIPES["vamp-vae"].pair().prior, VampPrior)
