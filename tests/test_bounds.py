@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 
 from pairs import LinearGaussian
-from priory.inference import ELBO, IWAE, Linear, Match, Phases, Reconstruction
+from priory.inference import ELBO, IWAE, Linear, Match, Phases, Reconstruction, Renyi
 
 KS = (1, 5, 50)
 
@@ -231,6 +231,11 @@ def test_limits(x):
     elbo = seeded(ELBO(), pair, x)
     torch.testing.assert_close(seeded(IWAE(1), pair, x), elbo, atol=1e-6, rtol=0)
     torch.testing.assert_close(seeded(ELBO(beta=1.0), pair, x), elbo, atol=1e-6, rtol=0)
+    for k in KS:
+        exact = seeded(ELBO(particles=k), pair, x)
+        torch.testing.assert_close(seeded(Renyi(1.0, k), pair, x), exact, atol=1e-6, rtol=0)
+        torch.testing.assert_close(seeded(Renyi(1 - 1e-8, k), pair, x), exact, atol=1e-6, rtol=0)
+        torch.testing.assert_close(seeded(Renyi(0.0, k), pair, x), seeded(IWAE(k), pair, x))
     one = Linear(0.0, 1.0, 1)
     one.step = 1
     torch.testing.assert_close(seeded(ELBO(beta=one), pair, x), elbo, atol=1e-6, rtol=0)

@@ -113,7 +113,11 @@ def test_two_models_in_one_process_equal_each_alone(digits):
 
 @pytest.mark.parametrize(
     "objective",
-    [ELBO(beta=Linear(0.0, 1.0, 20)), IWAE(3), Reconstruction() + 2 * Match(mmd, "z")],
+    [
+        ELBO(beta=Linear(0.0, 1.0, 20)),
+        IWAE(3),
+        Reconstruction() + 2 * Match(mmd, "z") + Adversarial(MLP((4,)), "z"),
+    ],
     ids=["elbo", "iwae", "sum"],
 )
 def test_saved_run_comes_back_the_same(digits, tmp_path, objective):
@@ -130,9 +134,15 @@ def test_saved_run_comes_back_the_same(digits, tmp_path, objective):
     assert type(back.objective) is type(run.objective)
     assert back.objective.particles == run.objective.particles
     assert torch.equal(back.sample(5)["x"], run.sample(5)["x"])
+    for one, two in zip(objective.adversaries(), back.objective.adversaries(), strict=True):
+        assert all(map(torch.equal, one.critic.parameters(), two.critic.parameters()))
     with pytest.raises(FileExistsError, match="overwrite"):
         run.save(folder)
     run.save(folder, overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="other things than a run"):
+        run.save(tmp_path / "mine", overwrite=True)
 
 
 def test_run_of_a_users_own_pair_needs_the_pair_to_load(tmp_path):
@@ -263,6 +273,7 @@ def test_data_that_leave_the_support_are_an_error():
         ({"schedule": "cosin"}, "schedule must be"),
         ({"device": "tpu9"}, "no device 'tpu9'"),
         ({"patience": 2, "valid_every": 0}, "patience needs"),
+        ({"clip": 0.0, "ema": 2.0}, "clip must be positive, got 0.0; ema must lie"),
     ],
 )
 def test_bad_options_are_told_before_training(digits, options, words):

@@ -177,6 +177,30 @@ def test_plain_module_inside_a_pyro_module_is_not_silently_untrained():
     assert len(pyro.get_param_store()) == 0
 
 
+def test_module_local_parameters_are_trained():
+    """Pyro's own SVI crashes under this setting: such parameters are in no store."""
+
+    class Mean(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.net = PyroModule[nn.Linear](1, 1)
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Normal(self.net(x[:, None])[:, 0], 1.0), obs=x)
+
+    x = torch.ones(4)
+    with pyro.settings.context(module_local_params=True):
+        model = Mean()
+        theirs = pyro.infer.SVI(model, lambda x: None, pyro.optim.Adam({}), pyro.infer.Trace_ELBO())
+        with pytest.raises(AttributeError, match="unconstrained"):
+            theirs.step(x)
+        svi = SVI(model, lambda x: None, partial(torch.optim.Adam, lr=0.1), ELBO())
+        for _ in range(200):
+            svi.step(x)
+        assert float(model.net(torch.ones(1, 1)).detach()) == pytest.approx(1.0, abs=0.05)
+
+
 def test_critic_inside_the_pair_is_refused():
     class Leaky(LinearGaussian):
         def __init__(self):

@@ -97,7 +97,8 @@ def _stream(
     k: int,
     rows: int,
 ) -> Bounds:
-    parts = []
+    total_rows = len(next(iter(columns.values())))
+    out = torch.empty(3, total_rows, dtype=torch.float64)  # one block of memory, filled in place
     together = vectorises(model, guide, next(blocks(columns, 2, like))[1])
     for start, part in blocks(columns, rows, like):
         first = next(iter(part.values()))
@@ -117,8 +118,10 @@ def _stream(
             log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(0))
             total = total + log_w.sum(0)
         ess = (2 * log_sum - log_squares).exp()
-        parts.append(torch.stack([log_sum - math.log(particles), total / particles, ess]))
-    return Bounds(*torch.cat(parts, 1).cpu())
+        out[0, start : start + rows] = log_sum - math.log(particles)
+        out[1, start : start + rows] = total / particles
+        out[2, start : start + rows] = ess
+    return Bounds(*out)
 
 
 def _block(particles: int, columns: Columns, like: Tensor) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from priory.inference.adversary import Adversarial
 from priory.inference.fit import fit
-from priory.inference.objectives import ELBO, IWAE, Match, Objective, Reconstruction
+from priory.inference.objectives import ELBO, IWAE, Match, Objective, Reconstruction, Renyi
 from priory.inference.phases import MismatchError, Phases, generate
 from priory.inference.run import Pair, Run, load
 from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
@@ -22,6 +22,7 @@ __all__ = [
     "Pair",
     "Phases",
     "Reconstruction",
+    "Renyi",
     "Run",
     "Schedule",
     "fit",

@@ -150,6 +150,10 @@ def check_options(options: dict[str, Any]) -> None:
     ]
     if not options["lr"] > 0:
         faults.append(f"lr must be positive, got {options['lr']!r}")
+    if options["clip"] is not None and not options["clip"] > 0:
+        faults.append(f"clip must be positive, got {options['clip']!r}")
+    if options["ema"] is not None and not 0 < options["ema"] < 1:
+        faults.append(f"ema must lie between 0 and 1, got {options['ema']!r}")
     if options["epochs"] is not None and options["steps"] is not None:
         faults.append("give epochs or steps, not both")
     if options["patience"] is not None and options["valid_every"] == 0:

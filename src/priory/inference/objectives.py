@@ -190,6 +190,36 @@ class IWAE(Objective):
         return -awake.average(bound)
 
 
+class Renyi(Objective):
+    r"""Negative variational Renyi bound, averaged over the batch.
+
+    -L = -1/(1 - alpha) E[log 1/K sum_k w_k^(1 - alpha)], w_k = p(x, z_k) / q(z_k given x), in nats
+    per datum. alpha = 0 is the IWAE's bound, alpha -> 1 the ELBO; with alpha > 1 it is no lower
+    bound on log p(x). Li and Turner, Renyi Divergence Variational Inference, 2016.
+
+    Args:
+        alpha: order of the divergence.
+        particles: K, draws of the latents per datum.
+
+    Raises:
+        ValueError: if `particles` is not positive.
+    """
+
+    def __init__(self, alpha: float = 0.5, particles: int = 5) -> None:
+        self.alpha = alpha
+        self.particles = positive("particles", particles)
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Answer -L."""
+        awake = phases.awake
+        log_weight = awake.log_weight()
+        if self.alpha == 1:
+            return -awake.average(log_weight.mean(0))
+        power = 1 - self.alpha
+        bound = (power * log_weight).logsumexp(0) - math.log(log_weight.shape[0])
+        return -awake.average(bound / power)
+
+
 class Reconstruction(Objective):
     """Negative log-likelihood of the data under their own latents, averaged over the batch.
 

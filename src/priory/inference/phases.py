@@ -263,4 +263,6 @@ class ParameterRecorder(Messenger):
         self.params: dict[str, Tensor] = {}
 
     def _pyro_post_param(self, msg: Site) -> None:
-        self.params[msg["name"]] = msg["value"].unconstrained()
+        value = msg["value"]
+        # Pyro's setting module_local_params gives parameters that are in no store.
+        self.params[msg["name"]] = getattr(value, "unconstrained", lambda: value)()

@@ -22,6 +22,7 @@ from priory.data import Data
 from priory.inference.arguments import Program
 from priory.inference.objectives import Objective
 from priory.inference.phases import generate
+from priory.nets import Net
 
 SCHEMA = 1
 
@@ -99,11 +100,15 @@ class Run:
             overwrite: whether a run that is there may be replaced.
 
         Raises:
-            FileExistsError: if the folder is not empty and `overwrite` is off.
+            FileExistsError: if the folder is not empty and `overwrite` is off, or holds anything
+                but a run.
         """
         folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()) and not overwrite:
-            raise FileExistsError(f"{folder} is not empty; pass overwrite=True to replace the run")
+        if folder.exists() and any(folder.iterdir()):
+            if not (folder / "config.yaml").is_file():
+                raise FileExistsError(f"{folder} holds other things than a run; choose another")
+            if not overwrite:
+                raise FileExistsError(f"{folder} has a run; pass overwrite=True to replace it")
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = folder.with_name(f".{folder.name}.{os.getpid()}")
         part.mkdir()
@@ -125,6 +130,7 @@ class Run:
             "data": self.data.config,
             "shapes": columns,
             "dtype": str(self.data.train.x.dtype).removeprefix("torch."),
+            "critics": [[*(getattr(c, "inputs", None) or ())] for c in _critics(self.objective)],
             "fit": self.config,
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -171,6 +177,10 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     dtype = getattr(torch, config["dtype"])
     if hasattr(pair, "build"):
         pair.build(torch.zeros(2, *config["shapes"]["x"], dtype=dtype))
+    for critic, inputs in zip(_critics(objective), config.get("critics", ()), strict=True):
+        if inputs and isinstance(critic, Net):
+            critic.build(tuple(inputs), ())
+            critic.to(dtype=dtype)
     run = Run(
         pair, objective, data, config["fit"], json.loads((folder / "history.json").read_text())
     )
@@ -212,9 +222,7 @@ def _read(run: Run, tensors: dict[str, Tensor], folder: Path) -> None:
     if isinstance(run.pair, nn.Module):
         _fill(run.pair, parts.get("pair", {}), folder)
     for number, critic in enumerate(_critics(run.objective)):
-        state = parts.get(f"critic{number}", {})
-        if state and not hasattr(critic, "build"):
-            _fill(critic, state, folder)
+        _fill(critic, parts.get(f"critic{number}", {}), folder)
     if "store" in parts:
         params = {k: v.requires_grad_() for k, v in parts["store"].items()}
         run.store = {"params": params, "constraints": {}}
