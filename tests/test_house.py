@@ -1,0 +1,286 @@
+"""The house keeps its rules: the direction of imports, documentation, a front door that opens."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import priory
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "priory"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+# What each part may import of the others; all stand on the ground.
+GROUND = {"names", "config"}
+PARTS = GROUND | {"nets", "divergences", "data", "priors"}
+MAY_IMPORT = {
+    "names": set(),
+    "config": {"names"},
+    "nets": GROUND,
+    "divergences": GROUND,
+    "data": GROUND,
+    "priors": GROUND | {"nets"},
+    "models": PARTS,
+    "inference": PARTS,
+    "evaluation": PARTS | {"models", "inference"},
+    "signatures": set(),
+    "specs": PARTS | {"inference", "signatures"},
+    "recipes": PARTS | {"models", "inference", "evaluation", "specs", "signatures"},
+    "comparing": PARTS | {"models", "inference", "evaluation", "specs", "signatures", "recipes"},
+    "cli": PARTS
+    | {"models", "inference", "evaluation", "specs", "signatures", "recipes", "comparing"},
+    "__main__": {"cli"},
+}
+
+
+def where(path, node=None):
+    return f"{path.relative_to(ROOT)}:{node.lineno}" if node else str(path.relative_to(ROOT))
+
+
+def parse(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def part_of(path):
+    """The part of the house a file belongs to, "priory" for the root `__init__`."""
+    top = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "priory" if top == "__init__" else top
+
+
+def imported(path):
+    """Pairs of (absolute dotted name, node) of everything that a file imports."""
+    here = ("priory", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *filter(None, [node.module])))
+            yield from ((f"{module}.{alias.name}", node) for alias in node.names)
+
+
+def test_every_module_is_known():
+    unknown = {part_of(path) for path in SOURCES} - MAY_IMPORT.keys() - {"priory"}
+    assert not unknown, f"say in MAY_IMPORT what {sorted(unknown)} may import"
+
+
+def test_imports_run_one_way():
+    wrong = []
+    for path in SOURCES:
+        part = part_of(path)
+        if part == "priory":
+            continue
+        for name, node in imported(path):
+            if name.split(".")[0] != "priory" or name == "priory.__version__":
+                continue
+            target = [*name.split("."), "priory"][1]
+            if target != part and target not in MAY_IMPORT.get(part, ()):
+                wrong.append(f"{where(path, node)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_phases_touch_poutine():
+    wrong = []
+    for path in SOURCES:
+        if path == PACKAGE / "inference" / "phases.py":
+            continue
+        wrong += [
+            where(path, node) for name, node in imported(path) if "poutine" in name.split(".")
+        ]
+        wrong += [
+            where(path, node)
+            for node in ast.walk(parse(path))
+            if isinstance(node, ast.Attribute) and node.attr == "poutine"
+        ]
+    assert not wrong, f"poutine outside inference/phases.py: {wrong}"
+
+
+def public(body, owner=""):
+    """Pairs of (dotted name, node) of the public functions, classes and methods in a body."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name.startswith("_"):
+                continue
+            yield f"{owner}{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{owner}{node.name}.")
+
+
+def decorators(node):
+    return {ast.unparse(d).split("(")[0].split(".")[-1] for d in node.decorator_list}
+
+
+def test_public_names_are_documented_and_typed():
+    wrong = []
+    for path in SOURCES:
+        parts = path.relative_to(PACKAGE).parts
+        if any(part.startswith("_") and part != "__init__.py" for part in parts):
+            continue
+        tree = parse(path)
+        if not ast.get_docstring(tree):
+            wrong.append(f"{where(path)} has no docstring")
+        for name, node in public(tree.body):
+            # Documented elsewhere: an override in its base, an overload and a setter at their twin.
+            exempt = decorators(node) & {"override", "overload", "setter"}
+            if not exempt and not ast.get_docstring(node):
+                wrong.append(f"{where(path, node)} {name} has no docstring")
+            if isinstance(node, ast.ClassDef):
+                special = [
+                    n for n in node.body if getattr(n, "name", "") in ("__init__", "__call__")
+                ]
+                wrong += [
+                    f"{where(path, n)} {name}.{n.name}: {bare(n)}" for n in special if bare(n)
+                ]
+            elif bare(node):
+                wrong.append(f"{where(path, node)} {name} leaves without a type: {bare(node)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def bare(function):
+    """The names of the arguments without annotation, and "return"."""
+    given = function.args
+    names = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    missing = [a.arg for a in names if a and a.annotation is None and a.arg not in ("self", "cls")]
+    return missing + ([] if function.returns else ["return"])
+
+
+def test_source_files_fit_in_mind():
+    lengths = {where(path): len(path.read_text().splitlines()) for path in SOURCES}
+    long = {name: length for name, length in lengths.items() if length > 300}
+    assert not long, f"over 300 lines, look for a seam: {long}"
+
+
+def test_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    assert blocks, "README.md has no python block"
+    namespace = {"__name__": "readme"}
+    for block in blocks:
+        # Padded, so that a traceback names README.md's own line.
+        padding = "\n" * text.count("\n", 0, block.start(1))
+        exec(compile(padding + block[1], "README.md", "exec"), namespace)
+
+
+def test_examples_are_there():
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_short_and_runs(path, tmp_path):
+    assert len(path.read_text().splitlines()) < 80
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), "an example shows something"
+
+
+def test_import_has_no_side_effects(tmp_path):
+    """Dependencies come first: what they do at their own import is theirs."""
+    script = """
+        import importlib, logging, os, pkgutil, random, sys, warnings
+        import joblib, matplotlib.figure, numpy, pooch, pyro, rich
+        import safetensors.torch, scipy.stats, sklearn.datasets, torch, torch.distributions, yaml
+
+        def state():
+            names = [None, *logging.root.manager.loggerDict]
+            loggers = [logging.getLogger(name) for name in names]
+            return {
+                "pyro's and torch's validation": pyro.settings.get(),
+                "default dtype": torch.get_default_dtype(),
+                "threads": torch.get_num_threads(),
+                "gradient mode": torch.is_grad_enabled(),
+                "random state": (
+                    torch.get_rng_state().tolist(),
+                    numpy.random.get_state()[1].tolist(),
+                    random.getstate(),
+                ),
+                "log handlers": {(l.name, id(h)) for l in loggers for h in l.handlers},
+                "log level": logging.getLogger().level,
+                "warnings' filters": list(warnings.filters),
+                "parameter store": sorted(pyro.get_param_store()),
+                "environment": dict(os.environ),
+                "backend": dict.__getitem__(matplotlib.rcParams, "backend"),
+            }
+
+        def watch(event, arguments):
+            if event == "socket.connect":
+                faults.append("opens a connection")
+            if event == "open" and isinstance(arguments[2], int):
+                if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                    faults.append(f"writes {arguments[0]}")
+
+        faults = []
+        before = state()
+        optional = {"zuko", "pandas", "pyarrow"} - set(sys.modules)
+        sys.addaudithook(watch)
+        import priory
+        for module in pkgutil.walk_packages(priory.__path__, "priory."):
+            importlib.import_module(module.name)
+        after = state()
+        faults += [f"changes {name}" for name in before if before[name] != after[name]]
+        faults += [f"imports {name}" for name in sorted(optional & set(sys.modules))]
+        print("; ".join(faults))
+    """
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", textwrap.dedent(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.strip(), f"importing priory {done.stdout.strip()}"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["models", "inference"])
+def test_front_door_links(name):
+    link = ROOT / name
+    assert link.is_symlink()
+    assert os.readlink(link) == f"src/priory/{name}"
+    assert link.resolve() == PACKAGE / name
+    assert link.is_dir()
+
+
+def test_tree_names_no_place_on_a_machine():
+    folders = [ROOT / name for name in ("src", "docs", "examples", "benchmarks", "tests")]
+    kinds = {".py", ".md", ".json", ".toml", ".yaml", ".txt", ".html", ".csv"}
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in kinds]
+    front = [
+        "README.md",
+        "CHANGELOG.md",
+        "Makefile",
+        "pyproject.toml",
+        "constraints.txt",
+        ".ci/run",
+    ]
+    # A path from the root, neither the middle of a longer path nor a part of an address.
+    place = re.compile(r"(?<![\w.~)}\]/*-])/(tmp|home|root|work|farm|Users|mnt)\b")
+    found = [
+        f"{where(path)}:{number}: {line.strip()}"
+        for path in (*files, *(ROOT / name for name in front))
+        if ".egg-info" not in str(path)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if place.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_version_stands_once():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == priory.__version__
