@@ -18,8 +18,9 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
@@ -44,11 +45,13 @@ class Contender:
         step: takes a batch (128, 784), answers the loss.
         size: the number of data that the loss sums over, 1 for a mean.
         validation: whether Pyro's and torch's checks are on, as they are by default.
+        state: of Pyro's parameter store, one for each contender.
     """
 
     step: Callable[[Tensor], Tensor | float]
     size: int = 1
     validation: bool = True
+    state: dict[str, Any] = field(default_factory=lambda: {"params": {}, "constraints": {}})
 
 
 def net(inputs: int, outputs: int) -> nn.Sequential:
@@ -123,7 +126,7 @@ def by_pyro(name: str, validation: bool, device: torch.device) -> Contender:
 
 
 def by_priory(x: Tensor, compile: str) -> Contender:
-    """Priory's SVI, in a parameter store of its own.
+    """Priory's SVI.
 
     Args:
         x: a batch (128, 784) to build the pair with.
@@ -138,20 +141,14 @@ def by_priory(x: Tensor, compile: str) -> Contender:
     pair.build(x)
     optimiser = functools.partial(torch.optim.Adam, lr=RATE, fused=True)
     svi = SVI(pair.model, pair.guide, optimiser, ELBO(), compile=compile)
-    with pyro.get_param_store().scope() as state:
-        svi.step(x)
-
-    def step(x: Tensor) -> Tensor:
-        with pyro.get_param_store().scope(state):
-            return svi.step(x)
-
-    return Contender(step)
+    return Contender(svi.step)
 
 
 def seconds(contender: Contender, batches: Iterable[Tensor], device: torch.device) -> float:
     """Time a step, averaged over some batches."""
     batches = list(batches)
-    with pyro.validation_enabled(contender.validation):
+    store = pyro.get_param_store()
+    with pyro.validation_enabled(contender.validation), store.scope(contender.state):
         synchronise(device)
         start = time.perf_counter()
         for x in batches:
@@ -168,7 +165,10 @@ def synchronise(device: torch.device) -> None:
 
 def check_same_work(contenders: dict[str, Contender], x: Tensor) -> None:
     """Raise RuntimeError if some contender's loss per datum is another than the rest's."""
-    losses = {name: float(c.step(x)) / c.size for name, c in contenders.items()}
+    losses = {}
+    for name, contender in contenders.items():
+        with pyro.get_param_store().scope(contender.state):
+            losses[name] = float(contender.step(x)) / contender.size
     middle = statistics.median(losses.values())
     if any(abs(loss - middle) > 0.05 * abs(middle) for loss in losses.values()):
         raise RuntimeError(f"the contenders' losses differ by more than 5%: {losses}")

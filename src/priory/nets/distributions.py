@@ -95,6 +95,7 @@ class IndependentNormal(Factorised):
     ) -> None:
         self.loc = loc
         self.log_scale = log_scale
+        self.drawn: tuple[Tensor, Tensor] | None = None
         super().__init__(loc.shape, event_dim, validate_args)
 
     @constraints.dependent_property(is_discrete=False)
@@ -129,10 +130,18 @@ class IndependentNormal(Factorised):
         return tensor.sum(self.dims)
 
     def density(self, value: Tensor) -> Tensor:
-        """Return the log density of events of shape (..., *event)."""
-        squares = ((value - self.loc) * torch.exp(-self.log_scale)).square().sum(self.dims)
+        """Return the log density of events of shape (..., *event).
+
+        A value that was just drawn here still has its noise e = (x - m) / s, which is exact and
+        carries no gradient.
+        """
+        if self.drawn is not None and value is self.drawn[0]:
+            noise = self.drawn[1]
+        else:
+            noise = (value - self.loc) * torch.exp(-self.log_scale)
         constant = 0.5 * math.log(2 * math.pi) * self._event_shape.numel()
-        return -0.5 * squares - self.total(self.log_scale) - constant
+        squares = noise.square().sum(self.dims)
+        return torch.add(squares, self.total(self.log_scale), alpha=2).add(2 * constant).mul(-0.5)
 
     def entropy(self) -> Tensor:
         """Return the entropy, in nats, (*batch)."""
@@ -143,7 +152,29 @@ class IndependentNormal(Factorised):
         """Draw with gradients: m + s e, with e standard normal."""
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + self.log_scale.exp() * noise
+        value = torch.addcmul(self.loc, self.log_scale.exp(), noise)
+        self.drawn = (value, noise)
+        return value
+
+
+class StandardNormal(IndependentNormal):
+    r"""Independent standard normal coordinates.
+
+    .. math:: \log p(x) = -\tfrac12 \sum_i x_i^2 + \log 2\pi
+
+    Args:
+        zeros: Zeros of the shape (*batch, *event).
+        event_dim: How many of the last dims are one event.
+        validate_args: Whether to check parameters and values; the global default if None.
+    """
+
+    def __init__(self, zeros: Tensor, event_dim: int, validate_args: bool | None = None) -> None:
+        super().__init__(zeros, zeros, event_dim, validate_args)
+
+    def density(self, value: Tensor) -> Tensor:
+        """Return the log density of events of shape (..., *event)."""
+        constant = math.log(2 * math.pi) * self._event_shape.numel()
+        return value.square().sum(self.dims).add(constant).mul(-0.5)
 
 
 @register_kl(IndependentNormal, IndependentNormal)  # type: ignore[untyped-decorator]

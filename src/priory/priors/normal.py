@@ -4,7 +4,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from priory.nets.distributions import IndependentNormal
+from priory.nets.distributions import StandardNormal
 from priory.priors.base import Encode, Prior
 
 
@@ -30,4 +30,4 @@ class Normal(Prior):
 
     def distribution(self) -> TorchDistribution:
         """Return N(0, I)."""
-        return IndependentNormal(self.zeros, self.zeros, 1)
+        return StandardNormal(self.zeros, 1)
