@@ -56,17 +56,17 @@ ROWS = {
     ),
     "mixture": Row("VAE, mixture of 100", GaussianMixture(100), ELBO(), 120),
     "vamp": Row("VAE, VampPrior of 500", VampPrior(500), ELBO(), 80),
-    "stick-breaking": Row("VAE, stick-breaking", StickBreaking(), ELBO(), 120),
+    "stick-breaking": Row("VAE, stick-breaking", StickBreaking(), ELBO(), 60),
     "vamp-static": Row(
         "VAE, VampPrior of 500",
         VampPrior(500),
         ELBO(),
-        60,
+        30,
         "85.57 (other network)",
         "static-mnist",
     ),
     "vae-static": Row(
-        "VAE, standard normal", Normal(), ELBO(), 60, "88.71 (3,280 epochs)", "static-mnist"
+        "VAE, standard normal", Normal(), ELBO(), 30, "88.71 (3,280 epochs)", "static-mnist"
     ),
 }
 

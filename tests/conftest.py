@@ -37,3 +37,9 @@ def clean_state():
         yield
     torch.set_default_dtype(dtype)
     pyro.clear_param_store()
+
+
+@pytest.fixture
+def double(clean_state):
+    """Work in double precision, for exact checks."""
+    torch.set_default_dtype(torch.float64)

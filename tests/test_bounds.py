@@ -17,11 +17,7 @@ from priory.inference import ELBO, IWAE, Linear, Match, Phases, Reconstruction, 
 KS = (1, 5, 50)
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.fixture

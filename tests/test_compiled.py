@@ -25,11 +25,7 @@ OBJECTIVES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def train(compile, prior, objective, steps=4):

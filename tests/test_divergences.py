@@ -9,14 +9,7 @@ from scipy.stats import energy_distance, wasserstein_distance
 
 from priory.divergences import DIVERGENCES, energy, mmd, sinkhorn, sliced, squared_distances
 
-
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def rbf_mmd(a, b, shift, sigma, d):

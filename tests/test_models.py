@@ -15,16 +15,7 @@ from priory.models import GAN, PAIRS, VAE
 from priory.nets import LIKELIHOODS, MLP, Conv, Deconv
 from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, VampPrior
 
-
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 SMALL = {

@@ -10,14 +10,7 @@ from priory.names import named
 from priory.nets import MLP, NETS, Conv, Deconv, Wrapped, as_net
 from priory.nets.base import ACTIVATIONS
 
-
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 CASES = {

@@ -13,14 +13,7 @@ from torch.distributions import Kumaraswamy as LibraryKumaraswamy
 from priory.nets import KumaraswamyPosterior, NormalPosterior, posterior_for
 from priory.nets.kumaraswamy import Kumaraswamy
 
-
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def law(a, b):

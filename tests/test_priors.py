@@ -16,14 +16,7 @@ from priory.nets import posterior_for
 from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, VampPrior
 from priory.priors.mixture import NormalMixture
 
-
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Encoder(nn.Module):

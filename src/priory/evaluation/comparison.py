@@ -127,15 +127,23 @@ class Comparison:
         )
 
     def html(self) -> str:
-        """Answer the table and each run's pictures as one page that needs no other file."""
+        """Answer the table and the pictures, side by side, as one page that needs no other file."""
         first = self.entries[0].report
         subtitle = f"{len(self.rows)} ways, {len(self.entries)} runs; {first.n:,} rows judged"
         notes = "".join(f'<p class="sub">{escape(note)}</p>' for note in [self.legend, *self.notes])
-        sections = []
-        for entry in self.entries:
-            if entry.report.gallery is not None:
-                heading = escape(f"{entry.label}, seed {entry.seed}")
-                sections.append(f"<h2>{heading}</h2>{picture_cards(entry.report.figures())}")
+        shown = {
+            f"{entry.label}, seed {entry.seed}": entry.report.figures()
+            for entry in self.entries
+            if entry.report.gallery is not None
+        }
+        sections = [
+            f"<h2>{escape(title)}</h2>"
+            + picture_cards(
+                {name: figures[title] for name, figures in shown.items() if title in figures},
+                captions=True,
+            )
+            for title in dict.fromkeys(title for figures in shown.values() for title in figures)
+        ]
         return page(
             f"Comparison on {first.data}", subtitle, self._table() + notes + "".join(sections)
         )

@@ -37,7 +37,9 @@ td small { display: block; color: var(--soft); font-weight: 400; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
   gap: 1rem; margin-top: 1.2rem; }
 figure { margin: 0; background: #fff; border: 1px solid var(--line); border-radius: 10px;
-  padding: .6rem; } figure img { width: 100%; height: auto; display: block; }
+  padding: .6rem; }
+figcaption { color: #1c1e21; font-weight: 600; padding: .1rem .2rem .5rem; }
+figure img { width: 100%; height: auto; display: block; }
 @media (max-width: 40rem) { .records .wide { display: none; } .records .fold { display: inline; }
   th, td { padding: .5rem .6rem; } }
 @media (max-width: 40rem) { .compare th:first-child, .compare td:first-child { position: sticky;
@@ -85,14 +87,16 @@ def records_table(records: Iterable[Record]) -> str:
     return f'<div class="scroll"><table class="records">{head}\n{body}</table></div>'
 
 
-def picture_cards(figures: Mapping[str, Any]) -> str:
+def picture_cards(figures: Mapping[str, Any], captions: bool = False) -> str:
     """Answer figures as embedded PNG pictures.
 
     Args:
         figures: matplotlib figures by title.
+        captions: whether to write the title above each.
     """
     cards = "\n".join(
-        f'<figure><img alt="{escape(title)}" src="data:image/png;base64,{_png(figure)}"></figure>'
+        f"<figure>{f'<figcaption>{escape(title)}</figcaption>' if captions else ''}"
+        f'<img alt="{escape(title)}" src="data:image/png;base64,{_png(figure)}"></figure>'
         for title, figure in figures.items()
     )
     return f'<div class="cards">{cards}</div>' if cards else ""
