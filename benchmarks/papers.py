@@ -56,7 +56,7 @@ ROWS = {
     ),
     "mixture": Row("VAE, mixture of 100", GaussianMixture(100), ELBO(), 120),
     "vamp": Row("VAE, VampPrior of 500", VampPrior(500), ELBO(), 80),
-    "stick-breaking": Row("VAE, stick-breaking", StickBreaking(), ELBO(), 60),
+    "stick-breaking": Row("VAE, stick-breaking", StickBreaking(), ELBO(), 100),
     "vamp-static": Row(
         "VAE, VampPrior of 500",
         VampPrior(500),

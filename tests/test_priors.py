@@ -238,7 +238,7 @@ def test_stick_weights(concentration):
     prior.build(6, DATA)
     prior.to(torch.float64)
     draws = prior().sample((200_000,))
-    weights = prior.embed(draws)
+    weights = prior.weights(draws)
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(-1), torch.ones(len(draws)), atol=1e-8, rtol=0)
     share = concentration / (1 + concentration)
@@ -246,7 +246,7 @@ def test_stick_weights(concentration):
     error = 4 * weights.std(0)[:6] / math.sqrt(len(draws))
     assert ((weights.mean(0)[:6] - expected).abs() < error).all()
     # The weights are linear in each share, so their mean is exact at the mean share.
-    exact = prior.embed(torch.full((6,), 1 / (1 + concentration)))
+    exact = prior.weights(torch.full((6,), 1 / (1 + concentration)))
     torch.testing.assert_close(exact[:6], expected, atol=1e-8, rtol=0)
 
 
@@ -258,11 +258,11 @@ def test_sticks_in_single_precision():
     assert ((z > 0) & (z < 1)).all()
     assert prior().log_prob(z).isfinite().all()
     edge = torch.tensor([0.0, 1.0, 0.5], requires_grad=True, dtype=torch.float32)
-    weights = prior.embed(edge)
+    weights = prior.weights(edge)
     weights.square().sum().backward()
     assert edge.grad.isfinite().all()
     torch.testing.assert_close(weights.sum(), torch.tensor(1.0, dtype=torch.float32))
-    sums = prior.embed(z).sum(-1)
+    sums = prior.weights(z).sum(-1)
     torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
 
 

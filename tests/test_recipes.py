@@ -261,6 +261,7 @@ WHOLE = {
     "iwae": "iwae:3",
     "match": "elbo + match:mmd:z",
     "reconstruction": "elbo + reconstruction",
+    "renyi": "renyi:0.5:3",
 }
 VALUES = {
     "bernoulli": lambda u: (u > 0.5).float(),

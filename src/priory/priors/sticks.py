@@ -24,7 +24,9 @@ class StickBreaking(Prior):
     .. math:: v_k \sim \mathrm{Beta}(1, a), \qquad \pi_k = v_k \prod_{j<k} (1 - v_j)
 
     Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. The latent is v; the decoder
-    sees the latent + 1 weights, the last of which is what remains of the stick.
+    sees the latent + 1 weights, the last of which is what remains of the stick, in units of their
+    mean 1 / (latent + 1): as they are they are so small that a decoder started for inputs of unit
+    size hardly learns from them.
 
     Args:
         concentration: The a of the Beta law; the larger, the more sticks share the weight.
@@ -35,7 +37,7 @@ class StickBreaking(Prior):
     Example:
         >>> prior = StickBreaking(concentration=1.0)
         >>> prior.build(2, torch.zeros(1, 4))
-        >>> prior.embed(torch.tensor([0.5, 0.5]))
+        >>> prior.weights(torch.tensor([0.5, 0.5]))
         tensor([0.5000, 0.2500, 0.2500])
     """
 
@@ -59,6 +61,10 @@ class StickBreaking(Prior):
         return self.latent + 1
 
     def embed(self, z: Tensor) -> Tensor:
+        """Map shares (*batch, latent) to weights in units of their mean, (*batch, latent + 1)."""
+        return self.weights(z) * self.features
+
+    def weights(self, z: Tensor) -> Tensor:
         """Map broken-off shares (*batch, latent) to weights (*batch, latent + 1) that sum to 1."""
         left = torch.log1p(-z.clamp(max=1 - torch.finfo(z.dtype).eps)).cumsum(-1).exp()
         before = torch.cat([torch.ones_like(left[..., :1]), left[..., :-1]], -1)
