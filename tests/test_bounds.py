@@ -198,6 +198,27 @@ def test_nested_plates_and_masks_are_summed_within_the_datum(k):
 
 
 @pytest.mark.parametrize("k", KS)
+def test_plate_to_the_left_of_the_datas_is_found(k):
+    x = torch.randn(3, 7)
+
+    def model(x):
+        with pyro.plate("data", 7, dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(7), 1.0))
+            with pyro.plate("pixels", 3, dim=-2):
+                pyro.sample("x", dist.Normal(z, 0.8), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", 7, dim=-1):
+            pyro.sample("z", dist.Normal(0.5 * x[0], 1.3))
+
+    awake = Phases(model, guide, (x,), particles=k).awake
+    z = awake.sample["z"].reshape(k, 1, 7)
+    log_w = dist.Normal(0.0, 1.0).log_prob(z) - dist.Normal(0.5 * x[0], 1.3).log_prob(z)
+    log_w = log_w[:, 0] + dist.Normal(z, 0.8).log_prob(x).sum(-2)
+    torch.testing.assert_close(awake.log_weight(), log_w)
+
+
+@pytest.mark.parametrize("k", KS)
 def test_program_without_a_batch_plate_is_one_datum(k):
     x = torch.randn(4)
 

@@ -39,9 +39,9 @@ class Phase:
         self._guide = guide
         sites = [*model.values(), *guide.values()]
         self.single = not any(in_batch(s) for s in sites)
-        self._nesting = nesting or depth(sites, self.single)
+        self.nesting = nesting or depth(sites, self.single)
         self._scores: dict[tuple[str, str], Tensor] = {}
-        self.sample = _Values({**guide, **model}, self._nesting)
+        self.sample = _Values({**guide, **model}, self.nesting)
 
     def _local(self, site: Site) -> bool:
         return self.single or in_batch(site)
@@ -198,7 +198,7 @@ class Phase:
     def _reduce(self, site: Site, score: Tensor) -> Tensor:
         """Sum a site's densities over all dimensions but the particles' and the batch plate's."""
         frame = batch_frame(site)
-        keep = {frame.dim, -1 - self._nesting} if frame is not None else {-1 - self._nesting}
+        keep = {frame.dim, -1 - self.nesting} if frame is not None else {-1 - self.nesting}
         rest = [d for d in range(-score.dim(), 0) if d not in keep]
         if rest:
             score = score.sum(rest)

@@ -149,9 +149,22 @@ class Phases:
             except DeeperPlates as deeper:
                 nesting = deeper.nesting
                 continue
+            except (RuntimeError, ValueError) as error:
+                # A plate of the model's may have run into the particles' dimension.
+                needed = self._nesting(error) if self.particles > 1 else 0
+                if needed <= nesting:
+                    raise
+                nesting = needed
+                continue
             if self.particles == 1 or single or not phase.single:
                 return phase
             single = True
+
+    def _nesting(self, error: Exception) -> int:
+        """Answer how many dimensions the plates take, by a run with one particle."""
+        if isinstance(error, MismatchError):
+            return 0
+        return Phases(self.model, self.guide, columns=self.columns).awake.nesting
 
     def _awake(self, nesting: int, single: bool) -> Phase:
         many = functools.partial(Recorder, particles=self.particles, nesting=nesting, single=single)
