@@ -4,7 +4,7 @@ Every fit has the same nets, steps and data; every run is judged by the same K-s
 test images, never by its own loss. The parts are written as text, or given as objects.
 """
 
-from priory.comparing import compare
+from priory import compare
 from priory.data import Data
 from priory.priors import GaussianMixture
 

@@ -335,3 +335,16 @@ def test_fit_on_cuda_stays_there_and_saves_for_the_cpu(digits, tmp_path):
     assert run.data.train.x.device.type == "cuda"
     run.save(tmp_path / "run")
     assert load(tmp_path / "run").sample(3)["x"].device.type == "cpu"
+    on_cuda = evaluate(run, particles=200)["nll"]
+    on_cpu = evaluate(load(tmp_path / "run"), particles=200)["nll"]
+    assert abs(on_cuda.value - on_cpu.value) < 3 * on_cuda.se
+
+
+@pytest.mark.cuda
+def test_adversarial_fit_on_cuda_traces_its_steps():
+    data = Data.named("ring", rows=400)
+    pair = GAN(generator=MLP((8,)), latent=2)
+    objective = Adversarial(MLP((8,)), "x")
+    run = fit(pair, objective, data, steps=5, device="cuda", compile="trace")
+    assert {p.device.type for p in objective.critic.parameters()} == {"cuda"}
+    assert math.isfinite(run.history[-1]["loss"])
