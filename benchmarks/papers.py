@@ -1,7 +1,9 @@
 """The papers' tables: what Priory obtains beside what was published.
 
-    PRIORY_DATA=folder python -m benchmarks.papers vae iwae-5     # train and judge rows
-    python -m benchmarks.readme                                   # write the tables into README.md
+    PRIORY_DATA=folder python -m benchmarks.papers vae iwae-5
+
+trains and judges two rows and writes the table into README.md. A trial with other settings
+(`--epochs 2 --particles 100 --limit 500`) prints its result and writes nothing.
 
 Each row is the one-layer network of Burda, Grosse and Salakhutdinov (Importance Weighted
 Autoencoders, 2016): 784-200-200-50, tanh, judged by the importance-weighted bound with K = 5000 on
@@ -29,6 +31,7 @@ from priory.priors import GaussianMixture, Normal, Prior, StickBreaking, VampPri
 
 RESULTS = Path(__file__).parent / "results" / "papers"
 LEARNING_RATE = 3e-3
+PARTICLES = 5000
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,14 @@ def train(name: str, runs: Path, *, epochs: int | None, seed: int) -> Path:
 
 
 def judge(name: str, runs: Path, *, particles: int, seed: int, limit: int | None) -> dict:
-    """Judge a saved run on the test images, and write the result down."""
+    """Judge a saved run on the test images."""
     run = load(runs / f"{name}-seed{seed}")
     columns = {k: v[:limit] for k, v in run.data.test.columns.items()}
     started = time.perf_counter()
     with run.scope():
         bounds = log_likelihood(run.pair.model, run.pair.guide, columns, particles)
     nll = -bounds.log_likelihood
-    result = {
+    return {
         "row": name,
         "seed": seed,
         "nll": float(nll.mean()),
@@ -116,9 +119,6 @@ def judge(name: str, runs: Path, *, particles: int, seed: int, limit: int | None
         "hardware": hardware(torch.device("cpu")),
         "priory": __version__,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}-seed{seed}.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
 
 
 def table() -> str:
@@ -145,6 +145,8 @@ def table() -> str:
 
 def main() -> None:
     """Run the command line."""
+    from benchmarks import readme  # which reads this module's table
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="rows; all if none is named")
     parser.add_argument("--table", action="store_true", help="only print the table")
@@ -152,7 +154,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="train and save runs, judge none")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--epochs", type=int, help="in place of each row's own")
-    parser.add_argument("--particles", type=int, default=5000)
+    parser.add_argument("--particles", type=int, default=PARTICLES)
     parser.add_argument("--limit", type=int, help="judge only so many test images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/papers"))
@@ -168,6 +170,11 @@ def main() -> None:
                 name, args.runs, particles=args.particles, seed=args.seed, limit=args.limit
             )
             print(json.dumps(result), flush=True)
+            if args.epochs is None and args.limit is None and args.particles == PARTICLES:
+                RESULTS.mkdir(parents=True, exist_ok=True)
+                file = RESULTS / f"{name}-seed{args.seed}.json"
+                file.write_text(json.dumps(result, indent=1) + "\n")
+                readme.write()
     print(table())
 
 

@@ -22,12 +22,17 @@ COLUMNS = 16
 
 
 def main() -> None:
-    """Replace what stands between each pair of marks, and draw the picture if asked to."""
+    """Write the tables, and draw the picture if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, help="folder of the saved runs")
     folder = parser.parse_args().runs
     if folder is not None:
         dreams(folder).savefig(PICTURE, dpi=110, bbox_inches="tight")
+    write()
+
+
+def write() -> None:
+    """Replace what stands between each pair of marks in README.md."""
     text = README.read_text()
     for mark, table in (("papers", papers.table()), ("step", steps())):
         part = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
