@@ -62,6 +62,15 @@ class Recorder(Messenger):
         self.sites: dict[str, Site] = {}
         self.subsamples: dict[str, Tensor] = {}
 
+    def _process_message(self, msg: Site) -> None:
+        # Most messages are a module's parameters: they pass at the price of one comparison.
+        if msg["type"] == "sample":
+            self._pyro_sample(msg)
+
+    def _postprocess_message(self, msg: Site) -> None:
+        if msg["type"] == "sample":
+            self._pyro_post_sample(msg)
+
     def _pyro_sample(self, msg: Site) -> None:
         name = msg["name"]
         if name in self.replay and not msg["is_observed"]:
