@@ -14,7 +14,7 @@ from priory.evaluation.sealed import placement, reseed, sealed
 from priory.inference.particles import log_weights, vectorises
 
 _STREAM = 1
-_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}  # of one array; on a CPU, to stay in cache
+_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # of one array, to spread the cost of a call
 _WIDTH = 128  # hidden layers are taken to be at least this wide when the blocks are sized
 _PARTICLES = 500  # enough that the guide's own cost is spread thin
 
