@@ -6,6 +6,7 @@ from functools import partial
 
 import pyro
 import pyro.distributions as dist
+import pyro.infer
 import pytest
 import torch
 from torch import nn
@@ -110,3 +111,14 @@ def test_what_cannot_be_traced_runs_eager_with_one_warning(case):
     with pytest.warns(UserWarning, match="runs eager"):
         svi.step(torch.zeros(3))
     svi.step(torch.zeros(3))
+
+
+def test_loss_with_gradients_of_its_own_runs_eager_and_says_so():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(pyro.param("m", torch.zeros(())), 1.0), obs=x)
+
+    svi = SVI(model, lambda x: None, SGD, pyro.infer.Trace_ELBO(), compile="trace")
+    svi.step(torch.zeros(3))
+    with pytest.warns(UserWarning, match="computes its gradients by itself"):
+        svi.step(torch.zeros(3))

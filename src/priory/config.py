@@ -61,6 +61,9 @@ def from_config(config: Plain) -> Any:
         )
     if "function" in config:
         return locate(config["function"])
+    if "partial" in config:
+        keywords = {k: from_config(v) for k, v in config.items() if k != "partial"}
+        return functools.partial(from_config(config["partial"]), **keywords)
     if "class" not in config:
         return {k: from_config(v) for k, v in config.items()}
     target = locate(config["class"])

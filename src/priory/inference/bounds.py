@@ -8,7 +8,8 @@ import torch
 from priory.data import Split
 from priory.inference.arguments import Program
 from priory.inference.particles import bound, vectorises
-from priory.inference.phases import MismatchError
+from priory.inference.phases import MismatchError, Phases
+from priory.inference.randomness import own_randomness
 
 _ROWS = 4096
 
@@ -37,16 +38,12 @@ def validation_bound(
     """
     device = split.x.device
     total = torch.zeros((), dtype=torch.float64, device=device)
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        pyro.validation_enabled(False),
-    ):
-        torch.manual_seed(seed)
+    with own_randomness(device, seed), pyro.validation_enabled(False):
         try:
             together = vectorises(model, guide, next(split.batches(8)))
         except MismatchError as error:
             raise NoBound(str(error)) from error
         for batch in split.batches(max(1, _ROWS // particles)):
-            mean = bound(model, guide, batch, particles, together=together)
-            total += mean.double() * len(batch["x"])
+            phases = Phases(model, guide, columns=batch, particles=particles)
+            total += bound(phases, together=together).double() * len(batch["x"])
     return float(total) / len(split)

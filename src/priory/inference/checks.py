@@ -14,6 +14,7 @@ from priory.inference.objectives import Objective
 from priory.inference.particles import vectorises
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
+from priory.inference.randomness import own_randomness
 
 
 def check_pair(objective: Objective, phases: Phases) -> None:
@@ -31,8 +32,9 @@ def check_pair(objective: Objective, phases: Phases) -> None:
     """
     if not _scores_awake(objective):
         return
-    state = torch.random.get_rng_state()
-    with torch.no_grad(), pyro.validation_enabled(False):
+    tensors = [v for v in phases.columns.values() if isinstance(v, Tensor)]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    with own_randomness(device), torch.no_grad(), pyro.validation_enabled(False):
         awake = phases.awake
         for site in awake.observed:
             check_support(site, awake.distribution(site, of="model"), awake.sample[site])
@@ -49,7 +51,6 @@ def check_pair(objective: Objective, phases: Phases) -> None:
                 "for what it is; count dimensions from the right: dim=-1, x[..., 0]"
             )
     check_reparameterised(awake)
-    torch.random.set_rng_state(state)
 
 
 def check_support(name: str, distribution: Any, value: Tensor) -> None:
@@ -131,7 +132,7 @@ def check_critics(critics: Iterable[nn.Module], trained: list[Tensor]) -> None:
     """Raise if a critic is reachable from the pair, which would train it to please the pair.
 
     Raises:
-        ValueError: naming the parameter's shape.
+        ValueError: naming the parameter.
     """
     seen = {id(p) for p in trained}
     for critic in critics:

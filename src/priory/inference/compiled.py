@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from priory.inference.randomness import own_randomness
+
 
 class Untraceable(RuntimeError):
     """A program does something that no graph of tensor operations can repeat."""
@@ -49,8 +51,7 @@ class Traced:
             gradients = torch.autograd.grad(value, params, allow_unused=True)
             return (value.detach(), *(g for g in gradients if g is not None))
 
-        devices = [batch[0].device] if batch and batch[0].device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with own_randomness(batch[0].device if batch else torch.device("cpu")):
             try:
                 graph = make_fx(step, tracing_mode="real")(*batch)
             except Exception as error:

@@ -16,6 +16,7 @@ from priory.inference.arguments import Program, bind
 from priory.inference.loop import Loop
 from priory.inference.objectives import ELBO, Objective
 from priory.inference.progress import Progress
+from priory.inference.randomness import own_randomness
 from priory.inference.run import Pair, Run
 from priory.inference.schedules import Cosine, Schedule
 from priory.inference.svi import SVI
@@ -114,10 +115,9 @@ def fit(
     total = steps or len(data.train) // size * (20 if epochs is None else epochs)
     with (
         pyro.get_param_store().scope() as state,
-        torch.random.fork_rng([where] if where.type == "cuda" else []),
+        own_randomness(where, seed),
         Progress(progress, total) as bar,
     ):
-        torch.manual_seed(seed)
         prepare(pair, data, where)
         svi = SVI(
             *_programs(pair, objective),

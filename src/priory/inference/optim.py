@@ -31,7 +31,7 @@ class JointOptim(PyroOptim):
     ) -> None:
         super().__init__(constructor, options)
         self.optimizer: torch.optim.Optimizer | None = None
-        self._known: set[Tensor] = set()
+        self._known: dict[Tensor, int] = {}  # in the order in which they came
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
         """Step all parameters, those not seen before included."""
@@ -44,7 +44,7 @@ class JointOptim(PyroOptim):
         new = [p for p in params if p not in self._known]
         if not new:
             return
-        self._known.update(new)
+        self._known |= {p: len(self._known) + i for i, p in enumerate(new)}
         if callable(self.pt_optim_args):
             groups = [{"params": [p], **self._get_optim_args(p)} for p in new]
             options: dict[str, Any] = {}
@@ -93,7 +93,7 @@ class JointOptim(PyroOptim):
         try:
             name: str = store.param_name(param)
         except KeyError:  # a critic's parameters are not in the store
-            name = str(list(self._known).index(param))
+            name = str(self._known[param])
         return name
 
 

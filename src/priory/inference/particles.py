@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from priory.inference.arguments import Program
+from priory.inference.phase import Phase
 from priory.inference.phases import MismatchError, Phases
 
 
@@ -62,38 +63,32 @@ def log_weights(
         together: draw all at once; otherwise one after the other, for programs that do not
             vectorise.
     """
-    if together:
-        return Phases(model, guide, columns=columns, particles=particles).awake.log_weight()
-    draws = (Phases(model, guide, columns=columns).awake for _ in range(particles))
-    return torch.cat([awake.log_weight() for awake in draws])
+    drawn = _draw(Phases(model, guide, columns=columns, particles=particles), together)
+    return torch.cat([awake.log_weight() for awake in drawn])
 
 
-def bound(
-    model: Program,
-    guide: Program,
-    columns: Mapping[str, Any],
-    particles: int,
-    *,
-    together: bool = True,
-) -> Tensor:
+def bound(phases: Phases, *, together: bool = True) -> Tensor:
     """Answer a batch's mean importance-weighted bound, shape (), in nats per datum.
 
     Args:
-        model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
-        columns: a batch's columns by name.
-        particles: K of the bound.
+        phases: the batch's, with K particles.
         together: as in `log_weights`. A program that neither vectorises nor keeps all its latents
             in the batch plate gets the bound at K = 1, averaged over the particles.
     """
-    awake = Phases(model, guide, columns=columns, particles=particles if together else 1).awake
+    drawn = list(_draw(phases, together))
+    if len(drawn) > 1 and drawn[0].has_shared:
+        return torch.stack([a.average(a.log_weight().mean(0)) for a in drawn]).mean()
+    log_weight = torch.cat([awake.log_weight() for awake in drawn])
+    return drawn[0].average(log_weight.logsumexp(0) - math.log(phases.particles))
+
+
+def _draw(phases: Phases, together: bool) -> Iterator[Phase]:
+    """Draw all particles in one awake phase, or each in one of its own."""
     if together:
-        return awake.average(awake.log_weight().logsumexp(0) - math.log(particles))
-    if awake.has_shared:
-        draws = (Phases(model, guide, columns=columns).awake for _ in range(particles))
-        return torch.stack([a.average(a.log_weight().mean(0)) for a in draws]).mean()
-    log_weight = log_weights(model, guide, columns, particles, together=False)
-    return awake.average(log_weight.logsumexp(0) - math.log(particles))
+        yield phases.awake
+        return
+    for _ in range(phases.particles):
+        yield Phases(phases.model, phases.guide, columns=phases.columns).awake
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -22,6 +22,7 @@ from priory.data import Data
 from priory.inference.arguments import Program
 from priory.inference.objectives import Objective
 from priory.inference.phases import generate
+from priory.inference.randomness import own_randomness
 from priory.nets import Net
 
 SCHEMA = 1
@@ -87,9 +88,7 @@ class Run:
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         columns = self.data.train.columns
-        devices = [d for d in {v.device for v in columns.values()} if d.type == "cuda"]
-        with self.scope(), torch.random.fork_rng(devices), evaluating(self.pair):
-            torch.manual_seed(seed)
+        with self.scope(), own_randomness(columns["x"].device, seed), evaluating(self.pair):
             return generate(self.pair.model, columns, n)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

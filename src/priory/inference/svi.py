@@ -173,12 +173,12 @@ class SVI(pyro.infer.SVI):
         return loss
 
     def _gradients(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Any:
-        if self._own_gradients:
-            return self.loss_and_grads(self.model, self.guide, *args, **columns)
         if self.compiler is not None and self.steps > 0:
             compiled = self._compiled(args, columns)
             if compiled is not None:
                 return compiled
+        if self._own_gradients:
+            return self.loss_and_grads(self.model, self.guide, *args, **columns)
         loss = self.loss(self.model, self.guide, *args, **columns)
         if isinstance(loss, Tensor) and loss.requires_grad:
             loss.backward()
@@ -188,6 +188,9 @@ class SVI(pyro.infer.SVI):
     def _compiled(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Tensor | None:
         compiler = self.compiler
         if compiler is None or compiler.reason:
+            return None
+        if self._own_gradients:
+            compiler.give_up("the loss computes its gradients by itself")
             return None
         if self._schedules:
             compiler.give_up("a schedule stands in the objective or the pair")
