@@ -1,7 +1,7 @@
 """One table look-up for every part that is chosen by name."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,3 +27,19 @@ def named(kind: str, name: str, table: Mapping[str, T]) -> T:
     near = difflib.get_close_matches(str(name), list(table), n=1, cutoff=0.4)
     nearest = f", nearest {near[0]!r}" if near else ""
     raise ValueError(f"unknown {kind} {name!r}{nearest}; the names are {', '.join(sorted(table))}")
+
+
+def suggestion(name: object, names: Iterable[str], form: str = "; did you mean {!r}?") -> str:
+    """Answer a hint at the name nearest to one that is not there, "" if none is near.
+
+    Args:
+        name: The name asked for.
+        names: The names that there are.
+        form: How the hint is put.
+
+    Example:
+        >>> suggestion("vmap", ["vamp", "normal"])
+        "; did you mean 'vamp'?"
+    """
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return form.format(close[0]) if close else ""

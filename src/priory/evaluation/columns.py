@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from priory.names import suggestion
 
 Columns = dict[str, Tensor]
 
@@ -29,8 +30,7 @@ def split_of(data: Any, split: str, limit: int | None = None) -> Columns:
             not finite.
     """
     if split not in SPLITS:
-        close = get_close_matches(str(split), SPLITS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(split, SPLITS)
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}{hint}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
 from priory.evaluation.draws import Draws, Unavailable
@@ -17,6 +16,7 @@ from priory.evaluation.latents import (
 )
 from priory.evaluation.record import Kind, Record, mean_record, not_applicable
 from priory.evaluation.samples import mmd2
+from priory.names import suggestion
 
 _NEIGHBOURS = 5
 _THRESHOLD = 0.01
@@ -199,8 +199,7 @@ def choose(names: Sequence[str] | None) -> dict[str, Metric]:
     wanted = [names] if isinstance(names, str) else list(names)
     for name in wanted:
         if name not in METRICS:
-            close = get_close_matches(str(name), METRICS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = suggestion(name, METRICS)
             raise ValueError(f"unknown metric {name!r}{hint} (there are {', '.join(METRICS)})")
     return {name: row for name, row in METRICS.items() if name in wanted}
 

@@ -6,7 +6,6 @@ import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from priory.evaluation.page import page, picture_cards, records_table
 from priory.evaluation.pictures import Gallery, draw
 from priory.evaluation.record import Record
 from priory.evaluation.tables import align
+from priory.names import suggestion
 
 _SCHEMA = 1
 
@@ -52,8 +52,7 @@ class Report:
             if record.name == name:
                 return record
         names = [record.name for record in self.records]
-        close = get_close_matches(name, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(name, names)
         raise KeyError(f"no metric {name!r} in the report{hint} (it has {', '.join(names)})")
 
     def __contains__(self, name: object) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +14,9 @@ from torch import Tensor
 from priory.inference.arguments import Program, bind, named
 from priory.inference.phase import Phase
 from priory.inference.sites import Site, depth, in_batch, is_latent, is_observed, pick
+from priory.names import suggestion
+
+_HINT = " (did you mean {!r}?)"
 
 
 class MismatchError(ValueError):
@@ -262,19 +264,15 @@ def check_match(model: Mapping[str, Site], guide: Mapping[str, Site]) -> None:
     if missing := sorted(latents - drawn):
         raise MismatchError(
             f"the model draws {missing[0]!r}, which the guide does not"
-            f"{_nearest(missing[0], drawn)}; add the site to the guide, or observe it in the model"
+            f"{suggestion(missing[0], drawn, _HINT)}; add the site to the guide, or observe it in "
+            "the model"
         )
     if surplus := sorted(drawn - latents):
         raise MismatchError(
             f"the guide draws {surplus[0]!r}, which is no latent of the model"
-            f"{_nearest(surplus[0], latents)}; if that is meant, mark it "
+            f"{suggestion(surplus[0], latents, _HINT)}; if that is meant, mark it "
             "infer={'is_auxiliary': True}"
         )
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = get_close_matches(name, list(names), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class ParameterRecorder(Messenger):
