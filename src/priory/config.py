@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -13,6 +16,9 @@ import torch
 
 Plain = Any
 _PASS = "pass the object itself, for instance load(folder, pair=MyPair())"
+_FOLDERS = ("models", "priors", "nets", "divergences", "inference")
+_KINDS = ("Module", "Objective", "Schedule")
+_MOST = 1_000_000  # values of a configuration
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -46,13 +52,30 @@ def to_config(value: Any) -> Plain:
 
 
 def from_config(config: Plain) -> Any:
-    """Build what `to_config` wrote down. Imports nothing but Priory's own modules.
+    """Build what `to_config` wrote down.
+
+    Imports nothing but Priory's own modules, and builds nothing but their pairs, nets, priors,
+    objectives and schedules, and what those hold; of functions, only divergences.
 
     Raises:
-        ValueError: if the configuration names code outside of Priory, or was not writable.
+        ValueError: if the configuration names anything else, or is not one that `to_config` wrote.
     """
+    todo, count = [config], 0
+    while todo and count <= _MOST:  # references within a file can make a tree of any size
+        value, count = todo.pop(), count + 1
+        if isinstance(value, dict | list):
+            todo += value.values() if isinstance(value, dict) else value
+    if todo:
+        raise ValueError(f"the configuration has more than {_MOST:,} values; write it anew")
+    try:
+        return _build(config)
+    except RecursionError as error:
+        raise ValueError("the configuration is nested too deeply; write it anew") from error
+
+
+def _build(config: Plain) -> Any:
     if isinstance(config, list):
-        return [from_config(v) for v in config]
+        return [_build(v) for v in config]
     if not isinstance(config, dict):
         return config
     if "unwritable" in config:
@@ -60,44 +83,107 @@ def from_config(config: Plain) -> Any:
             f"{config['unwritable']}, so it cannot be rebuilt from its configuration; {_PASS}"
         )
     if "function" in config:
+        _only(config, "function")
         return locate(config["function"])
+    arguments = {k: _build(v) for k, v in config.items() if k not in ("class", "partial")}
     if "partial" in config:
-        keywords = {k: from_config(v) for k, v in config.items() if k != "partial"}
-        return functools.partial(from_config(config["partial"]), **keywords)
+        _only(config["partial"], "function")
+        target = _build(config["partial"])
+        return _call(functools.partial, config["partial"]["function"], [target], arguments)
     if "class" not in config:
-        return {k: from_config(v) for k, v in config.items()}
+        return arguments
     target = locate(config["class"])
-    arguments = {k: from_config(v) for k, v in config.items() if k != "class"}
-    parameters = inspect.signature(target).parameters
-    kinds = {name: parameter.kind for name, parameter in parameters.items()}
-    if inspect.Parameter.VAR_POSITIONAL not in kinds.values():
-        return target(**arguments)
+    if not inspect.isclass(target):
+        raise ValueError(f"{config['class']} is no class; write the configuration anew")
+    kinds = {n: p.kind for n, p in inspect.signature(target).parameters.items()}
     positional: list[Any] = []
-    for name, kind in kinds.items():
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            positional += arguments.pop(name, [])
-        elif kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-            positional.append(arguments.pop(name))
-    return target(*positional, **arguments)
+    if inspect.Parameter.VAR_POSITIONAL in kinds.values():
+        for name, kind in kinds.items():
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                positional += _sequence(config["class"], name, arguments.pop(name, []))
+            elif kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and name in arguments:
+                positional.append(arguments.pop(name))
+    return _call(target, config["class"], positional, arguments)
 
 
-def locate(path: str) -> Callable[..., Any]:
-    """Answer one of Priory's own classes or functions by its import path.
+def locate(path: Any) -> Callable[..., Any]:
+    """Answer one of Priory's own parts by its import path: a class, or a divergence.
 
     Raises:
-        ValueError: if it is not Priory's, or does not exist.
+        ValueError: if it is not Priory's, no part, or does not exist.
     """
-    module, _, name = path.rpartition(".")
+    module, _, name = str(path).rpartition(".")
     if module.split(".")[0] != "priory":
         raise ValueError(
             f"{path} is not a part of Priory, and reading a configuration runs no other code; "
             f"{_PASS}"
         )
+    folder = module.split(".")[1:2]
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), name) if folder[0] in _FOLDERS else None
+    except (ImportError, AttributeError, ValueError, IndexError) as error:
         raise ValueError(f"this version of Priory has no {path}") from error
-    return found
+    own = getattr(found, "__module__", None) == module
+    part = inspect.isclass(found) and any(base.__name__ in _KINDS for base in found.__mro__)
+    if not own or not (part or (inspect.isfunction(found) and folder == ["divergences"])):
+        raise ValueError(
+            f"{path} is no part that a configuration may name: a pair, net, prior, objective, "
+            f"schedule or divergence; {_PASS}"
+        )
+    return typing.cast(Callable[..., Any], found)
+
+
+def _only(config: Plain, key: str) -> None:
+    if not isinstance(config, dict) or set(config) != {key}:
+        raise ValueError(f"{config!r} should hold {key!r} alone; write the configuration anew")
+
+
+def _sequence(path: str, name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{path}: {name} must be a list, got {value!r}")
+    return value
+
+
+def _call(
+    target: Callable[..., Any], path: str, positional: list[Any], arguments: dict[str, Any]
+) -> Any:
+    """Call a part's constructor; whatever it meets in a mangled configuration names the part."""
+    try:
+        bound = inspect.signature(target).bind(*positional, **arguments)
+        hints = _hints(target)
+        for name, value in bound.arguments.items():
+            values = value if isinstance(value, tuple) else [value]
+            if not all(_suits(v, hints.get(name, Any)) for v in values):
+                raise ValueError(f"{name} can't be {value!r}")
+        return target(*positional, **arguments)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be built from its configuration: {error}") from error
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__) if inspect.isclass(target) else {}
+    except NameError:  # a type that is imported for type checkers only
+        return {}
+
+
+def _suits(value: Any, hint: Any) -> bool:
+    """Say whether a value is of an annotated type, as far as that can be told, and finite."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    members = typing.get_args(hint) if union else (hint,)
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, list):
+        inner = [m for m in members if typing.get_origin(m) in (list, tuple, Sequence)]
+        items = typing.get_args(inner[0])[:1] if inner else ()
+        return bool(inner) and all(_suits(v, item) for v in value for item in items)
+    if isinstance(value, dict):
+        return Any in members or any(typing.get_origin(m) in (dict, Mapping) for m in members)
+    if not isinstance(value, _SCALARS):
+        return not all(map(inspect.isclass, members)) or isinstance(value, members)
+    plain = {type(value)} | ({float} if type(value) is int else set())
+    choices = [a for m in members if typing.get_origin(m) is typing.Literal for a in m.__args__]
+    return Any in members or value in choices or bool(plain & {*members})
 
 
 def _function(value: Any) -> Plain:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
+_LONGEST = 100  # letters of a wrong name that are told
 
 
 def named(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -22,11 +23,13 @@ def named(kind: str, name: str, table: Mapping[str, T]) -> T:
         >>> named("number", "one", {"one": 1, "two": 2})
         1
     """
-    if name in table:
+    if isinstance(name, str) and name in table:
         return table[name]
-    near = difflib.get_close_matches(str(name), list(table), n=1, cutoff=0.4)
+    given = str(name)[:_LONGEST]
+    near = difflib.get_close_matches(given, list(table), n=1, cutoff=0.4)
     nearest = f", nearest {near[0]!r}" if near else ""
-    raise ValueError(f"unknown {kind} {name!r}{nearest}; the names are {', '.join(sorted(table))}")
+    names = ", ".join(sorted(table)) or "none"
+    raise ValueError(f"unknown {kind} {given!r}{nearest}; the names are {names}")
 
 
 def suggestion(name: object, names: Iterable[str], form: str = "; did you mean {!r}?") -> str:

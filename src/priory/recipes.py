@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from priory.data import Data
+from priory.data.files import find
 from priory.inference import Objective, Run, fit
 from priory.inference.fit import check_options, pick_device
 from priory.models import GAN, VAE
@@ -108,17 +109,19 @@ class Recipe:
         for name, value in options.items():
             bare = name.removeprefix("pair.")
             if name in known:
+                before = len(faults.found)
                 mine[name] = faults.attempt(read, known[name], value)
+                if len(faults.found) > before:
+                    del mine[name]  # the others are still looked at
             elif faults.attempt(named, "option", bare, {**known, **pair_known}):
                 pair_options[bare] = value
         training = {k: v for k, v in self.training.items() if not _replaced(k, mine)}
         mine = {**{k: read(known[k], v) for k, v in training.items()}, **mine}
         if isinstance(objective, str) or objective is None:
             objective = faults.attempt(self.objective, objective)
-        if not faults.found:
-            defaults = {name: option.default for name, option in known.items()}
-            faults.attempt(check_options, {**defaults, **mine})
-            faults.attempt(pick_device, mine.get("device", "auto"))
+        defaults = {name: option.default for name, option in known.items()}
+        faults.attempt(check_options, {**defaults, **mine})
+        faults.attempt(pick_device, mine.get("device", "auto"))
         pair = faults.attempt(self.pair, **pair_options)
         faults.check()
         return pair, objective, mine
@@ -224,7 +227,7 @@ def pair_class(path: str, name: str | None = None) -> type[Any]:
     Raises:
         ValueError: if there is no such file or class, or the class is no pair.
     """
-    file = Path(path).expanduser().resolve()
+    file = find(path)
     if not file.is_file():
         raise ValueError(f"no file {path}")
     module = _module(file)

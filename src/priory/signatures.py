@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Iterable
@@ -111,3 +112,35 @@ def summary(target: Any) -> str:
     """Answer the first sentence of a docstring, without its full stop."""
     first = " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split())
     return re.split(r"\.(?:\s|$)", first)[0]
+
+
+def split(text: str, sign: str) -> list[str]:
+    """Split a text at a sign outside of brackets; the plus of an exponent (1e+3) is none.
+
+    Raises:
+        ValueError: if its brackets do not match.
+    """
+    parts, depth, start = [], 0, 0
+    for i, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth < 0:
+            break
+        if letter == sign and not depth:
+            if sign == "+" and re.search(r"\d[eE]$", text[max(0, i - 2) : i]):
+                continue
+            parts.append(text[start:i].strip())
+            start = i + 1
+    if depth:
+        raise ValueError(f"{text}: its brackets do not match")
+    return [*parts, text[start:].strip()]
+
+
+def number(text: str, kind: type) -> Any:
+    """Answer the finite number of 64 bits that a text writes in plain digits, else None."""
+    if not re.fullmatch(r"[-+.\deE]+", text, re.ASCII):
+        return None
+    try:
+        found = kind(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and (kind is float or abs(found) < 2**63) else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +20,10 @@ from torch import nn
 from priory.divergences import DIVERGENCES
 from priory.inference import ELBO, IWAE, Adversarial, Match, Objective, Reconstruction, Renyi
 from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
-from priory.names import named
+from priory.names import named, suggestion
 from priory.nets import LIKELIHOODS, NETS, Likelihood, Net
 from priory.priors import PRIORS, Prior
-from priory.signatures import REQUIRED, Collector, Faults, Option, options_of
+from priory.signatures import REQUIRED, Collector, Faults, Option, number, options_of, split
 
 
 def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
@@ -42,7 +41,7 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
         >>> parse("prior", "vamp:100", PRIORS).components
         100
     """
-    name, *arguments = _split(text, ":")
+    name, *arguments = split(text, ":")
     target = named(kind, name, table)
     options = options_of(target)
     values: dict[str, Any] = {}
@@ -58,6 +57,8 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
         key = key.replace("-", "_")
         option = faults.attempt(named, f"argument of {name}", key, options, prefix=f"{text}: ")
         if option is not None:
+            if key in values:
+                faults.found.append(f"{text}: {key} is given twice")
             values[key] = faults.attempt(read, option, value, prefix=f"{text}: ")
     lacking = [n for n, o in options.items() if o.default is REQUIRED and n not in values]
     faults.found += [f"{text}: {n} is needed" for n in lacking]
@@ -79,8 +80,8 @@ def parse_objective(text: str) -> Objective:
     """
     faults = Collector()
     terms = []
-    for term in _split(text, "+"):
-        *weights, part = _split(term, "*")
+    for term in split(text, "+"):
+        *weights, part = split(term, "*")
         objective = faults.attempt(parse, "objective", part, OBJECTIVES)
         for weight in weights:
             factor = faults.attempt(
@@ -208,11 +209,13 @@ def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:
         if isinstance(member, type) and member in _PARTS:
             kind, table = _PARTS[member]
             inner = _unbracket(text)
-            if text != inner or len(members) < 2 or str in members or _split(text, ":")[0] in table:
+            if text != inner or len(members) < 2 or str in members or split(text, ":")[0] in table:
                 return parse(kind, inner, table)
     if str in members or annotation in (Any, types.NoneType, REQUIRED):
         return text
-    raise ValueError(f"must be {describe(annotation)}, got {text!r}")
+    choices = [a for m in members if typing.get_origin(m) is Literal for a in typing.get_args(m)]
+    near = suggestion(text, map(str, choices))
+    raise ValueError(f"must be {describe(annotation)}, got {text!r}{near}")
 
 
 def describe(annotation: Any) -> str:
@@ -250,15 +253,14 @@ def _plain(text: str, member: Any) -> Any:
     if member is bool:
         return _TRUTHS.get(text.lower())
     if member in (int, float):
-        try:
-            return member(text)
-        except ValueError:
-            return None
+        return number(text, member)
     if origin in (tuple, Sequence, list):
-        items = [convert(part, arguments[0] if arguments else str) for part in _split(text, ",")]
-        return tuple(items)
+        parts = split(text, ",")
+        if not all(parts):
+            raise ValueError(f"must be {describe(member)}, got {text!r}")
+        return tuple(convert(part, arguments[0] if arguments else str) for part in parts)
     if origin is Callable and arguments[-1] is torch.optim.Optimizer:
-        name, *rest = _split(text, ":")
+        name, *rest = split(text, ":")
         target = named("optimiser", name, OPTIMS)
         return functools.partial(target, **_keywords(target, rest)) if rest else target
     return None
@@ -271,21 +273,12 @@ def _keywords(target: Callable[..., Any], arguments: list[str]) -> dict[str, Any
         key, sign, text = (part.strip() for part in argument.partition("="))
         if not sign:
             raise ValueError(f"takes key=value arguments only, got {argument!r}")
-        values[key] = read(named("argument of the optimiser", key, options), text)
+        option = named("argument of the optimiser", key, options)
+        if key in values:
+            raise ValueError(f"takes each argument once, got {key} twice")
+        values[key] = read(option, text)
     return values
 
 
 def _unbracket(text: str) -> str:
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text
-
-
-def _split(text: str, sign: str) -> list[str]:
-    """Split at a sign outside of brackets; the plus of an exponent (1e+3) is none."""
-    parts, depth, start = [], 0, 0
-    for i, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        exponent = sign == "+" and re.search(r"\d[eE]$", text[:i])
-        if letter == sign and not depth and not exponent:
-            parts.append(text[start:i].strip())
-            start = i + 1
-    return [*parts, text[start:].strip()]

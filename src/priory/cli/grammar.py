@@ -20,6 +20,10 @@ Groups = Mapping[str, Mapping[str, Option]]
 
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 _COLUMN = 30
+_SWITCHED = {
+    **dict.fromkeys(("true", "yes", "on"), "true"),
+    **dict.fromkeys(("false", "no", "off"), "false"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,10 @@ class Command:
                 continue
             typed, sign, value = word[2:].partition("=")
             typed = typed.replace("_", "-")
-            switched = typed.startswith("no-") and typed not in known
-            name = known.get(typed.removeprefix("no-") if switched else typed)
-            if name is None:
+            off = typed.startswith("no-") and typed not in known
+            name = known.get(typed.removeprefix("no-") if off else typed)
+            switch = name is not None and _is_switch(self.options[name])
+            if name is None or (off and not switch):
                 near = get_close_matches(typed, known, n=1, cutoff=0.4)
                 hint = f", nearest --{near[0]}" if near else ""
                 faults.found.append(f"unknown option --{typed}{hint}")
@@ -83,10 +88,12 @@ class Command:
                 continue
             if name in values:
                 faults.found.append(f"--{typed} is given twice")
-            if sign:
+            if switch:
+                if sign and (off or value not in _SWITCHED):
+                    faults.found.append(f"--{typed} takes true or false, got {value!r}")
+                values[name] = _SWITCHED.get(value, "true") if sign else "false" if off else "true"
+            elif sign:
                 values[name] = value
-            elif _is_switch(self.options[name]):
-                values[name] = "false" if switched else "true"
             elif rest and not rest[0].startswith("--"):
                 values[name] = rest.pop(0)
             else:

@@ -8,19 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from priory.data.columns import Arrays, arrange, as_array, as_tensor, encode
-from priory.data.split import Split, binarise_once
-from priory.names import named
-
-PARTS = ("train", "valid", "test")
-BINARISE = {
-    "auto": "dynamic for named grey images, else none",
-    "dynamic": "training pixels are drawn anew for every batch, others once and for all",
-    "threshold": "ones above 0.5",
-    "none": "values as they are",
-}
+from priory.data.columns import Arrays, arrange, as_tensor, blocks, digest, encode
+from priory.data.mapped import Mapped
+from priory.data.partition import PARTS, gather, partition
+from priory.data.pixels import binarise_once
+from priory.data.split import Column, Split
 
 
 @dataclass(frozen=True)
@@ -32,138 +27,6 @@ class Built:
     notes: tuple[str, ...]
     mean: Tensor | None
     scale: Tensor | None
-
-
-def whole(name: str, value: object, least: int = 0) -> int:
-    """Return the value as an int.
-
-    Raises:
-        ValueError: if it is no whole number, or less than `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
-    return int(value)
-
-
-def check_options(
-    valid: float, test: float, binarise: str, standardise: bool, seed: int
-) -> dict[str, Any]:
-    """Return the options for the user's own data, checked as far as they can be without it.
-
-    Raises:
-        ValueError: if one is wrong.
-    """
-    named("binarise", binarise, BINARISE)
-    if not isinstance(standardise, bool):
-        raise ValueError(f"standardise must be True or False, got {standardise!r}")
-    return {
-        "valid": _share("valid", valid),
-        "test": _share("test", test),
-        "binarise": binarise,
-        "standardise": standardise,
-        "seed": whole("seed", seed),
-    }
-
-
-def gather(columns: Mapping[str, object]) -> dict[str, Arrays]:
-    """Check the user's columns and sort them into parts by their endings `_valid` and `_test`.
-
-    Raises:
-        ValueError: if a part lacks a column, or lengths or shapes disagree.
-    """
-    parts: dict[str, Arrays] = {part: {} for part in PARTS}
-    for given, values in columns.items():
-        part = next((p for p in PARTS if given.endswith(f"_{p}")), "train")
-        name = given.removesuffix(f"_{part}")
-        if values is None:
-            continue
-        if name == "index":
-            raise ValueError("the name 'index' is taken by the row numbers; rename that column")
-        array = as_array(given, values)
-        if array.dtype.kind in "US" and name != "y":
-            raise ValueError(f"column {given!r} holds text; only labels 'y' may")
-        parts[part][name] = array
-    train = parts["train"]
-    if "x" not in train:
-        raise ValueError(f"a column 'x' is needed, got {sorted(columns)}")
-    for part, arrays in parts.items():
-        if arrays and set(arrays) != set(train):
-            lacking = [f"{name}_{part}" for name in sorted(set(train) - set(arrays))]
-            over = [f"{name}_{part}" for name in sorted(set(arrays) - set(train))]
-            raise ValueError(
-                f"the {part} rows must have the training rows' columns {sorted(train)}: "
-                f"missing {lacking}, not in the training rows {over}"
-            )
-        lengths = {name: len(array) for name, array in arrays.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"columns of the {part} rows differ in length: {lengths}")
-        for name, array in arrays.items():
-            if array.shape[1:] != train[name].shape[1:]:
-                raise ValueError(
-                    f"{name}_{part} has rows of shape {array.shape[1:]}, expected "
-                    f"{train[name].shape[1:]} as in the training rows"
-                )
-    return parts
-
-
-def partition(parts: dict[str, Arrays], valid: float, test: float, seed: int) -> dict[str, Arrays]:
-    """Take validation and test rows, where not given, from the training rows at random.
-
-    Args:
-        parts: columns of each part; an empty part is to be filled.
-        valid: validation rows, a number or a share of the rows that were given for training.
-        test: test rows, likewise.
-        seed: seed of the shuffle.
-
-    Raises:
-        ValueError: if a share is no row at all, or no row is left to train on.
-    """
-    train = parts["train"]
-    rows = len(train["x"])
-    wanted = {"valid": valid, "test": test}
-    counts = {
-        part: 0 if parts[part] else _count(part, value, rows) for part, value in wanted.items()
-    }
-    left = rows - sum(counts.values())
-    if left < 1:
-        raise ValueError(
-            f"no row is left to train on: {rows} rows, of which {counts['valid']} for validation "
-            f"and {counts['test']} for the test; give more rows or smaller valid and test"
-        )
-    shuffle = any(counts.values())
-    order = np.random.default_rng(seed).permutation(rows) if shuffle else np.arange(rows)
-    # The training rows keep the order in which they were given.
-    chosen = {
-        "train": np.sort(order[:left]),
-        "valid": order[left : left + counts["valid"]],
-        "test": order[left + counts["valid"] :],
-    }
-    return {
-        part: parts[part]
-        if parts[part] and part != "train"
-        else {name: array[chosen[part]] for name, array in train.items()}
-        for part in PARTS
-    }
-
-
-def _share(name: str, value: object) -> int | float:
-    """Return a number of rows as an int, or a share of them as a float."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0:
-        return int(value)
-    if not isinstance(value, float | np.floating) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be a share in [0, 1) or a number of rows, got {value!r}")
-    return float(value)
-
-
-def _count(name: str, value: float, rows: int) -> int:
-    if isinstance(value, int):
-        return value
-    count = round(value * rows)
-    if value > 0 and count == 0:
-        raise ValueError(
-            f"{name}={value} of {rows} rows is no row; give more rows, a number of rows, or 0"
-        )
-    return count
 
 
 def build(parts: dict[str, Arrays], *, binarise: str, standardise: bool) -> Built:
@@ -178,23 +41,27 @@ def build(parts: dict[str, Arrays], *, binarise: str, standardise: bool) -> Buil
         ValueError: if `x` can't be binarised or standardised.
     """
     notes = []
-    columns: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    columns: dict[str, dict[str, Column]] = {part: {} for part in PARTS}
     classes: tuple[str, ...] = ()
     for name in parts["train"]:
-        arrays = [parts[part][name] for part in PARTS]
+        arrays: list[Any] = [parts[part][name] for part in PARTS]
         if name == "y":
             numbers, classes = encode(np.concatenate(arrays))
             ends = np.cumsum([len(array) for array in arrays])[:-1]
             arrays = list(np.split(numbers, ends))
         divisor = 1.0
         if name == "x":
-            arrays = [arrange(array) for array in arrays]
-            byte = arrays[0].dtype == np.uint8
-            if byte and max(array.max(initial=0) for array in arrays) > 1:
+            arrays = [a if isinstance(a, Mapped) else arrange(a) for a in arrays]
+            byte = _stored(arrays[0]).dtype == np.uint8
+            if byte and any(_exceeds_one(_stored(array)) for array in arrays):
                 divisor = 255.0
                 notes.append("0..255 scaled to [0, 1]")
         for part, array in zip(PARTS, arrays, strict=True):
-            columns[part][name] = as_tensor(array, divisor=divisor, real=name == "x")
+            if isinstance(array, Mapped):
+                columns[part][name] = Mapped(array.array, array.rows, divisor=divisor)
+                notes.append("mapped from its file")
+            else:
+                columns[part][name] = as_tensor(array, divisor=divisor, real=name == "x")
     mean = scale = None
     if standardise:
         mean, scale = _standardise(columns, binarise)
@@ -208,10 +75,51 @@ def build(parts: dict[str, Arrays], *, binarise: str, standardise: bool) -> Buil
     return Built(splits, classes, tuple(notes), mean, scale)
 
 
-def _standardise(columns: dict[str, dict[str, Tensor]], binarise: str) -> tuple[Tensor, Tensor]:
+def build_own(
+    columns: Mapping[str, object], options: dict[str, Any], sha256: str | None
+) -> tuple[Built, str]:
+    """Turn the user's own columns into splits.
+
+    Args:
+        columns: arrays by name, as `gather` takes them.
+        options: checked by `check_options`.
+        sha256: digest that the columns must have, if there is one.
+
+    Returns:
+        The splits, and the digest.
+
+    Raises:
+        ValueError: if the columns are faulty, or have another digest.
+    """
+    parts = gather(columns)
+    found = digest({f"{part}/{c}": a for part in PARTS for c, a in parts[part].items()})
+    if sha256 not in (None, found):
+        raise ValueError(
+            f"the content has changed: its digest is {found}, expected {sha256}; "
+            "restore the file, or leave out sha256 to take it as it is"
+        )
+    parts = partition(parts, options["valid"], options["test"], options["seed"])
+    return build(parts, binarise=options["binarise"], standardise=options["standardise"]), found
+
+
+def _stored(array: Any) -> NDArray[Any]:
+    found: NDArray[Any] = array.array if isinstance(array, Mapped) else array
+    return found
+
+
+def _exceeds_one(array: NDArray[Any]) -> bool:
+    return any(block.max(initial=0) > 1 for _, block in blocks(array))
+
+
+def _standardise(columns: dict[str, dict[str, Column]], binarise: str) -> tuple[Tensor, Tensor]:
     x = columns["train"]["x"]
     if binarise != "none":
         raise ValueError(f"standardise=True and binarise={binarise!r} exclude each other")
+    if isinstance(x, Mapped):
+        raise ValueError(
+            "standardise=True needs x in memory, and it is mapped from its file; standardise it "
+            "before it is saved, or pass mapped=False"
+        )
     if x.dim() != 2:
         raise ValueError(
             f"standardise=True is for tables, x of shape (rows, features), got {tuple(x.shape)}"
@@ -219,22 +127,33 @@ def _standardise(columns: dict[str, dict[str, Tensor]], binarise: str) -> tuple[
     sd, mean = torch.std_mean(x, 0, correction=0)
     scale = torch.where(sd > 0, sd, torch.ones_like(sd))  # a constant feature is only shifted
     for part in PARTS:
-        columns[part]["x"] = (columns[part]["x"] - mean) / scale
+        x = columns[part]["x"] = (columns[part]["x"][:] - mean) / scale
+        if not x.isfinite().all():
+            raise ValueError("standardise=True: x is too large for its mean and sd; scale it first")
     return mean, scale
 
 
-def _binarise(columns: dict[str, dict[str, Tensor]], binarise: str) -> None:
+def _binarise(columns: dict[str, dict[str, Column]], binarise: str) -> None:
     for stream, part in enumerate(PARTS):
         x = columns[part]["x"]
         if not len(x):
             continue
-        low, high = float(x.min()), float(x.max())
+        low, high = _extent(x)
         if low < 0 or high > 1:
             raise ValueError(
                 f"binarise={binarise!r} needs x in [0, 1], got [{low:g}, {high:g}] in the {part} "
                 "rows; scale x, pass pixels as uint8, or use binarise='none'"
             )
-        if binarise == "threshold":
+        if isinstance(x, Mapped):
+            x.threshold = binarise == "threshold"
+        elif binarise == "threshold":
             columns[part]["x"] = (x > 0.5).to(x.dtype)
         elif part != "train":
             columns[part]["x"] = binarise_once(x, stream)
+
+
+def _extent(x: Column) -> tuple[float, float]:
+    if not isinstance(x, Mapped):
+        return float(x.min()), float(x.max())
+    ends = [(block.min(), block.max()) for _, block in blocks(x.array)]
+    return float(min(ends)[0]) / x.divisor, float(max(high for _, high in ends)) / x.divisor

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import mmap
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 Arrays = dict[str, NDArray[Any]]
 
 _MOST_CLASSES = 10_000
+_BLOCK = 1 << 25  # bytes
 
 
 def as_array(name: str, values: object) -> NDArray[Any]:
@@ -28,7 +30,8 @@ def as_array(name: str, values: object) -> NDArray[Any]:
             not finite; the message names the first bad row.
     """
     try:
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+        array = values if isinstance(values, np.memmap) else np.asarray(values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"column {name!r} is not an array with equal rows: {error}") from error
     if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
@@ -42,14 +45,46 @@ def as_array(name: str, values: object) -> NDArray[Any]:
         raise ValueError(f"column {name!r} is a single value; expected rows first: (rows, ...)")
     if array.size == 0:
         raise ValueError(f"column {name!r} is empty: shape {array.shape}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        row, *place = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        where = f" at position {tuple(place)}" if place else ""
-        raise ValueError(
-            f"column {name!r} has {array[(row, *place)]} in row {row}{where}; "
-            "every value must be finite: drop or fill such rows first"
-        )
+    if array.dtype.kind == "f":
+        _check_finite(name, array)
     return array
+
+
+def _check_finite(name: str, array: NDArray[Any]) -> None:
+    most = torch.finfo(torch.get_default_dtype()).max
+    wide = array.dtype.itemsize > torch.get_default_dtype().itemsize
+    for start, block in blocks(array):
+        good = np.isfinite(block)
+        if wide:
+            good &= np.abs(block, out=np.zeros_like(block), where=good) <= most
+        if good.all():
+            continue
+        row, *place = (int(i) for i in np.argwhere(~good)[0])
+        where = f" at position {tuple(place)}" if place else ""
+        value = block[(row, *place)]
+        mend = "every value must be finite: drop or fill such rows first"
+        if np.isfinite(value):
+            mend = f"{torch.get_default_dtype()} holds values up to {most:.3g}: scale the column"
+        raise ValueError(f"column {name!r} has {value} in row {start + row}{where}; {mend}")
+
+
+def blocks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Iterate over an array in blocks of rows, each with its first row's number.
+
+    Pages of a mapped file are given back after each block, so that memory stays small.
+    """
+    size = max(1, array.nbytes // max(1, len(array)))
+    step = max(1, _BLOCK // size)
+    for start in range(0, len(array), step):
+        yield start, array[start : start + step]
+        release(array)
+
+
+def release(array: NDArray[Any]) -> None:
+    """Give back the pages of a mapped file, to be read again when they are touched."""
+    pages = getattr(array, "_mmap", None)
+    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def encode(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -83,7 +118,8 @@ def encode(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     names, inverse = np.unique(values, return_inverse=True)
-    return inverse.astype(np.int64), tuple(str(name) for name in names)
+    whole = values.dtype.kind == "f"  # -1.0 is the class -1
+    return inverse.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
 
 def arrange(x: NDArray[Any]) -> NDArray[Any]:
@@ -112,10 +148,15 @@ def as_tensor(array: NDArray[Any], *, divisor: float = 1.0, real: bool = False) 
         array: numbers.
         divisor: what real numbers are divided by (255 for pixels).
         real: whether whole numbers become real ones too, as for `x`.
+
+    Raises:
+        ValueError: if a whole number is too large for int64.
     """
     array = np.ascontiguousarray(array)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not (real or array.dtype.kind == "f"):
+        if array.dtype.kind == "u" and array.max(initial=0) > np.iinfo(np.int64).max:
+            raise ValueError(f"whole numbers up to {array.max()} are too large for int64")
         return torch.from_numpy(array.astype(np.int64))
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
@@ -129,7 +170,15 @@ def digest(columns: Mapping[str, NDArray[Any]]) -> str:
     """Return the SHA-256 of named arrays: names, dtypes, shapes and values."""
     total = sha256()
     for name in sorted(columns):
-        column = np.ascontiguousarray(columns[name])
+        column = columns[name]
         total.update(f"{name} {column.dtype.str} {column.shape}".encode())
-        total.update(column.view(np.uint8).reshape(-1).data)
+        for _, block in blocks(column):
+            total.update(np.ascontiguousarray(block).view(np.uint8).reshape(-1).data)
     return total.hexdigest()
+
+
+def brief(classes: tuple[str, ...]) -> str:
+    """Return the names of the classes in few words."""
+    if classes == tuple(str(number) for number in range(len(classes))):
+        return f"0-{len(classes) - 1}"
+    return ", ".join(classes if len(classes) <= 12 else (*classes[:10], "..."))

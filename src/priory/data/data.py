@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.data.build import BINARISE, PARTS, Built, build, check_options, gather, partition, whole
-from priory.data.columns import digest
-from priory.data.files import read_file
+from priory.data.build import Built, build, build_own
+from priory.data.columns import brief
+from priory.data.files import find, read_columns
 from priory.data.named import IMAGE_SETS, image_parts
+from priory.data.partition import BINARISE, PARTS, Binarise, check_options, whole
 from priory.data.split import Split
 from priory.data.toys import DENSITIES, TOYS, Mixture, toy_parts
 from priory.names import named
@@ -70,7 +72,7 @@ class Data:
         cls,
         name: str,
         *,
-        binarise: str = "auto",
+        binarise: Binarise = "auto",
         valid: int | None = None,
         rows: int | None = None,
         seed: int = 0,
@@ -82,7 +84,7 @@ class Data:
         Fashion-MNIST; many papers take `valid=10_000`. `static-mnist` (Larochelle and Murray 2011)
         is split and binary for good. `omniglot` is a downsizing of the original drawings of our
         own: its log-likelihoods don't compare with those on the file of the IWAE paper. `digits`
-        are scikit-learn's 8x8 images. A toy set has 1,000 validation and 10,000 test points.
+        are scikit-learn's images. A toy set has 1,000 validation and 10,000 test points.
 
         Args:
             name: a name in `SETS`.
@@ -90,7 +92,7 @@ class Data:
                 and for all; "threshold" cuts at 0.5; "none" leaves greys; "auto" is dynamic for
                 grey images.
             valid: validation rows.
-            rows: training rows: drawn for a toy set (10,000 by default), else the first ones (all).
+            rows: training rows: drawn for a toy set (10,000 by default), else the first (all).
             seed: seed of a toy set; image sets don't depend on it.
 
         Raises:
@@ -100,10 +102,10 @@ class Data:
         named("data set", name, SETS)
         named("binarise", binarise, BINARISE)
         seed = whole("seed", seed)
-        make = toy_parts if name in TOYS else image_parts
-        if rows is not None:
-            rows = whole("rows", rows, 1)
-        parts = make(name, valid if valid is None else whole("valid", valid), rows, seed)
+        rows = rows if rows is None else whole("rows", rows, 1)
+        parts = (toy_parts if name in TOYS else image_parts)(
+            name, valid if valid is None else whole("valid", valid), rows, seed
+        )
         usual = "none" if name in TOYS else IMAGE_SETS[name].binarise
         if usual == "none" and binarise not in ("auto", "none"):
             raise ValueError(
@@ -124,7 +126,7 @@ class Data:
         *,
         valid: float = 0.1,
         test: float = 0.1,
-        binarise: str = "auto",
+        binarise: Binarise = "auto",
         standardise: bool = False,
         seed: int = 0,
         **columns: object,
@@ -163,10 +165,11 @@ class Data:
         *,
         valid: float = 0.1,
         test: float = 0.1,
-        binarise: str = "auto",
+        binarise: Binarise = "auto",
         standardise: bool = False,
         seed: int = 0,
         sha256: str | None = None,
+        mapped: bool | None = None,
     ) -> Data:
         """Return the content of a file, or of a folder of images, as data.
 
@@ -174,6 +177,9 @@ class Data:
         and further columns. `.npy`: `x`. `.csv` and `.parquet`: a column named y, label, class or
         target holds the labels, all others are the features of `x`. A folder: images of one size,
         whose sub-folders are the labels.
+
+        A mapped file stays on the disk: the training rows of `x` are read from it batch by batch,
+        and the batches are those of the file in memory.
 
         Args:
             path: the file or folder.
@@ -183,6 +189,8 @@ class Data:
             standardise: whether to standardise a table.
             seed: seed of the partition.
             sha256: digest of the columns as it stands in `data.config`, to make sure of them.
+            mapped: whether to leave `x` in its file, a .npy or an .npz without compression; by
+                default if the file is larger than an eighth of memory.
 
         Raises:
             ValueError: if the file can't be read as what its ending says, or has other content than
@@ -191,8 +199,9 @@ class Data:
             ImportError: if reading it needs an extra that isn't installed.
         """
         options = check_options(valid, test, binarise, standardise, seed)
-        path = Path(path).expanduser().resolve()
-        columns = read_file(path)
+        path = find(path)
+        columns = read_columns(path, mapped)
+        options |= {} if mapped is None else {"mapped": mapped}
         try:
             return cls._own(columns, path.stem, str(path), options, sha256)
         except ValueError as error:
@@ -235,16 +244,8 @@ class Data:
         options: dict[str, Any],
         sha256: str | None = None,
     ) -> Data:
-        parts = gather(columns)
-        found = digest({f"{part}/{c}": a for part in PARTS for c, a in parts[part].items()})
-        if sha256 not in (None, found):
-            raise ValueError(
-                f"the content has changed: its digest is {found}, expected {sha256}; "
-                "restore the file, or leave out sha256 to take it as it is"
-            )
-        parts = partition(parts, options["valid"], options["test"], options["seed"])
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
-        built = build(parts, binarise=binarise, standardise=options["standardise"])
+        built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         config = {"name": source, **options, "sha256": found}
         return cls(built, name=name, binarise=binarise, config=config)
 
@@ -255,14 +256,22 @@ class Data:
 
     @property
     def device(self) -> torch.device:
-        """The device that holds every column."""
+        """The device on which batches are served."""
         return self.train.device
 
     def to(self, device: torch.device | str) -> Data:
-        """Return the same data with every column on `device`."""
+        """Return the same data on a device.
+
+        Splits move as a whole while they take at most half of a CUDA device's free memory, the
+        smallest first. Others stay, are streamed to it batch by batch, and a warning says so.
+        """
         moved = copy(self)
-        for part in PARTS:
-            setattr(moved, part, getattr(self, part).to(device))
+        for part in sorted(PARTS, key=lambda part: getattr(self, part).nbytes):
+            split = getattr(self, part).to(device)
+            setattr(moved, part, split)
+            if split.streamed and split.device.type == "cuda":
+                told = f"the {part} rows, {split.nbytes / 1e9:.1f} GB, are streamed to {device}"
+                warnings.warn(told, stacklevel=2)
         if self.mean is not None and self.scale is not None:
             moved.mean, moved.scale = self.mean.to(device), self.scale.to(device)
         return moved
@@ -283,15 +292,7 @@ class Data:
         x = [f"x {self.shape}", *self.notes]
         if self.binarise != "none":
             x.append("binarised dynamically" if self.train.dynamic else "binarised at 0.5")
-        labels = f"; labels {_labels(self.classes)}" if self.classes else ""
+        labels = f"; labels {brief(self.classes)}" if self.classes else ""
         return f"{self.name}: {rows}; {', '.join(x)}{labels}"
 
-    def __repr__(self) -> str:
-        return self.summary()
-
-
-def _labels(classes: tuple[str, ...]) -> str:
-    if classes == tuple(str(number) for number in range(len(classes))):
-        return f"0-{len(classes) - 1}"
-    shown = classes if len(classes) <= 12 else (*classes[:10], "...")
-    return ", ".join(shown)
+    __repr__ = summary

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-import re
+import zipfile
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,47 @@ from numpy.typing import NDArray
 
 from priory.data.columns import Arrays
 from priory.data.images import read_folder
+from priory.data.mapped import (
+    check_size,
+    expected,
+    map_file,
+    memory,
+    read_header,
+    worth_mapping,
+)
 
 LABELS = ("y", "label", "class", "target")
 """Names of a table's column that holds labels, in any case."""
+
+
+def find(path: str | PathLike[str]) -> Path:
+    """Return the absolute path that a user's path means.
+
+    Raises:
+        ValueError: if it is no path, or names the home of a user that there isn't.
+    """
+    try:
+        if not str(path).strip():
+            raise ValueError("it is empty")
+        return Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise ValueError(f"{path!r} is no path: {error}") from error
+
+
+def read_columns(path: Path, mapped: bool | None) -> Arrays:
+    """Read or map the columns of a file.
+
+    Args:
+        path: the file, or a folder of images.
+        mapped: whether to map it; if `None`, only if it is large.
+
+    Raises:
+        ValueError: if it can't be read so; the message names the file.
+    """
+    if mapped is not None and not isinstance(mapped, bool):
+        raise ValueError(f"mapped must be True, False or None, got {mapped!r}")
+    stays = worth_mapping(path) if mapped is None else mapped
+    return map_file(path) if stays else read_file(path)
 
 
 def read_file(path: Path) -> Arrays:
@@ -51,23 +91,35 @@ def read_file(path: Path) -> Arrays:
 
 def _read_npy(path: Path) -> Arrays:
     with path.open("rb") as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read(1):
-            raise ValueError(f"bytes left after the array of shape {array.shape}")
-    return {"x": array}
+        return {"x": _read_array(file, path.stat().st_size)}
 
 
 def _read_npz(path: Path) -> Arrays:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("no archive of arrays")
-        arrays = {name: archive[name] for name in archive.files}
-    arrays = {name.removesuffix("_train"): array for name, array in arrays.items()}
-    if "x" not in arrays and len(arrays) == 1:
-        return {"x": next(iter(arrays.values()))}
-    if "x" not in arrays:
-        raise ValueError(f"its arrays are {sorted(arrays)}; expected 'x', or a single array")
-    return arrays
+    arrays: Arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        total = sum(member.file_size for member in members)
+        if 0 < memory() < total:
+            raise ValueError(f"its arrays take {total:,} bytes, more than there is memory")
+        for member in members:
+            name = member.filename.removesuffix(".npy").removesuffix("_train")
+            if name in arrays:
+                raise ValueError(f"two arrays have the name {name!r}")
+            with archive.open(member) as file:
+                arrays[name] = _read_array(file, member.file_size)
+    return expected(arrays)
+
+
+def _read_array(file: Any, size: int) -> NDArray[Any]:
+    """Read an array in NumPy's format, once its header and its size are found to agree."""
+    start = file.tell()
+    shape, _, dtype = read_header(file)
+    check_size(shape, dtype, size - (file.tell() - start))
+    file.seek(start)
+    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError(f"bytes left after the array of shape {shape}")
+    return array
 
 
 def _read_csv(path: Path) -> Arrays:
@@ -75,13 +127,16 @@ def _read_csv(path: Path) -> Arrays:
         first = file.readline()
         file.seek(0)
         delimiter = max(",;\t", key=first.count)
-        lines = [line for line in csv.reader(file, delimiter=delimiter, strict=True) if line]
+        lines = list(csv.reader(file, delimiter=delimiter, strict=True))
+    while lines and not lines[-1]:
+        lines.pop()
     if not lines:
         raise ValueError("it is empty")
     width = len(lines[0])
     for number, line in enumerate(lines):
-        if len(line) != width:
+        if len(line) != width and (line or width == 1):
             raise ValueError(f"line {number + 1} has {len(line)} cells, the first has {width}")
+    lines = [line for line in lines if line]
     header = _has_header(lines)
     names = [name.strip() for name in lines[0]] if header else [f"{i + 1}" for i in range(width)]
     rows = lines[1:] if header else lines
@@ -103,6 +158,8 @@ def _has_header(lines: Sequence[Sequence[str]]) -> bool:
 
 
 def _number(cell: str) -> float | None:
+    if "_" in cell or cell.strip(" ") != cell.strip():  # Python's float is less strict than a table
+        return None
     try:
         return float(cell)
     except ValueError:
@@ -153,9 +210,9 @@ def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
         raise ValueError(
             f"column {name!r} holds {column.dtype}, expected numbers; convert it first"
         )
-    try:
+    if column.dtype.kind in "biuf":
         numbers = column.astype(np.float64)
-    except (ValueError, TypeError):
+    else:
         numbers = np.array([_value(cell) for cell in column])
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
@@ -169,20 +226,23 @@ def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
 
 
 def _value(cell: object) -> float:
+    if isinstance(cell, Decimal):
+        return float(cell)
     number = _number(cell) if isinstance(cell, str) else None
     return np.nan if number is None else number
 
 
 def _classes(column: NDArray[Any]) -> NDArray[Any]:
-    """Labels as whole numbers if all of them are, else as strings."""
-    if column.dtype.kind in "iub":
+    """Labels as numbers if all of them are, else as strings."""
+    if column.dtype.kind in "iubf":
         return column
     text = np.array([str(cell).strip() for cell in column])
     empty = np.flatnonzero(text == "")
     if len(empty):
         raise ValueError(f"the labels have an empty cell in row {empty[0]}")
-    if all(re.fullmatch(r"\d{1,18}(\.0*)?", label) for label in text):
-        return text.astype(np.float64)
+    numbers = [_number(label) for label in text]
+    if not any(number is None for number in numbers):
+        return np.array(numbers, np.float64)  # fractions and nan are refused with all labels
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def _read(path: Path) -> NDArray[np.uint8]:
     except ImportError as error:
         raise ImportError("reading images needs Pillow: pip install 'priory[files]'") from error
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="error"), Image.open(path) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise ValueError(f"it has {frames} frames, expected one")
             if (
                 image.has_transparency_data
                 and np.asarray(image.convert("RGBA"))[..., 3].min() < 255

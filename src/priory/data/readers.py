@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+_PIECE = 1 << 24  # bytes
 
 
 def read_idx(content: bytes, name: str = "IDX file") -> NDArray[Any]:
@@ -25,25 +27,42 @@ def read_idx(content: bytes, name: str = "IDX file") -> NDArray[Any]:
     Raises:
         ValueError: if the content is cut or no IDX.
     """
+    file: Any = io.BytesIO(content)
     if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{name}: damaged gzip: {error}") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_DTYPES:
-        raise ValueError(f"{name}: no IDX file, it begins with {content[:4]!r}")
-    rank = content[3]
-    start = 4 + 4 * rank
-    if len(content) < start:
-        raise ValueError(f"{name}: cut within its header, at {len(content)} bytes")
-    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", rank, 4))
-    dtype = np.dtype(_IDX_DTYPES[content[2]])
-    expected = start + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if len(content) != expected:
-        raise ValueError(
-            f"{name}: shape {shape} needs {expected:,} bytes, the file has {len(content):,}"
-        )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape)
+        file = gzip.GzipFile(fileobj=file)
+    try:
+        return _read_idx(file, name)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{name}: damaged gzip: {error}") from error
+
+
+def _read_idx(file: IO[bytes], name: str) -> NDArray[Any]:
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_DTYPES:
+        raise ValueError(f"{name}: no IDX file, it begins with {start!r}")
+    rank = start[3]
+    lengths = file.read(4 * rank)
+    if len(lengths) < 4 * rank:
+        raise ValueError(f"{name}: cut within its header, at {4 + len(lengths)} bytes")
+    shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
+    dtype = np.dtype(_IDX_DTYPES[start[2]])
+    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    values = _read_at_most(file, expected + 1)
+    if len(values) != expected:
+        least = "more" if len(values) > expected else f"{len(values):,}"
+        raise ValueError(f"{name}: shape {shape} needs {expected:,} bytes, the file has {least}")
+    if rank > 64:
+        raise ValueError(f"{name}: {rank} axes, expected 64 at most")
+    return np.frombuffer(values, dtype).reshape(shape)
+
+
+def _read_at_most(file: IO[bytes], size: int) -> bytes:
+    """Read piece by piece, so that a header's promise alone takes no memory."""
+    pieces, left = [], size
+    while left > 0 and (piece := file.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def read_amat(content: bytes, name: str = ".amat file", pixels: int = 784) -> NDArray[np.uint8]:

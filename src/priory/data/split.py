@@ -1,31 +1,53 @@
-"""A split: columns of equal length on one device, served in batches."""
+"""A split: columns of equal length, served in batches on one device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-STORED_SEED = 777
-"""Seeds every binarisation that is drawn once and kept (validation, test, snapshots)."""
+from priory.data.mapped import Mapped
+from priory.data.pixels import ORDER, PIXELS, binarise_once, uniform
+from priory.data.stream import Batch, ahead, fits
 
-_ORDER, _PIXELS, _STORED = range(3)
-_CHUNK = 4096
+Column = Tensor | Mapped
+
+
+class _Window(NamedTuple):
+    """The place of a batch in an epoch, and who shares it."""
+
+    number: int
+    start: int
+    stop: int
+    rank: int
+    world: int
+
+    @property
+    def own(self) -> slice:
+        """The rank's own rows."""
+        rows = self.stop - self.start
+        cuts = [self.start + rows * r // self.world for r in (self.rank, self.rank + 1)]
+        return slice(*cuts)
 
 
 class Split:
-    r"""Columns of equal length on one device, served in batches.
+    r"""Columns of equal length, served in batches on one device.
 
     The order of the rows is a pure function of `(seed, epoch)`. A dynamic split holds greys
     $g \in [0, 1]$ and draws $x \sim \mathrm{Bernoulli}(g)$ anew for every batch; the draw is a pure
     function of `(seed, epoch, batch number)`, so that an epoch can be taken up in its middle.
 
+    Columns that the device has no room for stay where they are, in memory or in a mapped file, and
+    their batches are sent to it one ahead; the batches are the same.
+
     Args:
         columns: tensors of shape (rows, *shape) on one device; `x` is required, `index` is added.
         dynamic: whether `x` holds greys that are binarised at every batch.
         stream: number of the split, so that two splits never share their stored binarisation.
+        device: where batches are served; where the columns are, by default.
 
     Raises:
         ValueError: if `x` is missing or the columns differ in length.
@@ -37,20 +59,26 @@ class Split:
     """
 
     def __init__(
-        self, columns: Mapping[str, Tensor], *, dynamic: bool = False, stream: int = 0
+        self,
+        columns: Mapping[str, Column],
+        *,
+        dynamic: bool = False,
+        stream: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         if "x" not in columns:
             raise ValueError(f"a split needs a column 'x', got {sorted(columns)}")
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns must have the same number of rows, got {lengths}")
-        self.columns = dict(columns)
+        self.columns: dict[str, Any] = dict(columns)
         self.columns["index"] = torch.arange(lengths["x"], device=columns["x"].device)
         self.dynamic = dynamic
         self.stream = stream
+        self.device = columns["x"].device if device is None else torch.device(device)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.columns["x"])
 
     def __repr__(self) -> str:
         shapes = {name: tuple(column.shape) for name, column in self.columns.items()}
@@ -59,21 +87,47 @@ class Split:
     @property
     def x(self) -> Tensor:
         """The column `x` as stored, of shape (rows, *shape): greys where the split is dynamic."""
-        return self.columns["x"]
+        x: Tensor = self.columns["x"]
+        return x
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one datum."""
-        return tuple(self.x.shape[1:])
+        return tuple(self.columns["x"].shape[1:])
 
     @property
-    def device(self) -> torch.device:
-        """The device that holds every column."""
-        return self.x.device
+    def streamed(self) -> bool:
+        """Whether batches are sent to the device one by one, or read from a mapped file."""
+        return isinstance(self.columns["x"], Mapped) or self.columns["x"].device != self.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all columns take as tensors."""
+        return sum(column.nbytes for column in self.columns.values())
 
     def to(self, device: torch.device | str) -> Split:
-        """Return the same split with every column on `device`."""
-        columns = {name: column.to(device) for name, column in self.columns.items()}
+        """Return the same split on a device: its columns if they fit, else its batches.
+
+        A mapped column moves to a CUDA device that has room for it, and stays in its file else.
+        """
+        target = torch.empty(0, device=device).device  # with the number of the current device
+        stay = not fits(self.nbytes, target)
+        stay |= isinstance(self.columns["x"], Mapped) and target.type != "cuda"
+        columns = self.columns if stay else {n: c.to(target) for n, c in self.columns.items()}
+        return Split(columns, dynamic=self.dynamic, stream=self.stream, device=target)
+
+    def resident(self, limit: int = 1 << 30) -> Split:
+        """Return a split in memory: this one, or evenly spaced rows of one in a mapped file.
+
+        Args:
+            limit: bytes that the rows may take.
+        """
+        if not isinstance(self.columns["x"], Mapped):
+            return self
+        rows = max(1, min(len(self), limit * len(self) // max(1, self.nbytes)))
+        index = torch.linspace(0, len(self) - 1, rows, dtype=torch.float64).round().long()
+        columns = {name: column[index] for name, column in self.columns.items()}
+        columns.pop("index")
         return Split(columns, dynamic=self.dynamic, stream=self.stream)
 
     def order(self, *, epoch: int = 0, seed: int = 0) -> Tensor:
@@ -83,9 +137,9 @@ class Split:
             epoch: number of the epoch, from 0.
             seed: seed of the run, from 0.
         """
-        state = np.random.SeedSequence((_ORDER, seed, epoch)).generate_state(1, np.uint64)
+        state = np.random.SeedSequence((ORDER, seed, epoch)).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0]))
-        return torch.randperm(len(self), generator=generator).to(self.device)
+        return torch.randperm(len(self), generator=generator).to(self.columns["x"].device)
 
     def batches(
         self,
@@ -96,8 +150,13 @@ class Split:
         shuffle: bool = False,
         drop_last: bool = False,
         start: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[dict[str, Tensor]]:
         """Iterate over the batches of an epoch, each a dict of columns.
+
+        Of several ranks each gets its own rows of every batch, in the batch's order: side by side
+        they are the batch that one rank alone gets, pixels drawn anew included. A last batch that
+        is shorter is cut as evenly as it can be, into empty parts too if it has too few rows.
 
         Args:
             size: rows a batch; the last batch is shorter where `size` doesn't divide the rows.
@@ -106,15 +165,23 @@ class Split:
             shuffle: whether to serve the rows in the order of `order(epoch=epoch, seed=seed)`.
             drop_last: whether to leave out a last batch that is shorter.
             start: number of the batch to begin with: what follows is what a whole pass would give.
+            shard: rank and number of ranks; `size` is that of the batch that they share.
 
         Raises:
-            ValueError: if an argument is out of range, or no full batch exists with `drop_last`.
+            ValueError: if an argument is out of range, no full batch exists with `drop_last`, or
+                the ranks can't share a batch equally.
         """
         if size < 1:
             raise ValueError(f"size must be at least 1 row a batch, got {size}")
         for name, number in (("epoch", epoch), ("seed", seed), ("start", start)):
             if number < 0:
                 raise ValueError(f"{name} must be 0 or more, got {number}")
+        rank, world = shard
+        if not 0 <= rank < world or size % world:
+            raise ValueError(
+                f"shard must be a rank and a number of ranks that divides the batch of {size} "
+                f"rows, got {shard}; use a size that is a multiple of {max(1, world)}"
+            )
         rows = len(self)
         if drop_last and rows < size:
             raise ValueError(
@@ -122,16 +189,22 @@ class Split:
                 "use a smaller size or drop_last=False"
             )
         count = rows // size if drop_last else -(-rows // size)
-        return self._iterate(size, range(start, count), epoch, seed, shuffle)
-
-    def _iterate(
-        self, size: int, numbers: range, epoch: int, seed: int, shuffle: bool
-    ) -> Iterator[dict[str, Tensor]]:
         order = self.order(epoch=epoch, seed=seed) if shuffle else None
-        for number in numbers:
-            window = slice(number * size, (number + 1) * size)
-            rows = window if order is None else order[window]
-            yield self.take(rows, epoch=epoch, seed=seed, batch=number)
+        windows = [
+            _Window(n, n * size, min((n + 1) * size, rows), *shard) for n in range(start, count)
+        ]
+        return self._serve(windows, order, (seed, epoch))
+
+    def _serve(
+        self, windows: list[_Window], order: Tensor | None, key: tuple[int, int]
+    ) -> Iterator[dict[str, Tensor]]:
+        served: Iterable[Batch] = (
+            self._rows(w.own if order is None else order[w.own]) for w in windows
+        )
+        if self.columns["x"].device != self.device:
+            served = ahead(served, self.device)
+        for window, batch in zip(windows, served, strict=True):
+            yield self._drawn(batch, (*key, window.number), window)
 
     def take(
         self, rows: slice | Tensor, *, epoch: int = 0, seed: int = 0, batch: int = 0
@@ -144,15 +217,30 @@ class Split:
             seed: seed of the run.
             batch: number of the batch within the epoch.
         """
-        taken = {
-            name: column[rows] if isinstance(rows, slice) else column.index_select(0, rows)
+        taken = {name: column.to(self.device) for name, column in self._rows(rows).items()}
+        return self._drawn(taken, (seed, epoch, batch))
+
+    def _rows(self, rows: slice | Tensor) -> dict[str, Tensor]:
+        return {
+            name: column.index_select(0, rows)
+            if isinstance(column, Tensor) and isinstance(rows, Tensor)
+            else column[rows]
             for name, column in self.columns.items()
         }
+
+    def _drawn(
+        self, batch: dict[str, Tensor], key: tuple[int, int, int], window: _Window | None = None
+    ) -> dict[str, Tensor]:
+        """Draw the pixels of a batch, or of one rank's part of it: as they are in the whole."""
         if self.dynamic:
-            grey = taken["x"]
-            noise = _uniform(grey.shape, (_PIXELS, seed, epoch, batch), grey.device)
-            taken["x"] = noise.lt_(grey).to(grey.dtype)
-        return taken
+            grey = batch["x"]
+            whole = len(grey) if window is None else window.stop - window.start
+            noise = uniform(torch.Size((whole, *grey.shape[1:])), (PIXELS, *key), grey.device)
+            if window is not None:
+                own = window.own
+                noise = noise[own.start - window.start : own.stop - window.start]
+            batch["x"] = noise.lt_(grey).to(grey.dtype)
+        return batch
 
     def snapshot(self, n: int | None = None) -> Tensor:
         """Return `x` of the first `n` rows, binarised once by the stored seed if dynamic.
@@ -168,48 +256,5 @@ class Split:
         """
         if n is not None and n < 0:
             raise ValueError(f"n must be 0 or more rows, got {n}")
-        x = self.x if n is None else self.x[:n]
+        x = self.columns["x"][:n]
         return binarise_once(x, self.stream) if self.dynamic else x
-
-
-def binarise_once(grey: Tensor, stream: int) -> Tensor:
-    """Draw Bernoulli pixels with the given greys, once and for all.
-
-    The bits come from PCG64's raw stream, which NumPy promises never to change.
-
-    Args:
-        grey: means in [0, 1], of shape (rows, *shape).
-        stream: number of the split.
-
-    Returns:
-        Zeros and ones of the same shape, dtype and device.
-    """
-    bits = np.random.PCG64(np.random.SeedSequence((_STORED, STORED_SEED, stream)))
-    binary = torch.empty_like(grey)
-    for part, out in zip(grey.split(_CHUNK), binary.split(_CHUNK), strict=True):
-        noise = _noise(bits, part.shape).to(grey.device)
-        torch.lt(noise, part.float(), out=out)
-    return binary
-
-
-def _uniform(shape: torch.Size, key: tuple[int, ...], device: torch.device) -> Tensor:
-    """Uniform float32 on [0, 1), a pure function of the key on each kind of device."""
-    sequence = np.random.SeedSequence(key)
-    if device.type == "cpu":
-        return _noise(np.random.SFC64(sequence), shape)
-    state = int(sequence.generate_state(1, np.uint64)[0])
-    return torch.rand(shape, generator=torch.Generator(device).manual_seed(state), device=device)
-
-
-def _noise(bits: np.random.SFC64 | np.random.PCG64, shape: torch.Size) -> Tensor:
-    """Uniform float32 on [0, 1), in a third of the time of torch.rand on one core.
-
-    Random bits become the 23 bits of the mantissa of a number in [1, 2), in place.
-    """
-    count = shape.numel()
-    words = bits.random_raw(-(-count // 2)).astype("<u8", copy=False).view("<u4")[:count]
-    words >>= np.uint32(9)
-    words |= np.uint32(0x3F800000)
-    noise = words.view("<f4")
-    noise -= np.float32(1)
-    return torch.from_numpy(noise).view(shape)

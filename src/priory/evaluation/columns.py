@@ -51,6 +51,7 @@ def read(part: Any) -> Columns:
             a mapping from names to arrays, or an array whose rows are `x`.
     """
     if hasattr(part, "columns") and isinstance(part.columns, Mapping):
+        part = part.resident() if hasattr(part, "resident") else part
         columns = {name: torch.as_tensor(value) for name, value in part.columns.items()}
         if hasattr(part, "snapshot"):
             columns["x"] = part.snapshot()

@@ -14,7 +14,7 @@ from torch import Tensor
 from priory.evaluation.columns import Columns, blocks, place, rows_of, thin
 from priory.evaluation.latents import aggregate_log_density
 from priory.evaluation.likelihood import Bounds, log_likelihood
-from priory.evaluation.samples import independent_marginals, median_bandwidths
+from priory.evaluation.samples import flags, independent_marginals, median_bandwidths
 from priory.evaluation.sealed import placement, reseed
 from priory.inference.phase import Phase
 from priory.inference.phases import MismatchError, Phases, generate
@@ -122,6 +122,11 @@ class Draws:
         if "y" not in self.columns:
             raise Unavailable("the data have no labels (no column y)")
         return self.columns["y"]
+
+    @cached_property
+    def flags(self) -> tuple[str, ...]:
+        """What makes every number of these data less than it seems."""
+        return flags(self.columns["x"]) if "x" in self.columns else ()
 
     @cached_property
     def phase(self) -> Phase:

@@ -88,6 +88,17 @@ def active_units(means: Tensor, threshold: float = 0.01) -> tuple[int, Tensor]:
     return int((variances > threshold).sum()), variances
 
 
+def _check_labels(labels: Tensor) -> None:
+    if labels.dim() != 1:
+        raise ValueError(f"labels must have shape (rows,), got {tuple(labels.shape)}")
+    wrong = ((labels != labels.floor()) | (labels < 0)).nonzero().flatten()
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(
+            f"labels must be whole numbers from 0, got {float(labels[row]):g} in row {row}"
+        )
+
+
 def knn_hits(
     z: Tensor,
     labels: Tensor,
@@ -109,16 +120,30 @@ def knn_hits(
         1 where the vote is right, else 0, `(n,)`.
 
     Raises:
-        ValueError: if there are too few rows or only one label.
+        ValueError: if there are too few rows or only one label, if labels are no whole numbers from
+            0 or have rows of their own nowhere in the pool, or if all latents are equal.
     """
     pool, pool_labels = train if train is not None else (z, labels)
     if len(pool) <= neighbours:
         raise ValueError(
             f"{neighbours} neighbours need more than {neighbours} rows, got {len(pool)}"
         )
+    for found in (labels, pool_labels):
+        _check_labels(found)
+    labels, pool_labels = labels.long(), pool_labels.long()
+    if (pool == pool[:1]).all():
+        raise ValueError(f"all {len(pool)} latents are equal: no neighbour is nearer than another")
     classes, voted = np.unique(pool_labels.cpu().numpy(), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"all {len(pool)} rows have the label {classes[0]}: nothing to tell apart")
+    others = pool_labels.bincount(minlength=int(labels.max()) + 1)[labels]
+    alone = (others <= (train is None)).nonzero().flatten()  # a row is no neighbour of its own
+    if len(alone):
+        row = int(alone[0])
+        raise ValueError(
+            f"no other row has the label {int(labels[row])} of row {row}, so that no vote can be "
+            "right; leave such rows out"
+        )
     index = NearestNeighbors(n_neighbors=neighbours).fit(pool.flatten(1).cpu().numpy())
     query = z.flatten(1).cpu().numpy() if train is not None else None
     near = voted[index.kneighbors(query, return_distance=False)]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from torch import Tensor
+
 from priory.evaluation.draws import Draws, Unavailable
 from priory.evaluation.latents import (
     Split,
@@ -126,6 +128,7 @@ def active(draws: Draws) -> Record:
     """Count of latent dimensions that vary with the data."""
     if draws.n < 2:
         raise Unavailable(f"needs at least 2 rows, got {draws.n}")
+    _check_finite("posterior means", draws.latents.mean)
     count, variances = active_units(draws.latents.mean, _THRESHOLD)
     note = f"of {len(variances)}; the variance of E[z | x] exceeds {_THRESHOLD}"
     kind: Kind = "exact" if draws.latents.exact else "biased"
@@ -161,6 +164,7 @@ def reconstruction(draws: Draws) -> Record:
 
 def mmd(draws: Draws) -> Record:
     """Squared maximum mean discrepancy between dreams and data."""
+    _check_finite("dreams", draws.dreams)
     try:
         value, se = mmd2(draws.dreams, draws.real, draws.bandwidths)
     except ValueError as error:
@@ -223,7 +227,8 @@ def _measure(name: str, metric: Metric, draws: Draws) -> Record:
     try:
         for need in metric.needs:
             getattr(draws, need)
-        return metric.function(draws)
+        record = metric.function(draws)
+        return _with_note(record, "; ".join(draws.flags)) if draws.flags else record
     except Unavailable as reason:
         return not_applicable(name, str(reason), n=draws.n, seed=draws.seed)
 
@@ -238,6 +243,12 @@ def _with_note(record: Record, note: str) -> Record:
     if record.value is None:
         return record
     return replace(record, note=f"{note}; {record.note}" if record.note else note)
+
+
+def _check_finite(what: str, values: Tensor) -> None:
+    bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten()
+    if len(bad):
+        raise Unavailable(f"{len(bad)} of {len(values)} {what} are not finite; row {int(bad[0])}")
 
 
 def _split(draws: Draws) -> Split:

@@ -9,6 +9,27 @@ from torch import Tensor
 
 _SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _BLOCK = 1024
+_FEW = 10  # rows below which a standard error is itself a guess
+_DISTINCT = 0.9
+
+
+def flags(x: Tensor) -> tuple[str, ...]:
+    """Say what makes averages over these rows less than they seem: few, repeated, constant.
+
+    Constant features are told of data that are not binary: there a density can grow without bound.
+
+    Args:
+        x: data, `(n, *shape)`.
+    """
+    n, values = len(x), x.flatten(1).cpu()
+    found = [f"only {n} rows"] if n < _FEW else []
+    distinct = len({row.tobytes() for row in values.numpy()})
+    if distinct < _DISTINCT * n:
+        found.append(f"only {distinct} of {n} rows are distinct, the error is too small")
+    constant = int((values == values[0]).all(0).sum())
+    if constant and not ((values == 0) | (values == 1)).all():
+        found.append(f"{constant} of {values.shape[1]} features are constant")
+    return tuple(found)
 
 
 def median_bandwidths(real: Tensor, limit: int = 1000) -> tuple[float, ...]:

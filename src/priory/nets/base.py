@@ -84,8 +84,9 @@ class Net(nn.Module, ABC):
                 f"{type(self).__name__} expected inputs of shape (*batch, *{self.inputs}), got "
                 f"{tuple(x.shape)}"
             )
-        batch = x.shape[:cut]
-        return self.apply_flat(x.reshape(-1, *self.inputs)).reshape((*batch, *self.outputs))
+        shape = (*x.shape[:cut], *self.outputs)
+        out = self.apply_flat(x if cut == 1 else x.reshape(-1, *self.inputs))
+        return out if out.shape == shape else out.reshape(shape)
 
 
 class Wrapped(Net):

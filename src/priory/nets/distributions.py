@@ -140,8 +140,8 @@ class IndependentNormal(Factorised):
         else:
             noise = (value - self.loc) * torch.exp(-self.log_scale)
         constant = 0.5 * math.log(2 * math.pi) * self._event_shape.numel()
-        squares = noise.square().sum(self.dims)
-        return torch.add(squares, self.total(self.log_scale), alpha=2).add(2 * constant).mul(-0.5)
+        squares = noise.square().sum(self.dims).mul(-0.5).sub(constant)
+        return squares.sub(self.total(self.log_scale))
 
     def entropy(self) -> Tensor:
         """Return the entropy, in nats, (*batch)."""

@@ -68,7 +68,11 @@ class Likelihood(nn.Module, ABC):
         if self.shape is None:
             raise RuntimeError(f"{type(self).__name__} knows no shape yet: call build first")
         event_dim = len(self.shape)
-        return self.distribution(features.unbind(-event_dim - 1), event_dim)
+        dim = -event_dim - 1
+        one = features.shape[dim] == 1  # then a view, whose gradient is one too
+        return self.distribution(
+            (features.squeeze(dim),) if one else features.unbind(dim), event_dim
+        )
 
 
 class Bernoulli(Likelihood):
