@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 
@@ -13,6 +14,7 @@ from pyro import poutine
 
 from pairs import LinearGaussian
 from priory.inference import ELBO, IWAE, Linear, Match, Phases, Reconstruction, Renyi
+from priory.inference.engine.graphs import Traced
 
 KS = (1, 5, 50)
 
@@ -113,11 +115,29 @@ def subsampled(name, size):
     return pyro.plate(name, 1000, subsample=torch.arange(size))
 
 
-@pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize("k", KS)
-@pytest.mark.parametrize("scale", [None, 0.01, 3.0, "weights"])
-@pytest.mark.parametrize("plate", ["whole", "subsampled"])
-def test_bounds_under_plates_and_scales_are_per_datum(size, k, scale, plate):
+def value(objective, model, guide, x, engine):
+    """A loss as an eager step computes it, or as a graph of it does."""
+    if engine == "eager":
+        return objective(model, guide, x)
+    nothing = torch.zeros((), requires_grad=True)
+    with pyro.validation_enabled(False):
+        graph = Traced(lambda x: objective(model, guide, x) + 0 * nothing, [nothing], [x])
+    if engine == "compiled":
+        graph.compile([x])
+    return graph([x])
+
+
+def engines(*sizes):
+    """Parameters for all sizes eager and traced, for the last ones compiled too."""
+    every = list(itertools.product(*sizes, ["eager", "traced"]))
+    return [*every, (*(s[-1] for s in sizes), "compiled")]
+
+
+@pytest.mark.parametrize(
+    ("size", "k", "scale", "plate", "engine"),
+    engines([1, 7], KS, [None, 0.01, 3.0, "weights"], ["whole", "subsampled"]),
+)
+def test_bounds_under_plates_and_scales_are_per_datum(size, k, scale, plate, engine):
     """A subsampling plate's scale drops out; a shared poutine.scale stays outside the logarithm."""
     x = torch.linspace(-1, 2, size)
     model, guide = local_model, local_guide
@@ -129,13 +149,12 @@ def test_bounds_under_plates_and_scales_are_per_datum(size, k, scale, plate):
     pyro.set_rng_seed(3)
     expected = -by_hand(k, x, 1.0 if factor is None else factor).mean()
     pyro.set_rng_seed(3)
-    loss = IWAE(k)(lambda x: model(x), lambda x: guide(x), x)
+    loss = value(IWAE(k), lambda x: model(x), lambda x: guide(x), x, engine)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize("k", KS)
-def test_global_latent_is_shared_by_particles_and_data(size, k):
+@pytest.mark.parametrize(("size", "k", "engine"), engines([1, 7], KS))
+def test_global_latent_is_shared_by_particles_and_data(size, k, engine):
     """(log p(w) - log q(w)) / N + mean of the local bounds given the one w."""
     x, whole = torch.linspace(-1, 2, size), 50
 
@@ -157,7 +176,7 @@ def test_global_latent_is_shared_by_particles_and_data(size, k):
     local = (local - dist.Normal(0.5 * x, 1.3).log_prob(z)).logsumexp(0) - math.log(k)
     shared = dist.Normal(0.0, 2.0).log_prob(w) - dist.Normal(0.3, 0.5).log_prob(w)
     pyro.set_rng_seed(0)
-    loss = IWAE(k)(model, guide, x)
+    loss = value(IWAE(k), model, guide, x, engine)
     torch.testing.assert_close(loss, -(local.mean() + shared / whole), atol=1e-5, rtol=0)
 
 

@@ -1,10 +1,6 @@
 """The command line as a user meets it: what it says, what it writes, how it ends."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -282,18 +278,3 @@ def test_lists_are_cut_between_names():
     assert comma_list("normal,flow:3:64,64, vamp") == ["normal", "flow:3:64,64", "vamp"]
     text = "elbo,reconstruction + adversarial:z:critic=(mlp:8,8:tanh)"
     assert comma_list(text) == text.split(",", 1)
-
-
-def test_interrupted_it_exits_130(folder):
-    words = [sys.executable, "-m", "priory", "fit", "vae", "--steps", "1000000", "--out", "never"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    ) as process:
-        assert "digits" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert "interrupted" in err
-    assert not (folder / "never").exists()

@@ -126,6 +126,7 @@ def test_saved_run_comes_back_the_same(digits, tmp_path, objective):
     assert sorted(p.name for p in folder.iterdir()) == [
         "config.yaml",
         "history.json",
+        "manifest.json",
         "weights.safetensors",
     ]
     back = load(folder)
@@ -155,7 +156,7 @@ def test_run_of_a_users_own_pair_needs_the_pair_to_load(tmp_path):
     back = load(tmp_path / "run", pair=LinearGaussian().float(), data=data)
     assert torch.equal(back.pair.w, pair.w)
     wrong = LinearGaussian(latent=3).float()
-    with pytest.raises(ValueError, match=r"'w' is \(5, 2\) in the file and \(5, 3\) in the pair"):
+    with pytest.raises(ValueError, match=r"'pair.w' is \(5, 2\) float32 in the file and \(5, 3\)"):
         load(tmp_path / "run", pair=wrong, data=data)
 
 

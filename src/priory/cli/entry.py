@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from priory.cli.verbs import VERBS
 from priory.comparing import FailedFits
+from priory.inference.keeping.signals import Terminated
+from priory.inference.parallel import ranks
+from priory.inference.parallel.launch import start
 from priory.names import named
 from priory.signatures import Collector, Faults, summary
 
@@ -33,11 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after the program's name; those of the process by default.
 
     Returns:
-        0; 1 if something failed on the way, 2 if the request was wrong, 130 after Ctrl-C.
+        0; 1 if something failed on the way, 2 if the request was wrong, 130 after Ctrl-C, 143
+        after SIGTERM, 129 after SIGHUP.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        _run(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            _run(words)
     except Faults as error:
         verb = f" {words[0]}" if words and words[0] in VERBS else ""
         _complain([*error.faults, f"see priory{verb} --help"])
@@ -45,13 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FailedFits as error:
         _complain(error.failures)
         return 1
-    except KeyboardInterrupt:
-        print("\npriory: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"\npriory: interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
         return 130
+    except Terminated as error:
+        _complain([error.text])
+        return 128 + error.number
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, MemoryError) as error:
         _complain([f"{error}{_place(error)}"])
         return 1
     return 0
@@ -73,11 +84,18 @@ def _run(words: list[str]) -> None:
     faults.check()
     assert run is not None  # noqa: S101
     given = [word for word in rest if word not in ("--help", "-h")]
-    run(given, len(given) < len(rest))
+    with start(quiet=True) if verb in ("fit", "evaluate") else nullcontext():
+        run(given, len(given) < len(rest))
 
 
 def _complain(lines: Sequence[str]) -> None:
+    if not ranks.is_main():  # the main rank speaks for all; each has told its own failure
+        return
     print("\n".join(f"priory: {line}" for line in lines), file=sys.stderr)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    _complain([f"warning: {message}"])
 
 
 def _place(error: BaseException) -> str:

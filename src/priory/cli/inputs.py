@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from priory.config import from_config
 from priory.data import Data
 from priory.data.data import SETS
+from priory.data.files import find
 from priory.inference import Run, load
+from priory.inference.keeping.folders import CONFIG, read_config
 from priory.names import named
-from priory.recipes import pair_class
+from priory.recipes import RECIPES, Recipe, pair_class
 from priory.signatures import Collector, Option, options_of
 from priory.specs import read
 
+OVERWRITE = Option("overwrite", bool, False, "replace what is there")
 _ROWS = {"rows": Option("rows", int, None, "training rows of a named set, all by default")}
 
 
@@ -34,9 +36,9 @@ class Source:
     def __init__(self, texts: Mapping[str, str], default: str, faults: Collector) -> None:
         self.name = texts.get("data", default)
         given = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
-        path = Path(self.name).expanduser()
-        if self.name not in SETS and not path.exists():
-            if path.suffix or len(path.parts) > 1:
+        path = None if self.name in SETS else faults.attempt(find, self.name)
+        if path is not None and not path.exists():
+            if path.suffix or len(Path(self.name).parts) > 1:
                 faults.found.append(f"no file or folder {self.name}")
             else:
                 faults.attempt(named, "data set", self.name, SETS)
@@ -119,19 +121,34 @@ def open_run(name: str | None, texts: Mapping[str, str], faults: Collector) -> R
     Raises:
         Faults: if anything was, or there is no run.
     """
-    folder = Path(name or "")
     if name is None:
         faults.found.append("the folder of a run is needed first")
-    elif not (folder / "config.yaml").is_file():
-        faults.found.append(f"{name} holds no run: there is no config.yaml in it")
+    elif not (Path(name) / CONFIG).is_file():
+        faults.found.append(f"{name} holds no run: there is no {CONFIG} in it")
+    pair, data = parts_of(Path(name or ""), texts, faults)
+    return load(name or "", pair=pair, data=data)
+
+
+def parts_of(folder: Path, texts: Mapping[str, str], faults: Collector) -> tuple[Any, Data]:
+    """Answer the pair, not trained yet, and the data of a run, or those that are named instead.
+
+    Args:
+        folder: the run's.
+        texts: what was typed, by long names.
+        faults: what was found wrong so far.
+
+    Raises:
+        Faults: if anything was.
+        ValueError: if the run's own cannot be rebuilt.
+    """
     source = Source(texts, "digits", faults)
     family = None
     if "pair" in texts:
         path, _, name = texts["pair"].partition(".py")
         family = faults.attempt(pair_class, path + ".py", name.removeprefix(":") or None)
     faults.check()
-    pair = None
-    stored = yaml.safe_load((folder / "config.yaml").read_text())["pair"]
+    config = read_config(folder)
+    stored = config["pair"]
     if family is not None:
         arguments = {k: from_config(v) for k, v in stored.items() if k in options_of(family)}
         pair = family(**arguments)
@@ -140,7 +157,9 @@ def open_run(name: str | None, texts: Mapping[str, str], faults: Collector) -> R
             f"the run's pair is {stored['class']}, which is no part of Priory: name the file that "
             "has it, --pair path/to/file.py:Class"
         )
-    return load(folder, pair=pair, data=source.open() if "data" in texts else None)
+    else:
+        pair = from_config(stored)
+    return pair, source.open() if "data" in texts else Data.open(**config["data"])
 
 
 def values_of(
@@ -165,3 +184,33 @@ def data_options(default: str | None) -> dict[str, Option]:
     skip = ("name", "path")
     own = {f"data.{n}": o for n, o in options.items() if n not in skip}
     return {"data": Option("data", str, default, about), **own}
+
+
+def pair_options(recipe: Recipe) -> dict[str, Option]:
+    """Answer the options of a recipe's pair, with the recipe's defaults."""
+    return {
+        f"pair.{n}": replace(o, default=recipe.options.get(n, o.default))
+        for n, o in options_of(recipe.family).items()
+    }
+
+
+def foreign() -> dict[str, Option]:
+    """Answer the option that names a pair of the user's own."""
+    return {"pair": Option("pair", str, None, "file.py:Class, for a run of a pair of your own")}
+
+
+def output(about: str) -> dict[str, Option]:
+    """Answer the options that say where results go."""
+    return {"out": Option("out", Path, None, about), "overwrite": OVERWRITE}
+
+
+def trains(name: str) -> bool:
+    """Say whether an option, by its long name, is for a recipe."""
+    return name.startswith("pair.") or name == "objective" or name in RECIPES["vae"].trainable()
+
+
+def first_word(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Answer the argument that comes before the options, and the rest."""
+    if words and not words[0].startswith("-"):
+        return words[0], list(words[1:])
+    return None, list(words)

@@ -13,28 +13,33 @@ import numpy as np
 
 from priory.cli.grammar import Command
 from priory.cli.inputs import (
+    OVERWRITE,
     Source,
     comma_list,
     data_options,
+    first_word,
+    foreign,
     free_file,
     free_folder,
     open_run,
+    output,
+    pair_options,
+    trains,
     values_of,
 )
 from priory.cli.tables import TABLES, publish, table_text
-from priory.comparing import FailedFits, compare, plan, slug
+from priory.cli.training import KEPT, run_fit
+from priory.comparing import FailedFits, compare, plan
 from priory.evaluation import evaluate
 from priory.evaluation.metrics import choose
 from priory.evaluation.pictures import dreams
-from priory.inference import Run, fit
+from priory.inference import Run
+from priory.inference.parallel import ranks
 from priory.names import named
-from priory.recipes import RECIPES, Recipe, find_recipe
+from priory.recipes import RECIPES
 from priory.signatures import Collector, Option, options_of, summary
 
-_OVERWRITE = Option("overwrite", bool, False, "replace what is there")
-_OBJECTIVE = Option("objective", str, help="what to train by (see priory list objectives)")
 _PICTURES = (".png", ".pdf", ".svg")
-_NAME = ("NAME", "a recipe (see priory list recipes), or path/to/file.py:Class, a pair of your own")
 _RUN = ("RUN", "the folder of a run, as priory fit has written it")
 
 
@@ -51,59 +56,6 @@ def show_list(words: Sequence[str], wants_help: bool) -> None:
     print("\n\n".join(table_text(name) for name in words or TABLES))
 
 
-def run_fit(words: Sequence[str], wants_help: bool) -> None:
-    """Train a recipe, or a pair of your own, and save the run."""
-    name, rest = _first(words)
-    faults = Collector()
-    if name is None and not wants_help:
-        faults.found.append("fit needs a name first, for instance: priory fit vae --data digits")
-    found = None if name is None else faults.attempt(find_recipe, name)
-    if found is None and name is not None and name not in RECIPES and ".py" in name:
-        faults.check()  # without the class, its options cannot be told from faults
-    recipe = found or RECIPES["vae"]
-    command = Command(
-        f"priory fit {name or 'NAME'} [options]",
-        f"{summary(run_fit)}.",
-        {
-            f"the pair, {recipe.family.__name__}": _pair_options(recipe),
-            "objective": {"objective": replace(_OBJECTIVE, default=recipe.loss)},
-            "training": {
-                n: replace(o, default=recipe.training.get(n, o.default))
-                for n, o in recipe.trainable().items()
-            },
-            "data": data_options(recipe.data),
-            "output": _output("folder of the run; runs/NAME-DATA-seed by default"),
-        },
-        _NAME,
-        (
-            "priory fit vae --data digits --prior vamp:100 --objective iwae:10 --latent 20",
-            "priory fit my_pairs.py:MyPair --data my_table.csv --standardise --epochs 50",
-        ),
-    )
-    if wants_help:
-        faults.check()
-        print(command.help())
-        return
-    texts = command.read(rest, faults)
-    source = Source(texts, recipe.data, faults)
-    overwrite = texts.get("overwrite") == "true"
-    options = {k: v for k, v in texts.items() if _trains(k)}
-    prepared = faults.attempt(recipe.prepare, **options)
-    said = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
-    parts = [recipe.name, slug(Path(source.name).stem), *said, f"seed{texts.get('seed', 0)}"]
-    out = Path(texts.get("out") or Path("runs", "-".join(parts)))
-    faults.attempt(free_folder, out, overwrite, "config.yaml")
-    faults.check()
-    assert prepared is not None  # noqa: S101
-    pair, objective, chosen = prepared
-    data = source.open()
-    print(data, flush=True)
-    run = fit(pair, objective, data, **chosen)
-    run.save(out, overwrite=overwrite)
-    own = "" if name in RECIPES else f" --pair {name}"
-    print(f"{_outcome(run)}\nsaved in {out}\nnext: priory evaluate {out}{own}")
-
-
 def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
     """Judge a run by the same measures as every other, and show the report."""
     skip = ("pair", "data")
@@ -112,11 +64,11 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
         f"{summary(run_evaluate)}.",
         {
             "judging": {n: o for n, o in options_of(evaluate).items() if n not in skip},
-            "run": _foreign() | data_options(None),
+            "run": foreign() | data_options(None),
             "output": {
                 "html": Option("html", Path, None, "write the report with its pictures, one page"),
                 "json": Option("json", Path, None, "write the report as JSON"),
-                "overwrite": _OVERWRITE,
+                "overwrite": OVERWRITE,
             },
         },
         _RUN,
@@ -126,7 +78,7 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
         print(command.help())
         return
     faults = Collector()
-    name, rest = _first(words)
+    name, rest = first_word(words)
     texts = command.read(rest, faults)
     options = values_of(command.groups["judging"], texts, faults)
     faults.attempt(choose, options.get("metrics"))
@@ -137,7 +89,7 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
     run = open_run(name, texts, faults)
     report = evaluate(run, **options)
     print(report)
-    for kind, path in files.items():
+    for kind, path in files.items() if ranks.is_main() else ():
         written = report.to_html(path) if kind == "html" else report.to_json(path)
         print(f"wrote {written}")
 
@@ -150,10 +102,10 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         f"{summary(run_sample)}.",
         {
             "drawing": {n: o for n, o in options_of(Run.sample).items() if n != "self"},
-            "run": _foreign() | data_options(None),
+            "run": foreign() | data_options(None),
             "output": {
                 "out": Option("out", Path, "samples.png", f"a picture or arrays: {endings}"),
-                "overwrite": _OVERWRITE,
+                "overwrite": OVERWRITE,
             },
         },
         _RUN,
@@ -163,7 +115,7 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         print(command.help())
         return
     faults = Collector()
-    name, rest = _first(words)
+    name, rest = first_word(words)
     texts = command.read(rest, faults)
     options = values_of(command.groups["drawing"], texts, faults)
     if (options.get("n") or 1) < 1:
@@ -202,14 +154,14 @@ def run_compare(words: Sequence[str], wants_help: bool) -> None:
         {
             "what to compare": {n: Option(n, str, None, text) for n, text in lists.items()},
             "comparison": {n: o for n, o in options_of(compare).items() if n not in skip},
-            "the pairs": {n: o for n, o in _pair_options(base).items() if n != "pair.prior"},
+            "the pairs": {n: o for n, o in pair_options(base).items() if n != "pair.prior"},
             "training": {
                 n: replace(o, default=base.training.get(n, o.default))
                 for n, o in base.trainable().items()
-                if n not in ("seed", "progress")
+                if n not in ("seed", "progress", *KEPT)
             },
             "data": data_options(base.data),
-            "output": _output("folder of the page, the numbers and the runs; report by default"),
+            "output": output("folder of the page, the numbers and the runs; report by default"),
         },
         None,
         (
@@ -232,7 +184,8 @@ def run_compare(words: Sequence[str], wants_help: bool) -> None:
     jobs = options.pop("jobs", None)
     if jobs is not None and jobs < 1:
         faults.found.append(f"jobs must be at least 1, got {jobs}")
-    trained = {k: v for k, v in texts.items() if _trains(k) and k != "objective"}
+    own = ("objective", "overwrite")
+    trained = {k: v for k, v in texts.items() if trains(k) and k not in own}
     asked = {**axes, **trained, **{k: v for k, v in options.items() if v is not None}}
     faults.attempt(functools.partial(plan, source.name, **asked))
     out = Path(texts.get("out") or "report")
@@ -247,39 +200,6 @@ def run_compare(words: Sequence[str], wants_help: bool) -> None:
             publish(error.comparison, metrics, out)
         raise
     publish(table, metrics, out)
-
-
-def _first(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Answer the argument that comes before the options, and the rest."""
-    if words and not words[0].startswith("-"):
-        return words[0], list(words[1:])
-    return None, list(words)
-
-
-def _pair_options(recipe: Recipe) -> dict[str, Option]:
-    return {
-        f"pair.{n}": replace(o, default=recipe.options.get(n, o.default))
-        for n, o in options_of(recipe.family).items()
-    }
-
-
-def _foreign() -> dict[str, Option]:
-    return {"pair": Option("pair", str, None, "file.py:Class, for a run of a pair of your own")}
-
-
-def _output(about: str) -> dict[str, Option]:
-    return {"out": Option("out", Path, None, about), "overwrite": _OVERWRITE}
-
-
-def _trains(name: str) -> bool:
-    return name.startswith("pair.") or name == "objective" or name in RECIPES["vae"].trainable()
-
-
-def _outcome(run: Run) -> str:
-    last = run.history[-1]
-    bounds = [row["bound"] for row in run.history if row.get("bound") is not None]
-    judged = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""
-    return f"{judged}loss {last['loss']:.2f} after {last['step']:,} steps in {run.seconds:.1f} s"
 
 
 VERBS: dict[str, Callable[[Sequence[str], bool], None]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,13 +17,14 @@ from priory.evaluation.metrics import choose, measure
 from priory.evaluation.pictures import Gallery
 from priory.evaluation.report import Report
 from priory.evaluation.sealed import placement, sealed
+from priory.inference.parallel.launch import start
 
 
 def evaluate(
     pair: Any,
     data: Any = None,
     *,
-    split: str = "test",
+    split: Literal["train", "valid", "test"] = "test",
     particles: int = 1000,
     seed: int = 0,
     metrics: Sequence[str] | None = None,
@@ -34,6 +35,7 @@ def evaluate(
 
     The pair is judged in `eval()` mode. Its modes, the parameter store and the state of all random
     generators are as before afterwards: a training run is the same with and without evaluation.
+    Under torchrun the ranks share the rows of the bound, and each gets the whole report.
 
     Args:
         pair: a run, or an object with `model` and `guide`.
@@ -68,7 +70,7 @@ def evaluate(
     _build(pair, columns if reference is None else reference)
     like = placement(pair, pair.model, pair.guide)
     device = (next(iter(columns.values())) if like is None else like).device
-    with scope, sealed(pair, pair.model, pair.guide, device=device):
+    with start(), scope, sealed(pair, pair.model, pair.guide, device=device):
         draws = Draws(
             pair.model,
             pair.guide,

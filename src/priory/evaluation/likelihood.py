@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,12 +12,18 @@ from torch import Tensor
 
 from priory.evaluation.columns import Columns, blocks, check, read
 from priory.evaluation.sealed import placement, reseed, sealed
+from priory.inference.diagnosis import is_out_of_memory
+from priory.inference.parallel import ranks
 from priory.inference.particles import log_weights, vectorises
 
 _STREAM = 1
 _BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # of one array, to spread the cost of a call
 _WIDTH = 128  # hidden layers are taken to be at least this wide when the blocks are sized
 _PARTICLES = 500  # enough that the guide's own cost is spread thin
+_NO_ROOM = (
+    "out of memory on {} with one particle of one row at a time; free memory there, or take a "
+    "smaller network or another device"
+)
 
 
 class Bounds(NamedTuple):
@@ -47,8 +54,9 @@ def log_likelihood(
     .. math:: \log \frac{1}{K} \sum_k w_k, \quad w_k = p(x, z_k) / q(z_k \mid x), \quad
         \mathrm{ESS} = (\sum_k w_k)^2 / \sum_k w_k^2
 
-    The sums run over blocks of particles and of data, so that memory does not grow with K. Nothing
-    of the caller's is changed: see `sealed`.
+    The sums run over blocks of particles and of data, so that memory does not grow with K. Several
+    ranks share the blocks of data, and all get every bound, the same as in one process. Nothing of
+    the caller's is changed: see `sealed`.
 
     Burda, Grosse and Salakhutdinov 2016, Importance Weighted Autoencoders.
 
@@ -63,6 +71,7 @@ def log_likelihood(
 
     Raises:
         ValueError: if `particles` or a block is not positive, or the data are empty or not finite.
+        MemoryError: if the memory does not suffice for one particle of one row.
 
     Example:
         >>> bounds = log_likelihood(pair.model, pair.guide, x, particles=5000)  # doctest: +SKIP
@@ -78,13 +87,18 @@ def log_likelihood(
     sample = next(iter(columns.values())) if like is None else like
     k, rows = block or _block(particles, columns, sample)
     while True:
+        out = None
         try:
             with sealed(model, guide, device=sample.device):
-                return _stream(model, guide, columns, particles, seed, like, k, rows)
-        except torch.OutOfMemoryError:
-            if k == rows == 1:
+                out = _stream(model, guide, columns, particles, seed, like, k, rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
-            k, rows = max(1, k // 2), max(1, rows // 2)
+        if not ranks.any_rank(out is None) and out is not None:
+            return Bounds(*ranks.total_(out))
+        if k == rows == 1:
+            raise MemoryError(_NO_ROOM.format(sample.device))
+        k, rows = max(1, k // 2), max(1, rows // 2)
 
 
 def _stream(
@@ -96,11 +110,13 @@ def _stream(
     like: Tensor | None,
     k: int,
     rows: int,
-) -> Bounds:
+) -> Tensor:
+    """Answer the bounds of this rank's blocks, `(3, n)`, and 0 for the rows of other ranks."""
     total_rows = len(next(iter(columns.values())))
-    out = torch.empty(3, total_rows, dtype=torch.float64)  # one block of memory, filled in place
+    out = torch.zeros(3, total_rows, dtype=torch.float64)  # one block of memory, filled in place
     together = vectorises(model, guide, next(blocks(columns, 2, like))[1])
-    for start, part in blocks(columns, rows, like):
+    own = itertools.islice(blocks(columns, rows, like), ranks.rank(), None, ranks.world())
+    for start, part in own:
         first = next(iter(part.values()))
         reseed(first.device, seed, _STREAM, start)
         log_sum = first.new_full((len(first),), -math.inf, dtype=torch.float64)
@@ -121,7 +137,7 @@ def _stream(
         out[0, start : start + rows] = log_sum - math.log(particles)
         out[1, start : start + rows] = total / particles
         out[2, start : start + rows] = ess
-    return Bounds(*out)
+    return out
 
 
 def _block(particles: int, columns: Columns, like: Tensor) -> tuple[int, int]:

@@ -36,7 +36,7 @@ def validation_bound(
     Raises:
         NoBound: if the guide lacks the model's latents.
     """
-    device = split.x.device
+    device = split.device
     total = torch.zeros((), dtype=torch.float64, device=device)
     with own_randomness(device, seed), pyro.validation_enabled(False):
         try:

@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from priory.inference.objectives import Objective
 from priory.inference.particles import vectorises
+from priory.inference.parts import eval_mode, modules
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
@@ -34,9 +35,11 @@ def check_pair(objective: Objective, phases: Phases) -> None:
         return
     tensors = [v for v in phases.columns.values() if isinstance(v, Tensor)]
     device = tensors[0].device if tensors else torch.device("cpu")
-    with own_randomness(device), torch.no_grad(), pyro.validation_enabled(False):
+    resting = eval_mode(modules(phases.model, phases.guide))
+    with own_randomness(device), torch.no_grad(), pyro.validation_enabled(False), resting:
         awake = phases.awake
         for site in awake.observed:
+            check_event(site, awake.distribution(site, of="model"), awake.sample[site])
             check_support(site, awake.distribution(site, of="model"), awake.sample[site])
         for program, name, shape in awake.stray_shapes():
             raise ValueError(
@@ -44,6 +47,10 @@ def check_pair(objective: Objective, phases: Phases) -> None:
                 "dimension that is no plate's; a (batch,) value against (batch, 1) parameters does "
                 "that: declare event dimensions with .to_event(), or squeeze one of the two"
             )
+        for site in awake.observed:
+            fn, value = awake.distribution(site, of="model"), awake.sample[site]
+            if value.shape != fn.batch_shape + fn.event_shape:
+                raise ValueError(_shapes(site, fn, value))
         if objective.particles > 1 and not vectorises(phases.model, phases.guide, phases.columns):
             raise ValueError(
                 f"the objective draws {objective.particles} particles, so that latents have the "
@@ -51,6 +58,22 @@ def check_pair(objective: Objective, phases: Phases) -> None:
                 "for what it is; count dimensions from the right: dim=-1, x[..., 0]"
             )
     check_reparameterised(awake)
+
+
+def check_event(name: str, distribution: Any, value: Tensor) -> None:
+    """Raise unless one datum has the shape of one event.
+
+    Args:
+        name: the site's name.
+        distribution: its distribution, expanded by its plates.
+        value: the data.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    event = distribution.event_shape
+    if value.shape[value.dim() - len(event) :] != event:
+        raise ValueError(_shapes(name, distribution, value))
 
 
 def check_support(name: str, distribution: Any, value: Tensor) -> None:
@@ -142,6 +165,15 @@ def check_critics(critics: Iterable[nn.Module], trained: list[Tensor]) -> None:
                     f"the critic's {name!r} is a parameter of the pair too, which would train it "
                     "in the wrong direction; keep the critic out of the pair, in Adversarial alone"
                 )
+
+
+def _shapes(name: str, distribution: Any, value: Tensor) -> str:
+    batch, event = tuple(distribution.batch_shape), tuple(distribution.event_shape)
+    return (
+        f"the data at site {name!r} have the shape {tuple(value.shape)}, and its distribution "
+        f"draws the shape {batch + event}, batch {batch} and event {event}; its parameters must "
+        "have the data's shape, and .to_event() must count the dimensions of one datum"
+    )
 
 
 def _scores_awake(objective: Objective) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import pyro
@@ -13,11 +15,17 @@ from torch import nn
 from priory.config import to_config
 from priory.data import Data
 from priory.inference.arguments import Program, bind
-from priory.inference.loop import Loop
+from priory.inference.engine.compiled import Mode
+from priory.inference.engine.precision import Precision
+from priory.inference.keeping.folders import Resume
+from priory.inference.keeping.keeper import keeping
+from priory.inference.loop import Loop, stateful
 from priory.inference.objectives import ELBO, Objective
+from priory.inference.parallel import ranks
+from priory.inference.parallel.launch import check_device, start
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
-from priory.inference.run import Pair, Run
+from priory.inference.run import Pair, Run, described
 from priory.inference.schedules import Cosine, Schedule
 from priory.inference.svi import SVI
 
@@ -41,14 +49,24 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     check: bool = True,
-    compile: Literal["off", "trace", "inductor"] = "off",
+    compile: Mode = "auto",
+    precision: Precision = "float32",
+    skip_nonfinite: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    keep: int = 2,
+    resume: Resume = False,
+    inexact: bool = False,
+    overwrite: bool = False,
     progress: bool | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
     """Train a pair by an objective on data.
 
     The pair's parameters live in a parameter store of their own, and the global random state is
-    left as it was: two fits in one process do not touch each other.
+    left as it was: two fits in one process do not touch each other. With a `folder`, nothing is
+    lost: checkpoints are written into it, and what was killed at any step goes on by `resume` to
+    the same bits as if it had not been.
 
     Args:
         pair: a module with `model` and `guide`, or a tuple of two Pyro callables.
@@ -71,7 +89,20 @@ def fit(
         seed: seed of initial weights, order of the data, and all draws.
         device: "auto" is CUDA where there is one; else any torch device.
         check: whether to look at the pair before the first step; see `SVI`.
-        compile: how steps are run; see `SVI`. "inductor" repays itself in runs of minutes.
+        compile: how steps are run; see `SVI`. "auto" looks at the number of steps alone, so that
+            the same run is always run the same way. A term with a state of its own, which no graph
+            can keep, is run eager.
+        precision: of the nets; see `SVI`.
+        skip_nonfinite: how many steps whose loss or gradient is not finite may be passed over; the
+            history counts them.
+        folder: where the run is kept, locked against a second one, from its beginning on.
+        checkpoint_every: seconds between checkpoints; 0 for one after every step. One is written at
+            the end and, before the process stops, at SIGINT, SIGTERM and SIGHUP too.
+        keep: checkpoints that stay.
+        resume: go on from the folder's newest checkpoint that is whole; "auto" begins anew where
+            there is none. Only epochs or steps may have changed.
+        inexact: resume on another device, thread count or version too, not bit for bit.
+        overwrite: remove the run that is in the folder.
         progress: whether to show a progress bar; by default if the output is a terminal.
         on_epoch: called with each epoch's row of the history.
 
@@ -80,7 +111,13 @@ def fit(
 
     Raises:
         ValueError: if an option is out of range, the pair does not fit itself or the data, a
-            trainable parameter gets no gradient, or the loss is not finite.
+            trainable parameter gets no gradient, a loss or gradient is not finite, the folder is in
+            use, or its run is another one or damaged.
+        OSError: if the folder holds something else, cannot be written, or has no run to resume.
+        MemoryError: if the memory does not suffice for a step.
+        KeyboardInterrupt: after Ctrl-C; with a folder, once the step is done and saved. A second
+            one is obeyed at once.
+        SystemExit: with 128 + n after SIGTERM or SIGHUP, likewise.
 
     Example:
         >>> from priory.models import VAE
@@ -105,34 +142,56 @@ def fit(
         "seed": seed,
         "device": str(device),
         "compile": compile,
+        "precision": precision,
+        "skip_nonfinite": skip_nonfinite,
     }
-    check_options(options)
-    objective = ELBO() if objective is None else objective
-    pair = Pair(*pair) if isinstance(pair, tuple) else pair
-    where = pick_device(device)
-    data = data.to(where)
-    size = min(batch_size, len(data.train))
-    total = steps or len(data.train) // size * (20 if epochs is None else epochs)
-    with (
-        pyro.get_param_store().scope() as state,
-        own_randomness(where, seed),
-        Progress(progress, total) as bar,
-    ):
-        prepare(pair, data, where)
-        svi = SVI(
-            *_programs(pair, objective),
-            functools.partial(optim, lr=lr),
-            objective,
-            rate=Cosine(1.0, 0.01, total) if schedule == "cosine" else _rate(schedule),
-            clip=clip,
-            ema=ema,
-            check=check,
-            compile=compile,
-        )
-        listeners = [bar.update, *([on_epoch] if on_epoch else [])]
-        loop = Loop(pair, objective, data, svi, total, size, {**options, "check": check})
-        history = loop.run(listeners)
-    return Run(pair, objective, data, options, history, state)
+    check_options({**options, "checkpoint_every": checkpoint_every, "keep": keep})
+    with start():
+        objective = ELBO() if objective is None else objective
+        pair = Pair(*pair) if isinstance(pair, tuple) else pair
+        where = pick_device(device)
+        data = data.to(where)
+        size = min(batch_size, len(data.train))
+        ranks.each(size)
+        check_device(where)
+        total = steps or len(data.train) // size * (20 if epochs is None else epochs)
+        kept: Any = nullcontext()
+        if folder is not None:
+            kept = keeping(
+                folder, every=checkpoint_every, keep=keep, resume=resume, overwrite=overwrite
+            )
+        with (
+            kept as keeper,
+            pyro.get_param_store().scope() as state,
+            own_randomness(where, seed),
+            Progress(progress if ranks.is_main() else False, total) as bar,
+        ):
+            prepare(pair, data, where)
+            svi = SVI(
+                *_programs(pair, objective),
+                functools.partial(optim, lr=lr),
+                objective,
+                rate=Cosine(1.0, 0.01, total) if schedule == "cosine" else _rate(schedule),
+                clip=clip,
+                ema=ema,
+                check=check,
+                compile="off" if any(True for _ in stateful(objective)) else compile,
+                horizon=total,
+                precision=precision,
+                skip=skip_nonfinite,
+                tell=bar.tell,
+            )
+            loop = Loop(
+                pair, objective, data, svi, total, size, {**options, "check": check}, keeper
+            )
+            loop.prepare()
+            listeners = [bar.update, *([on_epoch] if on_epoch else [])]
+            if keeper is None:
+                loop.run(listeners)
+            else:
+                config = described(pair, objective, data, options)
+                keeper.run(loop, config, listeners, resume=resume, inexact=inexact)
+        return Run(pair, objective, data, options, loop.history, state)
 
 
 def check_options(options: dict[str, Any]) -> None:
@@ -142,12 +201,14 @@ def check_options(options: dict[str, Any]) -> None:
         ValueError: with one line per fault.
     """
     least = {"epochs": 1, "steps": 1, "batch_size": 1, "patience": 1}
-    least |= {"valid_every": 0, "valid_particles": 1, "seed": 0}
+    least |= {"valid_every": 0, "valid_particles": 1, "seed": 0, "skip_nonfinite": 0, "keep": 2}
     faults = [
         f"{name} must be a whole number from {low}, got {options[name]!r}"
         for name, low in least.items()
         if options[name] is not None and (type(options[name]) is not int or options[name] < low)
     ]
+    if not options["checkpoint_every"] >= 0:
+        faults.append(f"checkpoint_every must be 0 or more, got {options['checkpoint_every']!r}")
     if not options["lr"] > 0:
         faults.append(f"lr must be positive, got {options['lr']!r}")
     if options["clip"] is not None and not options["clip"] > 0:
@@ -181,7 +242,7 @@ def pick_device(device: str | torch.device) -> torch.device:
 def prepare(pair: Any, data: Data, device: torch.device) -> None:
     """Build a lazy pair from the training rows, and move it to the device."""
     if hasattr(pair, "build"):
-        pair.build(data.train.snapshot())
+        pair.build(data.train.resident().snapshot())
     if isinstance(pair, nn.Module):
         pair.to(device)
 

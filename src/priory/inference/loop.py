@@ -5,23 +5,39 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from priory.data import Data
+from priory.data import Data, Feed
 from priory.inference.bounds import NoBound, validation_bound
+from priory.inference.diagnosis import explained, explained_memory, is_out_of_memory
+from priory.inference.engine.guard import NonFinite
+from priory.inference.keeping.keeper import Keeper
 from priory.inference.objectives import Objective
+from priory.inference.parallel import ranks
 from priory.inference.run import evaluating
 from priory.inference.svi import SVI
 
 GRADIENT_STEPS = 3
+Batch = dict[str, Tensor]
 
 
 class Loop:
-    """The state of one training run: what an epoch needs."""
+    """The state of one training run: what an epoch needs, and what a checkpoint keeps.
+
+    Args:
+        pair: the pair.
+        objective: what it is trained by.
+        data: what on.
+        svi: takes the steps.
+        total: steps in all.
+        size: rows a step.
+        options: `fit`'s.
+        keeper: keeps the run in a folder; nothing is kept without one.
+    """
 
     def __init__(
         self,
@@ -31,53 +47,170 @@ class Loop:
         svi: SVI,
         total: int,
         size: int,
-        options: dict[str, Any],
+        options: Mapping[str, Any],
+        keeper: Keeper | None = None,
     ) -> None:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
-        self.total, self.size, self.options = total, size, options
+        self.total, self.size, self.options, self.keeper = total, size, options, keeper
+        self.epoch = self.batch = self.waited = 0
+        self.loss: Any = 0.0
+        self.counted: Any = 0
         self.best = -math.inf
-        self.best_weights: list[Tensor] = []
-        self.waited = 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.bounded = bool(options["valid_every"])
+        self.history: list[dict[str, Any]] = []
+        self.random: Tensor | None = None
+        self.feed: Feed | None = None
+        self._started = time.perf_counter()
+
+    def prepare(self) -> None:
+        """Look at the pair by the first batch, and register every parameter."""
+        train_mode(self.pair, self.objective)
+        self.svi.prepare(**next(self.batches(0)))
 
     def run(self, listeners: list[Callable[[dict[str, Any]], None]]) -> list[dict[str, Any]]:
         """Train to the end, or until patience is out."""
-        history: list[dict[str, Any]] = []
-        started = time.perf_counter()
-        for epoch in itertools.count():
-            loss = self._epoch(epoch)
-            done = self.svi.steps >= self.total
-            row: dict[str, Any] = {"epoch": epoch + 1, "step": self.svi.steps, "loss": float(loss)}
-            if not math.isfinite(row["loss"]):
-                raise ValueError(
-                    f"the loss is {row['loss']} in epoch {epoch + 1}; lower lr or clip"
-                )
-            every = self.options["valid_every"]
-            if every and ((epoch + 1) % every == 0 or done):
-                row["bound"] = self._bound()
-            row["rate"] = self.options["lr"] * float(self.svi.rate or 1.0)
-            row["seconds"] = time.perf_counter() - started
-            history.append(row)
+        stop = False
+        while not stop:
+            self._epoch()
+            row = self._row()
+            stop = self.svi.steps >= self.total or self._out_of_patience(row)
+            self.history.append(row)
+            self.epoch, self.batch, self.loss, self.counted = self.epoch + 1, 0, 0.0, 0
             for listener in listeners:
                 listener(row)
-            if done or self._out_of_patience(row):
-                break
+            if self.keeper is not None:
+                self.keeper.note(self.history)
         self._finish()
-        return history
+        return self.history
 
-    def _epoch(self, epoch: int) -> Tensor:
-        """Answer the mean loss of one pass over the training rows."""
-        batches = self.data.train.batches(
-            self.size, epoch=epoch, seed=self.options["seed"], shuffle=True, drop_last=True
+    def state(self) -> dict[str, Any]:
+        """Answer where the run stands, as plain values."""
+        return {
+            "step": self.svi.steps,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": time.perf_counter() - self._started,
+            "bounded": self.bounded,
+            "best": self.best if self.best_weights else None,
+            "waited": self.waited,
+            "history": self.history,
+        }
+
+    def train_state(self) -> dict[str, Any]:
+        """Answer what else a later step depends on, apart from weights and random states."""
+        return {
+            "svi": self.svi.state_dict(),
+            "loss": self.loss,
+            "counted": self.counted,
+            "best": self.best_weights,
+            "terms": [term.state_dict() for term in stateful(self.objective)],
+        }
+
+    def restore(self, state: Mapping[str, Any], train: Mapping[str, Any]) -> None:
+        """Go on from what `state` and `train_state` answered.
+
+        Raises:
+            ValueError: if they are another training's; nothing has changed then.
+        """
+        terms = [*stateful(self.objective)]
+        if len(terms) != len(train["terms"]):
+            raise ValueError(
+                f"the objective has {len(terms)} terms with a state, not {len(train['terms'])}"
+            )
+        self.svi.load_state_dict(train["svi"])
+        for term, own in zip(terms, train["terms"], strict=True):
+            term.load_state_dict(own)
+        self.epoch, self.batch, self.counted = state["epoch"], state["batch"], train["counted"]
+        device = self.data.device
+        loss = train["loss"]
+        self.loss = loss.to(device) if isinstance(loss, Tensor) else loss
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self.best_weights = {n: v.to(device) for n, v in train["best"].items()}
+        self.waited, self.bounded = state["waited"], state["bounded"]
+        self.history[:] = state["history"]
+        self._started = time.perf_counter() - state["seconds"]
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Answer the epoch's batches, from one on."""
+        return self.data.train.batches(
+            self.size,
+            epoch=self.epoch,
+            seed=self.options["seed"],
+            shuffle=True,
+            drop_last=True,
+            start=start,
+            shard=(ranks.rank(), ranks.world()),
         )
+
+    def _epoch(self) -> None:
+        """Take the steps of one pass over the training rows, or of what is left of it.
+
+        Raises:
+            ValueError: if a step is not finite, with its place.
+            MemoryError: if the memory does not suffice.
+        """
         train_mode(self.pair, self.objective)
-        total: Any = 0.0
-        count = 0
-        for batch in itertools.islice(batches, self.total - self.svi.steps):
-            total = total + self.svi.step(**batch)
-            count += 1
-            if self.svi.steps == GRADIENT_STEPS or self.svi.steps == self.total:
-                self._check_gradients()
-        return torch.as_tensor(total) / count
+        try:
+            for loss in itertools.islice(self._losses(), self.total - self.svi.steps):
+                self._add(loss)
+                self.batch += 1
+                if self.svi.steps == min(GRADIENT_STEPS, self.total):
+                    self._check_gradients()
+                if self.keeper is not None:
+                    self.keeper.after_step(self)
+            self.svi.poll()
+        except NonFinite as error:
+            raise explained(error, self) from error
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise explained_memory(error, self) from error
+            raise
+
+    def _losses(self) -> Iterator[Any]:
+        """Take the epoch's steps, from the present batch on; yield the loss of each."""
+        if self.svi.captures and not self.data.train.streamed and ranks.world() == 1:
+            yield from self._fed()
+            return
+        on_cpu = self.data.device.type == "cpu"
+        for batch in self.batches(self.batch):
+            self.random = torch.get_rng_state() if on_cpu else None
+            yield self.svi.step(**batch)
+
+    def _fed(self) -> Iterator[Any]:
+        """Take the steps by row numbers alone: the batches are made where the steps are taken."""
+        split, seed = self.data.train, self.options["seed"]
+        self.feed = self.feed or Feed(split, self.size)
+        windows = split.order(epoch=self.epoch, seed=seed).split(self.size)
+        for number in range(self.batch, len(split) // self.size):
+            self.feed.load(windows[number], epoch=self.epoch, seed=seed, batch=number)
+            yield self.svi.step_from(self.feed)
+
+    def _add(self, loss: Any) -> None:
+        """Add a step's loss to the epoch's, unless the step was passed over."""
+        if self.options["skip_nonfinite"]:
+            finite = torch.as_tensor(loss).isfinite()
+            self.loss = self.loss + torch.where(finite, loss, 0.0)
+            self.counted = self.counted + finite
+        else:
+            self.loss = self.loss + loss
+            self.counted += 1
+
+    def _row(self) -> dict[str, Any]:
+        """Answer the epoch's row of the history."""
+        step, every = self.svi.steps, self.options["valid_every"]
+        row: dict[str, Any] = {"epoch": self.epoch + 1, "step": step}
+        row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
+        if self.bounded and ((self.epoch + 1) % every == 0 or step >= self.total):
+            row["bound"] = self._bound()
+        rate = self.svi.rate
+        row["rate"] = self.options["lr"] * (1.0 if rate is None else float(rate.at(step - 1)))
+        if self.options["skip_nonfinite"]:
+            row["skipped"] = self.svi.guard.skipped
+        row["seconds"] = time.perf_counter() - self._started
+        ranks.agree("the random state", ranks.random_states())
+        ranks.agree("the weights", self.svi.params.values())
+        return row
 
     def _check_gradients(self) -> None:
         lost = self.svi.untrained()
@@ -101,7 +234,7 @@ class Loop:
         except NoBound as error:
             if self.options["patience"] is not None:
                 raise ValueError(f"patience needs a validation bound, but {error}") from error
-            self.options = {**self.options, "valid_every": 0}
+            self.bounded = False
             return None
 
     def _out_of_patience(self, row: dict[str, Any]) -> bool:
@@ -111,18 +244,18 @@ class Loop:
         if bound > self.best:
             self.best, self.waited = bound, 0
             with self.svi.averaged():
-                self.best_weights = [p.detach().clone() for p in self.svi.params.values()]
+                weights = self.svi.params.items()
+                self.best_weights = {n: p.detach().clone() for n, p in weights}
             return False
         self.waited += 1
-        return self.waited >= patience
+        return bool(self.waited >= patience)
 
     @torch.no_grad()
     def _finish(self) -> None:
         """Leave the pair with the weights that it is to be judged by."""
-        if self.best_weights:
-            for p, best in zip(self.svi.params.values(), self.best_weights, strict=True):
-                p.copy_(best)
-        elif self.svi.ema is not None:
+        for name, best in self.best_weights.items():
+            self.svi.params[name].copy_(best)
+        if not self.best_weights:
             self.svi.adopt_average()
         if isinstance(self.pair, nn.Module):
             self.pair.eval()
@@ -135,3 +268,12 @@ def train_mode(pair: Any, objective: Any) -> None:
     if isinstance(objective, Objective):
         for adversary in objective.adversaries():
             adversary.critic.train()
+
+
+def stateful(objective: Any) -> Iterator[Any]:
+    """Find the terms of an objective that have a state of their own, such as persistent chains."""
+    if hasattr(objective, "state_dict") and hasattr(objective, "load_state_dict"):
+        yield objective
+    for term in objective.terms() if isinstance(objective, Objective) else ():
+        if term is not objective:
+            yield from stateful(term)

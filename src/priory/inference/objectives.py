@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.inference.arguments import Program
+from priory.inference.parallel import ranks
 from priory.inference.phases import Phases
 from priory.inference.schedules import Schedule, current
 
@@ -149,9 +150,9 @@ class ELBO(Objective):
         awake = phases.awake
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
         if plain and not self.analytic_kl:
-            return -awake.average(awake.log_weight().mean(0))
+            return -awake.average(awake.log_weight())
         bound = awake.log_p(*awake.observed) - current(self.beta) * self._kl(phases)
-        return -awake.average(bound.mean(0))
+        return -awake.average(bound)
 
     def _kl(self, phases: Phases) -> Tensor:
         """Answer KL(q(z given x) || p(z)) of the latents in the batch plate, per datum."""
@@ -214,7 +215,7 @@ class Renyi(Objective):
         awake = phases.awake
         log_weight = awake.log_weight()
         if self.alpha == 1:
-            return -awake.average(log_weight.mean(0))
+            return -awake.average(log_weight)
         power = 1 - self.alpha
         bound = (power * log_weight).logsumexp(0) - math.log(log_weight.shape[0])
         return -awake.average(bound / power)
@@ -235,7 +236,7 @@ class Reconstruction(Objective):
     def loss(self, phases: Phases) -> Tensor:
         """Answer the mean negative log-likelihood."""
         awake = phases.awake
-        return -awake.average(awake.log_p(self.site).mean(0), shared=False)
+        return -awake.average(awake.log_p(self.site), shared=False)
 
 
 class Match(Objective):
@@ -260,8 +261,9 @@ class Match(Objective):
         self.sites = sites
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the divergence."""
-        return self.divergence(joined(phases.data, self.sites), joined(phases.dream, self.sites))
+        """Answer the divergence, between the samples of all ranks where there are several."""
+        awake, asleep = (joined(draw, self.sites) for draw in (phases.data, phases.dream))
+        return self.divergence(ranks.gather(awake), ranks.gather(asleep))
 
 
 def joined(draw: Callable[[str], Tensor], sites: tuple[str, ...]) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from priory.inference.parallel.noise import shared_by
 from priory.inference.sites import (
     Site,
     batch_frame,
@@ -83,18 +84,19 @@ class Phase:
         nats per datum; a `poutine.scale` that all sites share is left out too (`average` applies
         it).
         """
-        return self._sum("model", self._model, sites)
+        return _leading(self._sum("model", self._model, sites))
 
     def log_q(self, *sites: str) -> Tensor:
         """Log density under the guide, log q(sites given x), `(particles, batch)`. See `log_p`."""
-        return self._sum("guide", self._guide, sites)
+        return _leading(self._sum("guide", self._guide, sites))
 
     def log_weight(self) -> Tensor:
         """Log importance weight of each datum, log p(x, z) - log q(z given x).
 
         Shape `(particles, batch)`, in nats.
         """
-        return self.log_p() - self.log_q()
+        p, q = self._sum("model", self._model, ()), self._sum("guide", self._guide, ())
+        return _leading(p if q is None else -q if p is None else p - q)
 
     def kl(self, site: str) -> Tensor | None:
         """KL(q(z given x) || p(z given its parents)) in closed form, `(particles, batch)`.
@@ -111,16 +113,16 @@ class Phase:
             value = kl_divergence(q["fn"], p["fn"])
         except NotImplementedError:
             return None
-        return self._reduce(p, value)
+        return _leading(self._reduce(p, value))
 
     def average(self, bound: Tensor, *, shared: bool = True) -> Tensor:
-        """Average a per-datum quantity over the batch, in nats per datum.
+        """Average a per-datum quantity over particles and batch, in nats per datum.
 
         Applies the `poutine.scale` that all sites share, outside of any logarithm, and adds the
         global sites' share (log p(w) - log q(w)) / N, with N the batch plate's full size.
 
         Args:
-            bound: `(batch,)`.
+            bound: `(batch,)` or `(particles, batch)`.
             shared: whether to add the global sites' share.
         """
         scale = self._outer_scale
@@ -156,8 +158,10 @@ class Phase:
         """Full size N of the batch plate: how many data share the global sites."""
         for site in self._model.values():
             frame = batch_frame(site)
+            if frame is not None and frame.full_size in (None, frame.size):
+                return int(frame.size) * shared_by()  # the plate is the batch, of all ranks
             if frame is not None:
-                return int(frame.full_size or frame.size)
+                return int(frame.full_size)
         return 1
 
     @functools.cached_property
@@ -178,7 +182,8 @@ class Phase:
             return 1.0
         return scale
 
-    def _sum(self, program: str, sites: dict[str, Site], names: tuple[str, ...]) -> Tensor:
+    def _sum(self, program: str, sites: dict[str, Site], names: tuple[str, ...]) -> Tensor | None:
+        """Sum the scores of some sites, `(batch,)` or `(particles, batch)`; `None` of none."""
         chosen: Iterable[str]
         chosen = names or [
             n for n, s in sites.items() if self._local(s) and not is_deterministic(s)
@@ -193,7 +198,7 @@ class Phase:
                 score = self._reduce(site, log_prob(site, scale))
                 self._scores[program, name] = score
             total = score if total is None else total + score
-        return total if total is not None else torch.zeros(1, 1)
+        return total
 
     def _reduce(self, site: Site, score: Tensor) -> Tensor:
         """Sum a site's densities over all dimensions but the particles' and the batch plate's."""
@@ -204,7 +209,14 @@ class Phase:
             score = score.sum(rest)
         if frame is None:  # a single datum: the batch has one row
             score = score.unsqueeze(-1)
-        return score.unsqueeze(0) if score.dim() == 1 else score
+        return score
+
+
+def _leading(score: Tensor | None) -> Tensor:
+    """Give a score its particles' dimension."""
+    if score is None:
+        return torch.zeros(1, 1)
+    return score.unsqueeze(0) if score.dim() == 1 else score
 
 
 class _Values(Mapping[str, Tensor]):

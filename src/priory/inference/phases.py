@@ -12,6 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from priory.inference.arguments import Program, bind, named
+from priory.inference.engine.precision import casting, widened
 from priory.inference.phase import Phase
 from priory.inference.sites import Site, depth, in_batch, is_latent, is_observed, pick
 from priory.names import suggestion
@@ -46,6 +47,8 @@ class Recorder(Messenger):
         single: there is no batch plate: the whole program is one datum.
     """
 
+    hears_sites_alone = True
+
     def __init__(
         self,
         replay: Mapping[str, Tensor] | None = None,
@@ -61,6 +64,7 @@ class Recorder(Messenger):
         self.particles = particles
         self.nesting = nesting
         self.single = single
+        self.casting = casting()
         self.sites: dict[str, Site] = {}
         self.subsamples: dict[str, Tensor] = {}
 
@@ -75,6 +79,8 @@ class Recorder(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         name = msg["name"]
+        if self.casting:
+            msg["fn"] = widened(msg["fn"])
         if name in self.replay and not msg["is_observed"]:
             msg["value"] = self.replay[name]
             msg["done"] = True

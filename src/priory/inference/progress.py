@@ -48,6 +48,11 @@ class Progress:
         if self.bars is not None:
             self.bars.stop()
 
+    def tell(self, text: str) -> None:
+        """Say something above the bar."""
+        if self.bars is not None:
+            self.bars.console.print(text, highlight=False)
+
     def update(self, row: dict[str, Any]) -> None:
         """Show one row of the history."""
         if self.bars is None:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
-import yaml
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from priory.config import from_config, to_config
 from priory.data import Data
-from priory.inference.arguments import Program
+from priory.inference.arguments import Program, bind
+from priory.inference.keeping.disk import sweep, write_folder
+from priory.inference.keeping.folders import CONFIG, WEIGHTS, check_folder, read_run, run_files
+from priory.inference.keeping.lock import locked
+from priory.inference.keeping.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.objectives import Objective
+from priory.inference.parallel import ranks
 from priory.inference.phases import generate
 from priory.inference.randomness import own_randomness
 from priory.nets import Net
 
-SCHEMA = 1
 
-
-class Pair:
-    """Two Pyro callables as a pair.
+class Pair(nn.Module):
+    """Two Pyro callables as a pair; those that are modules, or methods of one, are parts of it.
 
     Args:
         model: Pyro program of p(x, z).
@@ -37,8 +36,11 @@ class Pair:
     """
 
     def __init__(self, model: Program, guide: Program) -> None:
+        super().__init__()
         self.model = model
         self.guide = guide
+        owners = {id(o): o for p in (model, guide) if (o := getattr(p, "__self__", None))}
+        self.owners = nn.ModuleList(o for o in owners.values() if isinstance(o, nn.Module))
 
 
 @dataclass
@@ -92,7 +94,10 @@ class Run:
             return generate(self.pair.model, columns, n)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the run into a folder: config.yaml, weights.safetensors, history.json.
+        """Write the run into a folder: config.yaml, history.json, weights.safetensors, manifest.
+
+        The folder takes its name when all is on the disk; a run that is replaced is there whole
+        until then.
 
         Args:
             folder: where to; made if it does not exist.
@@ -101,59 +106,44 @@ class Run:
         Raises:
             FileExistsError: if the folder is not empty and `overwrite` is off, or holds anything
                 but a run.
+            OSError: naming the file that cannot be written; a former run stands.
         """
         folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()):
-            if not (folder / "config.yaml").is_file():
-                raise FileExistsError(f"{folder} holds other things than a run; choose another")
-            if not overwrite:
-                raise FileExistsError(f"{folder} has a run; pass overwrite=True to replace it")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = folder.with_name(f".{folder.name}.{os.getpid()}")
-        part.mkdir()
-        try:
-            self._write(part)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        if not ranks.is_main():
+            ranks.barrier()  # the main rank writes
+            return folder
+        sweep(folder.parent, folder.name)
+        check_folder(folder, resume=False, overwrite=overwrite)
+        config = described(self.pair, self.objective, self.data, self.config)
+        tensors = tensors_of(self.pair, self.objective, self.store.get("params", {}))
+        with locked(folder) if folder.exists() else nullcontext():
+            write_folder(folder, run_files(config, self.history, tensors))
+        ranks.barrier()
         return folder
 
-    def _write(self, folder: Path) -> None:
-        columns = {k: [*v.shape[1:]] for k, v in self.data.train.columns.items()}
-        config = {
-            "schema": SCHEMA,
-            "pair": to_config(self.pair),
-            "objective": to_config(self.objective),
-            "data": self.data.config,
-            "shapes": columns,
-            "dtype": str(self.data.train.x.dtype).removeprefix("torch."),
-            "critics": [[*(getattr(c, "inputs", None) or ())] for c in _critics(self.objective)],
-            "fit": self.config,
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        (folder / "history.json").write_text(json.dumps(self.history, indent=1))
-        save_file(
-            {k: v.detach().cpu().contiguous().clone() for k, v in self._tensors().items()},
-            folder / "weights.safetensors",
-        )
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """Answer everything trained, by name: the pair's state, the critics', and bare params."""
-        tensors: dict[str, Tensor] = {}
-        if isinstance(self.pair, nn.Module):
-            tensors |= {f"pair.{k}": v for k, v in self.pair.state_dict().items()}
-        for number, critic in enumerate(_critics(self.objective)):
-            tensors |= {f"critic{number}.{k}": v for k, v in critic.state_dict().items()}
-        own = {id(p) for p in self.pair.parameters()} if isinstance(self.pair, nn.Module) else set()
-        params: Mapping[str, Tensor] = self.store.get("params", {})
-        tensors |= {f"store.{k}": v for k, v in params.items() if id(v) not in own}
-        return tensors
+def described(pair: Any, objective: Any, data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a run's configuration: plain values from which `load` rebuilds it.
+
+    Args:
+        pair: the pair.
+        objective: what it is trained by.
+        data: what on.
+        options: `fit`'s.
+    """
+    return {
+        "pair": to_config(pair),
+        "objective": to_config(objective),
+        "data": data.config,
+        "shapes": {k: [*v.shape[1:]] for k, v in data.train.columns.items()},
+        "dtype": str(data.train.x.dtype).removeprefix("torch."),
+        "critics": [[*(getattr(c, "inputs", None) or ())] for c in critics_of(objective)],
+        "fit": dict(options),
+    }
 
 
 def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None = None) -> Run:
-    """Read a run back. Runs no code but Priory's own.
+    """Read a run back; of one that is not finished, the newest checkpoint. Runs no foreign code.
 
     Args:
         folder: where the run was saved.
@@ -162,29 +152,42 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
 
     Raises:
         FileNotFoundError: if there is no run.
-        ValueError: if a part cannot be rebuilt, or the weights do not fit the pair.
+        ValueError: if a file is damaged, a part cannot be rebuilt, or the weights do not fit the
+            pair; it names the file.
     """
     folder = Path(folder)
-    if not (folder / "config.yaml").is_file():
-        raise FileNotFoundError(f"{folder} holds no run: there is no config.yaml in it")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    if config.get("schema") != SCHEMA:
-        raise ValueError(f"{folder} has schema {config.get('schema')}, this version reads {SCHEMA}")
+    config, history, tensors = read_run(folder)
+    try:
+        pair, objective, data = _rebuilt(config, pair, data)
+    except (AttributeError, KeyError, MemoryError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG} does not describe a run: {error}") from error
+    run = Run(pair, objective, data, config["fit"], history)
+    if any(name.startswith("store.") for name in tensors):
+        run.store = _declared(pair, data)
+    if not isinstance(objective, Objective):  # its critics are not needed to judge the run
+        tensors = {n: t for n, t in tensors.items() if not n.startswith("critic")}
+    own = tensors_of(pair, objective, run.store.get("params", {}))
+    check_fit(own, tensors, folder / WEIGHTS)
+    put(own, tensors)
+    return run
+
+
+def _rebuilt(config: dict[str, Any], pair: Any, data: Data | None) -> tuple[Any, Any, Data]:
+    """Answer pair, objective and data of a configuration, with parameters of their shapes."""
     pair = from_config(config["pair"]) if pair is None else pair
     data = Data.open(**config["data"]) if data is None else data
     objective = _objective(config["objective"])
     dtype = getattr(torch, config["dtype"])
+    sizes = config["shapes"]["x"]
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise TypeError(f"x can't have rows of shape {sizes}")
     if hasattr(pair, "build"):
-        pair.build(torch.zeros(2, *config["shapes"]["x"], dtype=dtype))
-    for critic, inputs in zip(_critics(objective), config.get("critics", ()), strict=True):
+        pair.build(torch.zeros(2, *sizes, dtype=dtype))
+    for critic, inputs in zip(critics_of(objective), config["critics"], strict=True):
         if inputs and isinstance(critic, Net):
             critic.build(tuple(inputs), ())
             critic.to(dtype=dtype)
-    run = Run(
-        pair, objective, data, config["fit"], json.loads((folder / "history.json").read_text())
-    )
-    _read(run, load_file(folder / "weights.safetensors"), folder)
-    return run
+    return pair, objective, data
 
 
 @contextmanager
@@ -201,10 +204,6 @@ def evaluating(pair: Any) -> Iterator[None]:
             module.training = mode
 
 
-def _critics(objective: Any) -> list[nn.Module]:
-    return [a.critic for a in objective.adversaries()] if isinstance(objective, Objective) else []
-
-
 def _objective(config: Any) -> Any:
     """Rebuild the objective, or keep its description: evaluation does not need it."""
     try:
@@ -213,32 +212,15 @@ def _objective(config: Any) -> Any:
         return config
 
 
-def _read(run: Run, tensors: dict[str, Tensor], folder: Path) -> None:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = tensor
-    if isinstance(run.pair, nn.Module):
-        _fill(run.pair, parts.get("pair", {}), folder)
-    for number, critic in enumerate(_critics(run.objective)):
-        _fill(critic, parts.get(f"critic{number}", {}), folder)
-    if "store" in parts:
-        params = {k: v.requires_grad_() for k, v in parts["store"].items()}
-        run.store = {"params": params, "constraints": {}}
-
-
-def _fill(module: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Load a state into a module, after a look at every name and shape."""
-    own = module.state_dict()
-    for name in [*own, *state]:
-        expected, got = own.get(name), state.get(name)
-        if expected is None or got is None or expected.shape != got.shape:
-            raise ValueError(
-                f"{folder}: the weights do not fit {type(module).__name__}: {name!r} is "
-                f"{_shape(got)} in the file and {_shape(expected)} in the pair"
-            )
-    module.load_state_dict(state)
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "absent" if tensor is None else str(tuple(tensor.shape))
+def _declared(pair: Any, data: Data) -> dict[str, Any]:
+    """Answer a parameter store in which the programs have declared their parameters."""
+    batch = next(data.train.batches(2))
+    with (
+        pyro.get_param_store().scope() as state,
+        own_randomness(data.device),
+        evaluating(pair),
+        torch.no_grad(),
+    ):
+        pair.guide(**bind(pair.guide, batch))
+        pair.model(**bind(pair.model, batch))
+    return state

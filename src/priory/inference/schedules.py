@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+import torch
+from torch import Tensor
+
 
 class Schedule(ABC):
     """A number that is a function of the training step.
 
     One may stand wherever an objective, a learning rate or a pair takes a number: a weight, a beta,
     a temperature (an attribute of the pair or of one of its modules). `SVI` moves all that it finds
-    on by one at each step; `float(schedule)` is the present value.
+    on by one at each step; `current(schedule)` is the present value, as `float(schedule)` is where
+    steps are not compiled.
     """
 
     step: int = 0
+    _value: Tensor | None = None
 
     @abstractmethod
     def at(self, step: int) -> float:
@@ -22,7 +27,22 @@ class Schedule(ABC):
 
     def __float__(self) -> float:
         """Answer the present value."""
+        if self._value is not None:
+            from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+            if get_proxy_mode() is not None:
+                raise TypeError("a schedule is read by float(); read it by current() instead")
         return float(self.at(self.step))
+
+    def move(self, step: int) -> None:
+        """Go to a step."""
+        self.step = step
+        if self._value is not None:
+            self._value.fill_(self.at(step))
+
+    def lift(self, device: torch.device) -> None:
+        """Keep the present value in a tensor, which a graph of tensor operations can read anew."""
+        self._value = torch.tensor(self.at(self.step), dtype=torch.float64, device=device)
 
 
 class Linear(Schedule):
@@ -82,8 +102,14 @@ class Exponential(Schedule):
         return self.start * ratio ** min(step / self.steps, 1.0)
 
 
-def current(value: float | Schedule) -> float:
-    """Answer a number's, or a schedule's present, value."""
+def current(value: float | Schedule) -> float | Tensor:
+    """Answer a number, or a schedule's present value, which is a tensor in compiled steps.
+
+    Args:
+        value: a number or a schedule.
+    """
+    if isinstance(value, Schedule) and value._value is not None:
+        return value._value
     return float(value)
 
 

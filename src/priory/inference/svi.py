@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import pyro
 import pyro.infer
 import torch
 from pyro.infer import ELBO as PyroELBO
-from pyro.infer.util import zero_grads
-from torch import Tensor, nn
+from torch import Tensor
 
+from priory.data import Feed
 from priory.inference.adversary import Adversarial
-from priory.inference.arguments import Program, named
+from priory.inference.arguments import Program, bind, named
 from priory.inference.checks import check_critics, check_pair, check_registered
-from priory.inference.compiled import Compiler
+from priory.inference.engine.average import MovingAverage
+from priory.inference.engine.compiled import Compiler, Mode
+from priory.inference.engine.engine import Engine
+from priory.inference.engine.guard import Buffers, Guard, NonFinite
+from priory.inference.engine.optim import joint
+from priory.inference.engine.players import Player, critic_loss, critic_optim_of
+from priory.inference.engine.precision import Precision
 from priory.inference.objectives import Objective
-from priory.inference.optim import JointOptim, joint
+from priory.inference.parallel import ranks
+from priory.inference.parallel.batchnorm import share_statistics
+from priory.inference.parallel.noise import global_noise, rows_of
+from priory.inference.parts import device_of, modules, schedules
 from priory.inference.phases import ParameterRecorder, Phases
+from priory.inference.randomness import own_randomness
 from priory.inference.schedules import Schedule
+
+__all__ = ["SVI", "NonFinite"]
 
 
 class SVI(pyro.infer.SVI):
@@ -30,8 +41,8 @@ class SVI(pyro.infer.SVI):
 
     Works with any Pyro program (`pyro.param`, `pyro.module`, PyroModules, autoguides) and with
     Pyro's own ELBOs or any callable as loss. Beyond Pyro's it steps all parameters of a player by
-    one fused torch optimiser, leaves the loss on the device, checks the pair once before the first
-    step, and trains the critics of adversarial objectives as further players.
+    one fused optimiser, leaves the loss on the device, checks the pair before the first step, stops
+    a loss that is not finite before it touches the weights, and trains critics as further players.
 
     Args:
         model: Pyro program of p(x, z).
@@ -47,17 +58,22 @@ class SVI(pyro.infer.SVI):
         check: whether to look at the pair before the first step, and raise where Pyro would warn
             or keep silent: sites that do not match, data outside of a likelihood's support,
             log-probabilities of a wrong shape, parameters that are not trained.
-        compile: "inductor" compiles loss and gradients into one graph at the second step, which
-            takes some ten seconds and a C++ compiler, and runs it from then on; "trace" replays
-            the graph without compiling it. What cannot be traced runs eager, with a warning.
+        compile: "trace" replays the step's tensor operations without Pyro's overhead, "inductor"
+            compiles them (some ten seconds, and a C++ compiler), "cudagraph" captures the whole
+            step on CUDA; "auto" chooses what the steps to come repay. What cannot be traced or
+            captured runs eager, with a warning.
+        horizon: steps of the whole training, by which "auto" chooses.
+        precision: "bf16" runs the nets in bfloat16 and keeps densities in float32.
+        skip: how many steps with a loss or gradient that is not finite may be passed over.
+        tell: is told in words what "auto" does.
 
     Raises:
-        ValueError: at the first step, if the pair fails the check.
+        ValueError: if an option is out of range or, at the first step, the pair fails the check.
+        NonFinite: at a step whose loss or gradient is not finite (on CUDA: at `poll`).
 
     Example:
         >>> svi = SVI(pair.model, pair.guide, partial(Adam, lr=1e-3), ELBO())   # doctest: +SKIP
-        >>> for x in batches:                                                   # doctest: +SKIP
-        ...     loss = svi.step(x)     # a tensor of shape (): reading it waits for the device
+        >>> loss = svi.step(x)         # shape (): reading it waits for the device
     """
 
     def __init__(
@@ -73,29 +89,98 @@ class SVI(pyro.infer.SVI):
         clip: float | None = None,
         ema: float | None = None,
         check: bool = True,
-        compile: Literal["off", "trace", "inductor"] = "off",
+        compile: Mode = "off",
+        horizon: int | None = None,
+        precision: Precision = "float32",
+        skip: int = 0,
+        tell: Callable[[str], object] = str,
     ) -> None:
         if clip is not None and clip <= 0:
             raise ValueError(f"clip must be positive, got {clip}")
-        if ema is not None and not 0 < ema < 1:
-            raise ValueError(f"ema must lie between 0 and 1, got {ema}")
         super().__init__(model, guide, joint(optim), loss, loss_and_grads)
         self.objective = loss
-        self.clip, self.ema, self.rate, self.check = clip, ema, rate, check
-        self.compiler = None if compile == "off" else Compiler(compile)
-        self.steps = 0
-        self.params: dict[str, Tensor] = {}
-        self._own_gradients = loss_and_grads is not None or isinstance(loss, PyroELBO)
-        self._silent: set[str] = set()
-        self._average: list[Tensor] = []
+        self.rate, self.check, self.compile = rate, check, compile
+        self.guard = Guard(skip)
+        self._ready = False
         self._store_size = -1
-        self._base_rates: dict[int, list[float]] = {}
-        self._schedules = list(_schedules(loss, model, guide))
-        players = loss.adversaries() if isinstance(loss, Objective) else []
+        own = loss_and_grads is not None or isinstance(loss, PyroELBO)
+        if own and ranks.world() > 1:
+            raise ValueError(
+                "Pyro's own losses sum over the batch, and cannot be averaged over ranks; take "
+                "priory.inference.ELBO, or train in one process"
+            )
+
+        def player(loss: Callable[..., Any], optim: Any, **options: Any) -> Player:
+            compiler = None if compile in ("off", "cudagraph") else Compiler(compile, horizon, tell)
+            return Player(
+                loss, optim, self.guard, compiler, rate=rate, precision=precision, **options
+            )
+
+        whole = functools.partial(self.loss_and_grads if own else self.loss, model, guide)
+        self.pair = player(self._registering(whole), self.optim, clip=clip)
+        if own and self.pair.compiler is not None:
+            self.pair.compiler.give_up("the loss computes its gradients by itself")
         factory = critic_optim if critic_optim is not None else optim
-        self.critics: list[tuple[Adversarial, JointOptim]] = [
-            (a, _critic(factory)) for a in players
+        self.critics: list[tuple[Adversarial, Player]] = [
+            (a, player(critic_loss(model, guide, a), critic_optim_of(factory), name="critic's "))
+            for a in (loss.adversaries() if isinstance(loss, Objective) else ())
         ]
+        self._engine = Engine(
+            model,
+            self.pair,
+            [(player, a.steps) for a, player in self.critics],
+            list(schedules(loss, model, guide)),
+            modules(model, guide, *(a.critic for a, _ in self.critics)),
+            None if ema is None else MovingAverage(ema),
+            compile,
+            horizon,
+            tell,
+        )
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """The pair's parameters by their names in Pyro's store, as far as they are known."""
+        return self.pair.params
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return self._engine.step
+
+    @property
+    def skipped(self) -> int:
+        """Number of steps passed over so far because they were not finite."""
+        return self.guard.skipped
+
+    @property
+    def average(self) -> MovingAverage | None:
+        """The moving average of the parameters, if there is one."""
+        return self._engine.average
+
+    @property
+    def engine(self) -> str:
+        """How steps are run now: "eager", "traced", "compiled" or "captured"."""
+        return self._engine.name
+
+    def prepare(self, *args: Any, **columns: Any) -> None:
+        """Check the pair, build the critics, and register every parameter; before the first step.
+
+        Args:
+            args: one batch's positional arguments of both programs.
+            columns: its arguments by name.
+
+        Raises:
+            ValueError: if the pair fails the check.
+        """
+        self._look(args, columns)
+        every = {**named(self.model, args), **columns}
+        kept, recorder = own_randomness(device_of(every)), ParameterRecorder()
+        noise = global_noise(rows_of(every.values()))
+        with kept, torch.no_grad(), pyro.validation_enabled(False), noise, recorder:
+            self.guide(**bind(self.guide, every))
+            self.model(**bind(self.model, every))
+        self._engine.buffers.settle(True)
+        self._register(recorder.params)
 
     def step(self, *args: Any, **columns: Any) -> Any:
         """Take one step: each critic's steps, then the pair's.
@@ -107,163 +192,109 @@ class SVI(pyro.infer.SVI):
         Returns:
             The pair's loss, a tensor of shape () on its device (what the loss returns, if it is one
             of Pyro's).
+
+        Raises:
+            NonFinite: if a loss or gradient is not finite; weights and steps are as before.
         """
-        first = self.steps == 0
+        first = not self._ready
         if first:
-            self._prepare(args, columns)
-        for schedule in self._schedules:
-            schedule.step = self.steps
+            self._look(args, columns)
         with pyro.validation_enabled(first and self.check):
-            for adversary, optim in self.critics:
-                for _ in range(adversary.steps):
-                    self._critic_step(adversary, optim, args, columns)
-            loss = self._player_step(args, columns)
-        self.steps += 1
-        return loss
+            return self._engine.take(args, columns)
+
+    def step_from(self, feed: Feed) -> Any:
+        """Take one step on the batch that a feed makes; a captured step makes it by itself.
+
+        Args:
+            feed: loaded with the rows of the batch; to be used after `prepare`.
+        """
+        with pyro.validation_enabled(False):
+            return self._engine.take_from(feed)
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured, or will be once they are warm."""
+        capturer = self._engine.capturer
+        return capturer is not None and not capturer.idle and not capturer.reason
+
+    def poll(self) -> None:
+        """Read what a CUDA device has found so far; on a CPU nothing is left to read.
+
+        Raises:
+            NonFinite: if a step stopped the training since the last time.
+        """
+        self.guard.poll()
 
     def untrained(self) -> list[str]:
         """Answer the names of parameters that have had no gradient in any step so far."""
-        return sorted(self._silent)
+        return sorted(self.pair.silent)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Give the parameters their moving average for a while; nothing happens without `ema`."""
-        self._swap()
+        if self.average is not None:
+            self.average.swap(self.params)
         try:
             yield
         finally:
-            self._swap()
+            if self.average is not None:
+                self.average.swap(self.params)
 
-    @torch.no_grad()
     def adopt_average(self) -> None:
-        """Give the parameters their moving average for good."""
-        for p, a in zip(self.params.values(), self._average, strict=False):
-            p.copy_(a)
+        """Give the parameters their moving average for good; nothing happens without `ema`."""
+        if self.average is not None:
+            self.average.adopt(self.params)
 
-    def _prepare(self, args: tuple[Any, ...], columns: dict[str, Any]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Answer all that a later step depends on but weights, buffers and random states."""
+        self.guard.poll()
+        return self._engine.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, after `prepare`.
+
+        Raises:
+            ValueError: naming the first difference in names and shapes; nothing has changed then.
+        """
+        self._engine.load_state_dict(state)
+
+    def _look(self, args: tuple[Any, ...], columns: dict[str, Any]) -> None:
+        """Check the pair by its first batch, and build what is lazy."""
+        if self._ready:
+            return
+        self._ready = True
         if isinstance(self.objective, Objective):
-            phases = Phases(self.model, self.guide, args, columns)
-            if self.check:
-                check_pair(self.objective, phases)
-            for adversary, _ in self.critics:
-                adversary.build(Phases(self.model, self.guide, args, columns))
+            with global_noise(rows_of([*args, *columns.values()])):
+                if self.check:
+                    check_pair(self.objective, Phases(self.model, self.guide, args, columns))
+                for adversary, _ in self.critics:
+                    adversary.build(Phases(self.model, self.guide, args, columns))
+            for adversary, player in self.critics:
+                params = adversary.critic.named_parameters()
+                player.params = {n: p for n, p in params if p.requires_grad}
+        share_statistics(*self._engine.modules)
+        ranks.broadcast_(t for m in self._engine.modules for t in (*m.parameters(), *m.buffers()))
+        self._engine.buffers = Buffers(self._engine.modules)
+        if self.compile != "off":
+            for schedule in self._engine.schedules:
+                schedule.lift(device_of([*args, *columns.values()]))
 
-    def _player_step(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Any:
-        store = pyro.get_param_store()
-        if len(store) != self._store_size:
+    def _registering(self, loss: Callable[..., Any]) -> Callable[..., Any]:
+        """Answer a loss that takes in the parameters that its programs have added to the store."""
+
+        def registering(*args: Any, **columns: Any) -> Any:
+            if len(pyro.get_param_store()) == self._store_size:
+                return loss(*args, **columns)
             with ParameterRecorder() as recorder:
-                loss = self._gradients(args, columns)
+                value = loss(*args, **columns)
             self._register(recorder.params)
-            self._store_size = len(store)
-        else:
-            loss = self._gradients(args, columns)
-        if self._silent:
-            self._silent -= {n for n, p in self.params.items() if p.grad is not None}
-        params = list(self.params.values())
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(params, self.clip)
-        self._set_rate(self.optim)
-        self.optim(params)
-        if isinstance(self.optim, JointOptim):
-            self.optim.zero_grad()
-        else:
-            zero_grads(params)
-        if self.ema is not None:
-            self._update_average()
-        return loss
+            return value
 
-    def _gradients(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Any:
-        if self.compiler is not None and self.steps > 0:
-            compiled = self._compiled(args, columns)
-            if compiled is not None:
-                return compiled
-        if self._own_gradients:
-            return self.loss_and_grads(self.model, self.guide, *args, **columns)
-        loss = self.loss(self.model, self.guide, *args, **columns)
-        if isinstance(loss, Tensor) and loss.requires_grad:
-            loss.backward()
-            return loss.detach()
-        return loss
-
-    def _compiled(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Tensor | None:
-        compiler = self.compiler
-        if compiler is None or compiler.reason:
-            return None
-        if self._own_gradients:
-            compiler.give_up("the loss computes its gradients by itself")
-            return None
-        if self._schedules:
-            compiler.give_up("a schedule stands in the objective or the pair")
-            return None
-        loss = functools.partial(self.loss, self.model, self.guide)
-        every = {**named(self.model, args), **columns}
-        return compiler.gradients(loss, list(self.params.values()), every)
-
-    def _critic_step(
-        self,
-        adversary: Adversarial,
-        optim: JointOptim,
-        args: tuple[Any, ...],
-        columns: dict[str, Any],
-    ) -> None:
-        params = [p for p in adversary.critic.parameters() if p.requires_grad]
-        phases = Phases(self.model, self.guide, args, columns)
-        adversary.critic_loss(phases).backward()
-        optim.add(params)
-        self._set_rate(optim)
-        optim(params)
-        optim.zero_grad()
+        return registering
 
     def _register(self, params: dict[str, Tensor]) -> None:
-        new = {n: p for n, p in params.items() if n not in self.params}
-        self.params.update(new)
-        self._silent |= set(new)
+        self._store_size = len(pyro.get_param_store())
+        self.pair.meet(params)
         if self.check:
             check_registered((self.model, self.guide), list(self.params.values()))
             check_critics([a.critic for a, _ in self.critics], list(self.params.values()))
-
-    def _set_rate(self, optim: Any) -> None:
-        optimizer = getattr(optim, "optimizer", None)
-        if self.rate is None or optimizer is None:
-            return
-        base = self._base_rates.setdefault(id(optim), [])
-        base.extend(g["lr"] for g in optimizer.param_groups[len(base) :])
-        self.rate.step = self.steps
-        for group, rate in zip(optimizer.param_groups, base, strict=True):
-            group["lr"] = rate * float(self.rate)
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        params = list(self.params.values())
-        for p in params[len(self._average) :]:
-            self._average.append(p.detach().clone())
-        decay = min(self.ema or 0.0, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self._average, params, 1 - decay)
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        for p, a in zip(self.params.values(), self._average, strict=False):
-            kept = p.detach().clone()
-            p.copy_(a)
-            a.copy_(kept)
-
-
-def _critic(optim: Any) -> JointOptim:
-    made = joint(optim)
-    if made is optim or callable(made.pt_optim_args):
-        raise ValueError("an adversarial objective needs a critic_optim beside this optimiser")
-    return made
-
-
-def _schedules(*roots: Any) -> Iterator[Schedule]:
-    """Find the schedules among the attributes of objectives and of the pair's modules."""
-    for root in roots:
-        owner = getattr(root, "__self__", root)
-        if isinstance(owner, Schedule):
-            yield owner
-        elif isinstance(owner, Objective):
-            yield from _schedules(*(v for v in vars(owner).values() if isinstance(v, Schedule)))
-            yield from _schedules(*(t for t in owner.terms() if t is not owner))
-        elif isinstance(owner, nn.Module):
-            attributes = itertools.chain.from_iterable(vars(m).values() for m in owner.modules())
-            yield from (v for v in attributes if isinstance(v, Schedule))

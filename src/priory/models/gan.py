@@ -5,6 +5,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.models.opening import batch_plate, register
 from priory.names import named
 from priory.nets import NETS, Delta, as_net
 from priory.nets.base import Shape
@@ -63,6 +64,10 @@ class GAN(nn.Module):
         if self.shape is not None:
             if shape[-len(self.shape) :] != self.shape:
                 raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+            if not x.is_floating_point():
+                raise ValueError(
+                    f"the pair expects real numbers, got x of {x.dtype}: pass x.float()"
+                )
             return
         if not x.is_floating_point():
             x = x.to(torch.get_default_dtype())
@@ -80,12 +85,12 @@ class GAN(nn.Module):
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""
         self.build(x)
-        pyro.module("gan", self)
-        with pyro.plate("data", x.shape[-1 - len(self.shape or ())], dim=-1):
+        register("gan", self)
+        with batch_plate(x.shape[-1 - len(self.shape or ())]):
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.likelihood_of(z), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """Declare nothing: there is no recognition of a latent from a datum."""
         self.build(x)
-        pyro.module("gan", self)
+        register("gan", self)

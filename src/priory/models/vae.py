@@ -5,6 +5,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.models.opening import batch_plate, register
 from priory.names import named
 from priory.nets import LIKELIHOODS, NETS, Likelihood, as_net, likelihood_for, posterior_for
 from priory.nets.base import Shape
@@ -74,6 +75,10 @@ class VAE(nn.Module):
         if self.shape is not None:
             if shape[-len(self.shape) :] != self.shape:
                 raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+            if not x.is_floating_point():
+                raise ValueError(
+                    f"the pair expects real numbers, got x of {x.dtype}: pass x.float()"
+                )
             return
         if isinstance(self.likelihood, str):
             self.likelihood = likelihood_for(x)
@@ -103,8 +108,8 @@ class VAE(nn.Module):
 
     def _plate(self, x: Tensor) -> pyro.plate:
         self.build(x)
-        pyro.module("vae", self)
-        return pyro.plate("data", x.shape[-1 - len(self.shape or ())], dim=-1)
+        register("vae", self)
+        return batch_plate(x.shape[-1 - len(self.shape or ())])
 
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""

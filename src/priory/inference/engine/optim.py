@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyro
@@ -31,6 +31,7 @@ class JointOptim(PyroOptim):
     ) -> None:
         super().__init__(constructor, options)
         self.optimizer: torch.optim.Optimizer | None = None
+        self.capturable = False
         self._known: dict[Tensor, int] = {}  # in the order in which they came
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
@@ -53,16 +54,37 @@ class JointOptim(PyroOptim):
         if self.optimizer is None:
             if _fusable(self.pt_optim_constructor, options, new):
                 options["fused"] = True
+            if self.capturable:
+                options |= self._capture_options(options, new[0].device)
             self.optimizer = self.pt_optim_constructor(groups, **options)
         else:
             for group in groups:
                 self.optimizer.add_param_group(group)
         self._load_waiting(new)
 
+    @property
+    def obeys_flags(self) -> bool:
+        """Whether the optimiser's kernel reads on the device if it may take the step."""
+        return bool(getattr(self.optimizer, "_step_supports_amp_scaling", False))
+
+    def flag(self, flag: Tensor) -> None:
+        """Make the next step one that is taken only where `flag`, shape (), is 0.0."""
+        if self.optimizer is not None:
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+            self.optimizer.found_inf = flag  # type: ignore[attr-defined]
+
+    def uncapturable(self) -> str:
+        """Say why steps of this optimiser cannot be part of a CUDA graph, "" if they can."""
+        if callable(self.pt_optim_args):
+            return "the optimiser has options for each parameter"
+        if not {"capturable", "fused"} <= set(_signature(self.pt_optim_constructor)):
+            return "the optimiser has no capturable fused form (torch's Adam and AdamW have)"
+        return ""
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        if self.optimizer is not None:
-            self.optimizer.zero_grad(set_to_none=True)
+        for p in self._known:
+            p.grad = None
 
     def get_state(self) -> dict[str, Any]:
         """Answer the state of each parameter by its name in the store, as Pyro does."""
@@ -77,24 +99,53 @@ class JointOptim(PyroOptim):
                 out[names[index]] = {"state": own, "param_groups": [{**group, "params": [0]}]}
         return out
 
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise unless a state's tensors have the shapes of the parameters that they belong to.
+
+        Args:
+            state: by parameter name, as `get_state` answers it.
+
+        Raises:
+            ValueError: naming the first that differs.
+        """
+        params = {self._name(p): p for p in self._known}
+        for name in state:
+            if name not in params:
+                raise ValueError(f"the optimiser's state has {name!r}, which is not trained here")
+            for key, value in state[name]["state"].get(0, {}).items():
+                if isinstance(value, Tensor) and value.dim() and value.shape != params[name].shape:
+                    raise ValueError(
+                        f"the optimiser's {key!r} of {name!r} has the shape {tuple(value.shape)}, "
+                        f"expected {tuple(params[name].shape)}"
+                    )
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state, as `get_state` answers it, of the parameters taken in so far."""
+        self._state_waiting_to_be_consumed = dict(state)
+        self._load_waiting(list(self._known))
+
+    def _capture_options(self, options: dict[str, Any], device: torch.device) -> dict[str, Any]:
+        """Answer the options of a step that a CUDA graph can repeat: nothing stays on the host."""
+        known = _signature(self.pt_optim_constructor)
+        keywords = {**getattr(self.pt_optim_constructor, "keywords", {}), **options}
+        rate = float(keywords.get("lr", known["lr"].default))
+        return {"capturable": True, "lr": torch.tensor(rate, device=device)}
+
     def _load_waiting(self, params: list[Tensor]) -> None:
         """Give parameters the state that `set_state` holds for them."""
         optimizer = self.optimizer
         for p in params:
             waiting = self._state_waiting_to_be_consumed.pop(self._name(p), None)
             if waiting and optimizer is not None and 0 in waiting["state"]:
+                on_device = any(optimizer.defaults.get(k) for k in ("capturable", "fused"))
                 optimizer.state[p] = {
-                    k: v.clone() if isinstance(v, Tensor) else v
+                    k: _placed(v, p, on_device or k != "step") if isinstance(v, Tensor) else v
                     for k, v in waiting["state"][0].items()
                 }
 
     def _name(self, param: Tensor) -> str:
-        store = pyro.get_param_store()
-        try:
-            name: str = store.param_name(param)
-        except KeyError:  # a critic's parameters are not in the store
-            name = str(self._known[param])
-        return name
+        name: str | None = pyro.get_param_store().param_name(param)
+        return str(self._known[param]) if name is None else name  # a critic's are not in the store
 
 
 def joint(optim: Any) -> PyroOptim:
@@ -129,3 +180,12 @@ def _fusable(constructor: Factory, options: dict[str, Any], params: list[Tensor]
         return False
     has = "fused" in inspect.signature(target).parameters
     return has and all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+
+
+def _signature(constructor: Factory) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(getattr(constructor, "func", constructor)).parameters
+
+
+def _placed(value: Tensor, param: Tensor, on_device: bool) -> Tensor:
+    """Answer a copy of a parameter's optimiser state where the optimiser looks for it."""
+    return value.to(param.device if on_device or value.dim() else value.device, copy=True)

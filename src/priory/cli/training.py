@@ -1,0 +1,168 @@
+"""The verb that trains: a recipe, a pair of the user's own, or a run that was begun before."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from priory.cli.grammar import Command
+from priory.cli.inputs import (
+    Source,
+    data_options,
+    first_word,
+    foreign,
+    free_folder,
+    output,
+    pair_options,
+    parts_of,
+    trains,
+    values_of,
+)
+from priory.comparing import slug
+from priory.config import from_config, to_config
+from priory.evaluation.pictures import dreams, training
+from priory.inference import Run, fit
+from priory.inference.keeping.folders import CONFIG, read_config
+from priory.inference.keeping.lock import check_unlocked
+from priory.inference.parallel import ranks
+from priory.recipes import RECIPES, find_recipe
+from priory.signatures import Collector, Option, options_of, summary
+from priory.specs import OPTIMS
+
+KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
+"""Options of `fit` that say where a run is kept."""
+
+_LENGTH = ("epochs", "steps")
+_NAME = (
+    "NAME",
+    "a recipe (see priory list recipes), path/to/file.py:Class for a pair of your own, or with "
+    "--resume the folder of a run",
+)
+_OBJECTIVE = Option("objective", str, help="what to train by (see priory list objectives)")
+
+
+def run_fit(words: Sequence[str], wants_help: bool) -> None:
+    """Train a recipe, or a pair of your own, and keep the run in a folder."""
+    name, rest = first_word(words)
+    if name is not None and (Path(name) / CONFIG).is_file() and not wants_help:
+        _go_on(Path(name), rest)
+        return
+    faults = Collector()
+    if name is None and not wants_help:
+        faults.found.append("fit needs a name first, for instance: priory fit vae --data digits")
+    found = None if name is None else faults.attempt(find_recipe, name)
+    if found is None and name is not None and name not in RECIPES and ".py" in name:
+        faults.check()  # without the class, its options cannot be told from faults
+    recipe = found or RECIPES["vae"]
+    command = Command(
+        f"priory fit {name or 'NAME'} [options]",
+        f"{summary(run_fit)}. A run that was stopped or killed goes on with --resume, to the same "
+        "bits.",
+        {
+            f"the pair, {recipe.family.__name__}": pair_options(recipe),
+            "objective": {"objective": replace(_OBJECTIVE, default=recipe.loss)},
+            "training": {
+                n: replace(o, default=recipe.training.get(n, o.default))
+                for n, o in recipe.trainable().items()
+                if n not in KEPT
+            },
+            "data": data_options(recipe.data),
+            "output": output("folder of the run; runs/NAME-DATA-seed by default") | _keeping(),
+        },
+        _NAME,
+        (
+            "priory fit vae --data digits --prior vamp:100 --objective iwae:10 --latent 20",
+            "priory fit my_pairs.py:MyPair --data my_table.csv --standardise --epochs 50",
+            "priory fit runs/vae-digits-seed0 --resume --steps 5000",
+        ),
+    )
+    if wants_help:
+        faults.check()
+        print(command.help())
+        return
+    texts = command.read(rest, faults)
+    source = Source(texts, recipe.data, faults)
+    said = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
+    parts = [recipe.name, slug(Path(source.name).stem), *said, f"seed{texts.get('seed', 0)}"]
+    out = Path(texts.get("out") or Path("runs", "-".join(parts)))
+    prepared = faults.attempt(
+        recipe.prepare, folder=out, **{k: v for k, v in texts.items() if trains(k)}
+    )
+    replaces = texts.get("overwrite") == "true" or texts.get("resume", "false") != "false"
+    faults.attempt(free_folder, out, replaces, CONFIG)
+    faults.attempt(check_unlocked, out)
+    faults.check()
+    assert prepared is not None  # noqa: S101
+    pair, objective, chosen = prepared
+    ranks.barrier()  # every rank has looked at the folder before one writes
+    with ranks.main_first():
+        data = source.open()
+    print(data, flush=True)
+    run = fit(pair, objective, data, **chosen)
+    _show(run, out, "" if name in RECIPES else f" --pair {name}")
+
+
+def _go_on(folder: Path, words: Sequence[str]) -> None:
+    """Go on with a run by the options that its folder tells."""
+    known = options_of(fit)
+    group = {n: known[n] for n in (*_LENGTH, "skip_nonfinite", "progress")} | _keeping()
+    command = Command(
+        "priory fit RUN --resume [options]",
+        "Go on with a run.",
+        {"training": group, "run": foreign() | data_options(None)},
+    )
+    faults = Collector()
+    texts = command.read(words, faults)
+    if texts.pop("resume", "false") == "false":
+        faults.found.append(f"{folder} is the folder of a run; pass --resume to go on with it")
+    values = values_of(group, texts, faults)
+    pair, data = parts_of(folder, texts, faults)
+    config = read_config(folder)
+    options = {**config["fit"], "optim": _optim(config["fit"]["optim"])}
+    options["schedule"] = from_config(options["schedule"])
+    if any(n in values for n in _LENGTH):
+        options |= dict.fromkeys(_LENGTH)
+    print(data, flush=True)
+    objective = from_config(config["objective"])
+    run = fit(pair, objective, data, folder=folder, resume=True, **{**options, **values})
+    _show(run, folder, f" --pair {texts['pair']}" if "pair" in texts else "")
+
+
+def _keeping() -> dict[str, Option]:
+    known = options_of(fit)
+    resume = "go on with the run in the folder; --resume=auto begins one where there is none"
+    names = ("checkpoint_every", "keep", "inexact")
+    return {"resume": Option("resume", bool, False, resume), **{n: known[n] for n in names}}
+
+
+def _optim(config: Any) -> Callable[..., Any]:
+    """Answer the optimiser that a configuration names; of torch's, those that Priory names."""
+    inner = config.get("partial", config) if isinstance(config, Mapping) else {}
+    for made in OPTIMS.values():
+        if to_config(made) == inner:
+            keywords = {k: from_config(v) for k, v in config.items() if k != "partial"}
+            return functools.partial(made, **keywords) if "partial" in config else made
+    found: Callable[..., Any] = from_config(config)
+    return found
+
+
+def _show(run: Run, out: Path, own: str) -> None:
+    """Draw the run's pictures into its folder, and say how it went."""
+    if not ranks.is_main():
+        return
+    if len(run.history) > 1:
+        training(run.history).savefig(out / "training.png", dpi=150)
+    draws = run.sample(64)
+    means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
+    dreams(run.data.restore(means).cpu()).savefig(out / "dreams.png", dpi=150)
+    last = run.history[-1]
+    bounds = [row["bound"] for row in run.history if row.get("bound") is not None]
+    judged = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""
+    passed = f", {last['skipped']} steps passed over" if last.get("skipped") else ""
+    print(
+        f"{judged}loss {last['loss']:.2f} after {last['step']:,} steps in {run.seconds:.1f} s"
+        f"{passed}\nsaved in {out}\nnext: priory evaluate {out}{own}"
+    )

@@ -1,0 +1,1 @@
+"""What a training step is run by: players, guard, graphs, optimisers."""

@@ -1,0 +1,150 @@
+"""A loss and its gradients as one graph of tensor operations."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from priory.inference.randomness import own_randomness
+
+
+class Untraceable(RuntimeError):
+    """A program does something that no graph of tensor operations can repeat."""
+
+
+class Traced:
+    """Loss and gradients of one batch, traced once and run without Python's or Pyro's overhead.
+
+    Pyro's effect handlers are plain Python, so that tracing sees the tensor operations alone.
+    Every tensor that the programs hold (parameters, buffers, schedules) is an input of the graph,
+    so that what others do to it is seen.
+
+    Args:
+        loss: function of the batch's tensors, answering shape ().
+        params: the parameters to differentiate by.
+        batch: tensors of one batch; the graph is good for their shapes.
+
+    Raises:
+        Untraceable: if the loss looks at a tensor's values, for instance by `.item()`.
+    """
+
+    def __init__(
+        self, loss: Callable[..., Tensor], params: Sequence[Tensor], batch: Sequence[Tensor]
+    ) -> None:
+        self.used: list[Tensor] = []
+
+        from torch.fx.experimental.proxy_tensor import make_fx  # a second's worth of imports
+
+        def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+            value = loss(*tensors)
+            gradients = torch.autograd.grad(value, params, allow_unused=True)
+            pairs = [(p, g) for p, g in zip(params, gradients, strict=True) if g is not None]
+            self.used = [p for p, _ in pairs]
+            return (value.detach(), *(g for _, g in pairs))
+
+        with own_randomness(batch[0].device if batch else torch.device("cpu")):
+            try:
+                self.graph = make_fx(step, tracing_mode="real")(*batch)
+            except Exception as error:
+                raise Untraceable(str(error).splitlines()[0] or type(error).__name__) from error
+        self.held = _lift(self.graph)
+        self.run: Callable[..., Any] = self.graph
+
+    def __len__(self) -> int:
+        return sum(node.op == "call_function" for node in self.graph.graph.nodes)
+
+    def __call__(self, batch: Sequence[Tensor]) -> Tensor:
+        """Set the gradients of the parameters, and answer the loss, shape ()."""
+        with torch.no_grad():
+            value, *gradients = self.run(*self.held, *batch)
+        for p, g in zip(self.used, gradients, strict=True):
+            p.grad = g
+        result: Tensor = value
+        return result
+
+    def compile(self, batch: Sequence[Tensor]) -> None:
+        """Compile the graph by inductor, with the random draws that it has now.
+
+        Inductor keeps what it compiles in a cache on disk, from which a second run takes it.
+
+        Raises:
+            Untraceable: if inductor cannot, for want of a C++ compiler, say.
+        """
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # inductor's own import warns of torch's own code
+            try:
+                from torch._inductor import config
+                from torch._inductor.compile_fx import compile_fx
+
+                inputs = [x.detach() for x in (*self.held, *batch)]
+                with config.patch(fallback_random=True), own_randomness(inputs[0].device):
+                    compiled: Any = compile_fx(self.graph, inputs, decompositions=_draws_kept())
+                    compiled(
+                        *[x.clone() for x in inputs]
+                    )  # compiles what is left for the first run
+            except Exception as error:
+                raise Untraceable(f"inductor failed: {_first_line(error)}") from error
+        self.run = compiled
+
+    def overhead(self) -> float:
+        """Estimate, in seconds a step, what a compiler saves on this graph on a CPU.
+
+        Each operation between the matrix products costs a call, and the way of its tensors to
+        memory and back, which fusion avoids.
+        """
+        nodes = [n for n in self.graph.graph.nodes if n.op == "call_function"]
+        return sum(_CALL + _bytes(n) / _BANDWIDTH for n in nodes if _fuses(n))
+
+
+_CALL = 3e-6  # seconds; like the bandwidth, of one core of a server of 2020
+_BANDWIDTH = 5e9
+_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "randn", "rand", "normal", "bernoulli")
+_VIEWS = ("view", "t", "expand", "unsqueeze", "squeeze", "detach", "transpose", "permute", "unbind")
+
+
+def _draws_kept() -> dict[Any, Callable[..., Any]]:
+    """Answer inductor's decompositions but those of random draws, which change the numbers."""
+    from torch._inductor.decomposition import select_decomp_table
+
+    tag = torch.Tag.nondeterministic_seeded
+    return {op: f for op, f in select_decomp_table().items() if tag not in getattr(op, "tags", ())}
+
+
+def _fuses(node: Node) -> bool:
+    packet = getattr(node.target, "overloadpacket", None)
+    name = getattr(packet, "__name__", "")
+    return node.target is not operator.getitem and not name.startswith(_PRODUCTS + _VIEWS)
+
+
+def _bytes(node: Node) -> int:
+    meta = node.meta.get("tensor_meta")
+    shape, dtype = getattr(meta, "shape", None), getattr(meta, "dtype", None)
+    return 0 if shape is None or dtype is None else 2 * shape.numel() * dtype.itemsize
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _lift(graph: GraphModule) -> list[Tensor]:
+    """Turn the tensors that a graph holds into its first inputs, and answer them."""
+    held: list[Tensor] = []
+    places: dict[int, Any] = {}
+    first = next(iter(graph.graph.nodes))
+    for node in [n for n in graph.graph.nodes if n.op == "get_attr"]:
+        tensor = getattr(graph, str(node.target))
+        if id(tensor) not in places:
+            with graph.graph.inserting_before(first):
+                places[id(tensor)] = graph.graph.placeholder(f"held_{len(held)}")
+            held.append(tensor)
+        node.replace_all_uses_with(places[id(tensor)])
+        graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return held

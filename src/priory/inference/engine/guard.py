@@ -1,0 +1,144 @@
+"""What is not finite stops before it touches the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class NonFinite(ValueError):
+    """A loss or a gradient is infinite or not a number; the weights are as they were before it.
+
+    Args:
+        step: number of the step, from 0.
+        what: "the loss", "the gradient", or a critic's.
+    """
+
+    def __init__(self, step: int, what: str) -> None:
+        self.step = step
+        self.what = what
+        super().__init__(
+            f"{what} of step {step} is not finite; the weights are as they were before it: look at "
+            "the data and the densities of that batch, lower lr, or clip the gradient"
+        )
+
+
+class Guard:
+    """Lets a step pass only if its loss and its gradients are finite.
+
+    On a CPU the verdict is read at once. On CUDA it stays on the device, where the optimiser's
+    kernel obeys it, and `poll` reads it later: from the first step that is one too many on, no
+    step moves a weight.
+
+    Args:
+        skip: how many steps that are not finite may be passed over.
+    """
+
+    def __init__(self, skip: int = 0) -> None:
+        if skip < 0:
+            raise ValueError(f"skip must be 0 or more, got {skip}")
+        self.skip = skip
+        self.skipped = 0
+        self._count: Tensor | None = None
+        self._first: Tensor | None = None
+
+    def verdict(self, step: int, loss: Any, params: Iterable[Tensor], owner: str = "") -> bool:
+        """Say on the host whether a step may be taken; a step that may not counts as skipped.
+
+        Args:
+            step: its number.
+            loss: shape (), or what Pyro's losses answer.
+            params: those whose gradients are looked at.
+            owner: of the loss, for the message: "critic's ".
+
+        Raises:
+            NonFinite: if the step may not be taken, and no more may be skipped.
+        """
+        culprit = _culprit(loss, params)
+        if not culprit:
+            return True
+        self.skipped += 1
+        if self.skipped > self.skip:
+            self.skipped -= 1
+            raise NonFinite(step, f"the {owner}{culprit}")
+        return False
+
+    def flag(self, step: Tensor, loss: Tensor, params: Iterable[Tensor]) -> Tensor:
+        """Answer, on the device and without waiting for it, 1.0 if a step may not be taken.
+
+        Args:
+            step: its number, shape (), on the device.
+            loss: shape ().
+            params: those whose gradients are looked at.
+        """
+        if self._count is None or self._first is None:
+            self._count = torch.zeros_like(step)
+            self._first = torch.full_like(step, -1)
+        finite = loss.isfinite()
+        gradients = [p.grad for p in params if p.grad is not None]
+        if gradients:
+            finite = finite & torch.stack(torch._foreach_norm(gradients)).sum().isfinite()
+        self._count += ~finite
+        over = self._count > self.skip
+        self._first.copy_(torch.where(over & (self._first < 0), step, self._first))
+        return (over | ~finite).float()
+
+    def poll(self) -> None:
+        """Read the device's verdicts.
+
+        Raises:
+            NonFinite: if a step stopped the training.
+        """
+        if self._count is None or self._first is None:
+            return
+        self.skipped = min(int(self._count), self.skip)
+        if (first := int(self._first)) >= 0:
+            raise NonFinite(first, "the loss or a gradient")
+
+
+class Buffers:
+    """A pair's buffers, such as running means, as they were after the last finite step.
+
+    Args:
+        owners: programs that may be modules or methods of modules.
+    """
+
+    def __init__(self, owners: Sequence[Any]) -> None:
+        modules = {
+            id(m): m for o in owners if isinstance(m := getattr(o, "__self__", o), nn.Module)
+        }
+        self.live = list({id(b): b for m in modules.values() for b in m.buffers()}.values())
+        self.kept = [b.clone() for b in self.live]
+
+    @torch.no_grad()
+    def settle(self, flag: Tensor | bool) -> None:
+        """Keep the present values, or put the kept ones back where a step was not finite.
+
+        Args:
+            flag: whether it was not; a tensor of shape () is not waited for.
+        """
+        if not self.live:
+            return
+        if isinstance(flag, Tensor):
+            for live, kept in zip(self.live, self.kept, strict=True):
+                live.copy_(torch.where(flag > 0, kept, live))
+        elif flag:
+            torch._foreach_copy_(self.live, self.kept)
+        torch._foreach_copy_(self.kept, self.live)
+
+
+def _culprit(loss: Any, params: Iterable[Tensor]) -> str:
+    """Answer what is not finite, "" if all is: one look at the sum, a second only if it is not."""
+    values = [torch.as_tensor(v).detach().sum() for v in _listed(loss)]
+    gradients = [p.grad for p in params if p.grad is not None]
+    norms = torch._foreach_norm(gradients) if gradients else []
+    if torch.stack([*values, *norms]).sum().isfinite():
+        return ""
+    return "gradient" if all(v.isfinite() for v in values) else "loss"
+
+
+def _listed(loss: Any) -> list[Any]:
+    return list(loss) if isinstance(loss, list | tuple) else [loss]

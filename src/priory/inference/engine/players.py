@@ -1,0 +1,213 @@
+"""A player: parameters, the loss that they minimise, and the optimiser that moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro.infer.util import zero_grads
+from torch import Tensor
+
+from priory.inference.adversary import Adversarial
+from priory.inference.arguments import Program
+from priory.inference.engine.compiled import Compiler
+from priory.inference.engine.guard import Guard
+from priory.inference.engine.optim import JointOptim, joint
+from priory.inference.engine.precision import autocast
+from priory.inference.parallel import ranks
+from priory.inference.parallel.noise import global_noise, rows_of
+from priory.inference.phases import Phases
+from priory.inference.schedules import Schedule
+
+
+class Player:
+    """The pair, or a critic, in a training step: gradients, guard, update.
+
+    Args:
+        loss: from a batch's arguments to the loss, shape (); may have set the gradients itself.
+        optim: a `JointOptim`, or one of Pyro's optimisers.
+        guard: passes steps that are finite.
+        compiler: runs the loss and its gradients as a graph; eager without one.
+        rate: schedule of a factor on every learning rate.
+        precision: "bf16" for nets in bfloat16.
+        clip: largest global norm of the gradient.
+        name: owner of the loss in messages, for instance "critic's ".
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Any],
+        optim: Any,
+        guard: Guard,
+        compiler: Compiler | None = None,
+        *,
+        rate: Schedule | None = None,
+        clip: float | None = None,
+        precision: str = "float32",
+        name: str = "",
+    ) -> None:
+        self.loss, self.optim, self.guard, self.compiler = loss, optim, guard, compiler
+        self.rate, self.clip, self.precision, self.name = rate, clip, precision, name
+        self.params: dict[str, Tensor] = {}
+        self.silent: set[str] = set()
+        self.base_rates: list[float] = []
+        self.flag: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next((p.device for p in self.params.values()), torch.device("cpu"))
+
+    def meet(self, params: Mapping[str, Tensor]) -> None:
+        """Take in parameters by name; `silent` has the names of those without a gradient so far."""
+        new = {n: p for n, p in params.items() if n not in self.params}
+        self.params.update(new)
+        self.silent |= set(new)
+
+    def gradients(self, args: tuple[Any, ...], columns: Mapping[str, Any]) -> Any:
+        """Set the gradients of the parameters, and answer the loss, shape ().
+
+        Args:
+            args: one batch's positional arguments.
+            columns: its arguments by name.
+        """
+        loss = self._cast(*args, **columns)
+        if not (isinstance(loss, Tensor) and loss.requires_grad):
+            return loss
+        loss.backward()
+        return loss.detach()
+
+    def replay(
+        self,
+        columns: Mapping[str, Any],
+        step: int,
+        restore: Callable[[], None],
+        context: Any,
+    ) -> Tensor | None:
+        """Set the gradients by a graph, where there is one for this step, and answer the loss.
+
+        Args:
+            columns: all arguments by name.
+            step: number of the step.
+            restore: puts back the buffers that an eager run moved.
+            context: whatever else the graph depends on.
+        """
+        if self.compiler is None:
+            return None
+        params = list(self.params.values())
+        return self.compiler.gradients(
+            self._cast, params, columns, step=step, restore=restore, context=context
+        )
+
+    def update(self, loss: Any, step: int, clock: Tensor | None = None) -> bool:
+        """Move the parameters by their gradients, if these are finite; say whether it was done.
+
+        Args:
+            loss: of the step.
+            step: its number.
+            clock: the same on the device, where the verdict is not to be waited for; the answer is
+                then `True`, and `flag` holds the verdict.
+
+        Raises:
+            NonFinite: if the step may not be taken; all is as it was before it.
+        """
+        params = list(self.params.values())
+        if self.silent:
+            self.silent -= {n for n, p in self.params.items() if p.grad is not None}
+        if ranks.world() > 1:
+            held = [loss] if isinstance(loss, Tensor) else []
+            ranks.average_([*held, *(p.grad for p in params if p.grad is not None)])
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(params, self.clip)
+        if isinstance(self.optim, JointOptim) and self.optim.optimizer is None:
+            self.optim.add(params)
+            self.set_rate(step)
+        taken = True
+        try:
+            if clock is not None and getattr(self.optim, "obeys_flags", False):
+                self.flag = self.guard.flag(clock, loss, params)
+                self.optim.flag(self.flag)
+            else:
+                taken = self.guard.verdict(step, loss, params, self.name)
+            if taken:
+                self.optim(params)
+        finally:
+            self._forget(params)
+        return taken
+
+    def set_rate(self, step: int) -> None:
+        """Set the learning rates of a step, in place where a captured step reads them.
+
+        Args:
+            step: its number.
+        """
+        optimizer = getattr(self.optim, "optimizer", None)
+        if self.rate is None or optimizer is None:
+            return
+        groups = optimizer.param_groups
+        self.base_rates.extend(float(g["lr"]) for g in groups[len(self.base_rates) :])
+        self.rate.step = step
+        for group, base in zip(groups, self.base_rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(base * float(self.rate))
+            else:
+                group["lr"] = base * float(self.rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Answer the optimiser's state by parameter, and the rates before the schedule's factor."""
+        return {"optim": self.optim.get_state(), "rates": list(self.base_rates)}
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless a state has the names and shapes of the parameters."""
+        if isinstance(self.optim, JointOptim):
+            self.optim.add(self.params.values())
+            self.optim.check_state(state["optim"])
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of `state_dict`."""
+        self.base_rates = list(state["rates"])
+        if isinstance(self.optim, JointOptim):
+            self.optim.load_state(state["optim"])
+        else:
+            self.optim.set_state(state["optim"])
+
+    def _forget(self, params: list[Tensor]) -> None:
+        if isinstance(self.optim, JointOptim):
+            self.optim.zero_grad()
+        else:
+            zero_grads(params)
+
+    def _cast(self, *args: Any, **columns: Any) -> Any:
+        with (
+            autocast(self.precision, self.device),
+            global_noise(rows_of([*args, *columns.values()])),
+        ):
+            return self.loss(*args, **columns)
+
+
+def critic_loss(model: Program, guide: Program, adversary: Adversarial) -> Callable[..., Tensor]:
+    """Answer a critic's loss as a function of a batch's arguments.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z given x).
+        adversary: owner of the critic.
+    """
+
+    def loss(*args: Any, **columns: Any) -> Tensor:
+        return adversary.critic_loss(Phases(model, guide, args, columns))
+
+    return loss
+
+
+def critic_optim_of(optim: Any) -> JointOptim:
+    """Answer an optimiser for a critic's parameters.
+
+    Raises:
+        ValueError: if it is good for one player only, or for named parameters only.
+    """
+    made = joint(optim)
+    if made is optim or callable(made.pt_optim_args):
+        raise ValueError("an adversarial objective needs a critic_optim beside this optimiser")
+    return made

@@ -1,0 +1,1 @@
+"""The run folder: checkpoints, their verification, resumption, locks and signals."""

@@ -1,0 +1,119 @@
+"""A run's folder: what its files are called, what they hold, and whether one may be written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from torch import Tensor
+
+from priory.inference.keeping.checkpoint import SCHEMA, check_schema, newest
+from priory.inference.keeping.disk import MANIFEST, Damaged, read, read_checked, read_json
+from priory.inference.keeping.lock import LOCK
+from priory.inference.keeping.weights import decode, encode
+
+CONFIG, HISTORY, WEIGHTS = "config.yaml", "history.json", "weights.safetensors"
+CHECKPOINTS = "checkpoints"
+_KEYS = {"schema", "pair", "objective", "data", "shapes", "dtype", "critics", "fit"}
+
+Resume = bool | Literal["auto"]
+Parts = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]
+
+
+def run_files(
+    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]
+) -> dict[str, bytes]:
+    """Answer the contents of a finished run's files by name.
+
+    Args:
+        config: from which the run can be rebuilt.
+        history: its rows.
+        tensors: what it has trained, by name.
+    """
+    text = yaml.safe_dump({"schema": SCHEMA, **config}, sort_keys=False)
+    lines = json.dumps(history, indent=1)
+    return {CONFIG: text.encode(), HISTORY: lines.encode(), WEIGHTS: encode(tensors)}
+
+
+def read_run(folder: Path) -> Parts:
+    """Answer configuration, history and tensors of a finished run, else of its newest checkpoint.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+        ValueError: naming the file that is damaged, or of another schema.
+    """
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} holds no run: there is no {CONFIG} in it")
+    if (folder / MANIFEST).is_file():
+        return read_finished(folder)
+    config = read_config(folder)
+    found = newest(folder / CHECKPOINTS)
+    if found is None:
+        raise FileNotFoundError(f"{folder} holds a run without weights: no checkpoint is in it yet")
+    return config, found.state["history"], found.weights
+
+
+def read_finished(folder: Path) -> Parts:
+    """Answer configuration, history and tensors of a finished run, compared with its manifest.
+
+    Raises:
+        ValueError: naming the file that is damaged, or of another schema.
+    """
+    config = read_config(folder)
+    files = read_checked(folder, (CONFIG, HISTORY, WEIGHTS))
+    history = read_json(folder / HISTORY, files[HISTORY], list)
+    return config, history, decode(folder / WEIGHTS, files[WEIGHTS])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Answer a run's configuration. Builds plain values only.
+
+    Raises:
+        ValueError: naming the file, if it is damaged or of another schema.
+    """
+    path = folder / CONFIG
+    try:
+        config = yaml.safe_load(read(path))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise Damaged(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise Damaged(f"{path} is damaged: it holds no names with values")
+    check_schema(path, config)
+    if missing := sorted(_KEYS - {*config}):
+        raise Damaged(f"{path} is damaged: it does not say {', '.join(missing)}")
+    return {k: v for k, v in config.items() if k != "schema"}
+
+
+def check_folder(folder: Path, *, resume: Resume, overwrite: bool) -> None:
+    """Raise unless a run may be written into a folder.
+
+    Args:
+        folder: the run's.
+        resume: whether a run that is there goes on.
+        overwrite: whether it is removed.
+
+    Raises:
+        ValueError: if both are asked for.
+        OSError: if it holds anything but a run, or a run and none of the two is asked for, or no
+            run that could be resumed.
+    """
+    if resume and overwrite:
+        raise ValueError("give resume or overwrite, not both")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file, not a folder")
+    content = {p.name for p in folder.iterdir()} - {LOCK} if folder.exists() else set()
+    content = {name for name in content if not name.endswith(".part")}
+    if content and CONFIG not in content:
+        raise FileExistsError(f"{folder} holds other things than a run; choose another")
+    if content and not resume and not overwrite:
+        raise FileExistsError(
+            f"{folder} has a run; pass overwrite=True to replace it, resume=True to fit to go on "
+            "with it, or choose another"
+        )
+    if resume is True and not {CHECKPOINTS, MANIFEST} & content:
+        raise FileNotFoundError(
+            f"{folder} holds no checkpoint to resume from; begin without resume, or with 'auto'"
+        )

@@ -1,0 +1,1 @@
+"""Several processes as one: ranks, their share of the noise and of the batch."""

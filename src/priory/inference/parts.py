@@ -1,0 +1,54 @@
+"""What hangs on programs and objectives: modules, schedules, the device of a batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from priory.inference.objectives import Objective
+from priory.inference.schedules import Schedule
+
+
+def modules(*programs: Any) -> list[nn.Module]:
+    """Answer the modules that programs are, or are methods of, each once."""
+    owners = (getattr(p, "__self__", p) for p in programs)
+    return list({id(m): m for m in owners if isinstance(m, nn.Module)}.values())
+
+
+@contextmanager
+def eval_mode(roots: Iterable[nn.Module]) -> Iterator[None]:
+    """Put modules into evaluation mode for a while, and each of their parts back as it was."""
+    every = [m for root in roots for m in root.modules()]
+    modes = [m.training for m in every]
+    try:
+        for module in every:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(every, modes, strict=True):
+            module.training = mode
+
+
+def schedules(*roots: Any) -> Iterator[Schedule]:
+    """Find the schedules among the attributes of objectives and of the pair's modules."""
+    for root in roots:
+        owner = getattr(root, "__self__", root)
+        if isinstance(owner, Schedule):
+            yield owner
+        elif isinstance(owner, Objective):
+            yield from schedules(*(v for v in vars(owner).values() if isinstance(v, Schedule)))
+            yield from schedules(*(t for t in owner.terms() if t is not owner))
+        elif isinstance(owner, nn.Module):
+            attributes = itertools.chain.from_iterable(vars(m).values() for m in owner.modules())
+            yield from (v for v in attributes if isinstance(v, Schedule))
+
+
+def device_of(values: Iterable[Any] | Mapping[str, Any]) -> torch.device:
+    """Answer where the first tensor among some values is, the CPU if there is none."""
+    values = values.values() if isinstance(values, Mapping) else values
+    return next((v.device for v in values if isinstance(v, Tensor)), torch.device("cpu"))

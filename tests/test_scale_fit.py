@@ -1,0 +1,114 @@
+"""`priory fit` and `priory evaluate` under torchrun: one process's numbers, and its safety."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from priory.cli import main
+from priory.evaluation import evaluate
+from priory.inference import load
+
+FIT = [
+    *("fit", "vae", "--data", "digits", "--prior", "vamp:5", "--device", "cpu", "--latent", "2"),
+    *("--encoder", "mlp:16", "--decoder", "mlp:16", "--batch-size", "64"),
+]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def start(*words, cwd):
+    """Start two ranks of the command."""
+    return subprocess.Popen(
+        [*TORCHRUN, "-m", "priory", *map(str, words)],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PRIORY_TIMEOUT": "60"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=180)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the same run by this process, and by two ranks."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = ("--objective", "iwae:3", "--steps", "25")
+    code, told, err = finish(start(*FIT, *options, "--out", "two", cwd=folder))
+    assert code == 0, err
+    assert told.count("saved in two") == 1, "only the main rank prints"
+    assert main([*FIT, *options, "--out", str(folder / "one")]) == 0
+    return folder
+
+
+def test_two_ranks_train_as_one_process(folder):
+    one, two = (load_file(folder / name / "weights.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-5)
+    rows = [load(folder / name).history for name in ("one", "two")]
+    for alone, shared in zip(*rows, strict=True):
+        assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        assert shared["bound"] == pytest.approx(alone["bound"], rel=1e-5)
+
+
+def test_two_ranks_judge_as_one_process(folder):
+    words = ("evaluate", "one", "--particles", "20", "--json", "two.json")
+    code, _, err = finish(start(*words, cwd=folder))
+    assert code == 0, err
+    shared = json.loads((folder / "two.json").read_text())
+    evaluate(load(folder / "one"), particles=20).to_json(folder / "one.json")
+    alone = json.loads((folder / "one.json").read_text())
+    assert shared["records"] == alone["records"]
+
+
+def rank_process(number, run):
+    """The process of a rank of a torchrun process."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == str(run.pid) and f"RANK={number}".encode() in environment:
+            return int(entry.name)
+    raise AssertionError(f"no process of rank {number}")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_killed_rank_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys):
+    options = ("--steps", "100000", "--checkpoint-every", "0", "--schedule", "constant")
+    run = start(*FIT, *options, "--out", "run", cwd=tmp_path)
+    try:
+        checkpoints = tmp_path / "run" / "checkpoints"
+        deadline = time.monotonic() + 60
+        while len([*checkpoints.glob("[!.]*")]) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(rank_process(1, run), signal.SIGKILL)
+        code, _, err = finish(run)
+    finally:
+        run.kill()
+    assert code != 0
+    assert "rank 0 of 2 failed: LostRank" in err
+    assert "rank      : 1 (local_rank: 1)" in err
+    assert "SIGKILL" in err
+    step = json.loads((max(checkpoints.glob("[!.]*")) / "state.json").read_text())["step"]
+    again = ("fit", tmp_path / "run", "--resume", "--steps", step + 3)
+    assert main([str(word) for word in again]) == 1
+    assert "ranks was 2, now 1" in capsys.readouterr().err
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main([*(str(word) for word in again), "--inexact"]) == 0
+    assert f"after {step + 3:,} steps" in capsys.readouterr().out
