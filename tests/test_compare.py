@@ -1,5 +1,7 @@
 """A comparison: fits that don't depend on each other, on order or on processes; failures named."""
 
+import sys
+
 import pytest
 import torch
 
@@ -133,3 +135,36 @@ def test_a_part_without_configuration_is_copied():
     assert copied is not strange
     assert copied._hidden == 5
     assert fresh(StickBreaking(2.0)).concentration == 2.0
+
+
+def test_a_dask_cluster_of_processes_changes_nothing(digits):
+    given = {"priors": ["normal", "vamp:5"], "seeds": 1}
+    here = compare(digits, jobs=1, **given, **TINY, **JUDGE)
+    there = compare(digits, jobs=2, backend="dask", **given, **TINY, **JUDGE)
+    assert values(here) == values(there)
+    assert [row.label for row in here.rows] == [row.label for row in there.rows]
+
+
+def test_a_running_cluster_is_used_and_its_threads_take_turns(digits):
+    distributed = pytest.importorskip("distributed")
+    given = {"priors": ["normal", "vamp:5"], "seeds": 1}
+    here = compare(digits, jobs=1, **given, **TINY, **JUDGE)
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    )
+    with cluster:
+        address = cluster.scheduler_address
+        there = compare(digits, backend=f"dask:{address}", **given, **TINY, **JUDGE)
+        with distributed.Client(address) as client:
+            assert client.scheduler_info()["workers"], "a cluster of the user's own stays up"
+    assert values(here) == values(there)
+
+
+def test_faults_of_a_backend_are_told_before_any_fit(monkeypatch):
+    with pytest.raises(Faults, match="'dask'"):
+        compare("digits", priors="normal", backend="daks")
+    with pytest.raises(Faults, match="loky runs on this machine"):
+        compare("digits", priors="normal", backend="loky:tcp://host:1")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"priory\[ray\]"):
+        compare("digits", priors="normal", backend="ray")

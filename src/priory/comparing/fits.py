@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from typing import Any
 import joblib
 import torch
 
+from priory.comparing.backends import check_backend, workers
 from priory.comparing.labels import Parts, fresh, labelled, slug
 from priory.data import Data
 from priory.evaluation import Comparison, Entry, comparison_table, evaluate
 from priory.inference import fit
 from priory.recipes import Recipe, find_recipe
 from priory.signatures import Collector
+
+# Pyro's store and torch's random state are the process's: the threads of a worker take turns.
+_TURN = threading.Lock()
 
 
 class FailedFits(ValueError):
@@ -73,6 +78,7 @@ def compare(
     recipes: Parts = "vae",
     seeds: int | Sequence[int] = 3,
     jobs: int | None = None,
+    backend: str = "loky",
     particles: int = 500,
     metrics: Sequence[str] | None = None,
     runs: str | Path | None = None,
@@ -92,15 +98,18 @@ def compare(
         recipes: names, `path/to/file.py:Class`, or `Recipe` objects.
         seeds: how many, from 0 on, or which.
         jobs: processes at once: all cores if None (one on CUDA), in this process if 1.
+        backend: what runs them: loky, processes of this machine; dask or ray, a cluster of this
+            machine's own, or with an address a running one, all of it: dask:tcp://host:8786.
         particles: K of the bound.
         metrics: names of metrics; all if None.
-        runs: folder in which to save every run.
+        runs: folder in which to save every run; on a cluster, one that all its machines share.
         progress: whether to write a line to the standard error after each fit.
         options: of the pair and of `fit`, the same for all.
 
     Raises:
         Faults: if an option or a part is wrong, before the first fit.
         FailedFits: if fits failed, after the last; it names the combinations and has the others.
+        ImportError: if the backend's library is not installed; names the extra.
 
     Example:
         >>> table = compare("digits", priors=["normal", "vamp:50"], seeds=2)   # doctest: +SKIP
@@ -115,6 +124,7 @@ def compare(
         particles=particles,
         metrics=metrics,
         runs=runs,
+        backend=backend,
         **options,
     )
     jobs = default_jobs() if jobs is None else jobs
@@ -122,15 +132,16 @@ def compare(
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     entries: dict[int, Entry] = {}
     failures: dict[int, str] = {}
-    results = _results(tasks, min(jobs, len(tasks)))
-    for done, (number, result, error) in enumerate(results, 1):
-        if result is not None:
-            entries[number] = result
-        else:
-            failures[number] = error
-        if progress:
-            line = error if result is None else _told(result)
-            print(f"[{done}/{len(tasks)}] {line}", file=sys.stderr, flush=True)
+    with workers(backend, min(jobs, len(tasks))) as parallel:
+        results = parallel(joblib.delayed(run_task)(n, task) for n, task in enumerate(tasks))
+        for done, (number, result, error) in enumerate(results, 1):
+            if result is not None:
+                entries[number] = result
+            else:
+                failures[number] = error
+            if progress:
+                line = error if result is None else _told(result)
+                print(f"[{done}/{len(tasks)}] {line}", file=sys.stderr, flush=True)
     finished = [entries[n] for n in sorted(entries)]
     table = comparison_table(finished) if finished else None
     if failures or table is None:
@@ -148,6 +159,7 @@ def plan(
     particles: int = 500,
     metrics: Sequence[str] | None = None,
     runs: str | Path | None = None,
+    backend: str = "loky",
     **options: Any,
 ) -> list[Task]:
     """Answer the tasks of a comparison, after a trial of each combination without data.
@@ -161,12 +173,14 @@ def plan(
         particles: K of the bound.
         metrics: names of metrics.
         runs: folder for the runs.
+        backend: what will run them; looked at only.
         options: of the pair and of `fit`.
 
     Raises:
         Faults: naming every fault.
     """
     faults = Collector()
+    faults.attempt(check_backend, backend)
     chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not chosen:
         faults.found.append(f"seeds must be at least 1, got {seeds}")
@@ -189,7 +203,7 @@ def plan(
         values = {axis: value for axis, (_, value) in parts.items()}
         recipe = values.pop("recipe")
         for seed in chosen or (0,):
-            judge = {"particles": particles, "metrics": metrics, "pictures": seed == chosen[:1][0]}
+            judge = {"particles": particles, "metrics": metrics, "pictures": (seed,) == chosen[:1]}
             folder = None if runs is None else Path(runs) / f"{slug(label)}-seed{seed}"
             own = {"valid_every": 0, **options, **values, "seed": seed, "progress": False}
             tasks.append(Task(label, recipe, own, sent, judge, folder))
@@ -213,7 +227,8 @@ def run_task(number: int, task: Task) -> tuple[int, Entry | None, str]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return number, _run(task), ""
+        with _TURN:
+            return number, _run(task), ""
     except Exception as error:  # told at the end, under the combination's name
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return number, None, f"{task.label}, seed {task.options['seed']} failed: {kind}{error}"
@@ -234,12 +249,6 @@ def _run(task: Task) -> Entry:
 @functools.lru_cache(maxsize=1)
 def _opened(*config: tuple[str, Any]) -> Data:
     return Data.open(**dict(config))
-
-
-def _results(tasks: Sequence[Task], jobs: int) -> Iterable[tuple[int, Entry | None, str]]:
-    """Run the tasks, and answer each as it finishes."""
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    return parallel(joblib.delayed(run_task)(n, task) for n, task in enumerate(tasks))
 
 
 def _told(entry: Entry) -> str:

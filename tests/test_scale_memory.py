@@ -1,0 +1,136 @@
+"""Memory: what an evaluation takes at most, and that training takes no more the longer it runs."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from priory.evaluation.likelihood import log_likelihood
+
+START = """
+import json, resource, torch
+from priory import fit
+from priory.data import Data
+from priory.evaluation import evaluate
+from priory.evaluation.likelihood import log_likelihood
+from priory.models import VAE
+from priory.nets import MLP
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+
+def now():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+def tiny(width=16):
+    return VAE(encoder=MLP((width,)), decoder=MLP((width,)), latent=2)
+"""
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def told(script):
+    """Run a script in a process of its own, and answer the last line that it prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", START + textwrap.dedent(script)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@linux
+def test_an_evaluation_stays_within_a_gigabyte():
+    """K = 5000 on 10,000 rows of 784, in two parts that take long only together.
+
+    The blocks of the bound are sized by K and by a row's length, not by the number of rows: some
+    rows with K = 5000 hold as much at once as all of them would. What grows with the rows is looked
+    at with all of them, and one particle.
+    """
+    mib = told("""
+        x = (torch.rand(10_000, 1, 28, 28) > 0.5).float()
+        y = torch.arange(10_000) % 10
+        data = Data.from_arrays(x=x, y=y, x_test=x, y_test=y)
+        pair = tiny()
+        pair.build(x)
+        before, found = now(), {}
+        log_likelihood(pair.model, pair.guide, x[:10], 5000)
+        found["few"] = peak() - before
+        log_likelihood(pair.model, pair.guide, x[:20], 5000)
+        found["twice as many"] = peak() - before
+        evaluate(pair, data, particles=1)
+        found["all"] = peak() - before
+        print(json.dumps(found))
+    """)
+    assert mib["twice as many"] < mib["few"] + 32
+    assert mib["few"] + mib["all"] < 1000
+
+
+@linux
+@pytest.mark.parametrize("compile", ["off", "trace"])
+def test_training_takes_no_more_memory_the_longer_it_runs(compile):
+    mib = told(f"""
+        x = (torch.rand(500, 1, 8, 8) > 0.5).float()
+        held = {{}}
+        fit(
+            tiny(),
+            data=Data.from_arrays(x=x),
+            steps=2000,
+            batch_size=20,
+            valid_every=50,
+            compile="{compile}",
+            progress=False,
+            on_epoch=lambda row: held.setdefault(row["step"], now()),
+        )
+        print(json.dumps([held[500], held[2000]]))
+    """)
+    assert mib[1] < mib[0] + 8
+
+
+class Small:
+    """A device that holds so many log weights at once."""
+
+    def __init__(self, room):
+        self.room = room
+        self.asked = []
+
+    def __call__(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x, 1.0).to_event(1))
+        self.asked.append(z[..., 0].numel())
+        if self.asked[-1] > self.room:
+            raise torch.OutOfMemoryError("no room")
+
+
+def model(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+
+def test_an_evaluation_shrinks_its_blocks_until_they_fit():
+    x = torch.randn(40, 3)
+    small = Small(room=30)
+    found = log_likelihood(model, small, x, particles=20, block=(20, 16))
+    assert max(small.asked) == 320
+    assert small.asked[-1] <= 30
+    blocks = log_likelihood(model, Small(room=999), x, particles=20, block=(5, 4))
+    assert torch.equal(found.log_likelihood, blocks.log_likelihood)
+
+
+def test_no_room_for_a_single_particle_is_told_with_a_mend():
+    with pytest.raises(MemoryError, match="out of memory on cpu with one particle of one row"):
+        log_likelihood(model, Small(room=0), torch.randn(4, 3), particles=2)
