@@ -17,7 +17,8 @@ from priory.evaluation.likelihood import Bounds, log_likelihood
 from priory.evaluation.samples import flags, independent_marginals, median_bandwidths
 from priory.evaluation.sealed import placement, reseed
 from priory.inference.phase import Phase
-from priory.inference.phases import MismatchError, Phases, generate
+from priory.inference.phases import Phases, generate
+from priory.inference.recorder import MismatchError
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
 SHOWN = 64  # rows that pictures show

@@ -8,8 +8,9 @@ import torch
 from priory.data import Split
 from priory.inference.arguments import Program
 from priory.inference.particles import bound, vectorises
-from priory.inference.phases import MismatchError, Phases
+from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
+from priory.inference.recorder import MismatchError
 
 _ROWS = 4096
 

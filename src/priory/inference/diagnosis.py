@@ -14,8 +14,8 @@ from priory.inference.arguments import bind
 from priory.inference.engine.guard import NonFinite
 from priory.inference.keeping.disk import write_file
 from priory.inference.keeping.weights import encode, put, tensors_of
-from priory.inference.phases import Recorder
 from priory.inference.randomness import own_randomness
+from priory.inference.recorder import Recorder
 from priory.inference.sites import is_observed, log_prob
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from priory.inference.arguments import Program
 from priory.inference.phase import Phase
-from priory.inference.phases import MismatchError, Phases
+from priory.inference.phases import Phases
+from priory.inference.recorder import MismatchError
 
 
 @torch.no_grad()

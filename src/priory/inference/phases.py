@@ -1,116 +1,22 @@
-"""Awake and asleep: the two joint samples of a Pyro pair. The only code that touches poutine."""
+"""Awake and asleep: the two joint samples of a Pyro pair."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from priory.inference.arguments import Program, bind, named
-from priory.inference.engine.precision import casting, widened
 from priory.inference.phase import Phase
-from priory.inference.sites import Site, depth, in_batch, is_latent, is_observed, pick
+from priory.inference.recorder import DeeperPlates, Enough, MismatchError, Recorder
+from priory.inference.sites import Site, is_latent, is_observed, pick
 from priory.names import suggestion
 
 _HINT = " (did you mean {!r}?)"
-
-
-class MismatchError(ValueError):
-    """The model and the guide do not fit together: a site is missing, surplus or drawn twice."""
-
-
-class DeeperPlates(Exception):
-    """A site sits in more plates than dimensions were set aside for, to the right of particles."""
-
-    def __init__(self, nesting: int) -> None:
-        super().__init__(nesting)
-        self.nesting = nesting
-
-
-class Recorder(Messenger):
-    """Runs a program once and keeps its sample sites.
-
-    Does in one handler what `trace`, `replay` and `uncondition` do in three, and draws `particles`
-    samples of each site inside the batch plate. Sites outside of it (global latents) are drawn
-    once: the particles of one datum must share them for a multi-sample bound to be a bound.
-
-    Args:
-        replay: values by site name, used in place of fresh draws.
-        dream: draw the observed sites too.
-        particles: samples of each site in the batch plate, as a new leading dimension.
-        nesting: number of plate dimensions to the right of the particles.
-        single: there is no batch plate: the whole program is one datum.
-    """
-
-    hears_sites_alone = True
-
-    def __init__(
-        self,
-        replay: Mapping[str, Tensor] | None = None,
-        *,
-        dream: bool = False,
-        particles: int = 1,
-        nesting: int = 1,
-        single: bool = False,
-    ) -> None:
-        super().__init__()
-        self.replay = replay or {}
-        self.dream = dream
-        self.particles = particles
-        self.nesting = nesting
-        self.single = single
-        self.casting = casting()
-        self.sites: dict[str, Site] = {}
-        self.subsamples: dict[str, Tensor] = {}
-
-    def _process_message(self, msg: Site) -> None:
-        # Most messages are a module's parameters: they pass at the price of one comparison.
-        if msg["type"] == "sample":
-            self._pyro_sample(msg)
-
-    def _postprocess_message(self, msg: Site) -> None:
-        if msg["type"] == "sample":
-            self._pyro_post_sample(msg)
-
-    def _pyro_sample(self, msg: Site) -> None:
-        name = msg["name"]
-        if self.casting:
-            msg["fn"] = widened(msg["fn"])
-        if name in self.replay and not msg["is_observed"]:
-            msg["value"] = self.replay[name]
-            msg["done"] = True
-        elif site_is_subsample(msg):
-            return
-        elif msg["is_observed"]:
-            if self.dream and not msg["infer"].get("_deterministic"):
-                msg["is_observed"] = False
-                msg["infer"]["was_observed"] = True
-                msg["value"] = None
-                msg["done"] = False
-        elif self.particles > 1 and (self.single or in_batch(msg)):
-            self._expand(msg)
-
-    def _expand(self, msg: Site) -> None:
-        shape = msg["fn"].batch_shape
-        if len(shape) <= self.nesting:
-            padding = (1,) * (self.nesting - len(shape))
-            msg["fn"] = msg["fn"].expand((self.particles, *padding, *shape))
-
-    def _pyro_post_sample(self, msg: Site) -> None:
-        name = msg["name"]
-        if site_is_subsample(msg):
-            self.subsamples[name] = msg["value"]
-            return
-        if name in self.sites:
-            raise MismatchError(f"two sites are called {name!r}; give each site its own name")
-        if self.particles > 1 and (plates := depth([msg], self.single)) > self.nesting:
-            raise DeeperPlates(plates)
-        self.sites[name] = msg
 
 
 class Phases:
@@ -154,6 +60,7 @@ class Phases:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
         self.latents = latents
+        self._dreamt: Recorder | None = None
         self.columns = {**named(model, args), **(columns or {})}
 
     @functools.cached_property
@@ -198,20 +105,22 @@ class Phases:
     @functools.cached_property
     def asleep(self) -> Phase:
         """One dream of the model per row of the batch, and the guide replayed on it."""
-        model = self._dream
-        drawn = {n: s["value"] for n, s in model.sites.items()}
+        model = self._dream()
+        drawn = _drawn(model)
         columns = {n: drawn.get(n, value) for n, value in self.columns.items()}
-        guide = Recorder({**drawn, **model.subsamples})
+        guide = Recorder(drawn)
         with guide:
             self.guide(**bind(self.guide, columns))
         return Phase(model.sites, guide.sites)
 
-    @functools.cached_property
-    def _dream(self) -> Recorder:
-        model = Recorder(dream=True)
-        with model:
-            self.model(**bind(self.model, self.columns))
-        return model
+    def _dream(self, until: str | None = None) -> Recorder:
+        """Run the model, up to a site if one is named; what an earlier run drew stays."""
+        if self._dreamt is None or until not in self._dreamt.sites:
+            model = Recorder(_drawn(self._dreamt), dream=True, until=until)
+            with contextlib.suppress(Enough), model:
+                self.model(**bind(self.model, self.columns))
+            self._dreamt = model
+        return self._dreamt
 
     def data(self, site: str) -> Tensor:
         """Answer a site's awake value: the column of that name, else the guide's draw.
@@ -225,9 +134,19 @@ class Phases:
         return self.awake.sample[site].flatten(0, 1)
 
     def dream(self, site: str) -> Tensor:
-        """Answer a site's asleep value, `(batch, *event)`. Runs the model alone, not the guide."""
-        value: Tensor = pick(self._dream.sites, site, "model")["value"]
+        """Answer a site's asleep value, `(batch, *event)`.
+
+        Runs the model alone, not the guide, and no further than to the site.
+        """
+        value: Tensor = pick(self._dream(site).sites, site, "model")["value"]
         return value
+
+
+def _drawn(recorder: Recorder | None) -> dict[str, Tensor]:
+    """Answer the values that a recorder has seen, of sites and of plates."""
+    if recorder is None:
+        return {}
+    return {n: s["value"] for n, s in recorder.sites.items()} | recorder.subsamples
 
 
 def generate(
@@ -279,16 +198,3 @@ def check_match(model: Mapping[str, Site], guide: Mapping[str, Site]) -> None:
             f"{suggestion(surplus[0], latents, _HINT)}; if that is meant, mark it "
             "infer={'is_auxiliary': True}"
         )
-
-
-class ParameterRecorder(Messenger):
-    """Keeps the unconstrained parameters that programs ask the store for while it is active."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.params: dict[str, Tensor] = {}
-
-    def _pyro_post_param(self, msg: Site) -> None:
-        value = msg["value"]
-        # Pyro's setting module_local_params gives parameters that are in no store.
-        self.params[msg["name"]] = getattr(value, "unconstrained", lambda: value)()

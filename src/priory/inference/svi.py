@@ -29,8 +29,9 @@ from priory.inference.parallel import ranks
 from priory.inference.parallel.batchnorm import share_statistics
 from priory.inference.parallel.noise import global_noise, rows_of
 from priory.inference.parts import device_of, modules, schedules
-from priory.inference.phases import ParameterRecorder, Phases
+from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
+from priory.inference.recorder import ParameterRecorder
 from priory.inference.schedules import Schedule
 
 __all__ = ["SVI", "NonFinite"]
@@ -153,11 +154,6 @@ class SVI(pyro.infer.SVI):
         return self.guard.skipped
 
     @property
-    def average(self) -> MovingAverage | None:
-        """The moving average of the parameters, if there is one."""
-        return self._engine.average
-
-    @property
     def engine(self) -> str:
         """How steps are run now: "eager", "traced", "compiled" or "captured"."""
         return self._engine.name
@@ -232,18 +228,18 @@ class SVI(pyro.infer.SVI):
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Give the parameters their moving average for a while; nothing happens without `ema`."""
-        if self.average is not None:
-            self.average.swap(self.params)
+        if self._engine.average is not None:
+            self._engine.average.swap(self.params)
         try:
             yield
         finally:
-            if self.average is not None:
-                self.average.swap(self.params)
+            if self._engine.average is not None:
+                self._engine.average.swap(self.params)
 
     def adopt_average(self) -> None:
         """Give the parameters their moving average for good; nothing happens without `ema`."""
-        if self.average is not None:
-            self.average.adopt(self.params)
+        if self._engine.average is not None:
+            self._engine.average.adopt(self.params)
 
     def state_dict(self) -> dict[str, Any]:
         """Answer all that a later step depends on but weights, buffers and random states."""

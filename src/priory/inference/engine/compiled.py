@@ -31,7 +31,7 @@ class Compiler:
             steps or more, and compiles where the steps of the whole training repay it. What it
             decides depends on the number of steps and the graph alone, not on the clock.
         horizon: steps of the whole training; if unknown, "auto" expects as many to come as there
-            have been.
+            have been. On CUDA it leaves the step to be captured.
         tell: is told in words what is done, and what for.
     """
 
@@ -80,6 +80,8 @@ class Compiler:
         tensors = {k: v for k, v in columns.items() if isinstance(v, Tensor)}
         fixed = {k: v for k, v in columns.items() if k not in tensors}
         batch = list(tensors.values())
+        if self.mode == "auto" and any(x.is_cuda for x in batch):
+            return None  # whole steps are captured there
 
         def positional(*values: Tensor) -> Tensor:
             return loss(**dict(zip(tensors, values, strict=True)), **fixed)

@@ -1,0 +1,127 @@
+"""What a Pyro program does, recorded: the only code that touches poutine's handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from priory.inference.engine.precision import casting, widened
+from priory.inference.sites import Site, depth, in_batch
+
+
+class MismatchError(ValueError):
+    """The model and the guide do not fit together: a site is missing, surplus or drawn twice."""
+
+
+class DeeperPlates(Exception):
+    """A site sits in more plates than dimensions were set aside for, to the right of particles."""
+
+    def __init__(self, nesting: int) -> None:
+        super().__init__(nesting)
+        self.nesting = nesting
+
+
+class Enough(Exception):
+    """All that was wanted of a program has been drawn."""
+
+
+class Recorder(Messenger):
+    """Runs a program once and keeps its sample sites.
+
+    Does in one handler what `trace`, `replay` and `uncondition` do in three, and draws `particles`
+    samples of each site inside the batch plate. Sites outside of it (global latents) are drawn
+    once: the particles of one datum must share them for a multi-sample bound to be a bound.
+
+    Args:
+        replay: values by site name, used in place of fresh draws.
+        dream: draw the observed sites too.
+        particles: samples of each site in the batch plate, as a new leading dimension.
+        nesting: number of plate dimensions to the right of the particles.
+        single: there is no batch plate: the whole program is one datum.
+        until: the site after which the program is broken off.
+    """
+
+    hears_sites_alone = True
+
+    def __init__(
+        self,
+        replay: Mapping[str, Tensor] | None = None,
+        *,
+        dream: bool = False,
+        particles: int = 1,
+        nesting: int = 1,
+        single: bool = False,
+        until: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.replay = replay or {}
+        self.until = until
+        self.dream = dream
+        self.particles = particles
+        self.nesting = nesting
+        self.single = single
+        self.casting = casting()
+        self.sites: dict[str, Site] = {}
+        self.subsamples: dict[str, Tensor] = {}
+
+    def _process_message(self, msg: Site) -> None:
+        # Most messages are a module's parameters: they pass at the price of one comparison.
+        if msg["type"] == "sample":
+            self._pyro_sample(msg)
+
+    def _postprocess_message(self, msg: Site) -> None:
+        if msg["type"] == "sample":
+            self._pyro_post_sample(msg)
+
+    def _pyro_sample(self, msg: Site) -> None:
+        name = msg["name"]
+        if self.casting:
+            msg["fn"] = widened(msg["fn"])
+        if name in self.replay and not msg["is_observed"]:
+            msg["value"] = self.replay[name]
+            msg["done"] = True
+        elif site_is_subsample(msg):
+            return
+        elif msg["is_observed"]:
+            if self.dream and not msg["infer"].get("_deterministic"):
+                msg["is_observed"] = False
+                msg["infer"]["was_observed"] = True
+                msg["value"] = self.replay.get(name)
+                msg["done"] = name in self.replay
+        elif self.particles > 1 and (self.single or in_batch(msg)):
+            self._expand(msg)
+
+    def _expand(self, msg: Site) -> None:
+        shape = msg["fn"].batch_shape
+        if len(shape) <= self.nesting:
+            padding = (1,) * (self.nesting - len(shape))
+            msg["fn"] = msg["fn"].expand((self.particles, *padding, *shape))
+
+    def _pyro_post_sample(self, msg: Site) -> None:
+        name = msg["name"]
+        if site_is_subsample(msg):
+            self.subsamples[name] = msg["value"]
+            return
+        if name in self.sites:
+            raise MismatchError(f"two sites are called {name!r}; give each site its own name")
+        if self.particles > 1 and (plates := depth([msg], self.single)) > self.nesting:
+            raise DeeperPlates(plates)
+        self.sites[name] = msg
+        if name == self.until:
+            raise Enough
+
+
+class ParameterRecorder(Messenger):
+    """Keeps the unconstrained parameters that programs ask the store for while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.params: dict[str, Tensor] = {}
+
+    def _pyro_post_param(self, msg: Site) -> None:
+        value = msg["value"]
+        # Pyro's setting module_local_params gives parameters that are in no store.
+        self.params[msg["name"]] = getattr(value, "unconstrained", lambda: value)()
