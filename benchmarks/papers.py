@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.step import hardware
+from benchmarks.machine import hardware
 from priory import __version__
 from priory.data import Data
 from priory.evaluation.likelihood import log_likelihood

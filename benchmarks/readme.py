@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -33,11 +34,15 @@ def main() -> None:
 
 def write() -> None:
     """Replace what stands between each pair of marks in README.md."""
-    text = README.read_text()
+    README.write_text(rendered(README.read_text()))
+
+
+def rendered(text: str) -> str:
+    """Answer a text with the tables of the result files between its marks."""
     for mark, table in (("papers", papers.table()), ("step", steps())):
         part = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
         text = re.sub(f"<!-- {mark} -->.*<!-- /{mark} -->", lambda _, p=part: p, text, flags=re.S)
-    README.write_text(text)
+    return text
 
 
 def dreams(folder: Path) -> Figure:
@@ -57,23 +62,56 @@ def dreams(folder: Path) -> Figure:
     return figure
 
 
-def steps() -> str:
-    """Answer the table of step times as Markdown."""
-    if not step.RESULT.exists():
+def steps(file: Path = step.RESULT) -> str:
+    """Answer the table of step times as Markdown.
+
+    Args:
+        file: what `benchmarks.step` wrote.
+    """
+    if not file.exists():
         return ""
-    result = json.loads(step.RESULT.read_text())
+    result = json.loads(file.read_text())
+    cases = list(result["cases"].values())
+    names = dict.fromkeys(r["contender"] for case in cases for r in case["rows"])
+    first = {r["contender"]: f"{r['first_seconds']:.1f}" for r in cases[0]["rows"]}
     lines = [
-        f"| | ms per step | ratio to {result['peer']} |",
-        "| --- | --- | --- |",
-        *(
-            f"| {r['contender']} | {r['milliseconds']:.2f} | {r['ratio']:.2f} |"
-            for r in result["rows"]
-        ),
-        "",
-        f"Medians of {result['rounds']} interleaved rounds of {result['steps']} steps on "
-        f"{result['hardware']}.",
+        f"| ms per step (ratio to {result['peer']}) "
+        + "".join(f"| {case['title']} " for case in cases)
+        + "| seconds to first step |",
+        "| --- " * (len(cases) + 2) + "|",
     ]
-    return "\n".join(lines)
+    for name in names:
+        times = [{r["contender"]: r for r in case["rows"]}.get(name) for case in cases]
+        lines.append(f"| {name} | {' | '.join(map(cell, times))} | {first.get(name, '-')} |")
+    floors = " | ".join(cell(case["floor"]) for case in cases)
+    peers = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return "\n".join(
+        [
+            *lines,
+            f"| *matrix products alone* | {floors} | |",
+            "",
+            f"Medians of {result['rounds']} interleaved rounds on {result['hardware']}"
+            f"{peers and ', ' + peers}; {result['threads']}; load "
+            f"{result['load']:.1f} before. Losses agree within {step.TOLERANCE:.0%}. "
+            f"{absent(cases, names)}",
+        ]
+    ).rstrip()
+
+
+def cell(time: dict[str, Any] | None) -> str:
+    """Answer a contender's time in a case, and its ratio."""
+    return "-" if time is None else f"{time['milliseconds']:.2f} ({time['ratio']:.2f})"
+
+
+def absent(cases: list[dict[str, Any]], names: dict[str, Any]) -> str:
+    """Say in a sentence each why contenders of the table have no time in a case."""
+    reasons = {
+        reason: None
+        for case in cases
+        for name, reason in (case["left_out"] | case["failed"]).items()
+        if name in names
+    }
+    return " ".join(f"{reason}." for reason in reasons)
 
 
 if __name__ == "__main__":
