@@ -43,6 +43,7 @@ class Compiler:
         self.tell = tell
         self.reason = ""
         self.compiles = True
+        self.check: Tensor | None = None
         self._graphs: dict[Any, Traced] = {}
         self._compiled: set[Any] = set()
         self._calls: dict[Any, int] = {}
@@ -102,7 +103,9 @@ class Compiler:
             restore()
             self.give_up(str(error))
             return None
-        return self._graphs[key](batch)
+        found = self._graphs[key](batch)
+        self.check = self._graphs[key].check
+        return found
 
     def give_up(self, reason: str) -> None:
         """Run eager from now on, and say why, once."""

@@ -30,6 +30,9 @@ class Traced:
         params: the parameters to differentiate by.
         batch: tensors of one batch; the graph is good for their shapes.
 
+    Attributes:
+        check: after a call, the sum of the loss and all gradients, finite if all of them are.
+
     Raises:
         Untraceable: if the loss looks at a tensor's values, for instance by `.item()`.
     """
@@ -38,6 +41,7 @@ class Traced:
         self, loss: Callable[..., Tensor], params: Sequence[Tensor], batch: Sequence[Tensor]
     ) -> None:
         self.used: list[Tensor] = []
+        self.check: Tensor | None = None
 
         from torch.fx.experimental.proxy_tensor import make_fx  # a second's worth of imports
 
@@ -46,7 +50,9 @@ class Traced:
             gradients = torch.autograd.grad(value, params, allow_unused=True)
             pairs = [(p, g) for p, g in zip(params, gradients, strict=True) if g is not None]
             self.used = [p for p, _ in pairs]
-            return (value.detach(), *(g for _, g in pairs))
+            found = [g for _, g in pairs]
+            check = sum((g.sum() for g in found), value.detach())
+            return (value.detach(), check, *found)
 
         with own_randomness(batch[0].device if batch else torch.device("cpu")):
             try:
@@ -62,7 +68,7 @@ class Traced:
     def __call__(self, batch: Sequence[Tensor]) -> Tensor:
         """Set the gradients of the parameters, and answer the loss, shape ()."""
         with torch.no_grad():
-            value, *gradients = self.run(*self.held, *batch)
+            value, self.check, *gradients = self.run(*self.held, *batch)
         for p, g in zip(self.used, gradients, strict=True):
             p.grad = g
         result: Tensor = value

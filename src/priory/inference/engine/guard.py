@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -45,18 +46,28 @@ class Guard:
         self._count: Tensor | None = None
         self._first: Tensor | None = None
 
-    def verdict(self, step: int, loss: Any, params: Iterable[Tensor], owner: str = "") -> bool:
+    def verdict(
+        self,
+        step: int,
+        loss: Any,
+        params: Iterable[Tensor],
+        check: Tensor | None = None,
+        owner: str = "",
+    ) -> bool:
         """Say on the host whether a step may be taken; a step that may not counts as skipped.
 
         Args:
             step: its number.
             loss: shape (), or what Pyro's losses answer.
             params: those whose gradients are looked at.
+            check: finite only if the loss and all gradients are, where that is known already.
             owner: of the loss, for the message: "critic's ".
 
         Raises:
             NonFinite: if the step may not be taken, and no more may be skipped.
         """
+        if check is not None and math.isfinite(check.item()):
+            return True
         culprit = _culprit(loss, params)
         if not culprit:
             return True
@@ -131,14 +142,12 @@ class Buffers:
 
 
 def _culprit(loss: Any, params: Iterable[Tensor]) -> str:
-    """Answer what is not finite, "" if all is: one look at the sum, a second only if it is not."""
-    values = [torch.as_tensor(v).detach().sum() for v in _listed(loss)]
-    gradients = [p.grad for p in params if p.grad is not None]
-    norms = torch._foreach_norm(gradients) if gradients else []
-    if torch.stack([*values, *norms]).sum().isfinite():
-        return ""
-    return "gradient" if all(v.isfinite() for v in values) else "loss"
-
-
-def _listed(loss: Any) -> list[Any]:
-    return list(loss) if isinstance(loss, list | tuple) else [loss]
+    """Answer what is not finite, "" if all is. A sum is read off for each: the fastest on a CPU."""
+    values = loss if isinstance(loss, list | tuple) else [loss]
+    total = sum(float(torch.as_tensor(v).sum()) for v in values)
+    if not math.isfinite(total):
+        return "loss"
+    for p in params:
+        if p.grad is not None:
+            total += p.grad.sum().item()
+    return "" if math.isfinite(total) else "gradient"

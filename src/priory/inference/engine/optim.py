@@ -54,7 +54,7 @@ class JointOptim(PyroOptim):
         if self.optimizer is None:
             if _fusable(self.pt_optim_constructor, options, new):
                 options["fused"] = True
-            if self.capturable:
+            if self.capturable and new[0].is_cuda:
                 options |= self._capture_options(options, new[0].device)
             self.optimizer = self.pt_optim_constructor(groups, **options)
         else:

@@ -53,6 +53,7 @@ class Player:
         self.silent: set[str] = set()
         self.base_rates: list[float] = []
         self.flag: Tensor | None = None
+        self.check: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -72,6 +73,7 @@ class Player:
             args: one batch's positional arguments.
             columns: its arguments by name.
         """
+        self.check = None
         loss = self._cast(*args, **columns)
         if not (isinstance(loss, Tensor) and loss.requires_grad):
             return loss
@@ -96,9 +98,11 @@ class Player:
         if self.compiler is None:
             return None
         params = list(self.params.values())
-        return self.compiler.gradients(
+        found = self.compiler.gradients(
             self._cast, params, columns, step=step, restore=restore, context=context
         )
+        self.check = self.compiler.check
+        return found
 
     def update(self, loss: Any, step: int, clock: Tensor | None = None) -> bool:
         """Move the parameters by their gradients, if these are finite; say whether it was done.
@@ -116,7 +120,7 @@ class Player:
         if self.silent:
             self.silent -= {n for n, p in self.params.items() if p.grad is not None}
         if ranks.world() > 1:
-            held = [loss] if isinstance(loss, Tensor) else []
+            held = [v for v in (loss, self.check) if isinstance(v, Tensor)]
             ranks.average_([*held, *(p.grad for p in params if p.grad is not None)])
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(params, self.clip)
@@ -129,7 +133,7 @@ class Player:
                 self.flag = self.guard.flag(clock, loss, params)
                 self.optim.flag(self.flag)
             else:
-                taken = self.guard.verdict(step, loss, params, self.name)
+                taken = self.guard.verdict(step, loss, params, self.check, self.name)
             if taken:
                 self.optim(params)
         finally:
