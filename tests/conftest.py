@@ -1,6 +1,7 @@
 """What every test starts from: an empty parameter store, a seed, and untouched global switches."""
 
 import os
+import signal
 from pathlib import Path
 
 import pyro
@@ -9,7 +10,12 @@ import torch
 
 
 def pytest_configure(config):
+    """Take one thread; let signals do what they usually do, in the background too."""
     torch.set_num_threads(1)
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_collection_modifyitems(config, items):

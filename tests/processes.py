@@ -179,6 +179,9 @@ def start(task, folder, **options):
 def end(process, folder):
     """Wait for a process; answer its exit code and what it wrote to the standard error."""
     process.join(120)
+    if process.is_alive():
+        process.kill()
+        raise TimeoutError(f"{folder}: the process did not end")
     return process.exitcode, folder.with_name(f"{folder.name}.err").read_text()
 
 
