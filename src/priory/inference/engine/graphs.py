@@ -109,7 +109,7 @@ class Traced:
 
 
 _CALL = 3e-6  # seconds; like the bandwidth, of one core of a server of 2020
-_BANDWIDTH = 5e9
+_BANDWIDTH = 1e10
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "randn", "rand", "normal", "bernoulli")
 _VIEWS = ("view", "t", "expand", "unsqueeze", "squeeze", "detach", "transpose", "permute", "unbind")
 
