@@ -74,5 +74,9 @@ def _peak(device: torch.device) -> float:
     """Answer how much memory the process has held at most, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # a child's ru_maxrss begins with its parent's
+        lines = (line.split() for line in status.read_text().splitlines())
+        return next(int(words[1]) for words in lines if words[0] == "VmHWM:") / 2**10
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -91,9 +90,7 @@ class Traced:
                 inputs = [x.detach() for x in (*self.held, *batch)]
                 with config.patch(fallback_random=True), own_randomness(inputs[0].device):
                     compiled: Any = compile_fx(self.graph, inputs, decompositions=_draws_kept())
-                    compiled(
-                        *[x.clone() for x in inputs]
-                    )  # compiles what is left for the first run
+                    compiled(*[x.clone() for x in inputs])  # the first run compiles what is left
             except Exception as error:
                 raise Untraceable(f"inductor failed: {_first_line(error)}") from error
         self.run = compiled
@@ -110,8 +107,11 @@ class Traced:
 
 _CALL = 3e-6  # seconds; like the bandwidth, of one core of a server of 2020
 _BANDWIDTH = 1e10
-_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "convolution", "randn", "rand", "normal", "bernoulli")
-_VIEWS = ("view", "t", "expand", "unsqueeze", "squeeze", "detach", "transpose", "permute", "unbind")
+_KEPT = {
+    *("mm", "bmm", "addmm", "baddbmm", "convolution", "convolution_backward"),
+    *("randn", "rand", "normal", "bernoulli"),
+    *("view", "t", "expand", "unsqueeze", "squeeze", "detach", "transpose", "permute", "unbind"),
+}  # products and draws, which stay as they are, and views, which cost nothing
 
 
 def _draws_kept() -> dict[Any, Callable[..., Any]]:
@@ -124,8 +124,7 @@ def _draws_kept() -> dict[Any, Callable[..., Any]]:
 
 def _fuses(node: Node) -> bool:
     packet = getattr(node.target, "overloadpacket", None)
-    name = getattr(packet, "__name__", "")
-    return node.target is not operator.getitem and not name.startswith(_PRODUCTS + _VIEWS)
+    return packet is not None and packet.__name__ not in _KEPT
 
 
 def _bytes(node: Node) -> int:
