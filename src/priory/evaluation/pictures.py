@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from priory.evaluation.canvas import (
@@ -213,6 +214,7 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes = figure.add_subplot(len(curves), 1, i + 1)
         axes.plot(*curve.T, c=MODEL, lw=1.8)
         axes.set_ylabel(f"{name}, nats per datum", color=SOFT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
         if i == 0:
             axes.set_title("Training", **HEADING)
