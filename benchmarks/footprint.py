@@ -25,7 +25,7 @@ from benchmarks.contenders.by_priory import pair
 from benchmarks.machine import hardware, load
 from priory import fit
 from priory.data import Data
-from priory.evaluation.likelihood import log_likelihood
+from priory.evaluation.likelihood.bound import log_likelihood
 from priory.inference import ELBO
 
 RESULT = Path(__file__).parent / "results" / "footprint.json"

@@ -23,7 +23,7 @@ import torch
 from benchmarks.machine import hardware
 from priory import __version__
 from priory.data import Data
-from priory.evaluation.likelihood import log_likelihood
+from priory.evaluation.likelihood.bound import log_likelihood
 from priory.inference import ELBO, IWAE, Objective, fit, load
 from priory.models import VAE
 from priory.nets import MLP

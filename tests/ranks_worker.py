@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from priory.divergences import mmd
 from priory.evaluation import evaluate
-from priory.evaluation.likelihood import log_likelihood
+from priory.evaluation.likelihood.bound import log_likelihood
 from priory.inference import ELBO, IWAE, Adversarial, Match, Phases, Reconstruction
 from priory.inference.parallel import ranks
 from priory.inference.parallel.batchnorm import share_statistics

@@ -22,9 +22,9 @@ from priory.evaluation import (
     mean_record,
     not_applicable,
 )
-from priory.evaluation.canvas import tile
-from priory.evaluation.pictures import draw
 from priory.evaluation.record import format_value
+from priory.evaluation.report.canvas import tile
+from priory.evaluation.report.pictures import draw
 
 
 def record(name="nll", value=86.3471, se=0.1123, kind="upper bound"):

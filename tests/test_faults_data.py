@@ -17,7 +17,7 @@ from priory import evaluate, fit
 from priory.data import Data
 from priory.data.fetch import Remote, read
 from priory.evaluation import METRICS
-from priory.evaluation.likelihood import log_likelihood
+from priory.evaluation.likelihood.bound import log_likelihood
 from priory.inference import ELBO
 from priory.models import VAE
 
@@ -291,7 +291,7 @@ def test_reading_changes_nothing_that_is_read(tmp_path):
 
 def test_evaluation_shrinks_its_blocks_where_memory_ends(monkeypatch):
     """Stands in for a device with room for so many particles times rows and no more."""
-    import priory.evaluation.likelihood as module
+    import priory.evaluation.likelihood.bound as module
 
     room, asked = 40, []
     true = module.log_weights

@@ -11,14 +11,14 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from priory.evaluation.likelihood import log_likelihood
+from priory.evaluation.likelihood.bound import log_likelihood
 
 START = """
 import json, resource, torch
 from priory import fit
 from priory.data import Data
 from priory.evaluation import evaluate
-from priory.evaluation.likelihood import log_likelihood
+from priory.evaluation.likelihood.bound import log_likelihood
 from priory.models import VAE
 from priory.nets import MLP
 

@@ -15,7 +15,7 @@ from priory.data.toys import DENSITIES
 from priory.divergences import DIVERGENCES
 from priory.evaluation import METRICS, Comparison, Metric
 from priory.evaluation.metrics import ANCHORS
-from priory.evaluation.tables import align
+from priory.evaluation.report.tables import align
 from priory.models import PAIRS
 from priory.nets import LIKELIHOODS, NETS
 from priory.priors import PRIORS

@@ -23,7 +23,7 @@ from priory.cli.inputs import (
 )
 from priory.comparing import slug
 from priory.config import from_config, to_config
-from priory.evaluation.pictures import dreams, training
+from priory.evaluation.report.pictures import dreams, training
 from priory.inference import Run, fit
 from priory.inference.keeping.folders import CONFIG, read_config
 from priory.inference.keeping.lock import check_unlocked

@@ -32,7 +32,7 @@ from priory.cli.training import KEPT, run_fit
 from priory.comparing import FailedFits, compare, plan
 from priory.evaluation import evaluate
 from priory.evaluation.metrics import choose
-from priory.evaluation.pictures import dreams
+from priory.evaluation.report.pictures import dreams
 from priory.inference import Run
 from priory.inference.parallel import ranks
 from priory.names import named

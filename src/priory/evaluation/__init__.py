@@ -1,21 +1,22 @@
 """Judging pairs: draws, metrics as pure functions, the report and its pictures."""
 
-from priory.evaluation.cells import Entry
-from priory.evaluation.comparison import Comparison, comparison_table
-from priory.evaluation.draws import Draws, Unavailable
+from priory.evaluation.draws import Draws
 from priory.evaluation.evaluate import evaluate
-from priory.evaluation.latents import (
+from priory.evaluation.latents.information import (
     active_units,
     aggregate_log_density,
     knn_hits,
     split_kl,
 )
-from priory.evaluation.likelihood import Bounds, log_likelihood
+from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.metrics import METRICS, Metric
-from priory.evaluation.pictures import Gallery
 from priory.evaluation.record import Record, mean_record, not_applicable
-from priory.evaluation.report import Report
-from priory.evaluation.samples import independent_marginals, median_bandwidths, mmd2
+from priory.evaluation.report.cells import Entry
+from priory.evaluation.report.comparison import Comparison, comparison_table
+from priory.evaluation.report.pictures import Gallery
+from priory.evaluation.report.report import Report
+from priory.evaluation.samples.kernels import independent_marginals, median_bandwidths, mmd2
+from priory.evaluation.sets import Sets, Unavailable
 
 __all__ = [
     "METRICS",
@@ -27,6 +28,7 @@ __all__ = [
     "Metric",
     "Record",
     "Report",
+    "Sets",
     "Unavailable",
     "active_units",
     "aggregate_log_density",

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, blocks, place, rows_of, thin
-from priory.evaluation.latents import aggregate_log_density
-from priory.evaluation.likelihood import Bounds, log_likelihood
-from priory.evaluation.samples import flags, independent_marginals, median_bandwidths
+from priory.evaluation.columns import Columns, blocks, place, rows_of
+from priory.evaluation.latents.information import aggregate_log_density
+from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.sealed import placement, reseed
+from priory.evaluation.sets import SAMPLES, Sets, Unavailable
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError
 
-SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
+STEPS = 1000
+FEW = 100
 SHOWN = 64  # rows that pictures show
 _ROWS = 500  # rows at a time
 _MEAN_DRAWS = 64  # draws behind a posterior mean that has no closed form
 _PROBE, _LATENTS, _RECONSTRUCTIONS, _DREAMS = 2, 3, 4, 5  # random streams; log_likelihood has 1
-
-
-class Unavailable(Exception):  # an answer, not a failure: hence the name
-    """A pair or its data cannot give a draw; the message says why."""
 
 
 class Latents(NamedTuple):
@@ -65,7 +61,7 @@ class Reconstructions(NamedTuple):
     mean: Tensor
 
 
-class Draws:
+class Draws(Sets):
     """Draws of a pair on some data, made lazily: a metric reads what it declares to need.
 
     An attribute that the pair or the data cannot give raises `Unavailable` with the reason. To be
@@ -77,6 +73,10 @@ class Draws:
         columns: the rows to evaluate on.
         reference: training columns, for neighbours and anchors, if there are any.
         particles: importance samples K per datum.
+        samples: as in `Sets`.
+        features: as in `Sets`.
+        steps: annealing temperatures, or steps of a chain, of the slow metrics.
+        few: how many rows the slow metrics look at, evenly spaced.
         seed: seed of all draws.
     """
 
@@ -88,46 +88,19 @@ class Draws:
         *,
         reference: Columns | None = None,
         particles: int = 1000,
+        samples: int = SAMPLES,
+        features: Any = "auto",
+        steps: int = STEPS,
+        few: int = FEW,
         seed: int = 0,
     ) -> None:
-        self.model, self.guide, self.columns, self.reference = model, guide, columns, reference
-        self.particles, self.seed = particles, seed
-        self.n = len(next(iter(columns.values())))
+        super().__init__(
+            columns, reference=reference, samples=samples, features=features, seed=seed
+        )
+        self.model, self.guide, self.particles = model, guide, particles
+        self.steps, self.few = steps, few
         self._like = placement(model, guide)
         self._device = (next(iter(columns.values())) if self._like is None else self._like).device
-        self._anchor: Literal["real", "baseline"] | None = None
-
-    def anchored(self, anchor: Literal["real", "baseline"]) -> Draws:
-        """Answer the same draws with other dreams: real data, or data robbed of their structure.
-
-        Args:
-            anchor: real: training rows, or half of the rows against the other half where there are
-                none; baseline: each feature drawn by itself from its marginal.
-        """
-        other = copy.copy(self)
-        other._anchor = anchor
-        for name in ("dreams", "real"):
-            other.__dict__.pop(name, None)
-        return other
-
-    @cached_property
-    def x(self) -> Tensor:
-        """The data, `(n, *shape)`."""
-        if "x" not in self.columns:
-            raise Unavailable(f"the data have no column x, only {', '.join(self.columns)}")
-        return self.columns["x"]
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """The labels, `(n,)`."""
-        if "y" not in self.columns:
-            raise Unavailable("the data have no labels (no column y)")
-        return self.columns["y"]
-
-    @cached_property
-    def flags(self) -> tuple[str, ...]:
-        """What makes every number of these data less than it seems."""
-        return flags(self.columns["x"]) if "x" in self.columns else ()
 
     @cached_property
     def phase(self) -> Phase:
@@ -211,28 +184,13 @@ class Draws:
                 shown = (rows["x"][:SHOWN].cpu(), mean[:SHOWN].cpu())
         return Reconstructions(torch.cat(errors), *shown)
 
-    @cached_property
-    def real(self) -> Tensor:
-        """Data that dreams are compared with, `(m, d)`."""
-        rows = self.x[1::2] if self._halved else self.x
-        return rows_of(thin({"x": rows}, SAMPLES)["x"])
+    def dreamt(self, n: int) -> Tensor:
+        """Draw n dreams of x, `(n, *shape)`.
 
-    @cached_property
-    def dreams(self) -> Tensor:
-        """Dreams of x, flattened, `(m, d)`; or the anchor in their place."""
-        if self._anchor is None:
-            return rows_of(self.dream("x", SAMPLES)).to(self.real)
-        source = self.x if self.reference is None else self.reference["x"]
-        source = rows_of(source[::2] if self._halved else source).to(self.real)
-        if self._anchor == "real":
-            return thin({"x": source}, SAMPLES)["x"]
-        stream = torch.Generator().manual_seed(self.seed)
-        return independent_marginals(source, SAMPLES, stream)
-
-    @cached_property
-    def bandwidths(self) -> tuple[float, ...]:
-        """Kernel widths for comparing samples, set by the data alone."""
-        return median_bandwidths(rows_of(thin({"x": self.x}, SAMPLES)["x"]))
+        Args:
+            n: how many.
+        """
+        return self.dream("x", n)
 
     def dream(self, site: str, n: int) -> Tensor:
         """Draw a site n times from the model, `(n, *event)`.
@@ -252,11 +210,6 @@ class Draws:
                 raise Unavailable(f"a dream has no {site}, only {', '.join(drawn)}")
             parts.append(drawn[site].cpu())
         return torch.cat(parts)
-
-    @property
-    def _halved(self) -> bool:
-        """Whether real data are compared with themselves, for want of training rows."""
-        return self._anchor == "real" and self.reference is None
 
     def _infer(self, columns: Columns) -> Latents:
         site, parts, posteriors, exact = self.latent_site, [], [], True

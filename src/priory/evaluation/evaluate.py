@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from priory.evaluation.canvas import is_image
 from priory.evaluation.columns import Columns, check, has_splits, read, rows_of, split_of, thin
-from priory.evaluation.draws import SAMPLES, SHOWN, Draws, Unavailable
+from priory.evaluation.draws import FEW, SHOWN, STEPS, Draws
 from priory.evaluation.metrics import choose, measure
-from priory.evaluation.pictures import Gallery
-from priory.evaluation.report import Report
+from priory.evaluation.report.canvas import is_image
+from priory.evaluation.report.pictures import Gallery
+from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import placement, sealed
+from priory.evaluation.sets import SAMPLES, Unavailable
 from priory.inference.parallel.launch import start
 
 
@@ -29,6 +30,10 @@ def evaluate(
     seed: int = 0,
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
+    samples: int = SAMPLES,
+    features: str = "auto",
+    steps: int = STEPS,
+    few: int = FEW,
     pictures: bool = True,
 ) -> Report:
     """Judge a pair by draws from it alone, so that every family is judged by the same code.
@@ -43,8 +48,14 @@ def evaluate(
         split: which part of a `Data` to judge on: train, valid or test.
         particles: importance samples K per datum, of the bound on log p(x).
         seed: seed of all draws.
-        metrics: names of metrics; all if `None`.
+        metrics: names of metrics or of groups of them, or "all"; those that take no minutes if
+            `None`.
         limit: at most so many rows, evenly spaced.
+        samples: dreams, and data to compare them with, at most so many of each.
+        features: what sample metrics look at; "auto" takes a classifier where there are labelled
+            training rows, else the data themselves.
+        steps: annealing temperatures, or steps of a chain, of the slow metrics.
+        few: how many rows the slow metrics look at, evenly spaced.
         pictures: whether to keep what the report's pictures show.
 
     Raises:
@@ -56,8 +67,10 @@ def evaluate(
         nll = 86.35 ± 0.11 nats (upper bound, K = 5000, n = 10000)
     """
     rows = choose(metrics)
-    if particles < 1:
-        raise ValueError(f"particles must be at least 1, got {particles}")
+    counts = {"particles": particles, "samples": samples, "steps": steps, "few": few}
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     began = time.perf_counter()
@@ -76,8 +89,9 @@ def evaluate(
             pair.guide,
             columns,
             reference=reference,
-            particles=particles,
+            features=features,
             seed=seed,
+            **counts,
         )
         records = [record for name, row in rows.items() for record in measure(name, row, draws)]
         gallery = _gallery(draws, getattr(run, "history", ())) if pictures else None

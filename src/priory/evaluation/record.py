@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -27,6 +27,10 @@ class Record:
         unit: such as nats; empty for a pure number.
         particles: importance samples K per datum, where the value depends on them.
         note: anything that a reader must know; for "not applicable", the reason.
+        steps: of annealing or of a chain, where the value depends on them.
+        warnings: reasons to doubt the value, such as too few effective samples.
+        values: the numbers that it averages, one per datum, `(n,)`, by which runs are compared in
+            pairs; not a part of the JSON.
 
     Raises:
         ValueError: if the value is not a number, or the fields contradict each other.
@@ -45,6 +49,9 @@ class Record:
     unit: str = ""
     particles: int | None = None
     note: str = ""
+    steps: int | None = None
+    warnings: tuple[str, ...] = ()
+    values: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -86,8 +93,15 @@ class Record:
         facts: list[str] = [self.kind]
         if self.particles is not None:
             facts.append(f"K = {self.particles}")
+        if self.steps is not None:
+            facts.append(f"{self.steps} steps")
         facts.append(f"n = {self.n}")
-        return f"{self.name} = {self.text}{' ' * bool(self.unit)}{self.unit} ({', '.join(facts)})"
+        line = f"{self.name} = {self.text}{' ' * bool(self.unit)}{self.unit} ({', '.join(facts)})"
+        return "\n".join([line, *(f"  warning: {warning}" for warning in self.warnings)])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Answer the record as plain values, without the numbers by datum."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
 
 
 def not_applicable(name: str, reason: str, *, n: int = 0, seed: int = 0) -> Record:
@@ -111,6 +125,8 @@ def mean_record(
     unit: str = "",
     particles: int | None = None,
     note: str = "",
+    steps: int | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Record:
     """Answer the record of a mean over data, with se = sd / sqrt(n).
 
@@ -125,6 +141,8 @@ def mean_record(
         unit: as in `Record`.
         particles: as in `Record`.
         note: as in `Record`.
+        steps: as in `Record`.
+        warnings: as in `Record`.
     """
     n = len(values)
     if n == 0:
@@ -143,7 +161,9 @@ def mean_record(
             f"{note}; one datum has no standard error" if note else "one datum: no standard error"
         )
     mean = float(values.mean())
-    return Record(name, mean, se, n, seed, kind, unit, particles, note)
+    return Record(
+        name, mean, se, n, seed, kind, unit, particles, note, steps, tuple(warnings), values.cpu()
+    )
 
 
 def format_value(value: float, se: float | None = None) -> str:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from priory.evaluation.canvas import (
+from priory.evaluation.columns import rows_of
+from priory.evaluation.report.canvas import (
     CLASSES,
     DATA,
     HEADING,
@@ -29,7 +30,6 @@ from priory.evaluation.canvas import (
     plain,
     tile,
 )
-from priory.evaluation.columns import rows_of
 
 _FEATURES = 6
 

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass, replace
 
 from priory.evaluation.metrics import ANCHORS, METRICS
-from priory.evaluation.report import Report
+from priory.evaluation.report.report import Report
 
 
 @dataclass(frozen=True)

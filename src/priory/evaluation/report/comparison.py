@@ -11,10 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from priory.evaluation.cells import Entry, Row, column_of, heading, is_anchor
-from priory.evaluation.page import page, picture_cards
-from priory.evaluation.report import Report
-from priory.evaluation.tables import WIDTH, stack_tables
+from priory.evaluation.report.cells import Entry, Row, column_of, heading, is_anchor
+from priory.evaluation.report.page import page, picture_cards
+from priory.evaluation.report.report import Report
+from priory.evaluation.report.tables import WIDTH, stack_tables
 
 _SCHEMA = 1
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from priory.evaluation.page import page, picture_cards, records_table
-from priory.evaluation.pictures import Gallery, draw
 from priory.evaluation.record import Record
-from priory.evaluation.tables import align
+from priory.evaluation.report.page import page, picture_cards, records_table
+from priory.evaluation.report.pictures import Gallery, draw
+from priory.evaluation.report.tables import align
 from priory.names import suggestion
 
 _SCHEMA = 1
@@ -121,7 +121,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Answer the report as plain values, without its pictures."""
         facts = ("pair", "data", "split", "n", "seed", "seconds")
-        records = [asdict(record) for record in self.records]
+        records = [record.as_dict() for record in self.records]
         return {"schema": _SCHEMA, **{f: getattr(self, f) for f in facts}, "records": records}
 
     def to_json(self, path: str | Path) -> Path:
@@ -148,7 +148,8 @@ class Report:
         if values.get("schema") != _SCHEMA:
             raise ValueError(f"report has schema {values.get('schema')!r}, expected {_SCHEMA}")
         facts = {k: v for k, v in values.items() if k not in ("schema", "records")}
-        return cls(records=tuple(Record(**record) for record in values["records"]), **facts)
+        records = [{**r, "warnings": tuple(r.get("warnings", ()))} for r in values["records"]]
+        return cls(records=tuple(Record(**record) for record in records), **facts)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Report:

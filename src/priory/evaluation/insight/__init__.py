@@ -1,0 +1,1 @@
+"""What a model says of its data: density, outliers, balance."""

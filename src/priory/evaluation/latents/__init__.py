@@ -1,0 +1,1 @@
+"""What latents hold: pure functions of posterior draws."""

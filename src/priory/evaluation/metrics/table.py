@@ -1,0 +1,80 @@
+"""The table of metrics. To add one: write a function of draws, and give it a row in its group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from priory.evaluation.metrics import insight, latents, likelihood, paths, posterior, samples
+from priory.evaluation.metrics.metric import GROUPS, Metric, with_note
+from priory.evaluation.record import Record, not_applicable
+from priory.evaluation.sets import Sets, Unavailable
+from priory.names import suggestion
+
+METRICS: dict[str, Metric] = {
+    **likelihood.ROWS,
+    **posterior.ROWS,
+    **latents.ROWS,
+    **samples.ROWS,
+    **paths.ROWS,
+    **insight.ROWS,
+}
+
+ANCHORS: dict[Literal["real", "baseline"], str] = {
+    "real": "anchor: other real data in place of the dreams",
+    "baseline": "anchor: each feature drawn by itself from its marginal",
+}
+
+
+def choose(names: Sequence[str] | None) -> dict[str, Metric]:
+    """Answer the rows of the named metrics, in the table's order.
+
+    Args:
+        names: metrics or groups of them, or "all"; those that are not slow if `None`.
+
+    Raises:
+        ValueError: if a name is unknown, with the nearest one.
+    """
+    if names is None:
+        return {name: row for name, row in METRICS.items() if not row.slow}
+    wanted = [names] if isinstance(names, str) else list(names)
+    known = [*METRICS, *GROUPS, "all"]
+    for name in wanted:
+        if name not in known:
+            hint = suggestion(name, known)
+            groups = f"groups: {', '.join(GROUPS)}; all"
+            raise ValueError(f"unknown metric {name!r}{hint} ({', '.join(METRICS)}; {groups})")
+    asked = {*wanted}
+    return {name: row for name, row in METRICS.items() if asked & {name, row.group, "all"}}
+
+
+def measure(name: str, metric: Metric, draws: Sets) -> list[Record]:
+    """Answer a metric's record, and those of its anchors.
+
+    Args:
+        name: the metric's name.
+        metric: its row.
+        draws: what it reads.
+    """
+    records = [_measure(name, metric, draws)]
+    for anchor, note in ANCHORS.items() if metric.anchored else ():
+        record = _measure(name, metric, draws.anchored(anchor))
+        records.append(_renamed(record, f"{name}_{anchor}", note))
+    return records
+
+
+def _measure(name: str, metric: Metric, draws: Sets) -> Record:
+    try:
+        for need in metric.needs:
+            getattr(draws, need)
+        record = metric.function(draws)
+        return with_note(record, "; ".join(draws.flags)) if draws.flags else record
+    except Unavailable as reason:
+        return not_applicable(name, str(reason), n=draws.n, seed=draws.seed)
+
+
+def _renamed(record: Record, name: str, note: str) -> Record:
+    if record.value is None:
+        return replace(record, name=name)
+    return replace(record, name=name, note=note)

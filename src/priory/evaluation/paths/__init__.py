@@ -1,0 +1,1 @@
+"""Ways between data through a latent space, and how well they keep what they should."""

@@ -1,0 +1,1 @@
+"""Whether a guide is the posterior: calibration, predictive checks, gaps."""

@@ -1,0 +1,169 @@
+"""Two sets of samples, dreams and data: all that a pair, or two arrays, have in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import Columns, rows_of, thin
+from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
+
+SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
+
+Anchor = Literal["real", "baseline"]
+_T = TypeVar("_T")
+
+
+class Unavailable(Exception):  # an answer, not a failure: hence the name
+    """A pair or its data cannot give a draw; the message says why."""
+
+
+class Sets:
+    """Dreams beside data, made lazily: a metric reads what it declares to need.
+
+    An attribute that is not there raises `Unavailable` with the reason.
+
+    Args:
+        columns: the data to compare with.
+        dreams: samples to judge, `(m, *shape)`.
+        reference: training columns, for neighbours, features and anchors, if there are any.
+        samples: at most so many rows of each set are compared, evenly spaced.
+        features: what sample metrics look at: a name in `samples.features.EXTRACTORS`, or an
+            extractor.
+        seed: seed of all draws.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        dreams: Tensor | None = None,
+        *,
+        reference: Columns | None = None,
+        samples: int = SAMPLES,
+        features: Any = "auto",
+        seed: int = 0,
+    ) -> None:
+        self.columns, self.reference = columns, reference
+        self.samples, self.features, self.seed = samples, features, seed
+        self.n = len(next(iter(columns.values())))
+        self._given = dreams
+        self._anchor: Anchor | None = None
+        self._own: dict[Hashable, Any] = {}
+        self._common: dict[Hashable, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in _OF_PAIRS:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        raise Unavailable("there are samples alone, no pair whose densities or latents can be had")
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Answer what `make` makes, made once for these draws; an anchor has its own.
+
+        Args:
+            key: names it.
+            make: makes it.
+        """
+        if key not in self._own:
+            self._own[key] = make()
+        found: _T = self._own[key]
+        return found
+
+    def common(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Answer what `make` makes, made once for these draws and their anchors alike.
+
+        Args:
+            key: names it.
+            make: makes it, of the data alone.
+        """
+        if key not in self._common:
+            self._common[key] = make()
+        found: _T = self._common[key]
+        return found
+
+    def anchored(self, anchor: Anchor) -> Sets:
+        """Answer the same draws with other dreams: real data, or data robbed of their structure.
+
+        Args:
+            anchor: real: training rows, or half of the rows against the other half where there are
+                none; baseline: each feature drawn by itself from its marginal.
+        """
+        other = copy.copy(self)
+        other._anchor, other._own = anchor, {}
+        for name in ("dreams", "real"):
+            other.__dict__.pop(name, None)
+        return other
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The data, `(n, *shape)`."""
+        if "x" not in self.columns:
+            raise Unavailable(f"the data have no column x, only {', '.join(self.columns)}")
+        return self.columns["x"]
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The labels, `(n,)`."""
+        if "y" not in self.columns:
+            raise Unavailable("the data have no labels (no column y)")
+        return self.columns["y"]
+
+    @cached_property
+    def train(self) -> Columns:
+        """The training columns."""
+        if self.reference is None or "x" not in self.reference:
+            raise Unavailable("there are no training rows")
+        return self.reference
+
+    @cached_property
+    def flags(self) -> tuple[str, ...]:
+        """What makes every number of these data less than it seems."""
+        return flags(self.columns["x"]) if "x" in self.columns else ()
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Data that dreams are compared with, `(m, d)`."""
+        rows = self.x[1::2] if self._halved else self.x
+        return rows_of(thin({"x": rows}, self.samples)["x"])
+
+    @cached_property
+    def dreams(self) -> Tensor:
+        """Dreams of x, flattened, `(m, d)`; or the anchor in their place."""
+        if self._anchor is None:
+            return rows_of(self.dreamt(self.samples)).to(self.real)
+        source = self.x if self.reference is None else self.reference["x"]
+        source = rows_of(source[::2] if self._halved else source).to(self.real)
+        if self._anchor == "real":
+            return thin({"x": source}, self.samples)["x"]
+        stream = torch.Generator().manual_seed(self.seed)
+        return independent_marginals(source, self.samples, stream)
+
+    @cached_property
+    def bandwidths(self) -> tuple[float, ...]:
+        """Kernel widths for comparing samples, set by the data alone."""
+        return median_bandwidths(rows_of(thin({"x": self.x}, self.samples)["x"]))
+
+    def dreamt(self, n: int) -> Tensor:
+        """Answer at most n dreams of x, `(m, *shape)`.
+
+        Args:
+            n: how many.
+        """
+        if self._given is None:
+            raise Unavailable("no samples were given")
+        return thin({"x": self._given}, n)["x"]
+
+    @property
+    def _halved(self) -> bool:
+        """Whether real data are compared with themselves, for want of training rows."""
+        return self._anchor == "real" and self.reference is None
+
+
+_OF_PAIRS = {
+    *("phase", "density", "log_weight", "latents", "posterior", "reconstructions"),
+    *("log_aggregate", "train_latents", "latent_site", "model", "guide", "particles"),
+}
