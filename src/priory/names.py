@@ -1,4 +1,4 @@
-"""One table look-up for every part that is chosen by name."""
+"""Words: one look-up for every part that is chosen by name, hints, an error in one line."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -46,3 +46,13 @@ def suggestion(name: object, names: Iterable[str], form: str = "; did you mean {
     """
     close = difflib.get_close_matches(str(name), list(names), n=1)
     return form.format(close[0]) if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Answer the first line of an error's message, or its class's name if it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no room\nat all")), first_line(KeyError())
+        ('no room', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__

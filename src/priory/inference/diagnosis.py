@@ -17,6 +17,7 @@ from priory.inference.keeping.weights import encode, put, tensors_of
 from priory.inference.randomness import own_randomness
 from priory.inference.recorder import Recorder
 from priory.inference.sites import is_observed, log_prob
+from priory.names import first_line
 
 if TYPE_CHECKING:
     from priory.inference.loop import Batch, Loop
@@ -113,7 +114,7 @@ def explained_memory(error: BaseException, loop: Loop) -> MemoryError:
     return MemoryError(
         f"out of memory in step {loop.svi.steps + 1} with batch_size={loop.size} and "
         f"{particles} particles: try {' or '.join(mends)}; the weights are as they were before "
-        f"the step{kept} ({str(error).strip().splitlines()[0]})"
+        f"the step{kept} ({first_line(error)})"
     )
 
 

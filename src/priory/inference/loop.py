@@ -18,7 +18,7 @@ from priory.inference.engine.guard import NonFinite
 from priory.inference.keeping.keeper import Keeper
 from priory.inference.objectives import Objective
 from priory.inference.parallel import ranks
-from priory.inference.run import evaluating
+from priory.inference.parts import eval_mode, modules
 from priory.inference.svi import SVI
 
 GRADIENT_STEPS = 3
@@ -223,7 +223,8 @@ class Loop:
 
     def _bound(self) -> float | None:
         try:
-            with evaluating(self.pair), self.svi.averaged():
+            resting = eval_mode(modules(self.pair.model, self.pair.guide))
+            with resting, self.svi.averaged():
                 return validation_bound(
                     self.pair.model,
                     self.pair.guide,

@@ -22,6 +22,7 @@ from priory.inference.keeping.lock import locked
 from priory.inference.keeping.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.objectives import Objective
 from priory.inference.parallel import ranks
+from priory.inference.parts import eval_mode, modules
 from priory.inference.phases import generate
 from priory.inference.randomness import own_randomness
 from priory.nets import Net
@@ -90,7 +91,11 @@ class Run:
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         columns = self.data.train.columns
-        with self.scope(), own_randomness(columns["x"].device, seed), evaluating(self.pair):
+        with (
+            self.scope(),
+            own_randomness(columns["x"].device, seed),
+            eval_mode(modules(self.pair.model, self.pair.guide)),
+        ):
             return generate(self.pair.model, columns, n)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -190,20 +195,6 @@ def _rebuilt(config: dict[str, Any], pair: Any, data: Data | None) -> tuple[Any,
     return pair, objective, data
 
 
-@contextmanager
-def evaluating(pair: Any) -> Iterator[None]:
-    """Put a pair's modules into evaluation mode for a while, and back as each was."""
-    modules = list(pair.modules()) if isinstance(pair, nn.Module) else []
-    modes = [m.training for m in modules]
-    if isinstance(pair, nn.Module):
-        pair.eval()
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-
-
 def _objective(config: Any) -> Any:
     """Rebuild the objective, or keep its description: evaluation does not need it."""
     try:
@@ -218,7 +209,7 @@ def _declared(pair: Any, data: Data) -> dict[str, Any]:
     with (
         pyro.get_param_store().scope() as state,
         own_randomness(data.device),
-        evaluating(pair),
+        eval_mode(modules(pair.model, pair.guide)),
         torch.no_grad(),
     ):
         pair.guide(**bind(pair.guide, batch))

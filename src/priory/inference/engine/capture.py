@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from priory.names import first_line
+
 _WARM = 3  # steps on a side stream, in which libraries and optimisers make what they need
 _PAYS = 50  # steps
 _GRAPHS = 4  # batch shapes
@@ -106,7 +108,7 @@ class Capturer:
             except (RuntimeError, ValueError, TypeError) as error:
                 torch.cuda.synchronize()
                 torch.cuda.set_rng_state(state)
-                self.give_up(str(error).strip().partition("\n")[0])
+                self.give_up(first_line(error))
                 return None
         return self._graphs[key](columns)
 

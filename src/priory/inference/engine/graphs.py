@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from priory.inference.randomness import own_randomness
+from priory.names import first_line
 
 
 class Untraceable(RuntimeError):
@@ -57,7 +58,7 @@ class Traced:
             try:
                 self.graph = make_fx(step, tracing_mode="real")(*batch)
             except Exception as error:
-                raise Untraceable(str(error).splitlines()[0] or type(error).__name__) from error
+                raise Untraceable(first_line(error)) from error
         self.held = _lift(self.graph)
         self.run: Callable[..., Any] = self.graph
 
@@ -92,7 +93,7 @@ class Traced:
                     compiled: Any = compile_fx(self.graph, inputs, decompositions=_draws_kept())
                     compiled(*[x.clone() for x in inputs])  # the first run compiles what is left
             except Exception as error:
-                raise Untraceable(f"inductor failed: {_first_line(error)}") from error
+                raise Untraceable(f"inductor failed: {first_line(error)}") from error
         self.run = compiled
 
     def overhead(self) -> float:
@@ -131,10 +132,6 @@ def _bytes(node: Node) -> int:
     meta = node.meta.get("tensor_meta")
     shape, dtype = getattr(meta, "shape", None), getattr(meta, "dtype", None)
     return 0 if shape is None or dtype is None else 2 * shape.numel() * dtype.itemsize
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _lift(graph: GraphModule) -> list[Tensor]:

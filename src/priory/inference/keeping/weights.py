@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from priory.inference.keeping.disk import Damaged
 from priory.inference.objectives import Objective
+from priory.names import first_line
 
 
 def critics_of(objective: Any) -> list[nn.Module]:
@@ -84,8 +85,9 @@ def decode_state(path: Path, content: bytes) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever unpickling may meet in a file of unknown origin
-        reason = str(error).strip().splitlines()[0]
-        raise Damaged(f"{path} cannot be loaded safely, and nothing was run: {reason}") from error
+        raise Damaged(
+            f"{path} cannot be loaded safely, and nothing was run: {first_line(error)}"
+        ) from error
     if not isinstance(state, dict) or not _dense(state):
         raise Damaged(f"{path} cannot be loaded safely: it holds more than dense tensors")
     return state

@@ -27,6 +27,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from priory.names import first_line
+
 
 class LostRank(ConnectionError):
     """Another rank has ended or does not answer; its own message has the cause."""
@@ -215,8 +217,7 @@ def contact() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise LostRank(
-            f"no answer from another rank, whose own message has the cause "
-            f"({str(error).splitlines()[0]})"
+            f"no answer from another rank, whose own message has the cause ({first_line(error)})"
         ) from error
 
 
