@@ -8,17 +8,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from priory.comparing import compare
-    from priory.evaluation import evaluate
+    from priory.comparing import compare, compare_runs
+    from priory.evaluation import evaluate, evaluate_samples
     from priory.inference import fit, load
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compare", "evaluate", "fit", "load"]
+__all__ = [
+    "__version__",
+    "compare",
+    "compare_runs",
+    "evaluate",
+    "evaluate_samples",
+    "fit",
+    "load",
+]
 
 _HOMES = {
     "compare": "priory.comparing",
+    "compare_runs": "priory.comparing",
     "evaluate": "priory.evaluation",
+    "evaluate_samples": "priory.evaluation",
     "fit": "priory.inference",
     "load": "priory.inference",
 }

@@ -214,3 +214,9 @@ def first_word(words: Sequence[str]) -> tuple[str | None, list[str]]:
     if words and not words[0].startswith("-"):
         return words[0], list(words[1:])
     return None, list(words)
+
+
+def leading_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Answer all arguments that come before the options, and the rest."""
+    first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:first]), list(words[first:])

@@ -27,14 +27,13 @@ from priory.cli.inputs import (
     trains,
     values_of,
 )
+from priory.cli.judging import compare_trained, run_evaluate
 from priory.cli.tables import TABLES, publish, table_text
 from priory.cli.training import KEPT, run_fit
 from priory.comparing import FailedFits, compare, plan
-from priory.evaluation import evaluate
 from priory.evaluation.metrics import choose
 from priory.evaluation.report.pictures import dreams
 from priory.inference import Run
-from priory.inference.parallel import ranks
 from priory.names import named
 from priory.recipes import RECIPES
 from priory.signatures import Collector, Option, options_of, summary
@@ -54,44 +53,6 @@ def show_list(words: Sequence[str], wants_help: bool) -> None:
         faults.attempt(named, "table", word, TABLES)
     faults.check()
     print("\n\n".join(table_text(name) for name in words or TABLES))
-
-
-def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
-    """Judge a run by the same measures as every other, and show the report."""
-    skip = ("pair", "data")
-    command = Command(
-        "priory evaluate RUN [options]",
-        f"{summary(run_evaluate)}.",
-        {
-            "judging": {n: o for n, o in options_of(evaluate).items() if n not in skip},
-            "run": foreign() | data_options(None),
-            "output": {
-                "html": Option("html", Path, None, "write the report with its pictures, one page"),
-                "json": Option("json", Path, None, "write the report as JSON"),
-                "overwrite": OVERWRITE,
-            },
-        },
-        _RUN,
-        ("priory evaluate runs/vae-digits-seed0 --particles 5000 --html report.html",),
-    )
-    if wants_help:
-        print(command.help())
-        return
-    faults = Collector()
-    name, rest = first_word(words)
-    texts = command.read(rest, faults)
-    options = values_of(command.groups["judging"], texts, faults)
-    faults.attempt(choose, options.get("metrics"))
-    overwrite = texts.get("overwrite") == "true"
-    files = {kind: Path(texts[kind]) for kind in ("html", "json") if kind in texts}
-    for path in files.values():
-        faults.attempt(free_file, path, overwrite)
-    run = open_run(name, texts, faults)
-    report = evaluate(run, **options)
-    print(report)
-    for kind, path in files.items() if ranks.is_main() else ():
-        written = report.to_html(path) if kind == "html" else report.to_json(path)
-        print(f"wrote {written}")
 
 
 def run_sample(words: Sequence[str], wants_help: bool) -> None:
@@ -140,6 +101,9 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
 
 def run_compare(words: Sequence[str], wants_help: bool) -> None:
     """Train every combination of priors, objectives and recipes, and judge all alike."""
+    if words and not words[0].startswith("-"):
+        compare_trained(words, wants_help)
+        return
     base = RECIPES["vae"]
     lists = {
         "recipe": "recipes, with commas between",
@@ -148,9 +112,9 @@ def run_compare(words: Sequence[str], wants_help: bool) -> None:
     }
     skip = ("data", "priors", "objectives", "recipes", "runs", "progress")
     command = Command(
-        "priory compare [options]",
+        "priory compare [options]\n       priory compare RUN RUN ... [options]",
         f"{summary(run_compare)}. Prints one table; writes a page with the pictures, the numbers "
-        "as JSON, and every run.",
+        "as JSON, and every run. Of runs that are trained already, see priory compare RUN --help.",
         {
             "what to compare": {n: Option(n, str, None, text) for n, text in lists.items()},
             "comparison": {n: o for n, o in options_of(compare).items() if n not in skip},

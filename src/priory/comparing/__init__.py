@@ -1,6 +1,17 @@
-"""compare: every combination of recipes, priors and objectives, trained and judged alike."""
+"""compare: combinations of recipes, priors and objectives, or runs that are there, side by side."""
 
 from priory.comparing.fits import FailedFits, Task, compare, plan
 from priory.comparing.labels import fresh, labelled, slug, spell
+from priory.comparing.runs import compare_runs
 
-__all__ = ["FailedFits", "Task", "compare", "fresh", "labelled", "plan", "slug", "spell"]
+__all__ = [
+    "FailedFits",
+    "Task",
+    "compare",
+    "compare_runs",
+    "fresh",
+    "labelled",
+    "plan",
+    "slug",
+    "spell",
+]

@@ -1,5 +1,6 @@
 """Judging pairs: draws, metrics as pure functions, the report and its pictures."""
 
+from priory.evaluation.arrays import evaluate_samples
 from priory.evaluation.draws import Draws
 from priory.evaluation.evaluate import evaluate
 from priory.evaluation.latents.information import (
@@ -34,6 +35,7 @@ __all__ = [
     "aggregate_log_density",
     "comparison_table",
     "evaluate",
+    "evaluate_samples",
     "independent_marginals",
     "knn_hits",
     "log_likelihood",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -103,6 +104,11 @@ def rows_of(x: Tensor) -> Tensor:
     return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
 
 
+def is_binary(x: Tensor) -> bool:
+    """Say whether all values are 0 or 1."""
+    return bool(((x == 0) | (x == 1)).all())
+
+
 def place(columns: Columns, like: Tensor | None) -> Columns:
     """Move columns to a parameter's device, and floating-point ones to its dtype."""
     if like is None:
@@ -121,3 +127,17 @@ def blocks(
     for start in range(0, rows, size):
         part = {name: value[start : start + size] for name, value in columns.items()}
         yield start, place(part, like)
+
+
+def digest(columns: Columns) -> str:
+    """Answer 12 digits that name the values of columns: runs judged on the same data share them.
+
+    Args:
+        columns: by name; the row numbers, `index`, are left out.
+    """
+    total = hashlib.sha256()
+    for name in sorted(columns.keys() - {"index"}):
+        values = columns[name].detach().cpu().contiguous()
+        total.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        total.update(values.numpy().tobytes())
+    return total.hexdigest()[:12]

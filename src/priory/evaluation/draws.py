@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from priory.data.toys import Mixture
 from priory.evaluation.columns import Columns, blocks, place, rows_of
 from priory.evaluation.latents.information import aggregate_log_density
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
@@ -75,6 +76,7 @@ class Draws(Sets):
         particles: importance samples K per datum.
         samples: as in `Sets`.
         features: as in `Sets`.
+        mixture: as in `Sets`.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
         seed: seed of all draws.
@@ -90,12 +92,18 @@ class Draws(Sets):
         particles: int = 1000,
         samples: int = SAMPLES,
         features: Any = "auto",
+        mixture: Mixture | None = None,
         steps: int = STEPS,
         few: int = FEW,
         seed: int = 0,
     ) -> None:
         super().__init__(
-            columns, reference=reference, samples=samples, features=features, seed=seed
+            columns,
+            reference=reference,
+            samples=samples,
+            features=features,
+            mixture=mixture,
+            seed=seed,
         )
         self.model, self.guide, self.particles = model, guide, particles
         self.steps, self.few = steps, few

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from priory.evaluation.columns import Columns, check, has_splits, read, rows_of, split_of, thin
 from priory.evaluation.draws import FEW, SHOWN, STEPS, Draws
-from priory.evaluation.metrics import choose, measure
+from priory.evaluation.metrics import Metric, choose, measure
 from priory.evaluation.report.canvas import is_image
 from priory.evaluation.report.pictures import Gallery
 from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import placement, sealed
-from priory.evaluation.sets import SAMPLES, Unavailable
+from priory.evaluation.sets import SAMPLES, Sets, Unavailable
 from priory.inference.parallel.launch import start
 
 
@@ -68,11 +68,7 @@ def evaluate(
     """
     rows = choose(metrics)
     counts = {"particles": particles, "samples": samples, "steps": steps, "few": few}
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
+    check_counts(counts, seed)
     began = time.perf_counter()
     run, pair, data = _resolve(pair, data)
     scope = run.scope() if hasattr(run, "scope") else nullcontext()
@@ -90,18 +86,68 @@ def evaluate(
             columns,
             reference=reference,
             features=features,
+            mixture=getattr(data, "density", None),
             seed=seed,
             **counts,
         )
-        records = [record for name, row in rows.items() for record in measure(name, row, draws)]
-        gallery = _gallery(draws, getattr(run, "history", ())) if pictures else None
+        return assemble(
+            draws,
+            rows,
+            pair=_name(pair),
+            data=str(getattr(data, "name", None) or "data"),
+            split=split if has_splits(data) else "",
+            began=began,
+            pictures=pictures,
+            history=getattr(run, "history", ()),
+        )
+
+
+def check_counts(counts: Mapping[str, int], seed: int) -> None:
+    """Raise a ValueError unless counts are positive and the seed is not negative.
+
+    Args:
+        counts: by name.
+        seed: the seed.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, got {seed}")
+
+
+def assemble(
+    draws: Sets,
+    rows: Mapping[str, Metric],
+    *,
+    pair: str,
+    data: str,
+    split: str,
+    began: float,
+    pictures: bool,
+    history: Sequence[Any] = (),
+) -> Report:
+    """Measure every row of the table, and answer the report.
+
+    Args:
+        draws: what is judged; to be read inside `sealed`.
+        rows: the metrics by name.
+        pair: the pair's name.
+        data: the data's.
+        split: which part of them; empty if they have none.
+        began: when the evaluation did.
+        pictures: whether to keep what the pictures show.
+        history: the training's records.
+    """
+    records = [record for name, row in rows.items() for record in measure(name, row, draws)]
+    gallery = _gallery(draws, history) if pictures else None
     return Report(
         tuple(records),
-        pair=_name(pair),
-        data=str(getattr(data, "name", None) or "data"),
-        split=split if has_splits(data) else "",
+        pair=pair,
+        data=data,
+        split=split,
         n=draws.n,
-        seed=seed,
+        seed=draws.seed,
         seconds=time.perf_counter() - began,
         gallery=gallery,
     )
@@ -131,7 +177,7 @@ def _build(pair: Any, columns: Columns) -> None:
             pair.build(columns["x"])
 
 
-def _gallery(draws: Draws, history: Sequence[Any]) -> Gallery:
+def _gallery(draws: Sets, history: Sequence[Any]) -> Gallery:
     """Keep the few rows that pictures show."""
     site = _try(lambda: draws.latent_site)
     x = _try(lambda: draws.x)

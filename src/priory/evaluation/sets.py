@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, rows_of, thin
+from priory.data.toys import Mixture
+from priory.evaluation.columns import Columns, is_binary, rows_of, thin
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
@@ -35,6 +36,7 @@ class Sets:
         samples: at most so many rows of each set are compared, evenly spaced.
         features: what sample metrics look at: a name in `samples.features.EXTRACTORS`, or an
             extractor.
+        mixture: the law of the data, where it is a known mixture.
         seed: seed of all draws.
     """
 
@@ -46,8 +48,10 @@ class Sets:
         reference: Columns | None = None,
         samples: int = SAMPLES,
         features: Any = "auto",
+        mixture: Mixture | None = None,
         seed: int = 0,
     ) -> None:
+        self.mixture = mixture
         self.columns, self.reference = columns, reference
         self.samples, self.features, self.seed = samples, features, seed
         self.n = len(next(iter(columns.values())))
@@ -122,7 +126,15 @@ class Sets:
     @cached_property
     def flags(self) -> tuple[str, ...]:
         """What makes every number of these data less than it seems."""
-        return flags(self.columns["x"]) if "x" in self.columns else ()
+        if "x" not in self.columns:
+            return ()
+        found = flags(self.columns["x"])
+        if self._given is not None and is_binary(self.x) != is_binary(self._given):
+            kinds = ("binary", "not") if is_binary(self.x) else ("not binary", "are")
+            found += (
+                f"the data are {kinds[0]} and the samples {kinds[1]}, which alone sets them apart",
+            )
+        return found
 
     @cached_property
     def real(self) -> Tensor:
@@ -165,5 +177,5 @@ class Sets:
 
 _OF_PAIRS = {
     *("phase", "density", "log_weight", "latents", "posterior", "reconstructions"),
-    *("log_aggregate", "train_latents", "latent_site", "model", "guide", "particles"),
+    *("log_aggregate", "train_latents", "latent_site", "model", "guide", "particles", "dream"),
 }

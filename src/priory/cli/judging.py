@@ -1,0 +1,165 @@
+"""The verb that judges: a run, or samples of any origin against data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from priory.cli.grammar import Command
+from priory.cli.inputs import (
+    OVERWRITE,
+    Source,
+    data_options,
+    first_word,
+    foreign,
+    free_file,
+    free_folder,
+    leading_words,
+    open_run,
+    output,
+    values_of,
+)
+from priory.cli.tables import publish
+from priory.comparing import compare_runs
+from priory.data import Data
+from priory.data.data import SETS
+from priory.data.files import find
+from priory.evaluation import Report, evaluate, evaluate_samples
+from priory.evaluation.metrics import choose
+from priory.inference.keeping.folders import CONFIG
+from priory.inference.parallel import ranks
+from priory.signatures import Collector, Option, options_of, summary
+
+_RUN = ("RUN", "the folder of a run, as priory fit has written it; none with --samples")
+_RUNS = ("RUN ...", "folders of runs, as priory fit or compare has written them")
+_ARRAYS = {
+    "samples": "samples of any origin: .npz (x, or a single array), .npy, .csv, .parquet, a folder",
+    "against": "what to compare them with: a file likewise, or a named set",
+    "train": "training rows, for memorisation and features; those of a named set by default",
+}
+
+
+def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
+    """Judge a run, or samples of any origin, by the same measures as every other."""
+    command = Command(
+        "priory evaluate RUN [options]\n       priory evaluate --samples FILE --against FILE",
+        f"{summary(run_evaluate)}. A run's report is kept in its folder, as report.html, one page "
+        "with its pictures, and report.json.",
+        {
+            "judging": judging_options(),
+            "samples in place of a run": {n: Option(n, str, None, t) for n, t in _ARRAYS.items()},
+            "run": foreign() | data_options(None),
+            "output": {
+                "html": Option("html", Path, None, "write the page there"),
+                "json": Option("json", Path, None, "write the numbers there"),
+                "overwrite": OVERWRITE,
+            },
+        },
+        _RUN,
+        (
+            "priory evaluate runs/vae-digits-seed0 --particles 5000",
+            "priory evaluate runs/vae-digits-seed0 --metrics samples,ais --steps 2000",
+            "priory evaluate --samples fake.npz --against test.npz",
+        ),
+    )
+    if wants_help:
+        print(command.help())
+        return
+    faults = Collector()
+    name, rest = first_word(words)
+    texts = command.read(rest, faults)
+    options = values_of(command.groups["judging"], texts, faults)
+    if "dreams" in options:
+        options["samples"] = options.pop("dreams")
+    faults.attempt(choose, options.get("metrics"))
+    files: dict[str, Path] = {k: Path(texts[k]) for k in ("html", "json") if k in texts}
+    for path in files.values():
+        faults.attempt(free_file, path, texts.get("overwrite") == "true")
+    if "samples" in texts or "against" in texts:
+        report = _samples(name, texts, options, faults)
+    else:
+        run = open_run(name, texts, faults)
+        report = evaluate(run, **options)
+        files = {k: Path(str(name)) / f"report.{k}" for k in ("html", "json")} | files
+    print(report)
+    if ranks.is_main():
+        _write(report, files)
+
+
+def compare_trained(words: Sequence[str], wants_help: bool) -> None:
+    """Judge runs that are trained already by the same measures, and put them side by side."""
+    command = Command(
+        "priory compare RUN RUN ... [options]",
+        f"{summary(compare_trained)}. Folders that differ in a last -seed0, -seed1, ... alone are "
+        "seeds of one label. Prints one table with the differences between runs, row by row of the "
+        "same data; writes a page with the pictures, and the numbers as JSON.",
+        {
+            "judging": judging_options(),
+            "data": data_options(None),
+            "output": output("folder of the page and the numbers; report by default"),
+        },
+        _RUNS,
+        ("priory compare runs/normal runs/vamp --particles 1000 --out report",),
+    )
+    if wants_help:
+        print(command.help())
+        return
+    faults = Collector()
+    folders, rest = leading_words(words)
+    texts = command.read(rest, faults)
+    options = values_of(command.groups["judging"], texts, faults)
+    if "dreams" in options:
+        options["samples"] = options.pop("dreams")
+    metrics = options.get("metrics")
+    faults.attempt(choose, metrics)
+    source = Source(texts, "digits", faults)
+    for folder in folders:
+        if not (Path(folder) / CONFIG).is_file():
+            faults.found.append(f"{folder} holds no run: there is no {CONFIG} in it")
+    out = Path(texts.get("out") or "report")
+    faults.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
+    faults.check()
+    data = source.open() if "data" in texts else None
+    publish(compare_runs(folders, data, **options), metrics, out)
+
+
+def judging_options() -> dict[str, Option]:
+    """Answer `evaluate`'s options; its count of samples is called dreams on the command line."""
+    options = {n: o for n, o in options_of(evaluate).items() if n not in ("pair", "data")}
+    return {("dreams" if name == "samples" else name): o for name, o in options.items()}
+
+
+def _samples(
+    name: str | None, texts: Mapping[str, str], options: dict[str, Any], faults: Collector
+) -> Report:
+    if name is not None:
+        faults.found.append(f"give a run or --samples, not both: got {name}")
+    for needed in ("samples", "against"):
+        if needed not in texts:
+            faults.found.append(f"--{needed} is needed too: --samples FILE --against FILE")
+    known = options_of(evaluate_samples)
+    for option in options:
+        if option not in known:
+            faults.found.append(f"--{option} is for runs: samples alone have no densities")
+    named = texts.get("against") in SETS
+    paths = {n: texts[n] for n in _ARRAYS if n in texts and not (n == "against" and named)}
+    found = {n: faults.attempt(find, text) for n, text in paths.items()}
+    for path in found.values():
+        if path is not None and not path.exists():
+            faults.found.append(f"no file or folder {path}")
+    faults.check()
+    sets = {n: Data.from_file(path, valid=0, test=0) for n, path in found.items() if path}
+    data = sets.get("against") or Data.named(texts["against"])
+    train = sets["train"].train if "train" in sets else None
+    title = Path(texts["samples"]).name
+    return evaluate_samples(sets["samples"].train, data, train=train, name=title, **options)
+
+
+def _write(report: Report, files: Mapping[str, Path]) -> None:
+    for kind, path in files.items():
+        try:
+            written = report.to_html(path) if kind == "html" else report.to_json(path)
+        except OSError as error:
+            raise OSError(f"{path} cannot be written: {error.strerror}") from error
+        print(f"wrote {written}")

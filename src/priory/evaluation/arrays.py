@@ -1,0 +1,101 @@
+"""The judge of samples that no pair of ours has drawn: two arrays will do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import check, has_splits, read, rows_of, split_of
+from priory.evaluation.evaluate import assemble, check_counts
+from priory.evaluation.metrics import choose
+from priory.evaluation.report.report import Report
+from priory.evaluation.sealed import sealed
+from priory.evaluation.sets import SAMPLES, Sets
+
+
+def evaluate_samples(
+    dreams: Any,
+    data: Any,
+    *,
+    train: Any = None,
+    split: Literal["train", "valid", "test"] = "test",
+    seed: int = 0,
+    metrics: Sequence[str] | None = None,
+    limit: int | None = None,
+    samples: int = SAMPLES,
+    features: str = "auto",
+    pictures: bool = True,
+    name: str = "samples",
+) -> Report:
+    """Judge samples of any origin against data, by the metrics that need nothing else.
+
+    Args:
+        dreams: the samples, `(m, *shape)`: an array, a split, or columns with x.
+        data: what to compare them with: a `Data`, one of its splits, columns or an array.
+        train: training rows, for memorisation and features; a `Data`'s own if `None`.
+        split: which part of a `Data` to compare with.
+        seed: seed of all draws.
+        metrics: names of metrics or of groups of them; those that take no minutes if `None`.
+        limit: at most so many rows of the data, evenly spaced.
+        samples: at most so many rows of each set are compared.
+        features: what sample metrics look at; "auto" takes a classifier where there are labelled
+            training rows, else the principal components or the data themselves.
+        pictures: whether to keep what the report's pictures show.
+        name: of the samples, for the report's title.
+
+    Raises:
+        ValueError: if a set is empty or not finite, or their shapes differ.
+
+    Example:
+        >>> report = evaluate_samples(fake, real, metrics=["mmd", "energy"])  # doctest: +SKIP
+    """
+    rows = choose(metrics)
+    counts = {"samples": samples}
+    check_counts(counts, seed)
+    began = time.perf_counter()
+    if has_splits(data) and split == "test" and not len(data.test):
+        split = "train"
+    columns = split_of(data, split, limit)
+    if train is None and has_splits(data) and split != "train":
+        train = data.train
+    reference = None if train is None else check(read(train), "train")
+    judged = _like(check(read(dreams), "samples"), columns)
+    if reference is not None:
+        reference |= {"x": _like(reference, columns)}
+    with sealed(device=torch.device("cpu")):
+        sets = Sets(
+            columns,
+            judged,
+            reference=reference,
+            features=features,
+            mixture=getattr(data, "density", None),
+            seed=seed,
+            **counts,
+        )
+        return assemble(
+            sets,
+            rows,
+            pair=name,
+            data=str(getattr(data, "name", None) or "data"),
+            split=split if has_splits(data) else "",
+            began=began,
+            pictures=pictures,
+        )
+
+
+def _like(given: dict[str, Tensor], columns: dict[str, Tensor]) -> Tensor:
+    """Answer x in the shape and dtype of the data's x, if it has as many numbers per row."""
+    for what, found in (("samples", given), ("data", columns)):
+        if "x" not in found:
+            raise ValueError(f"the {what} have no column x, only {', '.join(found)}")
+    x, like = given["x"], columns["x"]
+    if rows_of(x).shape[1] != rows_of(like).shape[1]:
+        raise ValueError(
+            f"expected rows of shape {tuple(like.shape[1:])} as in the data, got "
+            f"{tuple(x.shape[1:])}"
+        )
+    return x.reshape(len(x), *like.shape[1:]).to(like)
