@@ -1,6 +1,7 @@
 """Judging pairs: draws, metrics as pure functions, the report and its pictures."""
 
 from priory.evaluation.arrays import evaluate_samples
+from priory.evaluation.arviz import loo, to_arviz
 from priory.evaluation.draws import Draws
 from priory.evaluation.evaluate import evaluate
 from priory.evaluation.latents.information import (
@@ -39,9 +40,11 @@ __all__ = [
     "independent_marginals",
     "knn_hits",
     "log_likelihood",
+    "loo",
     "mean_record",
     "median_bandwidths",
     "mmd2",
     "not_applicable",
     "split_kl",
+    "to_arviz",
 ]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.columns import check, has_splits, read, rows_of, split_of
-from priory.evaluation.evaluate import assemble, check_counts
+from priory.evaluation.evaluate import assemble
+from priory.evaluation.given import check_counts
 from priory.evaluation.metrics import choose
 from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import sealed

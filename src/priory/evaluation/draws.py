@@ -133,7 +133,7 @@ class Draws(Sets):
                 raise Unavailable(f"q({site} | x) is a Delta: a deterministic guide has no density")
         if self.phase.log_weight().shape[-1] != min(2, self.n):
             raise Unavailable("the pair has no plate 'data' of one row per datum, dim=-1")
-        if float(self.phase.shared()) != 0.0:
+        if self.phase.has_shared:
             raise Unavailable("the pair has latents that all data share, outside the plate 'data'")
         return self.phase
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, check, has_splits, read, rows_of, split_of, thin
+from priory.evaluation.columns import check, has_splits, read, rows_of, split_of, thin
 from priory.evaluation.draws import FEW, SHOWN, STEPS, Draws
+from priory.evaluation.given import build, check_counts, name_of, resolve
 from priory.evaluation.metrics import Metric, choose, measure
 from priory.evaluation.report.canvas import is_image
 from priory.evaluation.report.pictures import Gallery
@@ -70,13 +70,13 @@ def evaluate(
     counts = {"particles": particles, "samples": samples, "steps": steps, "few": few}
     check_counts(counts, seed)
     began = time.perf_counter()
-    run, pair, data = _resolve(pair, data)
+    run, pair, data = resolve(pair, data)
     scope = run.scope() if hasattr(run, "scope") else nullcontext()
     columns = split_of(data, split, limit)
     reference = None
     if has_splits(data) and split != "train":
         reference = check(read(data.train), "train")
-    _build(pair, columns if reference is None else reference)
+    build(pair, columns if reference is None else reference)
     like = placement(pair, pair.model, pair.guide)
     device = (next(iter(columns.values())) if like is None else like).device
     with start(), scope, sealed(pair, pair.model, pair.guide, device=device):
@@ -93,27 +93,13 @@ def evaluate(
         return assemble(
             draws,
             rows,
-            pair=_name(pair),
+            pair=name_of(pair),
             data=str(getattr(data, "name", None) or "data"),
             split=split if has_splits(data) else "",
             began=began,
             pictures=pictures,
             history=getattr(run, "history", ()),
         )
-
-
-def check_counts(counts: Mapping[str, int], seed: int) -> None:
-    """Raise a ValueError unless counts are positive and the seed is not negative.
-
-    Args:
-        counts: by name.
-        seed: the seed.
-    """
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
 
 
 def assemble(
@@ -153,30 +139,6 @@ def assemble(
     )
 
 
-def _resolve(pair: Any, data: Any) -> tuple[Any, Any, Any]:
-    """Answer the run (or None), the pair and the data."""
-    run = None
-    if hasattr(pair, "pair") and hasattr(pair, "data"):
-        run, pair = pair, pair.pair
-        data = run.data if data is None else data
-    missing = [name for name in ("model", "guide") if not callable(getattr(pair, name, None))]
-    if missing:
-        raise ValueError(
-            f"pair must have the methods model and guide, {type(pair).__name__} lacks "
-            f"{missing[0]}; give two functions as types.SimpleNamespace(model=..., guide=...)"
-        )
-    if data is None:
-        raise ValueError("data must be given with a pair; only a run brings its own")
-    return run, pair, data
-
-
-def _build(pair: Any, columns: Columns) -> None:
-    """Make the parameters of a pair that was never trained, without touching the random state."""
-    if callable(getattr(pair, "build", None)) and "x" in columns:
-        with torch.random.fork_rng(devices=[]):
-            pair.build(columns["x"])
-
-
 def _gallery(draws: Sets, history: Sequence[Any]) -> Gallery:
     """Keep the few rows that pictures show."""
     site = _try(lambda: draws.latent_site)
@@ -208,8 +170,3 @@ def _try(read: Callable[[], Any]) -> Any:
         return read()
     except Unavailable:
         return None
-
-
-def _name(pair: Any) -> str:
-    name = type(pair).__name__
-    return "pair" if name in ("SimpleNamespace", "type", "module") else name
