@@ -33,6 +33,15 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Keep what is cached, such as trained feature extractors, out of the user's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PRIORY_CACHE" not in os.environ:
+            patch.setenv("PRIORY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_state():
     """Seed all generators and undo what a test changes globally."""

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -51,9 +52,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         if tag == "img":
             self.images.append(dict(attrs)["src"])
-        if tag in ("script", "link"):
-            raise AssertionError("the page needs another file")
-        if tag not in ("img", "meta"):
+        needed = [value for name, value in attrs if name in ("src", "href")]
+        assert all(value.startswith("data:") for value in needed), "the page needs another file"
+        if tag not in ("img", "meta", "link"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -61,6 +62,19 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.texts.append(data)
+
+
+class Frame(HTMLParser):
+    """Reads the page out of a notebook's frame."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.page = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        assert tag == "iframe"
+        self.page = dict(attrs)["srcdoc"]
 
 
 def test_a_record_cannot_contradict_itself():
@@ -99,12 +113,32 @@ def test_mean_record_has_the_standard_error_of_the_mean():
     assert found.n == 4
 
 
-def test_the_text_table_is_aligned():
-    lines = str(report()).splitlines()
-    head, value, absent = lines[3], lines[5], lines[6]
-    assert head.index("kind") == value.index("upper") == absent.index("not applicable")
-    assert "the guide is <deterministic>" in str(report())
+def test_the_text_table_is_aligned_and_grouped():
+    records = [record(), record("mmd"), record("mmd_real"), record("mmd_baseline"), record("own")]
+    made = Report((*records, not_applicable("kl", "no <density>")), n=100)
+    lines = str(made).splitlines()
+    head, nll, mmd, own = lines[3], lines[6], lines[8], lines[10]
+    assert lines[5:11:2] == ["likelihood", "samples", "other"]
+    assert head.index("obtained") == nll.index("upper") == mmd.index("upper") == own.index("upper")
+    assert mmd.split()[:8] == ["mmd", "↓", "86.35", "±", "0.11", "nats", "86.35", "86.35"]
+    assert "  kl: no <density>" in lines
     assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_long_report_is_no_wall_of_text():
+    words = ("needs labels", "the guide has no density", "there are no training rows")
+    records = [not_applicable(f"metric_{i}", words[i % 3]) for i in range(45)]
+    doubts = ("too few effective samples: take a larger K",)
+    doubted = replace(record(), warnings=doubts)
+    twins = [replace(record(f"twin_{i}"), note="the same " * 30) for i in range(15)]
+    text = str(Report((doubted, *twins, *records)))
+    lines = text.splitlines()
+    assert len(lines) < 55
+    assert all(len(line) <= 100 for line in lines)
+    assert sum(text.count(word) for word in words) == 3, "each reason stands once"
+    assert sum("too few effective" in line for line in lines) == 1
+    assert lines[lines.index(f"  ! {doubts[0]}") - 1].startswith("  nll ↓")
+    assert text.count("the same the same") < 20, "a note that several share stands once"
 
 
 def test_a_report_is_read_by_name():
@@ -148,7 +182,8 @@ def test_page_embeds_every_picture(shape, tmp_path):
         assert head == "data:image/png;base64"
         assert base64.b64decode(data).startswith(b"\x89PNG")
     assert "the guide is <deterministic>" in "".join(page.texts)
-    assert made._repr_html_().startswith("<!doctype html>")
+    shown = Frame(made._repr_html_())
+    assert shown.page == made.html(), "a notebook shows the page, in a frame of its own"
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
@@ -217,6 +252,42 @@ def test_a_wide_comparison_is_split():
     assert all(name.replace("_", " ") in lines for name in METRICS)
 
 
+def test_the_anchors_stand_beneath_the_table():
+    reports = [
+        Report((record("mmd", v), record("mmd_real", 0.5), record("mmd_baseline", 99.0)))
+        for v in (1.0, 2.0)
+    ]
+    table = comparison_table([Entry(str(i), 0, r) for i, r in enumerate(reports)])
+    assert table.metrics == ("mmd",)
+    lines = str(table).splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["0", "1"]
+    assert [line.split() for line in lines[4:6]] == [
+        ["(real", "data)", "0.50", "±", "0.11"],
+        ["(baseline)", "99.00", "±", "0.11"],
+    ]
+    assert "seconds" not in lines[0], "not known, not shown"
+
+
+def test_what_is_doubtful_is_said_beneath_the_table():
+    sure, doubted = record(value=1.0), replace(record(value=2.0), warnings=("K is too small",))
+    entries = [Entry(str(i), 0, Report((r,))) for i, r in enumerate((sure, doubted))]
+    table = comparison_table(entries)
+    assert table.warnings == [("nll", "1: K is too small")]
+    assert "! nll, 1: K is too small" in str(table)
+    assert "1: K is too small" in "".join(Page(table.html()).texts).replace("nll: ", "")
+
+
+def test_hostile_text_stays_text(tmp_path):
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    bad = replace(record(), note=evil, warnings=(evil,), unit=evil)
+    made = Report((bad, not_applicable("kl", evil)), pair=evil, data=evil)
+    for text in (made.html(), comparison_table([Entry(evil, 0, made)] * 2).html()):
+        page = Page(text)
+        assert "onerror" not in str(page.images)
+        assert text.count("<script") == 2, "the numbers and the page's own"
+        assert json.loads(next(t for t in page.texts if t.startswith('{"schema"')))
+
+
 def test_comparison_files(tmp_path):
     table = comparison_table(entries())
     page = Page(table.to_html(tmp_path / "table.html").read_text())
@@ -248,6 +319,8 @@ def test_an_evaluation_fills_its_own_page():
         pair=SimpleNamespace(model=model, guide=guide), data=data, history=history
     )
     made = evaluate(run, particles=5)
-    assert len(Page(made.html()).images) == 5
+    figures = made.figures()
+    assert {"Dreams", "Reconstructions", "Latents", "Bounds", "Training"} <= figures.keys()
+    assert len(Page(made.html()).images) == len(figures)
     assert made.title == "pair on toy"
     assert evaluate(run, particles=5, pictures=False).figures() == {}

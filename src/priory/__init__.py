@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from priory.comparing import compare, compare_runs
-    from priory.evaluation import evaluate, evaluate_samples
+    from priory.evaluation.arrays import evaluate_samples
+    from priory.evaluation.evaluate import evaluate
     from priory.inference import fit, load
 
 __version__ = "0.1.0"

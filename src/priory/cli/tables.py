@@ -100,7 +100,9 @@ def publish(table: Comparison, metrics: Sequence[str] | None, out: Path) -> None
     rows = [
         replace(row, cells={n: c for n, c in row.cells.items() if n in kept}) for row in table.rows
     ]
-    text = str(replace(table, rows=tuple(rows)))
+    told = [d for d in table.differences if d.metric in kept]
+    first = [d for d in told if d.metric == told[0].metric]  # the nll's, unless it is not asked for
+    text = str(replace(table, rows=tuple(rows), differences=tuple(first)))
     if sys.stdout.isatty():
         text = re.sub(r"(\S+(?: ± \S+)?)\*(?=\s)", "\033[1m\\1*\033[0m", text)
     print(text)

@@ -28,7 +28,7 @@ def evaluate_samples(
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
     samples: int = SAMPLES,
-    features: str = "auto",
+    features: Any = "auto",
     pictures: bool = True,
     name: str = "samples",
 ) -> Report:
@@ -43,8 +43,7 @@ def evaluate_samples(
         metrics: names of metrics or of groups of them; those that take no minutes if `None`.
         limit: at most so many rows of the data, evenly spaced.
         samples: at most so many rows of each set are compared.
-        features: what sample metrics look at; "auto" takes a classifier where there are labelled
-            training rows, else the principal components or the data themselves.
+        features: what sample metrics look at, as in `evaluate`.
         pictures: whether to keep what the report's pictures show.
         name: of the samples, for the report's title.
 

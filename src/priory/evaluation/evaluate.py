@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
-from torch import Tensor
-
-from priory.evaluation.columns import check, has_splits, read, rows_of, split_of, thin
-from priory.evaluation.draws import FEW, SHOWN, STEPS, Draws
+from priory.evaluation.columns import check, digest_of, has_splits, read, split_of
+from priory.evaluation.draws import FEW, STEPS, Draws
 from priory.evaluation.given import build, check_counts, name_of, resolve
 from priory.evaluation.metrics import Metric, choose, measure
-from priory.evaluation.report.canvas import is_image
-from priory.evaluation.report.pictures import Gallery
+from priory.evaluation.report.gallery import gather
 from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import placement, sealed
-from priory.evaluation.sets import SAMPLES, Sets, Unavailable
+from priory.evaluation.sets import SAMPLES, Sets
 from priory.inference.parallel.launch import start
 
 
@@ -31,7 +28,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
     samples: int = SAMPLES,
-    features: str = "auto",
+    features: Any = "auto",
     steps: int = STEPS,
     few: int = FEW,
     pictures: bool = True,
@@ -48,12 +45,13 @@ def evaluate(
         split: which part of a `Data` to judge on: train, valid or test.
         particles: importance samples K per datum, of the bound on log p(x).
         seed: seed of all draws.
-        metrics: names of metrics or of groups of them, or "all"; those that take no minutes if
-            `None`.
+        metrics: names of metrics or of groups of them; those that take minutes are measured if
+            they are named, or for "all".
         limit: at most so many rows, evenly spaced.
         samples: dreams, and data to compare them with, at most so many of each.
-        features: what sample metrics look at; "auto" takes a classifier where there are labelled
-            training rows, else the data themselves.
+        features: what sample metrics look at: identity, pca, classifier, inception, or a module;
+            "auto" takes the data themselves up to 16 dimensions, else a classifier where there are
+            labelled training rows, else principal components.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
         pictures: whether to keep what the report's pictures show.
@@ -126,7 +124,7 @@ def assemble(
         history: the training's records.
     """
     records = [record for name, row in rows.items() for record in measure(name, row, draws)]
-    gallery = _gallery(draws, history) if pictures else None
+    gallery = gather(draws, history) if pictures else None
     return Report(
         tuple(records),
         pair=pair,
@@ -136,37 +134,5 @@ def assemble(
         seed=draws.seed,
         seconds=time.perf_counter() - began,
         gallery=gallery,
+        digest=digest_of(draws.columns),
     )
-
-
-def _gallery(draws: Sets, history: Sequence[Any]) -> Gallery:
-    """Keep the few rows that pictures show."""
-    site = _try(lambda: draws.latent_site)
-    x = _try(lambda: draws.x)
-    images = x is not None and is_image(x)
-    count = SHOWN if images else 1000
-    means = _try(lambda: draws.dream("x_mean", SHOWN)) if images else None
-    latents = None if site is None else _thin(draws.latents.mean)
-    pairs = _try(lambda: draws.reconstructions)
-    bounds = draws.__dict__.get("log_weight")  # shown only if a metric has paid for it
-    return Gallery(
-        x=None if x is None or images else _thin(x),
-        dreams=_try(lambda: draws.dream("x", count)) if means is None else means,
-        reconstructed=None if pairs is None else (pairs.x, pairs.mean),
-        latents=latents,
-        labels=None if latents is None else _try(lambda: _thin(draws.labels)),
-        prior=None if site is None else rows_of(draws.dream(site, 1000)),
-        bounds=None if bounds is None else bounds.log_likelihood,
-        history=tuple(dict(row) for row in history),
-    )
-
-
-def _thin(x: Tensor) -> Tensor:
-    return thin({"x": x}, SAMPLES)["x"].detach().cpu()
-
-
-def _try(read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except Unavailable:
-        return None

@@ -96,6 +96,9 @@ class Sets:
             anchor: real: training rows, or half of the rows against the other half where there are
                 none; baseline: each feature drawn by itself from its marginal.
         """
+        return self.common(("anchor", anchor), lambda: self._as(anchor))
+
+    def _as(self, anchor: Anchor) -> Sets:
         other = copy.copy(self)
         other._anchor, other._own = anchor, {}
         for name in ("dreams", "real"):

@@ -63,6 +63,15 @@ class Factorised(TorchDistribution):
         new._batch_shape = batch_shape
         return new
 
+    def apart(self) -> "Factorised":
+        """Return the law of each coordinate by itself: batch shape (*batch, *event), event (1,)."""
+        new = copy.copy(self)
+        for name in self.arg_constraints:
+            setattr(new, name, getattr(self, name).unsqueeze(-1))
+        new._batch_shape = self._batch_shape + self._event_shape
+        new._event_shape = Size((1,))
+        return new
+
     def full(self, tensor: Tensor) -> Tensor:
         """Expand a parameter to the shape (*batch, *event)."""
         return tensor.expand(self._batch_shape + self._event_shape)

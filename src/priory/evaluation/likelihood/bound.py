@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.likelihood.pareto import Tail
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.inference.diagnosis import is_out_of_memory
 from priory.inference.parallel import ranks
@@ -27,17 +28,19 @@ _NO_ROOM = (
 
 
 class Bounds(NamedTuple):
-    """Three views of the same log weights, per datum, each `(n,)`, float64, on the CPU.
+    """Four views of the same log weights, per datum, each `(n,)`, float64, on the CPU.
 
     Args:
         log_likelihood: lower bound on log p(x) in nats, exact as K grows.
         elbo: mean of the log weights in nats, the bound at K = 1.
         ess: effective sample size, between 1 and K.
+        khat: shape of the weights' tail: above 0.7 the bound is not to be trusted; NaN if K < 21.
     """
 
     log_likelihood: Tensor
     elbo: Tensor
     ess: Tensor
+    khat: Tensor
 
 
 def log_likelihood(
@@ -56,7 +59,7 @@ def log_likelihood(
 
     The sums run over blocks of particles and of data, so that memory does not grow with K. Several
     ranks share the blocks of data, and all get every bound, the same as in one process. Nothing of
-    the caller's is changed: see `sealed`.
+    the caller's is changed: see `sealed`. For k-hat see `pareto`.
 
     Burda, Grosse and Salakhutdinov 2016, Importance Weighted Autoencoders.
 
@@ -111,9 +114,9 @@ def _stream(
     k: int,
     rows: int,
 ) -> Tensor:
-    """Answer the bounds of this rank's blocks, `(3, n)`, and 0 for the rows of other ranks."""
+    """Answer the bounds of this rank's blocks, `(4, n)`, and 0 for the rows of other ranks."""
     total_rows = len(next(iter(columns.values())))
-    out = torch.zeros(3, total_rows, dtype=torch.float64)  # one block of memory, filled in place
+    out = torch.zeros(4, total_rows, dtype=torch.float64)  # one block of memory, filled in place
     together = vectorises(model, guide, next(blocks(columns, 2, like))[1])
     own = itertools.islice(blocks(columns, rows, like), ranks.rank(), None, ranks.world())
     for start, part in own:
@@ -121,15 +124,17 @@ def _stream(
         reseed(first.device, seed, _STREAM, start)
         log_sum = first.new_full((len(first),), -math.inf, dtype=torch.float64)
         log_squares, total = log_sum, torch.zeros_like(log_sum)
+        tail = Tail(particles)
         for done in range(0, particles, k):
             now = min(k, particles - done)
-            log_w = log_weights(model, guide, part, now, together=together).double()
+            log_w = log_weights(model, guide, part, now, together=together)
             if log_w.shape[-1] != len(first):
                 raise ValueError(
                     f"the pair has {log_w.shape[-1]} log weights per particle for {len(first)} "
                     "rows; put its local sites into pyro.plate('data', len(x), dim=-1)"
                 )
-            log_w = log_w.expand(now, -1)
+            tail.add(log_w.expand(now, -1))
+            log_w = log_w.double().expand(now, -1)
             log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
             log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(0))
             total = total + log_w.sum(0)
@@ -137,6 +142,7 @@ def _stream(
         out[0, start : start + rows] = log_sum - math.log(particles)
         out[1, start : start + rows] = total / particles
         out[2, start : start + rows] = ess
+        out[3, start : start + rows] = tail.khat() if tail.length else math.nan
     return out
 
 

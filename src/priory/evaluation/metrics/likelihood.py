@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import math
+import torch
+from torch import Tensor
 
+from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics.metric import Metric, with_note
-from priory.evaluation.record import Record, mean_record
+from priory.evaluation.likelihood.bits import bits_per_dim, level_spacing
+from priory.evaluation.likelihood.conditional import conditional_log_likelihood
+from priory.evaluation.likelihood.imputation import missing_log_likelihood
+from priory.evaluation.likelihood.pareto import THRESHOLD, tail_length
+from priory.evaluation.metrics import annealing
+from priory.evaluation.metrics.metric import Metric
+from priory.evaluation.record import Kind, Record, mean_record
 from priory.evaluation.sets import Unavailable
+
+_FEW_EFFECTIVE = 10
+_DOUBTFUL = 0.1  # share of the data above which a warning is given
+_STREAM = 15
 
 
 def nll(draws: Draws) -> Record:
     """Negative log likelihood, by the K-sample bound; exact where there are no latents."""
     exact = not draws.density.latents
-    values = draws.log_weight.log_likelihood
-    record = mean_record(
+    return mean_record(
         "nll",
-        -values,
+        -draws.log_weight.log_likelihood,
         seed=draws.seed,
         kind="exact" if exact else "upper bound",
         unit="nats",
         particles=None if exact else draws.particles,
+        warnings=() if exact else _doubts(draws),
     )
-    if record.value is None:
-        return record
-    features = draws.x[0].numel()
-    bits = record.value / (features * math.log(2))
-    return with_note(record, f"{bits:.4g} bits per dim over {features} features")
 
 
 def elbo(draws: Draws) -> Record:
@@ -44,19 +50,168 @@ def elbo(draws: Draws) -> Record:
 
 def ess(draws: Draws) -> Record:
     """Effective share of the K importance samples: how far to trust the nll."""
+    _sampled(draws)
+    return mean_record(
+        "ess",
+        draws.log_weight.ess / draws.particles,
+        seed=draws.seed,
+        kind="biased",
+        particles=draws.particles,
+        note="effective share of the K samples",
+        warnings=_doubts(draws),
+    )
+
+
+def khat(draws: Draws) -> Record:
+    """Share of the data whose importance weights have a tail too heavy to trust the nll."""
+    _sampled(draws)
+    if not tail_length(draws.particles):
+        raise Unavailable(
+            f"K = {draws.particles} samples are too few for a tail: k-hat needs at least 21"
+        )
+    values = draws.log_weight.khat
+    return mean_record(
+        "khat",
+        (values > THRESHOLD).double(),
+        seed=draws.seed,
+        kind="biased",
+        particles=draws.particles,
+        note=f"k-hat above {THRESHOLD}; its median {values.median():.2f}, its largest "
+        f"{values.max():.2f}",
+    )
+
+
+def bits(draws: Draws) -> Record:
+    """Negative log likelihood in bits per dimension: of a mass, or of a density times a level."""
+    observed = draws.density.observed
+    if observed != ("x",):
+        raise Unavailable(f"the nll is of {', '.join(observed)} together, not of x alone")
+    law, features, note = draws.density.distribution("x", of="model"), draws.x[0].numel(), ""
+    kind: Kind = "upper bound" if draws.density.latents else "exact"
+    spacing, warnings = 1.0, _doubts(draws) if draws.density.latents else ()
+    if not law.support.is_discrete:
+        found = level_spacing(draws.x)
+        if found is None:
+            raise Unavailable(
+                "x has a density and lies on no levels k / L, L up to 1024: a density alone has no "
+                "bits"
+            )
+        spacing, kind = found, "biased"
+        note = f"; density times the levels' distance 1/{1 / spacing:.0f}"
+        warnings += (
+            "a density on discrete levels: what stands for a level's mass is no bound on it",
+        )
+    return mean_record(
+        "bits_per_dim",
+        bits_per_dim(-draws.log_weight.log_likelihood, features, spacing),
+        seed=draws.seed,
+        kind=kind,
+        unit="bits",
+        particles=draws.particles if draws.density.latents else None,
+        note=f"over {features} features{note}",
+        warnings=warnings,
+    )
+
+
+def conditional(draws: Draws) -> Record:
+    """Negative log likelihood of x given the labels or whatever else the model knows of a datum."""
+    found = conditional_log_likelihood(
+        draws.model,
+        draws.guide,
+        draws.columns,
+        particles=draws.particles,
+        seed=draws.seed,
+        joint=draws.log_weight.log_likelihood,
+    )
+    given, seen = ", ".join(found.given), ", ".join(found.observed)
+    note = f"-log p(x | {given})"
+    if seen:
+        how = "exact" if found.exact else f"estimated by {draws.particles} draws from the prior"
+        note += f", log p({seen}) {how} and taken off"
+    return mean_record(
+        "conditional_nll",
+        -found.log_likelihood,
+        seed=draws.seed,
+        kind="upper bound" if found.exact else "biased",
+        unit="nats",
+        particles=draws.particles,
+        note=note,
+    )
+
+
+def imputation(draws: Draws) -> Record:
+    """Negative log likelihood of the half of x that is hidden, given the half that is shown."""
+    columns = thin(draws.columns, draws.few)
+    mask, which = half_shown(columns["x"], draws.seed)
+    found = missing_log_likelihood(
+        draws.model, draws.guide, columns, mask, particles=draws.particles, seed=draws.seed
+    )
+    hidden = int((~mask[0]).sum())
+    return mean_record(
+        "imputation_nll",
+        -found,
+        seed=draws.seed,
+        kind="biased",
+        unit="nats",
+        particles=draws.particles,
+        note=f"{which}: {hidden} of {mask[0].numel()} features; a difference of two K-sample "
+        "bounds, exact as K grows",
+    )
+
+
+def half_shown(x: Tensor, seed: int) -> tuple[Tensor, str]:
+    """Answer a mask that shows half of each datum, and which half it hides, in words.
+
+    Args:
+        x: data, `(n, *shape)`: of images the upper half of the lines is shown, of vectors half of
+            the features, drawn for each datum.
+        seed: seed of the draw.
+
+    Raises:
+        Unavailable: if there is only one feature.
+    """
+    if x[0].numel() < 2:
+        raise Unavailable("x has one feature: there is no half to hide")
+    if x.dim() > 2 and x.shape[-2] > 1:
+        lines = torch.arange(x.shape[-2]) < (x.shape[-2] + 1) // 2
+        return lines.unsqueeze(-1).expand(x.shape), "the lower half is hidden"
+    stream = torch.Generator().manual_seed(seed * 100 + _STREAM)
+    order = torch.rand(len(x), x[0].numel(), generator=stream).argsort(1)
+    return (order >= x[0].numel() // 2).reshape(x.shape), "a random half is hidden in each datum"
+
+
+def _sampled(draws: Draws) -> None:
     if not draws.density.latents:
         raise Unavailable("the model has no latents: log p(x) is exact, nothing is sampled")
-    share = draws.log_weight.ess / draws.particles
-    record = mean_record("ess", share, seed=draws.seed, kind="biased", particles=draws.particles)
-    poor = float((draws.log_weight.ess < 10).double().mean())
-    note = "effective share of the K samples"
-    if draws.particles > 10 and poor > 0.1:
-        note += f"; {poor:.0%} of the data have fewer than 10 effective samples: take a larger K"
-    return with_note(record, note)
+
+
+def _doubts(draws: Draws) -> tuple[str, ...]:
+    """Say in words why the K-sample bound may be far from log p(x)."""
+    bounds, found = draws.log_weight, []
+    heavy = float((bounds.khat > THRESHOLD).double().mean())
+    if heavy > _DOUBTFUL:
+        found.append(
+            f"{heavy:.0%} of the data have k-hat above {THRESHOLD}: the bound may be loose there, "
+            "and a larger K helps little"
+        )
+    poor = float((bounds.ess < _FEW_EFFECTIVE).double().mean())
+    if draws.particles > _FEW_EFFECTIVE and poor > _DOUBTFUL:
+        found.append(
+            f"{poor:.0%} of the data have fewer than {_FEW_EFFECTIVE} effective samples: take a "
+            "larger K"
+        )
+    return tuple(found)
 
 
 ROWS: dict[str, Metric] = {
     "nll": Metric(nll, "likelihood", ("density", "log_weight"), "lower"),
     "elbo": Metric(elbo, "likelihood", ("density", "log_weight"), "higher"),
     "ess": Metric(ess, "likelihood", ("density", "log_weight")),
+    "khat": Metric(khat, "likelihood", ("density", "log_weight"), "lower"),
+    "bits_per_dim": Metric(bits, "likelihood", ("density", "x", "log_weight"), "lower"),
+    "conditional_nll": Metric(
+        conditional, "likelihood", ("density", "x", "log_weight"), "lower", slow=True
+    ),
+    "imputation_nll": Metric(imputation, "likelihood", ("density", "x"), "lower", slow=True),
+    **annealing.ROWS,
 }

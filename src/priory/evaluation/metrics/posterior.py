@@ -1,7 +1,92 @@
-"""Whether a guide is the posterior."""
+"""Whether a guide is the posterior, and whether the pair could have given the data."""
 
 from __future__ import annotations
 
-from priory.evaluation.metrics.metric import Metric
+import math
 
-ROWS: dict[str, Metric] = {}
+from priory.evaluation.draws import Draws
+from priory.evaluation.metrics.metric import Metric
+from priory.evaluation.posterior.calibration import holm, ranks_of
+from priory.evaluation.posterior.predictive import Predictive, adjusted, predictive
+from priory.evaluation.record import Record, mean_record
+from priory.evaluation.sets import Unavailable
+
+_LEVEL = 0.05
+
+
+def calibrated(draws: Draws) -> Record:
+    """Largest distance of the guide's ranks from uniform, on the model's own dreams."""
+    if not draws.phase.latents:
+        raise Unavailable("the model has no latents")
+    found = ranks_of(draws)
+    n, dims = found.ranks.shape
+    worst = int(found.distance.argmax())
+    limit = math.sqrt(math.log(2 * dims / _LEVEL) / (2 * n))  # Massart 1990, by Bonferroni
+    p, tilt = (float(holm(test).min()) for test in (found.chi_square, found.symmetry))
+    note = (
+        f"the worst of {dims} dimensions, {found.names[worst]}; an exact guide stays below "
+        f"{limit:.3f} in 95 of 100 cases; p = {p:.2g} for uniform, {tilt:.2g} for symmetric "
+        f"ranks; {found.levels} draws for each of {n} dreams of the model, not of data"
+    )
+    return Record(
+        "calibration",
+        float(found.distance[worst]),
+        float(found.distance_error[worst]),
+        n,
+        draws.seed,
+        "biased",
+        note=note,
+        warnings=found.words,
+    )
+
+
+def predictive_p(draws: Draws) -> Record:
+    """Smallest p-value of the data's statistics among their posterior replicates'."""
+    found = _predictive(draws)
+    if not found.checks:
+        raise Unavailable("no statistic of the data varies among their replicates")
+    p = adjusted(found.checks)
+    told = ", ".join(
+        f"{check.name} {check.data:.4g} against {check.replicated:.4g} (p {value:.2g})"
+        for check, value in zip(found.checks, p.tolist(), strict=True)
+    )
+    failed = [
+        f"{check.name} differs by {abs(check.effect):.2g} sd"
+        for check, value in zip(found.checks, p.tolist(), strict=True)
+        if value < 0.01 and abs(check.effect) >= 0.1
+    ]
+    words = (f"the data are unlike their replicates: {', '.join(failed)}",) if failed else ()
+    return Record(
+        "predictive_p",
+        float(p.min()),
+        None,
+        len(found.p_values),
+        draws.seed,
+        "biased",
+        note=f"of {len(p)} statistics, adjusted for their number; data against replicates: {told}; "
+        "conservative: latents were inferred from the same data",
+        warnings=words,
+    )
+
+
+def predictive_outliers(draws: Draws) -> Record:
+    """Share of data whose log p(x given z) is beyond that of all of their replicates."""
+    found = _predictive(draws)
+    return mean_record(
+        "predictive_outliers",
+        (found.p_values < _LEVEL).double(),
+        seed=draws.seed,
+        kind="biased",
+        note=f"two-sided p below {_LEVEL}; the exact model has at most about that share",
+    )
+
+
+def _predictive(draws: Draws) -> Predictive:
+    return draws.once("predictive", lambda: predictive(draws))
+
+
+ROWS: dict[str, Metric] = {
+    "calibration": Metric(calibrated, "posterior", ("phase",), "lower"),
+    "predictive_p": Metric(predictive_p, "posterior", ("density",)),
+    "predictive_outliers": Metric(predictive_outliers, "posterior", ("density",), "lower"),
+}

@@ -31,7 +31,8 @@ def choose(names: Sequence[str] | None) -> dict[str, Metric]:
     """Answer the rows of the named metrics, in the table's order.
 
     Args:
-        names: metrics or groups of them, or "all"; those that are not slow if `None`.
+        names: metrics, groups of them, or "all"; a group, like `None`, leaves slow metrics out,
+            which "all" and their own names bring in.
 
     Raises:
         ValueError: if a name is unknown, with the nearest one.
@@ -43,10 +44,16 @@ def choose(names: Sequence[str] | None) -> dict[str, Metric]:
     for name in wanted:
         if name not in known:
             hint = suggestion(name, known)
-            groups = f"groups: {', '.join(GROUPS)}; all"
-            raise ValueError(f"unknown metric {name!r}{hint} ({', '.join(METRICS)}; {groups})")
+            raise ValueError(
+                f"unknown metric {name!r}{hint}; priory list metrics shows them, their groups are "
+                f"{', '.join(GROUPS)}"
+            )
     asked = {*wanted}
-    return {name: row for name, row in METRICS.items() if asked & {name, row.group, "all"}}
+    return {
+        name: row
+        for name, row in METRICS.items()
+        if asked & {name, "all"} or (row.group in asked and not row.slow)
+    }
 
 
 def measure(name: str, metric: Metric, draws: Sets) -> list[Record]:

@@ -55,14 +55,14 @@ def tile(x: Tensor, columns: int) -> np.ndarray[Any, Any]:
 def image_grid(grid: np.ndarray[Any, Any], title: str, note: str) -> Figure:
     """Draw a grid of images from `tile` under a title and a note."""
     height, width = grid.shape[:2]
-    figure, axes = new_axes(title, "", "", note=note, size=(6.0, 6.0 * height / width + 0.6))
+    figure, axes = new_axes(title, "", "", note=note, size=(5.5, 5.5 * height / width + 0.6))
     axes.imshow(grid.squeeze(-1) if grid.shape[2] == 1 else grid, cmap="gray", vmin=0, vmax=1)
     axes.set_axis_off()
     return figure
 
 
 def new_axes(
-    title: str, x: str, y: str, *, note: str = "", size: tuple[float, float] = (6.0, 4.5)
+    title: str, x: str, y: str, *, note: str = "", size: tuple[float, float] = (5.0, 3.75)
 ) -> tuple[Figure, Any]:
     """Answer a figure of one chart and its axes, with title, note and labels."""
     figure = canvas(*size)
@@ -71,7 +71,7 @@ def new_axes(
     if note:
         axes.annotate(
             note, (0, 1), xytext=(0, 6), xycoords="axes fraction", textcoords="offset points",
-            fontsize=9, color=SOFT,
+            fontsize=9.5, color=SOFT,
         )  # fmt: skip
     axes.set_xlabel(x, color=SOFT)
     axes.set_ylabel(y, color=SOFT)

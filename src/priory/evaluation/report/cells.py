@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass, replace
 
-from priory.evaluation.metrics import ANCHORS, METRICS
+from priory.evaluation.metrics import METRICS
 from priory.evaluation.report.report import Report
 
 
@@ -19,13 +19,13 @@ class Entry:
             differ in their seed alone.
         seed: seed of its training.
         report: its evaluation.
-        seconds: how long it trained.
+        seconds: how long it trained, if that is known.
     """
 
     label: str
     seed: int
     report: Report
-    seconds: float
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Row:
         label: its name.
         seeds: seeds of its runs.
         cells: by metric.
-        seconds: mean training time.
+        seconds: mean training time, if that of each run is known.
     """
 
     label: str
     seeds: tuple[int, ...]
     cells: dict[str, Cell]
-    seconds: float
+    seconds: float | None = None
 
 
 def column_of(name: str, groups: dict[str, list[Entry]]) -> dict[str, Cell]:
@@ -117,16 +117,3 @@ def _cell(name: str, group: list[Entry]) -> Cell:
     errors = [record.se for record in records if record.se is not None]
     se = statistics.fmean(errors) if errors else None
     return Cell(statistics.fmean(values), spread, se, records[0].kind)
-
-
-def is_anchor(name: str) -> bool:
-    """Say whether a record is an anchor: about the data, not the pair."""
-    metric, _, anchor = name.rpartition("_")
-    return metric in METRICS and METRICS[metric].anchored and anchor in ANCHORS
-
-
-def heading(name: str) -> str:
-    """Answer a metric's name with an arrow towards the better."""
-    better = METRICS[name].better if name in METRICS else None
-    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[better]
-    return name.replace("_", " ") + arrow

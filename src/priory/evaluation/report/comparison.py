@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import statistics
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from priory.evaluation.report.cells import Entry, Row, column_of, heading, is_anchor
-from priory.evaluation.report.page import page, picture_cards
+from priory.evaluation.metrics import METRICS
+from priory.evaluation.report.cells import Entry, Row, column_of
+from priory.evaluation.report.comparison_page import comparison_html
+from priory.evaluation.report.comparison_text import comparison_text
+from priory.evaluation.report.lines import is_anchor
+from priory.evaluation.report.page import framed
+from priory.evaluation.report.paired import LEVEL, Difference, paired_differences
 from priory.evaluation.report.report import Report
-from priory.evaluation.report.tables import WIDTH, stack_tables
 
 _SCHEMA = 1
 
@@ -26,15 +28,23 @@ class Comparison:
     Args:
         rows: one per label.
         entries: the runs behind them.
+        differences: of each label from the best, paired by test row, for the metrics that have a
+            better direction.
     """
 
     rows: tuple[Row, ...]
     entries: tuple[Entry, ...]
+    differences: tuple[Difference, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the columns; the anchors, which no label changes, are notes instead."""
+        """Names of the columns; the anchors, which no label changes, are rows instead."""
         return tuple(name for name in self.rows[0].cells if not is_anchor(name))
+
+    @property
+    def title(self) -> str:
+        """What is compared on what."""
+        return f"Comparison on {self.entries[0].report.data}"
 
     @property
     def legend(self) -> str:
@@ -47,42 +57,63 @@ class Comparison:
         return "; ".join(parts)
 
     @property
+    def paired_legend(self) -> str:
+        """How to read the differences; empty where there are none."""
+        known = [d for d in self.differences if d.value is not None]
+        if not known:
+            return ""
+        ends = "95% intervals of the differences between test rows' values"
+        seeds = (
+            " averaged over seeds, of new rows and new seeds"
+            if any(d.seeds_se is not None for d in known)
+            else ", of new rows; what another seed would change is not in them"
+        )
+        return f"{ends}{seeds}; the words are at {LEVEL:.0%} after Holm's correction"
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """Metrics whose values are to be doubted, with whose and why."""
+        told = []
+        for name in self.metrics:
+            doubts = [
+                (entry.label, entry.report[name].warnings[0])
+                for entry in self.entries
+                if name in entry.report and entry.report[name].warnings
+            ]
+            if doubts:
+                labels = ", ".join(dict.fromkeys(label for label, _ in doubts))
+                told.append((name.replace("_", " "), f"{labels}: {doubts[0][1]}"))
+        return told
+
+    @property
     def notes(self) -> list[str]:
-        """The anchors, and the reasons of the cells without a value, each once."""
-        anchors = {name: row.cells[name] for row in self.rows for name in row.cells}
-        lines = [
-            f"{name.replace('_', ' ')} (an anchor): {cell.text}"
-            for name, cell in anchors.items()
-            if is_anchor(name) and cell.value is not None
-        ]
+        """The reasons of the cells without a value, and of differences that are not had, once."""
         found: dict[tuple[str, str], list[str]] = {}
         for row in self.rows:
             for name, cell in row.cells.items():
                 if cell.value is None and not is_anchor(name):
                     found.setdefault((name, cell.note), []).append(row.label)
-        return lines + [
+        lines = [
             f"{name.replace('_', ' ')}: n/a for {', '.join(labels)}: {note}"
             for (name, note), labels in found.items()
         ]
+        reasons: dict[str, list[str]] = {}
+        for d in self.differences:
+            if d.value is None and d.metric in self.metrics:
+                reasons.setdefault(d.note, []).append(d.metric.replace("_", " "))
+        return lines + [
+            f"no paired differences of {', '.join(dict.fromkeys(names))}: {reason}"
+            for reason, names in reasons.items()
+        ]
 
     def __str__(self) -> str:
-        labels = ["", *(row.label for row in self.rows)]
-        columns = [
-            [heading(name) + " ", *(row.cells[name].starred for row in self.rows)]
-            for name in self.metrics
-        ]
-        columns.append(["seconds", *(f"{row.seconds:.1f}" for row in self.rows)])
-        notes = [
-            textwrap.fill(note, WIDTH, subsequent_indent="  ")
-            for note in [self.legend, *self.notes]
-        ]
-        return "\n".join([*stack_tables(labels, columns), *notes])
+        return comparison_text(self)
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return framed(self.html(), self.title)
 
     def as_dict(self) -> dict[str, Any]:
-        """Answer the comparison as plain values: its rows, and every run's report."""
+        """Answer the comparison as plain values: rows, differences, and every run's report."""
         rows = [
             {
                 "label": row.label,
@@ -96,7 +127,8 @@ class Comparison:
             {"label": e.label, "seed": e.seed, "seconds": e.seconds, "report": e.report.as_dict()}
             for e in self.entries
         ]
-        return {"schema": _SCHEMA, "rows": rows, "entries": entries}
+        differences = [difference.as_dict() for difference in self.differences]
+        return {"schema": _SCHEMA, "rows": rows, "differences": differences, "entries": entries}
 
     def to_json(self, path: str | Path) -> Path:
         """Write the comparison as JSON.
@@ -115,41 +147,26 @@ class Comparison:
 
         Args:
             path: the file.
+
+        Raises:
+            ValueError: if it is of another schema.
         """
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         if values.get("schema") != _SCHEMA:
             raise ValueError(f"{path} has schema {values.get('schema')!r}, expected {_SCHEMA}")
-        return comparison_table(
-            [
-                Entry(e["label"], e["seed"], Report.from_dict(e["report"]), e["seconds"])
-                for e in values["entries"]
-            ]
-        )
+        entries = [
+            Entry(e["label"], e["seed"], Report.from_dict(e["report"]), e["seconds"])
+            for e in values["entries"]
+        ]
+        differences = (Difference.from_dict(d) for d in values.get("differences", ()))
+        return cls(_rows(entries), tuple(entries), tuple(differences))
 
     def html(self) -> str:
-        """Answer the table and the pictures, side by side, as one page that needs no other file."""
-        first = self.entries[0].report
-        subtitle = f"{len(self.rows)} ways, {len(self.entries)} runs; {first.n:,} rows judged"
-        notes = "".join(f'<p class="sub">{escape(note)}</p>' for note in [self.legend, *self.notes])
-        shown = {
-            f"{entry.label}, seed {entry.seed}": entry.report.figures()
-            for entry in self.entries
-            if entry.report.gallery is not None
-        }
-        sections = [
-            f"<h2>{escape(title)}</h2>"
-            + picture_cards(
-                {name: figures[title] for name, figures in shown.items() if title in figures},
-                captions=True,
-            )
-            for title in dict.fromkeys(title for figures in shown.values() for title in figures)
-        ]
-        return page(
-            f"Comparison on {first.data}", subtitle, self._table() + notes + "".join(sections)
-        )
+        """Answer the tables and the pictures, side by side, as one page that needs no other."""
+        return comparison_html(self)
 
     def to_html(self, path: str | Path) -> Path:
-        """Write the table, and each run's pictures, as one page that needs no other file.
+        """Write the tables, and each run's pictures, as one page that needs no other file.
 
         Args:
             path: where to.
@@ -158,35 +175,15 @@ class Comparison:
         path.write_text(self.html(), encoding="utf-8")
         return path
 
-    def _table(self) -> str:
-        names = [escape(heading(name)) for name in self.metrics]
-        head = "".join(f"<th>{name}</th>" for name in ["", *names, "seeds", "seconds"])
-        body = []
-        for row in self.rows:
-            cells = "".join(
-                f'<td class="{"best" if c.best else "na" if c.value is None else ""}">'
-                f"{escape(c.text)}</td>"
-                for c in (row.cells[name] for name in self.metrics)
-            )
-            body.append(
-                f"<tr><td>{escape(row.label)}</td>{cells}"
-                f"<td>{len(row.seeds)}</td><td>{row.seconds:.1f}</td></tr>"
-            )
-        rows = "\n".join(body)
-        return f'<div class="scroll"><table class="compare"><tr>{head}</tr>\n{rows}</table></div>'
-
 
 def comparison_table(entries: Sequence[Entry]) -> Comparison:
-    """Put finished runs side by side.
-
-    Metrics that apply to no run are left out. The best mean of each metric that has a direction is
-    marked, if there is more than one row and all values are of the same kind.
+    """Put runs side by side.
 
     Args:
         entries: the runs; those that share a label are averaged over their seeds.
 
     Raises:
-        ValueError: if there are no entries.
+        ValueError: if there are no entries, or they were judged on different rows.
 
     Example:
         >>> table = comparison_table([Entry("normal", 0, report, 12.5)])   # doctest: +SKIP
@@ -194,17 +191,43 @@ def comparison_table(entries: Sequence[Entry]) -> Comparison:
     """
     if not entries:
         raise ValueError("a comparison needs at least one entry, got none")
+    _check_same_rows(entries)
+    rows = _rows(entries)
+    names = [n for n in rows[0].cells if n in METRICS and METRICS[n].better is not None]
+    differences = (d for name in names for d in paired_differences(entries, name))
+    return Comparison(rows, tuple(entries), tuple(differences))
+
+
+def _check_same_rows(entries: Sequence[Entry]) -> None:
+    first = entries[0]
+    for entry in entries:
+        digests = {entry.report.digest, first.report.digest}
+        if "" not in digests and len(digests) > 1:
+            told = [
+                f"{e.label} on {r.n:,} rows of {r.data}{r.split and ', ' + r.split}"
+                for e, r in ((first, first.report), (entry, entry.report))
+            ]
+            raise ValueError(
+                f"the runs were judged on different rows: {' and '.join(told)}; judge all on the "
+                "same data, split and limit"
+            )
+
+
+def _rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
     labels = list(dict.fromkeys(entry.label for entry in entries))
     groups = {label: [e for e in entries if e.label == label] for label in labels}
     names = list(dict.fromkeys(r.name for e in entries for r in e.report if r.applicable))
     columns = {name: column_of(name, groups) for name in names}
-    rows = [
+    return tuple(
         Row(
             label,
             tuple(e.seed for e in group),
             {name: columns[name][label] for name in names},
-            statistics.fmean(e.seconds for e in group),
+            _mean([e.seconds for e in group if e.seconds is not None], len(group)),
         )
         for label, group in groups.items()
-    ]
-    return Comparison(tuple(rows), tuple(entries))
+    )
+
+
+def _mean(seconds: list[float], count: int) -> float | None:
+    return statistics.fmean(seconds) if len(seconds) == count else None

@@ -1,62 +1,51 @@
-"""Pictures of a pair: its dreams, reconstructions, latents, training and per-datum bounds."""
+"""Pictures of a pair: its dreams, their neighbours, reconstructions, and ways between data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from priory.evaluation.columns import rows_of
 from priory.evaluation.report.canvas import (
     CLASSES,
-    DATA,
-    HEADING,
-    INK,
     MODEL,
     PRIOR,
     SOFT,
-    canvas,
     image_grid,
     is_image,
     legend,
     new_axes,
-    plain,
     tile,
 )
+from priory.evaluation.report.charts import bounds, calibration, histograms, latents, training
+from priory.evaluation.report.gallery import Gallery
 
-_FEATURES = 6
+__all__ = [
+    "PLACES",
+    "Gallery",
+    "draw",
+    "dreams",
+    "nearest",
+    "reconstructions",
+    "strips",
+    "training",
+]
 
-
-@dataclass(frozen=True)
-class Gallery:
-    """The few rows that pictures show, on the CPU; each is `None` where the pair has no such draw.
-
-    Args:
-        x: data, `(n, *shape)`.
-        dreams: dreams, or the means of p(x given z), `(n, *shape)`.
-        reconstructed: data and their reconstructions, each `(n, *shape)`.
-        latents: posterior means, `(n, latent)`.
-        labels: their labels, `(n,)`.
-        prior: draws from the prior, `(n, latent)`.
-        bounds: bound on log p(x) by datum, `(n,)`, in nats.
-        history: the training's records, by epoch or step.
-    """
-
-    x: Tensor | None = None
-    dreams: Tensor | None = None
-    reconstructed: tuple[Tensor, Tensor] | None = None
-    latents: Tensor | None = None
-    labels: Tensor | None = None
-    prior: Tensor | None = None
-    bounds: Tensor | None = None
-    history: tuple[Mapping[str, Any], ...] = ()
+PLACES: dict[str, str] = {
+    "Dreams": "samples",
+    "Reconstructions": "samples",
+    "Nearest training rows": "samples",
+    "Latents": "latents",
+    "Bounds": "likelihood",
+    "Calibration": "posterior",
+    "Interpolations": "paths",
+    "Training": "training",
+}
+"""Where a page shows each picture: beneath the metrics of a group, or at its end."""
 
 
 def draw(gallery: Gallery) -> dict[str, Figure]:
@@ -71,10 +60,17 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     if gallery.dreams is not None:
         figures["Dreams"] = dreams(gallery.dreams, gallery.x)
+    if gallery.nearest is not None:
+        figures["Nearest training rows"] = nearest(*gallery.nearest)
     if gallery.reconstructed is not None:
         figures["Reconstructions"] = reconstructions(*gallery.reconstructed)
+    if gallery.strips is not None and len(gallery.strips):
+        figures["Interpolations"] = strips(gallery.strips, gallery.x)
     if gallery.latents is not None:
         figures["Latents"] = latents(gallery.latents, gallery.labels, gallery.prior)
+    found = gallery.calibration
+    if found is not None and len(found.ranks):
+        figures["Calibration"] = calibration(found.ranks.cpu(), found.levels, found.names)
     if gallery.bounds is not None and len(gallery.bounds) > 1:
         figures["Bounds"] = bounds(gallery.bounds)
     if len(gallery.history) > 1:
@@ -103,7 +99,18 @@ def dreams(x: Tensor, real: Tensor | None = None) -> Figure:
         axes.set_aspect("equal", adjustable="datalim")
         legend(axes)
         return figure
-    return _histograms(flat, data)
+    return histograms(flat, data)
+
+
+def nearest(x: Tensor, train: Tensor) -> Figure:
+    """Draw dreams above the training rows nearest to them, by which copies are seen.
+
+    Args:
+        x: dreams, images `(n, channels, height, width)`.
+        train: the training row nearest to each, likewise.
+    """
+    note = "dreams in the upper row, the training row nearest to each in the lower"
+    return image_grid(tile(torch.cat([x, train]), len(x)), "Nearest training rows", note)
 
 
 def reconstructions(x: Tensor, mean: Tensor, columns: int = 10) -> Figure:
@@ -143,118 +150,32 @@ def reconstructions(x: Tensor, mean: Tensor, columns: int = 10) -> Figure:
     return figure
 
 
-def latents(mean: Tensor, labels: Tensor | None = None, prior: Tensor | None = None) -> Figure:
-    """Draw a map of posterior means over draws from the prior; by principal components beyond 2-D.
+def strips(ways: Tensor, real: Tensor | None = None) -> Figure:
+    """Draw ways through the latent space: a row of images each, lines in the plane, or curves.
 
     Args:
-        mean: posterior means, `(n, latent)`.
-        labels: colours, `(n,)`.
-        prior: draws from the prior, `(m, latent)`.
+        ways: rows and steps, `(rows, steps, *shape)`.
+        real: data to show beneath, where they are points of the plane, `(n, 2)`.
     """
-    z = mean.double()
-    axis_names, note = ("$z_1$", "$z_2$"), "posterior means"
-    other = None if prior is None else prior.double()
-    if z.shape[1] > 2:
-        centre = z.mean(0)
-        _, scale, basis = torch.linalg.svd(z - centre, full_matrices=False)
-        share = float(scale[:2].square().sum() / scale.square().sum().clamp_min(1e-30))
-        z, other = (
-            (z - centre) @ basis[:2].T,
-            None if other is None else (other - centre) @ basis[:2].T,
-        )
-        axis_names = ("first component", "second component")
-        note = (
-            f"posterior means: 2 of {mean.shape[1]} principal components, {share:.0%} of variance"
-        )
-    if z.shape[1] == 1:
-        return _histograms(z.numpy(), None if other is None else other.numpy(), "Latents", "z")
-    figure, axes = new_axes("Latents", *axis_names, note=note)
-    if other is not None:
-        axes.scatter(*other.numpy().T, s=8, c=PRIOR, linewidths=0, label="prior", zorder=1)
-    points, size = z.numpy(), min(24.0, max(7.0, 6000 / len(z)))
-    if labels is None or not 2 <= len(labels.unique()) <= len(CLASSES):
-        axes.scatter(*points.T, s=size, c=MODEL, alpha=0.7, linewidths=0, label="data", zorder=2)
-    else:
-        for colour, label in zip(CLASSES, labels.unique().tolist(), strict=False):
-            chosen = points[(labels == label).numpy()]
-            axes.scatter(
-                *chosen.T, s=size, c=colour, alpha=0.8, linewidths=0, label=str(label), zorder=2
-            )
-    legend(axes, outside=True)
+    rows, steps = ways.shape[:2]
+    flat = ways.flatten(0, 1)
+    note = "each row leads from one latent to another" if is_image(flat) else ""
+    if is_image(flat):
+        return image_grid(tile(flat, steps), "Interpolations", note)
+    points = rows_of(flat).view(rows, steps, -1).numpy()
+    if points.shape[2] == 2:
+        figure, axes = new_axes("Interpolations", "$x_1$", "$x_2$")
+        if real is not None:
+            axes.scatter(*rows_of(real).numpy().T, s=7, c=PRIOR, linewidths=0, label="data")
+        for colour, way in zip(CLASSES * rows, points, strict=False):
+            axes.plot(*way.T, c=colour, lw=1.4, marker="o", ms=3.5)
+            axes.plot(*way[[0, -1]].T, c=colour, lw=0, marker="o", ms=8)
+        axes.set_aspect("equal", adjustable="datalim")
+        legend(axes)
+        return figure
+    figure, axes = new_axes(
+        "Interpolations", "share of the way", "first feature", note="the means of p(x | z)"
+    )
+    for colour, way in zip(CLASSES * rows, points, strict=False):
+        axes.plot(np.linspace(0.0, 1.0, steps), way[:, 0], c=colour, lw=1.4, marker="o", ms=3.5)
     return figure
-
-
-def bounds(values: Tensor) -> Figure:
-    """Draw the histogram of per-datum bounds on log p(x).
-
-    Args:
-        values: `(n,)`, in nats.
-    """
-    figure, axes = new_axes("Bounds by datum", "bound on log p(x), nats", "number of data")
-    axes.hist(values.numpy(), bins=min(40, max(10, len(values) // 10)), color=MODEL, alpha=0.85)
-    mean = float(values.mean())
-    axes.axvline(mean, c=INK, lw=1.2, ls="--", label=f"mean {mean:.4g}")
-    legend(axes)
-    return figure
-
-
-def training(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the training's loss and its bound, which goes up, by epoch.
-
-    Args:
-        history: records with `epoch` or `step`, and `loss` and perhaps `bound`.
-    """
-    axis = "epoch" if all("epoch" in row for row in history) else "step"
-    curves = {name: _curve(history, axis, name) for name in ("loss", "bound")}
-    curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
-    if len(curves) == 2 and np.array_equal(curves["loss"], curves["bound"] * [1, -1]):
-        del curves["bound"]  # an ELBO's loss is its bound with the sign turned
-    figure = canvas(6.0, 2.4 * len(curves) + 1.2)
-    for i, (name, curve) in enumerate(curves.items()):
-        axes = figure.add_subplot(len(curves), 1, i + 1)
-        axes.plot(*curve.T, c=MODEL, lw=1.8)
-        axes.set_ylabel(f"{name}, nats per datum", color=SOFT)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plain(axes)
-        if i == 0:
-            axes.set_title("Training", **HEADING)
-        if i == len(curves) - 1:
-            axes.set_xlabel(axis, color=SOFT)
-    return figure
-
-
-def _histograms(
-    flat: np.ndarray[Any, Any],
-    data: np.ndarray[Any, Any] | None,
-    title: str = "Dreams",
-    name: str = "feature",
-) -> Figure:
-    shown = min(_FEATURES, flat.shape[1])
-    columns = min(3, shown)
-    rows = math.ceil(shown / columns)
-    figure = canvas(max(4.5, 2.4 * columns), 2.1 * rows + 0.7)
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.02, ha="left")
-    for i in range(shown):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        both = flat[:, i] if data is None else np.concatenate([flat[:, i], data[:, i]])
-        low, high = np.quantile(both, [0.002, 0.998])
-        edges = np.linspace(low, high if high > low else low + 1.0, 31).tolist()
-        if data is not None:
-            other = "prior" if title == "Latents" else "data"
-            axes.hist(data[:, i], edges, color=DATA, alpha=0.55, density=True, label=other)
-        mine = "posterior" if title == "Latents" else "dreams"
-        axes.hist(flat[:, i], edges, color=MODEL, histtype="step", lw=1.6, density=True, label=mine)
-        plain(axes)
-        axes.set_yticks([])
-        axes.set_xlabel(f"{name} {i + 1}" if flat.shape[1] > 1 else name, fontsize=9, color=SOFT)
-        if i == 0:
-            legend(axes)
-    return figure
-
-
-def _curve(history: Sequence[Mapping[str, Any]], axis: str, name: str) -> np.ndarray[Any, Any]:
-    """Answer the finite points of a curve, `(n, 2)`."""
-    points = [(row.get(axis, i), row.get(name, math.nan)) for i, row in enumerate(history)]
-    curve = np.array([(x, math.nan if y is None else y) for x, y in points], dtype=float)
-    finite: np.ndarray[Any, Any] = curve[np.isfinite(curve).all(1)]
-    return finite

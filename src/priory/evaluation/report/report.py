@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from priory.evaluation.record import Record
-from priory.evaluation.report.page import page, picture_cards, records_table
-from priory.evaluation.report.pictures import Gallery, draw
-from priory.evaluation.report.tables import align
+from priory.evaluation.report.gallery import Gallery
+from priory.evaluation.report.page import framed, page
+from priory.evaluation.report.pictures import draw
+from priory.evaluation.report.report_page import report_body
+from priory.evaluation.report.report_text import records_text
 from priory.names import suggestion
 
 _SCHEMA = 1
@@ -30,6 +31,7 @@ class Report:
         n: how many.
         seed: seed of all draws.
         seconds: how long it took.
+        digest: of the judged rows, by which runs prove that they were judged on the same.
         gallery: what its pictures show, if they were asked for.
 
     Example:
@@ -45,6 +47,7 @@ class Report:
     n: int = 0
     seed: int = 0
     seconds: float = 0.0
+    digest: str = ""
     gallery: Gallery | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> Record:
@@ -76,25 +79,10 @@ class Report:
         return f"{split}{self.n:,} rows, seed {self.seed}, {self.seconds:.1f} s"
 
     def __str__(self) -> str:
-        rows = [("metric", "value ± se", "unit", "K", "n", "kind")]
-        rows += [
-            (r.title, r.text, r.unit, _count(r.particles), _count(r.n or None), r.kind)
-            for r in self.records
-        ]
-        lines = align(rows, right=(1, 3, 4))
-        rule = "-" * max(map(len, lines))
-        notes = [
-            textwrap.fill(
-                f"{r.title}: {r.note}", 100, initial_indent="  ", subsequent_indent="    "
-            )
-            for r in self.records
-            if r.note
-        ]
-        head = [self.title, self.subtitle, "", lines[0], rule, *lines[1:]]
-        return "\n".join([*head, "", *notes] if notes else head)
+        return "\n".join([self.title, self.subtitle, "", *records_text(self.records, self.n)])
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return framed(self.html(), self.title)
 
     def figures(self) -> dict[str, Any]:
         """Draw the report's pictures, as matplotlib figures by title."""
@@ -102,11 +90,8 @@ class Report:
 
     def html(self) -> str:
         """Answer the report as one page that needs no other file."""
-        return page(
-            self.title,
-            self.subtitle,
-            records_table(self.records) + picture_cards(self.figures()),
-        )
+        body = report_body(self.records, self.figures(), self.n)
+        return page(self.title, self.subtitle, body, "report", self.as_dict())
 
     def to_html(self, path: str | Path) -> Path:
         """Write the report as one page that needs no other file.
@@ -120,7 +105,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Answer the report as plain values, without its pictures."""
-        facts = ("pair", "data", "split", "n", "seed", "seconds")
+        facts = ("pair", "data", "split", "n", "seed", "seconds", "digest")
         records = [record.as_dict() for record in self.records]
         return {"schema": _SCHEMA, **{f: getattr(self, f) for f in facts}, "records": records}
 
@@ -159,7 +144,3 @@ class Report:
             path: the file.
         """
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-
-
-def _count(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"

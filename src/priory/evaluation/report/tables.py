@@ -27,6 +27,8 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]
 def stack_tables(labels: list[str], columns: list[list[str]]) -> list[str]:
     """Answer the lines of as many tables beneath each other as the columns' widths call for.
 
+    A row that is empty in a table is left out of it.
+
     Args:
         labels: the first column, repeated in each table.
         columns: the others, each with its heading first.
@@ -36,7 +38,9 @@ def stack_tables(labels: list[str], columns: list[list[str]]) -> list[str]:
     for column in [*columns, None]:
         wide = column is None or _width([*part, column]) > WIDTH
         if wide and len(part) > 1:
-            table = align(list(zip(*part, strict=True)), right=range(1, len(part)))
+            rows = list(zip(*part, strict=True))
+            told = [row for row in rows if any(cell.strip() for cell in row[1:])]
+            table = align(told, right=range(1, len(part)))
             lines += [table[0], "-" * max(map(len, table)), *table[1:], ""]
             part = [labels]
         if column is not None:

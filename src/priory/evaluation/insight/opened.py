@@ -1,0 +1,43 @@
+"""A run or a pair, opened to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from torch import Tensor
+
+from priory.evaluation.likelihood.bound import log_likelihood
+
+
+@contextmanager
+def opened(run: Any) -> Iterator[Any]:
+    """Answer the pair of a run, inside the run's own parameter store; a pair answers itself.
+
+    Args:
+        run: a run, or an object with `model` and `guide`.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    pair = getattr(run, "pair", run)
+    if not callable(getattr(pair, "model", None)) or not callable(getattr(pair, "guide", None)):
+        raise ValueError(
+            f"expected a run, or a pair with the methods model and guide, got {type(pair).__name__}"
+        )
+    with run.scope() if hasattr(run, "scope") else nullcontext():
+        yield pair
+
+
+def bound(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor:
+    """Bound log p(x) of each datum, `(n,)`, in nats, float64; see `log_likelihood`.
+
+    Args:
+        run: a run, or an object with `model` and `guide`.
+        data: a split, columns by name, or an array of x.
+        particles: importance samples K per datum.
+        seed: seed of the samples.
+    """
+    with opened(run) as pair:
+        return log_likelihood(pair.model, pair.guide, data, particles, seed).log_likelihood

@@ -1,0 +1,224 @@
+"""Latents against known factors of the data: whether each latent stands for one factor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from torch import Tensor
+
+from priory.evaluation.latents.influence import pseudo_values
+
+_BINS = 20  # of a continuous variable, and the most values of one that is taken as it is
+_TREES = 30
+
+
+class DCI(NamedTuple):
+    """How well forests predict factors from latents, and from how few.
+
+    Args:
+        disentanglement: 1 where each latent predicts one factor, 0 where it predicts all alike.
+        completeness: 1 where each factor is predicted from one latent, 0 from all alike.
+        informativeness: of each test row, `(n,)`, averaged over factors: 1 for a class that is
+            predicted rightly, else 0; 1 minus the squared error over the variance for a number.
+        importances: share of each latent in the prediction of each factor, `(latent, factors)`.
+    """
+
+    disentanglement: float
+    completeness: float
+    informativeness: Tensor
+    importances: Tensor
+
+
+def is_class(factor: Tensor) -> bool:
+    """Say whether a factor has few and whole values: classes, not numbers.
+
+    Args:
+        factor: `(n,)`.
+    """
+    return bool((factor == factor.floor()).all()) and len(factor.unique()) <= _BINS
+
+
+def discretise(x: Tensor) -> Tensor:
+    """Answer the place of each value among a variable's values, or among 20 bins of equal width.
+
+    Args:
+        x: `(n,)`.
+    """
+    values, places = x.double().cpu().unique(return_inverse=True)
+    if len(values) <= _BINS:
+        return places
+    low, high = values[0], values[-1]
+    return ((x.double().cpu() - low) * (_BINS / (high - low))).long().clamp_max(_BINS - 1)
+
+
+def mig_values(z: Tensor, factors: Tensor) -> Tensor:
+    r"""Linearise the mutual information gap: one value per row, whose mean it is.
+
+    .. math:: \frac{1}{K} \sum_k \frac{1}{H(v_k)} \big( I(z_{j_k}; v_k)
+        - \max_{j \ne j_k} I(z_j; v_k) \big), \quad j_k = \arg\max_j I(z_j; v_k)
+
+    By counts in bins, see `discretise`. See `pseudo_values` for the linearisation.
+
+    Chen, Li, Grosse and Duvenaud 2018, Isolating sources of disentanglement in variational
+    autoencoders.
+
+    Args:
+        z: latents, such as posterior means, `(n, latent)`.
+        factors: `(n, factors)`.
+
+    Raises:
+        ValueError: if a factor has a single value.
+    """
+    _check(z, factors)
+    codes = torch.stack([discretise(column) for column in z.T], 1)
+    values = [discretise(factor) for factor in factors.T]
+    bins = int(codes.max()) + 1
+
+    def statistic(weights: Tensor) -> Tensor:
+        gaps = []
+        for value in values:
+            width = int(value.max()) + 1
+            cells = (codes * width + value.unsqueeze(1)).T
+            joint = weights.new_zeros(len(cells), bins * width)
+            joint = joint.scatter_add(1, cells, weights.expand(cells.shape)) / weights.sum()
+            table = joint.view(len(cells), bins, width)
+            entropy = _entropy(table.sum(1))  # of the factor, once per latent
+            information = _entropy(table.sum(2)) + entropy - _entropy(joint)
+            gaps.append(_lead(information) / entropy[0])
+        return torch.stack(gaps).mean()
+
+    return pseudo_values(statistic, len(z))
+
+
+def sap_values(z: Tensor, factors: Tensor) -> Tensor:
+    r"""Linearise the separated attribute predictability: one value per row, whose mean it is.
+
+    .. math:: \frac{1}{K} \sum_k \big( S_{j_k k} - \max_{j \ne j_k} S_{jk} \big), \quad
+        j_k = \arg\max_j S_{jk}
+
+    S is how well a latent alone predicts a factor linearly: the squared correlation with a number;
+    for classes the accuracy, averaged over classes, of the nearest class mean (the paper has a
+    support vector machine's). See `pseudo_values`; the class means are held fixed.
+
+    Kumar, Sattigeri and Balakrishnan 2018, Variational inference of disentangled latent concepts
+    from unlabeled observations.
+
+    Args:
+        z: latents, such as posterior means, `(n, latent)`.
+        factors: `(n, factors)`.
+
+    Raises:
+        ValueError: if a factor has a single value.
+    """
+    _check(z, factors)
+    z = z.double().cpu()
+    z = (z - z.mean(0)) / z.std(0, correction=0).clamp_min(1e-300)
+    parts: list[tuple[bool, Tensor, Tensor]] = []
+    for factor in factors.double().cpu().T:
+        if is_class(factor):
+            member = torch.nn.functional.one_hot(discretise(factor)).double()
+            centres = (member.T @ z) / member.sum(0).unsqueeze(1)
+            nearest = (z.unsqueeze(1) - centres).abs().argmin(1)  # (n, latent)
+            parts.append((True, (nearest == discretise(factor).unsqueeze(1)).double(), member))
+        else:
+            parts.append((False, z, ((factor - factor.mean()) / factor.std()).unsqueeze(1)))
+
+    def statistic(weights: Tensor) -> Tensor:
+        weights = weights / weights.sum()
+        gaps = []
+        for classes, left, right in parts:
+            if classes:
+                share = weights.unsqueeze(1) * right / (weights @ right)
+                gaps.append(_lead((share.T @ left).mean(0)))
+            else:
+                a, b = left - weights @ left, right - weights @ right
+                variance = (weights @ a.square()).clamp_min(1e-300) * (weights @ b.square())
+                gaps.append(_lead((weights @ (a * b)).square() / variance))
+        return torch.stack(gaps).mean()
+
+    return pseudo_values(statistic, len(z))
+
+
+def dci(
+    z: Tensor,
+    factors: Tensor,
+    test: tuple[Tensor, Tensor],
+    seed: int = 0,
+) -> DCI:
+    r"""Measure disentanglement, completeness and informativeness by random forests.
+
+    .. math:: D = \sum_i \rho_i \Big( 1 + \sum_k P_{ik} \log_K P_{ik} \Big), \quad
+        C = \frac{1}{K} \sum_k \Big( 1 + \sum_i \tilde P_{ik} \log_D \tilde P_{ik} \Big)
+
+    P are the importances of the latents by factor, made shares of each latent, and P~ of each
+    factor; rho is a latent's share of all importance. A single factor or latent gives D or C of 1.
+
+    Eastwood and Williams 2018, A framework for the quantitative evaluation of disentangled
+    representations.
+
+    Args:
+        z: latents that the forests are fitted to, `(m, latent)`.
+        factors: their factors, `(m, factors)`.
+        test: latents and factors that the forests predict, `(n, latent)` and `(n, factors)`.
+        seed: of the forests.
+
+    Raises:
+        ValueError: if a factor has a single value.
+    """
+    _check(z, factors)
+    fit, query = z.double().cpu().numpy(), test[0].double().cpu().numpy()
+    importances, scores = [], []
+    for index, factor in enumerate(factors.double().cpu().T):
+        truth = test[1][:, index].double().cpu()
+        if is_class(factor):
+            forest: Any = RandomForestClassifier(_TREES, max_features=None, random_state=seed)
+        else:
+            forest = RandomForestRegressor(_TREES, random_state=seed)
+        forest.fit(fit, factor.numpy())
+        found = torch.from_numpy(np.asarray(forest.predict(query), dtype=np.float64))
+        if is_class(factor):
+            scores.append((found == truth).double())
+        else:
+            scores.append(1 - (found - truth).square() / truth.var(correction=0))
+        importances.append(torch.from_numpy(forest.feature_importances_).double())
+    shares = torch.stack(importances, 1)
+    weight = shares.sum(1) / shares.sum()
+    by_latent = shares / shares.sum(1, keepdim=True).clamp_min(1e-300)
+    return DCI(
+        float(weight @ _concentration(by_latent)),
+        float(_concentration(shares.T).mean()),
+        torch.stack(scores).mean(0),
+        shares,
+    )
+
+
+def _concentration(shares: Tensor) -> Tensor:
+    """Answer 1 minus the entropy of each row over its largest, `(rows,)`."""
+    count = shares.shape[1]
+    return 1 - _entropy(shares) / math.log(count) if count > 1 else torch.ones(len(shares)).double()
+
+
+def _lead(scores: Tensor) -> Tensor:
+    """Answer by how much the best is ahead of the second."""
+    best = scores.topk(min(2, len(scores))).values
+    return best[0] - best[1] if len(best) > 1 else best[0]
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Answer the entropy over the last dim in nats; its slope at 0 is without meaning."""
+    return -torch.special.xlogy(p, p.clamp_min(1e-300)).sum(-1)
+
+
+def _check(z: Tensor, factors: Tensor) -> None:
+    if z.dim() != 2 or factors.dim() != 2 or len(z) != len(factors):
+        raise ValueError(
+            "latents and factors must have shapes (n, latent) and (n, factors), got "
+            f"{tuple(z.shape)} and {tuple(factors.shape)}"
+        )
+    constant = (factors == factors[:1]).all(0).nonzero().flatten()
+    if len(constant):
+        raise ValueError(f"factor {int(constant[0])} has a single value: nothing to tell apart")

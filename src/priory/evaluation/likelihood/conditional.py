@@ -1,0 +1,141 @@
+"""Log likelihood of x given what else is known of a datum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.likelihood.bound import log_likelihood
+from priory.evaluation.sealed import placement, reseed, sealed
+from priory.evaluation.sets import Unavailable
+from priory.inference.arguments import bind
+from priory.inference.phase import Phase
+from priory.inference.recorder import Recorder
+from priory.inference.sites import is_latent, is_observation
+
+_STREAM = 14
+_VALUES = 2**22  # numbers of one array
+
+
+class Conditional(NamedTuple):
+    """log p(x given y) of each datum.
+
+    Args:
+        log_likelihood: in nats, `(n,)`, float64, on the CPU.
+        given: names of the columns y.
+        observed: those that the model gives a density.
+        exact: whether log p(y) is exact: then the log likelihood is a lower bound.
+    """
+
+    log_likelihood: Tensor
+    given: tuple[str, ...]
+    observed: tuple[str, ...]
+    exact: bool
+
+
+def conditional_log_likelihood(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    data: Any,
+    *,
+    particles: int = 1000,
+    seed: int = 0,
+    joint: Tensor | None = None,
+) -> Conditional:
+    r"""Bound log p(x given y), y being all that the model takes or observes besides x.
+
+    .. math:: \log p(x \mid y) = \log p(x, y) - \log p(y), \quad
+        p(y) = \mathbb{E}_{z \sim p} \, p(y \mid z)
+
+    Columns that the model takes as arguments alone have no density: the K-sample bound is of
+    log p(x given y) already, and nothing is taken off. From observed columns log p(y) is taken off.
+    Where y does not depend on any latent it is exact; else it is estimated by K draws from the
+    prior, and the difference bounds nothing.
+
+    Args:
+        model: Pyro program of p(x, z, y) or p(x, z given y).
+        guide: Pyro program of q(z given x, y).
+        data: a split or columns by name.
+        particles: samples K per datum of either estimate.
+        seed: seed of all draws.
+        joint: the K-sample bound, if it is known already, `(n,)`.
+
+    Raises:
+        ValueError: if `particles` is not positive, or the data are empty or not finite.
+        Unavailable: if the model has nothing but x.
+
+    Example:
+        >>> conditional_log_likelihood(pair.model, pair.guide, {"x": x, "y": y})  # doctest: +SKIP
+    """
+    columns = check(read(data))
+    if joint is None:
+        joint = log_likelihood(model, guide, columns, particles, seed).log_likelihood
+    like = placement(model, guide)
+    device = (next(iter(columns.values())) if like is None else like).device
+    with sealed(model, guide, device=device):
+        reseed(device, seed, _STREAM)
+        two = next(blocks(columns, 2, like))[1]
+        sites = _dream(model, two, ())
+        observed = tuple(n for n, s in sites.items() if is_observation(s) and n != "x")
+        taken = [n for n in bind(model, columns) if n not in ("x", "index")]
+        given = tuple(dict.fromkeys([*taken, *observed]))
+        if not given:
+            raise Unavailable("the model neither takes nor observes anything besides x")
+        if stray := [n for n in observed if n not in columns]:
+            raise Unavailable(f"the model observes {stray[0]}, which is no column of the data")
+        if not observed:
+            return Conditional(joint, given, observed, exact=True)
+        marginal, exact = _marginal(model, columns, observed, particles, seed, like)
+    return Conditional(joint - marginal, given, observed, exact)
+
+
+def _marginal(
+    model: Callable[..., Any],
+    columns: Columns,
+    observed: tuple[str, ...],
+    particles: int,
+    seed: int,
+    like: Tensor | None,
+) -> tuple[Tensor, bool]:
+    """Estimate log p(y), `(n,)`, and say whether it is exact."""
+    values = max(128, *(c[0].numel() for c in columns.values()))
+    rows, exact = max(1, _VALUES // (values * min(particles, 50))), True
+    found = []
+    for start, part in blocks(columns, rows, like):
+        first = next(iter(part.values()))
+        reseed(first.device, seed, _STREAM, start)
+        score = _scores(model, part, observed, 2)
+        if (score - score[0]).abs().max() <= 1e-6 * score.abs().max().clamp(min=1.0):
+            found.append(score[0].cpu())
+            continue
+        exact, done = False, 2
+        total = score.logsumexp(0)
+        while done < particles:
+            now = min(50, particles - done)
+            total = torch.logaddexp(total, _scores(model, part, observed, now).logsumexp(0))
+            done += now
+        found.append((total - math.log(done)).cpu())
+    return torch.cat(found), exact
+
+
+def _scores(
+    model: Callable[..., Any], part: Columns, observed: tuple[str, ...], copies: int
+) -> Tensor:
+    """Answer log p(y given latents of the prior), `(copies, rows)`, float64."""
+    repeated = {n: v.repeat(copies, *(1,) * (v.dim() - 1)) for n, v in part.items()}
+    sites = _dream(model, repeated, observed)
+    score = Phase({n: sites[n] for n in observed}, {}).log_p()[0]
+    return score.double().reshape(copies, -1)
+
+
+def _dream(model: Callable[..., Any], part: Columns, held: tuple[str, ...]) -> dict[str, Any]:
+    """Run the model on its own draws, all but those of the held sites."""
+    recorder = Recorder({n: part[n] for n in held}, dream=True)
+    with recorder:
+        model(**bind(model, part))
+    return {n: s for n, s in recorder.sites.items() if is_latent(s) or is_observation(s)}

@@ -1,0 +1,222 @@
+"""Features that are missing: drawn given those that are seen, and how likely the true ones are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.likelihood.bound import log_likelihood
+from priory.evaluation.likelihood.joint import Joint
+from priory.evaluation.likelihood.masking import coordinate_log_prob
+from priory.evaluation.sealed import placement, reseed, sealed
+from priory.inference.phases import Phases, generate
+
+CHAINS = 16
+STEPS = 100
+_STREAM, _PROPOSALS = 12, 13
+_VALUES = 2**22  # numbers of one array
+
+
+def impute(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    data: Any,
+    mask: Tensor,
+    *,
+    chains: int = CHAINS,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> Tensor:
+    r"""Draw the missing features of each datum given the others, by Metropolis within Gibbs.
+
+    A chain starts at a dream, and alternates
+
+    .. math:: z \leftarrow z' \sim q(z' \mid x) \text{ with probability }
+        \min\Big(1, \frac{p(x, z') \, q(z \mid x)}{p(x, z) \, q(z' \mid x)}\Big), \quad
+        x_\text{missing} \sim p(x_\text{missing} \mid z)
+
+    so that it leaves p(z, x_missing given x_seen) invariant, however rough the guide.
+
+    Mattei and Frellsen 2018, Leveraging the Exact Likelihood of Deep Latent Variable Models;
+    Rezende, Mohamed and Wierstra 2014, Stochastic Backpropagation and Approximate Inference in
+    Deep Generative Models.
+
+    Args:
+        model: Pyro program of p(x, z), with features of x that are independent given z.
+        guide: Pyro program of q(z given x).
+        data: a split, columns by name, or an array of x; whatever stands where x is missing, NaN
+            too, is not looked at.
+        mask: boolean, true where x is seen, `(n, *shape)` or `(*shape)`.
+        chains: imputations of each datum.
+        steps: transitions of each chain.
+        seed: seed of all draws.
+
+    Returns:
+        Imputed data, `(chains, n, *shape)`, on the CPU; what is seen is as it was.
+
+    Raises:
+        ValueError: if a count is not positive, the mask does not fit or is not boolean, or what is
+            seen is not finite.
+        Unavailable: if the features of x are not known to be independent given z.
+
+    Example:
+        >>> seen = torch.rand(x.shape) < 0.5                     # doctest: +SKIP
+        >>> drawn = impute(pair.model, pair.guide, x, seen)      # doctest: +SKIP
+        >>> drawn.shape, drawn.mean(0)                           # doctest: +SKIP
+    """
+    columns, seen = _masked(data, mask)
+    if min(chains, steps) < 1:
+        raise ValueError(f"chains and steps must be at least 1, got {chains} and {steps}")
+    like = placement(model, guide)
+    device = (columns["x"] if like is None else like).device
+    size = max(1, _VALUES // (max(128, columns["x"][0].numel()) * chains))
+    found = []
+    with sealed(model, guide, device=device):
+        for start, part in blocks({**columns, _MASK: seen}, size, like):
+            reseed(device, seed, _STREAM, start)
+            shown = part.pop(_MASK)
+            x = _gibbs(model, guide, part, shown, chains, steps)
+            found.append(x.unflatten(0, (chains, len(shown))).cpu())
+    return torch.cat(found, 1)
+
+
+def missing_log_likelihood(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    data: Any,
+    mask: Tensor,
+    *,
+    particles: int = 1000,
+    chains: int = CHAINS,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> Tensor:
+    r"""Estimate the log likelihood of the features that a mask hides, given those that it shows.
+
+    .. math:: \log p(x_\text{hidden} \mid x_\text{seen}) = \log p(x) - \log p(x_\text{seen})
+
+    Both are K-sample bounds, so that the difference is bounded by neither side and is exact as K
+    grows. The second draws from the mixture of the guide's posteriors at imputations x_c of the
+    datum, which is the posterior given what is seen where guide and imputations are exact,
+
+    .. math:: \log \frac{1}{K} \sum_k \frac{p(x_\text{seen}, z_k)}
+        {\frac{1}{C} \sum_c q(z_k \mid x_c)}
+
+    Mattei and Frellsen 2018, Leveraging the Exact Likelihood of Deep Latent Variable Models.
+
+    Args:
+        model: Pyro program of p(x, z), with features of x that are independent given z.
+        guide: Pyro program of q(z given x).
+        data: whole data: a split, columns by name, or an array of x.
+        mask: boolean, true where x is shown, `(n, *shape)` or `(*shape)`.
+        particles: importance samples K of each bound; for the second rounded up to a multiple of
+            the chains.
+        chains: imputations C that the proposals are built on.
+        steps: transitions behind each imputation.
+        seed: seed of all draws.
+
+    Returns:
+        Nats, `(n,)`, float64, on the CPU.
+
+    Raises:
+        ValueError: as `impute`; and if `particles` is not positive.
+        Unavailable: as `impute`; and if the latents are not continuous, see `Joint`.
+    """
+    whole = log_likelihood(model, guide, data, particles, seed).log_likelihood
+    drawn = impute(model, guide, data, mask, chains=chains, steps=steps, seed=seed)
+    columns, seen = _masked(data, mask)
+    like = placement(model, guide)
+    device = (columns["x"] if like is None else like).device
+    size = max(1, _VALUES // (max(128, columns["x"][0].numel()) * chains**2))
+    parts = blocks({**columns, _MASK: seen, _DRAWN: drawn.movedim(0, 1)}, size, like)
+    found = []
+    with sealed(model, guide, device=device):
+        for start, part in parts:
+            reseed(device, seed, _PROPOSALS, start)
+            shown, filled = part.pop(_MASK), part.pop(_DRAWN).movedim(1, 0).flatten(0, 1)
+            found.append(_seen_bound(model, guide, part, shown, filled, particles, chains).cpu())
+    return whole - torch.cat(found)
+
+
+_MASK, _DRAWN = " seen", " drawn"  # no column's name has a space
+
+
+def _masked(data: Any, mask: Tensor) -> tuple[Columns, Tensor]:
+    """Answer the columns, zero where x is missing, and the mask of each row."""
+    columns = read(data)
+    if "x" not in columns:
+        raise ValueError(f"data must have a column x, got {', '.join(columns)}")
+    x = columns["x"]
+    if mask.dtype != torch.bool or mask.shape not in (x.shape, x.shape[1:]):
+        raise ValueError(
+            f"mask must be boolean, of the shape {tuple(x.shape)} or {tuple(x.shape[1:])}, got "
+            f"{mask.dtype} of shape {tuple(mask.shape)}"
+        )
+    mask = mask.to(x.device).expand(x.shape)
+    return check({**columns, "x": x.where(mask, x.new_zeros(()))}), mask
+
+
+def _gibbs(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    part: Columns,
+    seen: Tensor,
+    chains: int,
+    steps: int,
+) -> Tensor:
+    """Answer the chains' last data, `(chains * rows, *shape)`."""
+    columns = {n: v.repeat(chains, *(1,) * (v.dim() - 1)) for n, v in part.items()}
+    true, seen = columns["x"], seen.repeat(chains, *(1,) * (seen.dim() - 1))
+    dream = generate(model, columns, len(true))["x"].to(true)
+    columns["x"] = true.where(seen, dream)
+    first = Phases(model, guide, columns=columns).awake
+    coordinate_log_prob(first.distribution("x", of="model"), true)  # raises where dependent
+    now = first.particle(0)
+    for _ in range(steps):
+        there = Phases(model, guide, columns=columns).awake
+        here = Phases(model, guide, columns=columns, latents=now).awake
+        law = there.distribution("x", of="model")
+        change = (there.log_weight() - here.log_weight())[0]
+        taken = torch.rand_like(change).log() < change
+        proposed, kept = there.particle(0), now
+        now = {n: _where(taken, proposed[n], kept[n], there.distribution(n)) for n in kept}
+        draws = _where(taken, law.sample(), here.distribution("x", of="model").sample(), law)
+        columns["x"] = true.where(seen, draws.to(true))
+    return columns["x"]
+
+
+def _where(taken: Tensor, a: Tensor, b: Tensor, law: Any) -> Tensor:
+    """Choose between values row by row; rows are the last dimension left of the event."""
+    return torch.where(taken.reshape(-1, *(1,) * len(law.event_shape)), a, b)
+
+
+def _seen_bound(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    part: Columns,
+    seen: Tensor,
+    filled: Tensor,
+    particles: int,
+    chains: int,
+) -> Tensor:
+    """Bound log p(x_seen), `(rows,)`; `filled` is x with the imputations, chain by chain."""
+    rows = len(seen)
+    columns = {n: v.repeat(chains, *(1,) * (v.dim() - 1)) for n, v in part.items()}
+    columns["x"] = filled
+    proposals = Joint(model, guide, columns)
+    components = Joint(model, guide, columns, chains)
+    target = Joint(model, guide, part, chains, mask=seen)
+    total = seen.new_full((rows,), -math.inf, dtype=torch.float64)
+    rounds = -(-particles // chains)
+    for _ in range(rounds):
+        u = proposals.recognised().reshape(chains, rows, -1)
+        log_q = components.guide_density(u.repeat(1, chains, 1)).unflatten(1, (chains, rows))
+        mixture = log_q.double().logsumexp(1) - math.log(chains)
+        log_w = target.log_density(u).double() - mixture
+        total = torch.logaddexp(total, log_w.logsumexp(0))
+    return total - math.log(rounds * chains)

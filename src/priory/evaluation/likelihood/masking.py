@@ -1,0 +1,49 @@
+"""A likelihood of some features alone, where features are independent given the latents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import Independent
+
+from priory.evaluation.sets import Unavailable
+from priory.inference.sites import Site
+from priory.nets.distributions import Factorised
+
+
+def coordinate_log_prob(law: Any, value: Tensor) -> Tensor:
+    """Answer the log density of each feature by itself, `(*batch, *event)`, in nats.
+
+    Args:
+        law: of a whole event.
+        value: events, `(*batch, *event)`.
+
+    Raises:
+        Unavailable: if the law is not known to have independent features.
+    """
+    if isinstance(law, Factorised):
+        score: Tensor = law.apart().log_prob(value.unsqueeze(-1))
+        return score
+    base = law
+    while isinstance(base, Independent):
+        base = base.base_dist
+    if isinstance(base, Factorised) and base is not law:
+        return coordinate_log_prob(base, value)
+    if base is law or base.event_shape:
+        raise Unavailable(
+            f"p(x | z), a {type(base).__name__}, is not known to have independent features"
+        )
+    score = base.log_prob(value)
+    return score.expand(value.shape)
+
+
+def masked_log_prob(site: Site, mask: Tensor) -> Tensor:
+    """Answer the log density of a site's features that a mask shows, `(rows,)`, in nats.
+
+    Args:
+        site: in the plate `data` alone.
+        mask: boolean, of the value's shape.
+    """
+    score = coordinate_log_prob(site["fn"], site["value"])
+    return score.where(mask, score.new_zeros(())).flatten(1).sum(1)

@@ -1,0 +1,201 @@
+"""Whether a pair's clusters are the classes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import blocks
+from priory.evaluation.draws import Draws
+from priory.evaluation.latents.clusters import (
+    ari_values,
+    confident_hits,
+    hungarian_hits,
+    kmeans,
+    majority_hits,
+    nmi_values,
+)
+from priory.evaluation.latents.neighbours import check_labels
+from priory.evaluation.metrics.metric import Metric, Need, check_finite
+from priory.evaluation.record import Kind, Record, mean_record
+from priory.evaluation.sealed import placement, reseed
+from priory.evaluation.sets import Unavailable
+from priory.inference.phases import Phases
+from priory.priors.mixture import NormalMixture
+
+_STREAM = 40
+_ROWS = 500  # rows at a time
+_MOST = 10  # components per class that still count as clusters
+
+
+class Clusters(NamedTuple):
+    """The rows' clusters, and what they are.
+
+    Args:
+        clusters: `(n,)`.
+        confidence: of each row in its cluster, `(n,)`.
+        labels: `(n,)`.
+        note: where the clusters come from.
+    """
+
+    clusters: Tensor
+    confidence: Tensor
+    labels: Tensor
+    note: str
+
+
+def clustering_hungarian(draws: Draws) -> Record:
+    """Accuracy of clusters, each matched to one class at most."""
+    found = _clusters(draws)
+    hits = hungarian_hits(found.clusters, found.labels)
+    return _record("clustering_hungarian", hits, draws, "the matching is the best one", "biased")
+
+
+def clustering_majority(draws: Draws) -> Record:
+    """Accuracy of clusters, each given its commonest label: purity."""
+    found = _clusters(draws)
+    hits = majority_hits(found.clusters, found.labels)
+    return _record("clustering_majority", hits, draws, "grows with the clusters' number", "biased")
+
+
+def clustering_confident(draws: Draws) -> Record:
+    """Accuracy of clusters, each given the label of its most confident row."""
+    found = _clusters(draws)
+    hits = confident_hits(found.clusters, found.labels, found.confidence)
+    return _record("clustering_confident", hits, draws, "one row names each cluster", "unbiased")
+
+
+def nmi(draws: Draws) -> Record:
+    """Normalised mutual information of clusters and classes."""
+    found = _clusters(draws)
+    values = nmi_values(found.clusters, found.labels)
+    return _record("nmi", values, draws, "by the mean of the two entropies", "biased")
+
+
+def ari(draws: Draws) -> Record:
+    """Agreement of clusters and classes by the adjusted Rand index: 0 by chance."""
+    found = _clusters(draws)
+    return _record("ari", ari_values(found.clusters, found.labels), draws, "", "unbiased")
+
+
+def _record(name: str, values: Tensor, draws: Draws, note: str, kind: Kind) -> Record:
+    origin = _clusters(draws).note
+    note = f"{origin}; {note}" if note else origin
+    return mean_record(name, values, seed=draws.seed, kind=kind, note=note)
+
+
+def _clusters(draws: Draws) -> Clusters:
+    return draws.once("clusters", lambda: _find(draws))
+
+
+def _find(draws: Draws) -> Clusters:
+    labels = draws.labels
+    try:
+        check_labels(labels)
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    labels = labels.long().cpu()
+    classes = len(labels.unique())
+    if classes < 2:
+        raise Unavailable(f"all {len(labels)} rows have the label {int(labels[0])}")
+    if len(labels) <= classes:
+        raise Unavailable(f"needs more rows than the {classes} classes, got {len(labels)}")
+    scores, origin = _responsibilities(draws, _MOST * classes)
+    if scores is not None:
+        confidence, clusters = scores.max(1)
+        return Clusters(clusters, confidence, labels, origin)
+    means = draws.latents.mean
+    check_finite("posterior means", means)
+    try:
+        clusters, confidence = kmeans(means, classes, draws.seed)
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    note = f"{classes} clusters of posterior means by k-means: {origin}"
+    return Clusters(clusters, confidence, labels, note)
+
+
+def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
+    """Answer the probability of each of the pair's own clusters, `(n, clusters)`, if it has any."""
+    sites = [s for s in draws.phase.latents if _choices(draws.phase.distribution(s)) is not None]
+    if sites:
+        site = sites[0]
+
+        def probabilities(rows: Any, start: int) -> Tensor:
+            reseed(next(iter(rows.values())).device, draws.seed, _STREAM, start)
+            law = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
+            found = _choices(law)
+            if found is None or found.dim() != 2:
+                raise Unavailable(f"q({site} | x) is not one distribution for each row")
+            return found
+
+        origin = f"clusters by q({site} | x)"
+    else:
+        site = draws.latent_site
+        count = _components(draws.phase.distribution(site, of="model"))
+        if count is None or count < 2:
+            return None, "the prior is no mixture"
+        if count > most:
+            return None, f"the prior's {count} components are too many for clusters"
+        z = draws.latents.mean.reshape(draws.latents.z.shape)
+
+        def probabilities(rows: Any, start: int) -> Tensor:
+            given = z[start : start + len(next(iter(rows.values())))]
+            phase = Phases(draws.model, draws.guide, columns=rows, latents={site: given}).awake
+            return _memberships(phase.distribution(site, of="model"), given)
+
+        origin = f"clusters by the prior's {count} components at the posterior mean"
+    like = placement(draws.model, draws.guide)
+    parts = [probabilities(rows, at).cpu() for at, rows in blocks(draws.columns, _ROWS, like)]
+    return torch.cat(parts).double(), origin
+
+
+def _base(law: Any) -> Any:
+    """Answer what is under masks and `to_event`; a mixture's event stays whole."""
+    while isinstance(law, (torch.distributions.Independent, dist.MaskedDistribution)):
+        law = law.base_dist
+    return law
+
+
+def _choices(law: Any) -> Tensor | None:
+    """Answer a categorical distribution's probabilities."""
+    law = _base(law)
+    kinds = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)
+    relaxed = torch.distributions.RelaxedOneHotCategorical
+    if isinstance(law, relaxed):
+        found: Tensor = law.logits.softmax(-1)
+        return found
+    return law.probs if isinstance(law, kinds) else None
+
+
+def _components(law: Any) -> int | None:
+    """Answer a mixture's number of components."""
+    law = _base(law)
+    if isinstance(law, NormalMixture):
+        return law.logits.shape[-1]
+    if isinstance(law, torch.distributions.MixtureSameFamily):
+        return int(law.mixture_distribution.logits.shape[-1])
+    return None
+
+
+def _memberships(law: Any, z: Tensor) -> Tensor:
+    """Answer p(component given z), `(n, components)`."""
+    law = _base(law)
+    if isinstance(law, NormalMixture):
+        return law.components(z).softmax(-1)
+    parts = law.component_distribution
+    scores = parts.log_prob(z.unsqueeze(-1 - len(parts.event_shape)))
+    found: Tensor = (law.mixture_distribution.logits + scores).softmax(-1)
+    return found
+
+
+_NEEDS: tuple[Need, ...] = ("labels", "phase")
+ROWS: dict[str, Metric] = {
+    "clustering_hungarian": Metric(clustering_hungarian, "latents", _NEEDS, "higher"),
+    "clustering_majority": Metric(clustering_majority, "latents", _NEEDS, "higher"),
+    "clustering_confident": Metric(clustering_confident, "latents", _NEEDS, "higher"),
+    "nmi": Metric(nmi, "latents", _NEEDS, "higher"),
+    "ari": Metric(ari, "latents", _NEEDS, "higher"),
+}

@@ -1,0 +1,233 @@
+"""How near a pair's dreams come to data in the features of an extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor
+
+from priory.evaluation.columns import rows_of, thin
+from priory.evaluation.metrics.metric import Metric, check_finite
+from priory.evaluation.record import Record, mean_record
+from priory.evaluation.samples.features import Extractor, extractor
+from priory.evaluation.samples.frechet import frechet as frechet_of
+from priory.evaluation.samples.kernels import cubic, discrepancies
+from priory.evaluation.samples.manifold import Manifold, expected_coverage, manifold
+from priory.evaluation.samples.memory import Copying, copying
+from priory.evaluation.samples.pairwise import nearest
+from priory.evaluation.samples.twosample import (
+    TwoSample,
+    logistic_test,
+    nearest_neighbour_test,
+)
+from priory.evaluation.sets import Sets, Unavailable
+
+_NEIGHBOURS = 5
+_DOUBT = 3.0  # standard errors
+_T = TypeVar("_T")
+
+
+class Pair(NamedTuple):
+    """Features of as many data as dreams.
+
+    Args:
+        real: of data, `(n, features)`.
+        dreams: of dreams, `(n, features)`.
+    """
+
+    real: Tensor
+    dreams: Tensor
+
+
+def frechet(draws: Sets) -> Record:
+    """Squared Frechet distance between the features of dreams and data."""
+    real, dreams = pair_of(draws)
+    value, se = _try(lambda: frechet_of(dreams, real))
+    note = f"{_among(draws)}; biased upwards: compare at equal n, beside the anchors"
+    few: tuple[str, ...] = ()
+    if len(real) <= real.shape[1]:
+        few = (f"{len(real)} samples do not span {real.shape[1]} features",)
+    return Record("frechet", value, se, len(real), draws.seed, "biased", note=note, warnings=few)
+
+
+def kernel_distance(draws: Sets) -> Record:
+    """Squared maximum mean discrepancy of features by a cubic kernel, the kernel distance."""
+    real, dreams = pair_of(draws)
+    value, se = _try(lambda: discrepancies(dreams, real, cubic)[0])
+    n, note = len(real), _among(draws)
+    return Record("kernel_distance", value, se, n, draws.seed, "unbiased", note=note)
+
+
+def precision(draws: Sets) -> Record:
+    """Share of dreams that lie among the data."""
+    note = "dreams within the data's balls; an outlier among the data has a great ball"
+    return _by_sample(draws, "precision", note)
+
+
+def recall(draws: Sets) -> Record:
+    """Share of data that lie among the dreams."""
+    note = "data within the dreams' balls; an outlier among the dreams has a great ball"
+    return _by_sample(draws, "recall", note)
+
+
+def density(draws: Sets) -> Record:
+    """Balls around data that a dream lies in, over those expected: 1 under equal laws."""
+    return _by_sample(draws, "density", "1 under equal laws, more where dreams crowd the modes")
+
+
+def coverage(draws: Sets) -> Record:
+    """Share of data that have a dream nearer than their own neighbours."""
+    n = len(pair_of(draws).real)
+    expected = _try(lambda: expected_coverage(n, n, _NEIGHBOURS))
+    return _by_sample(draws, "coverage", f"{expected:.4f} under equal laws")
+
+
+def c2st(draws: Sets) -> Record:
+    """Accuracy of a logistic regression that tells dreams from data, 1/2 where it cannot."""
+    real, dreams = pair_of(draws)
+    return _two_sample(draws, "c2st", _try(lambda: logistic_test(dreams, real)), "data")
+
+
+def c2st_1nn(draws: Sets) -> Record:
+    """Accuracy of the nearest other sample in telling dreams from data, 1/2 where it cannot."""
+    real, dreams = pair_of(draws)
+    found = _try(lambda: nearest_neighbour_test(dreams, real))
+    return _two_sample(draws, "c2st_1nn", found, "data")
+
+
+def c2st_1nn_train(draws: Sets) -> Record:
+    """Accuracy of the nearest other sample in telling dreams from training rows; 0 for copies."""
+    check_finite("dreams", draws.dreams)
+    extract, train = features_of(draws), rows_of(draws.train["x"])
+    n = min(len(train), len(draws.dreams))
+    rows = (thin({"x": x}, n)["x"] for x in (draws.dreams, train.to(draws.dreams)))
+    dreams, known = (extract(x) for x in rows)
+    found = _try(lambda: nearest_neighbour_test(dreams, known))
+    return _two_sample(draws, "c2st_1nn_train", found, "training rows")
+
+
+def memorisation(draws: Sets) -> Record:
+    """Probability that a dream is nearer to the training rows than a fresh datum is."""
+    found = _copying(draws)
+    note = f"1/2 without copying, 1 where all is copied; z = {found.z:.1f}; {_named(draws)}"
+    warned: tuple[str, ...] = ()
+    if found.z > _DOUBT:
+        warned = ("dreams are nearer to training rows than fresh data are: the model copies",)
+    return Record(
+        "memorisation",
+        found.rank,
+        found.rank_se,
+        len(draws.real),
+        draws.seed,
+        "unbiased",
+        note=note,
+        warnings=warned,
+    )
+
+
+def copied(draws: Sets) -> Record:
+    """Share of dreams nearer to a training row than the nearest 1% of fresh data."""
+    found = _copying(draws)
+    warned: tuple[str, ...] = ()
+    if found.copied > 0.01 + _DOUBT * found.copied_se:
+        warned = (f"{found.copied:.1%} of the dreams are all but training rows",)
+    return Record(
+        "copied",
+        found.copied,
+        found.copied_se,
+        len(draws.dreams),
+        draws.seed,
+        "biased",
+        note=f"0.01 without copying; {_named(draws)}",
+        warnings=warned,
+    )
+
+
+def features_of(draws: Sets) -> Extractor:
+    """Answer the extractor, made once for the draws and their anchors.
+
+    Args:
+        draws: those whose `features` say which.
+    """
+    return draws.common("extractor", lambda: extractor(draws.features, draws))
+
+
+def pair_of(draws: Sets) -> Pair:
+    """Answer features of dreams and data, as many of one as of the other.
+
+    Args:
+        draws: the draws.
+    """
+
+    def make() -> Pair:
+        check_finite("dreams", draws.dreams)
+        extract = features_of(draws)
+        n = min(len(draws.real), len(draws.dreams))
+        return Pair(*(extract(thin({"x": x}, n)["x"]) for x in (draws.real, draws.dreams)))
+
+    return draws.once("features", make)
+
+
+def _by_sample(draws: Sets, name: str, note: str) -> Record:
+    real, dreams = pair_of(draws)
+    found: Manifold = _try(lambda: draws.once("manifold", lambda: manifold(real, dreams)))
+    note = f"{note}; {_NEIGHBOURS} neighbours; {_among(draws)}"
+    values: Tensor = getattr(found, name)
+    return mean_record(name, values, seed=draws.seed, kind="biased", note=note)
+
+
+def _two_sample(draws: Sets, name: str, found: TwoSample, what: str) -> Record:
+    note = (
+        f"{found.first:.3f} on dreams, {found.second:.3f} on {what}; p = {found.p:.2g}; "
+        f"{_named(draws)}"
+    )
+    warned: tuple[str, ...] = ()
+    if found.accuracy < 0.5 - _DOUBT * found.chance:
+        warned = (f"far below 1/2: dreams sit upon {what}, as copies do",)
+    return Record(
+        name, found.accuracy, found.se, found.n, draws.seed, "unbiased", note=note, warnings=warned
+    )
+
+
+def _copying(draws: Sets) -> Copying:
+    check_finite("dreams", draws.dreams)
+    extract = features_of(draws)
+
+    def make() -> Copying:
+        train = extract(rows_of(draws.train["x"]))
+        dreams, fresh = (nearest(extract(x), train).distance for x in (draws.dreams, draws.real))
+        return copying(dreams[:, 0], fresh[:, 0])
+
+    return _try(lambda: draws.once("copying", make))
+
+
+def _named(draws: Sets) -> str:
+    return features_of(draws).text
+
+
+def _among(draws: Sets) -> str:
+    real, dreams = pair_of(draws)
+    return f"{_named(draws)}; {len(dreams)} dreams against {len(real)} data"
+
+
+def _try(make: Callable[[], _T]) -> _T:
+    try:
+        return make()
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+
+
+ROWS: dict[str, Metric] = {
+    "frechet": Metric(frechet, "samples", ("dreams",), "lower", anchored=True),
+    "kernel_distance": Metric(kernel_distance, "samples", ("dreams",), "lower", anchored=True),
+    "precision": Metric(precision, "samples", ("dreams",), "higher", anchored=True),
+    "recall": Metric(recall, "samples", ("dreams",), "higher", anchored=True),
+    "density": Metric(density, "samples", ("dreams",), anchored=True),
+    "coverage": Metric(coverage, "samples", ("dreams",), "higher", anchored=True),
+    "c2st": Metric(c2st, "samples", ("dreams",), "lower", anchored=True),
+    "c2st_1nn": Metric(c2st_1nn, "samples", ("dreams",), anchored=True),
+    "c2st_1nn_train": Metric(c2st_1nn_train, "samples", ("dreams", "train")),
+    "memorisation": Metric(memorisation, "samples", ("dreams", "train")),
+    "copied": Metric(copied, "samples", ("dreams", "train")),
+}

@@ -1,0 +1,94 @@
+"""Whether dreams reach all that is known to be there: modes of a mixture, classes of labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from priory.evaluation.metrics.metric import Metric, check_finite
+from priory.evaluation.metrics.sample_features import features_of
+from priory.evaluation.record import Record, mean_record
+from priory.evaluation.samples.modes import Modes, histogram_kl
+from priory.evaluation.samples.modes import modes as count_modes
+from priory.evaluation.sets import Sets, Unavailable
+
+
+def modes(draws: Sets) -> Record:
+    """Count of a known mixture's modes that the dreams reach."""
+    found = _modes(draws)
+    note = f"of {found.total}, with a dream within 3 sd"
+    n = len(found.near)
+    return Record("modes", float(found.found), None, n, draws.seed, "exact", note=note)
+
+
+def high_quality(draws: Sets) -> Record:
+    """Share of dreams within 3 sd of a mode of a known mixture."""
+    found = _modes(draws)
+    note = f"{found.perfect:.4f} for a perfect sampler"
+    over: tuple[str, ...] = ()
+    if found.spread is not None:
+        note += f"; variance within the modes is {found.spread:.3g} of the true one"
+    error = math.sqrt(found.perfect * (1 - found.perfect) / len(found.near))
+    if float(found.near.mean()) > found.perfect + 3 * error:
+        over = ("more dreams within 3 sd than a perfect sampler has: they are over-concentrated",)
+    return mean_record(
+        "high_quality", found.near, seed=draws.seed, kind="unbiased", note=note, warnings=over
+    )
+
+
+def mode_kl(draws: Sets) -> Record:
+    """KL divergence from the dreams' shares of a known mixture's modes to the true ones."""
+    found, n = _modes(draws), len(draws.dreams)
+    note = f"by the nearest mode; biased upwards by about {(found.total - 1) / (2 * n):.2g}"
+    return Record("mode_kl", found.kl, found.kl_se, n, draws.seed, "biased", unit="nats", note=note)
+
+
+def class_kl(draws: Sets) -> Record:
+    """KL divergence from the dreams' shares of the classes to those of the training rows."""
+    check_finite("dreams", draws.dreams)
+    features = features_of(draws)
+    classes, truth = features.classes(draws.dreams), features.frequencies
+    if truth is None:
+        raise Unavailable(f"the features ({features.name}) know no frequencies of classes")
+    counts = classes.bincount(minlength=len(truth))
+    kl, se = histogram_kl(counts, truth)
+    n = len(draws.dreams)
+    far = 0.5 * float((counts / n - truth).abs().sum())
+    note = (
+        f"total variation {far:.3g}; {int((counts > 0).sum())} of {len(truth)} classes dreamt; "
+        f"classes as told by the classifier of the {features.text}; biased upwards by about "
+        f"{(len(truth) - 1) / (2 * n):.2g}"
+    )
+    return Record("class_kl", kl, se, n, draws.seed, "biased", unit="nats", note=note)
+
+
+def mixture_of(draws: Sets) -> Any:
+    """Answer the mixture that the data are known to come from, with `centres` and `sd`.
+
+    Args:
+        draws: those that may have a `mixture`.
+
+    Raises:
+        Unavailable: if none is known.
+    """
+    mixture = getattr(draws, "mixture", None)
+    if mixture is None:
+        raise Unavailable("the data come from no mixture whose modes are known (ring, grid)")
+    return mixture
+
+
+def _modes(draws: Sets) -> Modes:
+    mixture = mixture_of(draws)
+    check_finite("dreams", draws.dreams)
+    try:
+        return draws.once("modes", lambda: count_modes(draws.dreams, mixture.centres, mixture.sd))
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+
+
+ROWS: dict[str, Metric] = {
+    "modes": Metric(modes, "samples", ("dreams",), "higher", anchored=True),
+    "high_quality": Metric(high_quality, "samples", ("dreams",), anchored=True),
+    "mode_kl": Metric(mode_kl, "samples", ("dreams",), "lower", anchored=True),
+    "class_kl": Metric(class_kl, "samples", ("dreams", "train"), "lower", anchored=True),
+}

@@ -1,0 +1,116 @@
+"""The few rows that a report's pictures show, gathered while the draws are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import rows_of, thin
+from priory.evaluation.draws import SHOWN
+from priory.evaluation.paths.between import strips
+from priory.evaluation.posterior.calibration import Calibration, ranks_of
+from priory.evaluation.report.canvas import is_image
+from priory.evaluation.samples.memory import nearest_training
+from priory.evaluation.sets import SAMPLES, Sets, Unavailable
+
+_POINTS = 1000  # dreams that a scatter shows
+_STRIPS, _STEPS = 6, 11
+_NEIGHBOURS = 10
+_CLOSE = 20  # training rows by each dream, of which the nearest is searched
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The few rows that pictures show, on the CPU; each is `None` where the pair has no such draw.
+
+    Args:
+        x: data, `(n, *shape)`.
+        dreams: dreams, or the means of p(x given z), `(n, *shape)`.
+        reconstructed: data and their reconstructions, each `(n, *shape)`.
+        latents: posterior means, `(n, latent)`.
+        labels: their labels, `(n,)`.
+        prior: draws from the prior, `(n, latent)`.
+        bounds: bound on log p(x) by datum, `(n,)`, in nats.
+        history: the training's records, by epoch or step.
+        strips: ways between pairs of data through the latent space, `(rows, steps, *shape)`.
+        calibration: ranks of true latents among draws of the guide.
+        nearest: dreams and the training rows nearest to them, each `(n, *shape)`.
+    """
+
+    x: Tensor | None = None
+    dreams: Tensor | None = None
+    reconstructed: tuple[Tensor, Tensor] | None = None
+    latents: Tensor | None = None
+    labels: Tensor | None = None
+    prior: Tensor | None = None
+    bounds: Tensor | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+    strips: Tensor | None = None
+    calibration: Calibration | None = None
+    nearest: tuple[Tensor, Tensor] | None = None
+
+
+def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
+    """Keep the few rows that pictures show.
+
+    What only a costly metric could give is shown only where one has paid for it: the bounds.
+
+    Args:
+        draws: what is judged; to be read inside `sealed`.
+        history: the training's records.
+    """
+    site = _try(lambda: draws.latent_site)
+    x = _try(lambda: draws.x)
+    images = x is not None and is_image(x)
+    means = _try(lambda: draws.dream("x_mean", SHOWN)) if images else None
+    if means is None:
+        means = _try(lambda: draws.dreamt(SHOWN if images else _POINTS))
+    latents = None if site is None else _thin(draws.latents.mean)
+    pairs = _try(lambda: draws.reconstructions)
+    bounds = draws.__dict__.get("log_weight")
+    return Gallery(
+        x=None if x is None or images else _thin(x),
+        dreams=_kept(means),
+        reconstructed=None if pairs is None else (pairs.x, pairs.mean),
+        latents=latents,
+        labels=None if latents is None else _try(lambda: _thin(draws.labels)),
+        prior=None if site is None else rows_of(draws.dream(site, _POINTS)),
+        bounds=None if bounds is None else bounds.log_likelihood.detach().cpu(),
+        history=tuple(dict(row) for row in history),
+        strips=_kept(_try(lambda: strips(draws, _STRIPS, _STEPS))),
+        calibration=_try(lambda: ranks_of(draws)),
+        nearest=_try(lambda: _nearest(means, draws.train["x"])) if images else None,
+    )
+
+
+def _nearest(dreams: Tensor | None, train: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Answer the first dreams beside the training rows nearest to them."""
+    if dreams is None:
+        return None
+    shown = dreams[:_NEIGHBOURS].detach().cpu()
+    rows, queries = rows_of(train), rows_of(shown)
+    # In single precision first: the exact search is in double, and need not hold all rows.
+    rough = torch.cdist(queries.to(rows), rows)
+    close = rough.topk(min(_CLOSE, len(rows)), largest=False).indices.unique()
+    found = nearest_training(queries, rows[close].to(queries), k=1)
+    return shown, train[close[found.row[:, 0].to(close.device)]].to(shown)
+
+
+def _thin(x: Tensor) -> Tensor:
+    return thin({"x": x}, SAMPLES)["x"].detach().cpu()
+
+
+def _kept(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach().cpu()
+
+
+def _try(read: Callable[[], _T]) -> _T | None:
+    try:
+        return read()
+    except Unavailable:
+        return None

@@ -1,0 +1,147 @@
+"""A report's records as a reader meets them: in groups, each metric beside its anchors."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from priory.evaluation.metrics import ANCHORS, GROUPS, METRICS
+from priory.evaluation.record import Record
+from priory.evaluation.sets import Anchor
+
+OTHER = "other"
+HEADINGS: dict[str, str] = {
+    "likelihood": "how well the model explains rows that it was not trained on",
+    "posterior": "whether the guide is the model's posterior",
+    "samples": "how near dreams and reconstructions come to data",
+    "latents": "what the latents hold",
+    "paths": "what lies on the ways through the latent space",
+    "insight": "what else is worth knowing",
+    OTHER: "metrics of your own",
+}
+ANCHOR_TITLES: dict[Anchor, str] = {"real": "real data", "baseline": "baseline"}
+_Z = 1.959963984540054  # the standard normal's 97.5% quantile
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric of a report, and what it says of real data and of the baseline.
+
+    Args:
+        record: the metric's.
+        anchors: the records of its anchors, by anchor.
+    """
+
+    record: Record
+    anchors: dict[Anchor, Record] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """What the metric is, in a sentence; empty for a metric that is not in the table."""
+        if self.record.name not in METRICS:
+            return ""
+        text = inspect.getdoc(METRICS[self.record.name].function) or ""
+        return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
+
+    def facts(self, n: int | None = None) -> str:
+        """Answer how the number was obtained: its kind, K, steps and n.
+
+        Args:
+            n: the report's own number of rows, which is not repeated.
+        """
+        r = self.record
+        facts: list[str] = [] if r.kind == "unbiased" else [r.kind]
+        facts += [] if r.particles is None else [f"K = {r.particles:,}"]
+        facts += [] if r.steps is None else [f"{r.steps:,} steps"]
+        facts += [] if r.n in (0, n) else [f"n = {r.n:,}"]
+        return ", ".join(facts)
+
+
+def grouped(records: Iterable[Record]) -> dict[str, list[Line]]:
+    """Answer the records that have a value, by group in the table's order; anchors with theirs.
+
+    Args:
+        records: of one report.
+    """
+    found = list(records)
+    by_name = {r.name: r for r in found}
+    groups: dict[str, list[Line]] = {group: [] for group in (*GROUPS, OTHER)}
+    for record in found:
+        if not record.applicable or (is_anchor(record.name) and _metric(record.name) in by_name):
+            continue
+        anchors = {a: by_name.get(f"{record.name}_{a}") for a in ANCHORS}
+        kept = {a: r for a, r in anchors.items() if r is not None}
+        groups[group_of(record.name)].append(Line(record, kept))
+    return {group: lines for group, lines in groups.items() if lines}
+
+
+def absent(records: Iterable[Record]) -> dict[str, list[str]]:
+    """Answer the titles of the metrics that have no value, by their reason.
+
+    Args:
+        records: of one report.
+    """
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if not record.applicable and not is_anchor(record.name):
+            found.setdefault(record.note, []).append(record.title)
+    return found
+
+
+def group_of(name: str) -> str:
+    """Answer the group that a metric or an anchor stands in.
+
+    Args:
+        name: the record's.
+    """
+    name = _metric(name) if is_anchor(name) else name
+    return METRICS[name].group if name in METRICS else OTHER
+
+
+def is_anchor(name: str) -> bool:
+    """Say whether a record is an anchor: about the data, not the pair."""
+    metric, _, anchor = name.rpartition("_")
+    return metric in METRICS and METRICS[metric].anchored and anchor in ANCHORS
+
+
+def _metric(anchor: str) -> str:
+    return anchor.rpartition("_")[0]
+
+
+def heading(name: str) -> str:
+    """Answer a metric's name with an arrow towards the better."""
+    better = METRICS[name].better if name in METRICS else None
+    arrow = {"lower": " ↓", "higher": " ↑", None: ""}[better]
+    return name.replace("_", " ") + arrow
+
+
+def interval(value: float | None, se: float | None) -> tuple[float, float] | None:
+    """Answer the 95% interval, value ± 1.96 se, if there is a standard error that is not 0.
+
+    Args:
+        value: the number.
+        se: its standard error.
+    """
+    return None if value is None or not se else (value - _Z * se, value + _Z * se)
+
+
+def interval_text(low: float, high: float) -> str:
+    """Write an interval, to two digits of its standard error.
+
+    Args:
+        low: its lower end.
+        high: its upper end.
+
+    Example:
+        >>> interval_text(86.127, 86.567), interval_text(-0.00021, 0.00034)
+        ('86.13 to 86.57', '-0.00021 to 0.00034')
+    """
+    se = (high - low) / (2 * _Z)
+    if not 0.0 < se < math.inf:
+        return f"{low:.4g} to {high:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(se)))
+    if decimals > 6 or max(abs(low), abs(high)) >= 1e7:
+        return f"{low:.1e} to {high:.1e}"
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"

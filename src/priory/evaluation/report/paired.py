@@ -1,0 +1,251 @@
+"""Differences between runs on the same test rows: far sharper than the difference of two means."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.metrics import METRICS
+from priory.evaluation.record import Record
+from priory.evaluation.report.cells import Entry
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A label's metric less another's, paired by test row.
+
+    Args:
+        metric: its name.
+        label: what is compared.
+        against: what it is compared with.
+        value: mean over the rows of the label's value less the other's; `None` where the two
+            cannot be paired.
+        se: standard error, sqrt(rows_se² + seeds_se²).
+        low: lower end of the 95% interval, by Student's t.
+        high: upper end.
+        p: two-sided p-value of no difference.
+        adjusted: the same after Holm's correction.
+        correlation: of the two labels' values over the rows.
+        n: test rows.
+        rows_se: the part of the standard error that comes from the rows.
+        seeds_se: the part that comes from training anew; `None` where each label has one seed.
+        seeds: how many runs of the label and of the other.
+        verdict: what the label is: better, worse, or not distinguishable.
+        note: the reason, where there is no value.
+    """
+
+    metric: str
+    label: str
+    against: str
+    value: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    adjusted: float | None = None
+    correlation: float | None = None
+    n: int = 0
+    rows_se: float | None = None
+    seeds_se: float | None = None
+    seeds: tuple[int, int] = (0, 0)
+    verdict: str = ""
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Answer the difference as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Difference:
+        """Answer the difference that `as_dict` wrote.
+
+        Args:
+            values: plain values.
+        """
+        first, second = values["seeds"]
+        return cls(**{**values, "seeds": (first, second)})
+
+
+def paired_differences(
+    entries: Sequence[Entry], metric: str, *, against: str | None = None
+) -> tuple[Difference, ...]:
+    """Compare each label's metric with one label's, paired by test row.
+
+    A label's values are first averaged over its seeds, row by row. With d_i the difference of two
+    such averages on row i, and s_a, s_b the standard deviations of the labels' means over their S_a
+    and S_b seeds,
+
+        value = mean of d_i,    se² = var(d) / n + s_a² / S_a + s_b² / S_b;
+
+    with one seed a label's part is unknown and left out: the interval then says how well these two
+    runs are told apart, not their recipes. Student's t has Satterthwaite's degrees of freedom.
+    p-values are corrected by Holm's method: over the comparisons made, or, where the label to
+    compare with is the best and so was chosen by the same rows, over all pairs of labels.
+
+    References: Welch, The generalization of Student's problem when several different population
+    variances are involved, 1947; Holm, A simple sequentially rejective multiple test procedure,
+    1979.
+
+    Args:
+        entries: the runs.
+        metric: its name.
+        against: the label to compare with; the best one if `None`, or the first if the metric has
+            no better direction.
+
+    Returns:
+        One difference for each other label that has the metric; without a value and with the reason
+        where it cannot be paired.
+
+    Raises:
+        ValueError: if no run has the label.
+
+    Example:
+        >>> for d in paired_differences(table.entries, "nll"):   # doctest: +SKIP
+        ...     print(d.label, d.value, d.low, d.high, d.verdict)
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.label, []).append(entry)
+    if against is not None and against not in groups:
+        raise ValueError(f"against must be one of {', '.join(groups)}, got {against!r}")
+    having = {label: group for label, group in groups.items() if _has(group, metric)}
+    if len(having) < 2 or (against is not None and against not in having):
+        return ()
+    reason = _obstacle(having, metric)
+    means = {label: _mean(group, metric) for label, group in having.items()}
+    better = METRICS[metric].better if metric in METRICS else None
+    reference = against or _best(means, better)
+    others = [label for label in having if label != reference]
+    if reason:
+        return tuple(Difference(metric, label, reference, note=reason) for label in others)
+    values = {label: _values(group, metric) for label, group in having.items()}
+    chosen = against is None and better is not None  # by the same rows that are compared
+    pairs = list(itertools.combinations(having, 2)) if chosen else [(o, reference) for o in others]
+    raw = {pair: _contrast(values[pair[0]], values[pair[1]])["p"] for pair in pairs}
+    adjusted = holm(raw)
+    found = []
+    for label in others:
+        pair = (label, reference) if (label, reference) in adjusted else (reference, label)
+        facts = _contrast(values[label], values[reference])
+        made = Difference(metric, label, reference, **facts, adjusted=adjusted[pair])
+        found.append(replace(made, verdict=_verdict(made, better)))
+    return tuple(found)
+
+
+def holm(values: Mapping[Any, float]) -> dict[Any, float]:
+    """Correct p-values of m comparisons, so that any false finding among them has the level.
+
+    The i-th smallest becomes the largest of (m - j + 1) p_j over j <= i, at most 1.
+
+    References: Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    Args:
+        values: p-values by comparison.
+    """
+    found, largest = {}, 0.0
+    for i, key in enumerate(sorted(values, key=values.__getitem__)):
+        largest = max(largest, min(1.0, (len(values) - i) * values[key]))
+        found[key] = largest
+    return found
+
+
+def _has(group: Sequence[Entry], metric: str) -> bool:
+    return all(metric in e.report and e.report[metric].applicable for e in group)
+
+
+def _mean(group: Sequence[Entry], metric: str) -> float:
+    values = [e.report[metric].value for e in group]
+    return sum(value for value in values if value is not None) / len(group)
+
+
+def _best(means: Mapping[str, float], better: str | None) -> str:
+    if better is None:
+        return next(iter(means))
+    return (min if better == "lower" else max)(means, key=means.__getitem__)
+
+
+def _obstacle(groups: Mapping[str, Sequence[Entry]], metric: str) -> str:
+    """Answer why the runs cannot be paired; empty if they can."""
+    records = [e.report[metric] for group in groups.values() for e in group]
+    reports = [e.report for group in groups.values() for e in group]
+    if any(record.values is None for record in records):
+        return "it has no values by test row, or its report was read from a file without them"
+    if any(not _is_mean(record) for record in records):
+        return "its value is not the mean of its values by test row"
+    facts: dict[str, list[Any]] = {
+        "numbers of rows": [record.n for record in records],
+        "rows": [report.digest for report in reports if report.digest],
+        "splits": [report.split for report in reports],
+        "kinds": [record.kind for record in records],
+        "K": [record.particles for record in records],
+        "steps": [record.steps for record in records],
+        "seeds of the evaluation": [record.seed for record in records],
+    }
+    for what, found in facts.items():
+        distinct = list(dict.fromkeys(found))
+        if len(distinct) > 1:
+            told = "" if what == "rows" else f": {', '.join(map(str, distinct))}"
+            return f"the runs were judged with different {what}{told}"
+    return "" if records[0].n > 1 else "one row has no standard error"
+
+
+def _is_mean(record: Record) -> bool:
+    if record.values is None or record.value is None or len(record.values) != record.n:
+        return False
+    slack = 0.1 * (record.se or 0.0) + 1e-6 * abs(record.value)
+    return abs(float(record.values.double().mean()) - record.value) <= slack
+
+
+def _values(group: Sequence[Entry], metric: str) -> Tensor:
+    """Answer the values by seed and row, `(seeds, n)`."""
+    rows = [e.report[metric].values for e in group]
+    return torch.stack([row.double() for row in rows if row is not None])
+
+
+def _contrast(a: Tensor, b: Tensor) -> dict[str, Any]:
+    """Answer all that the values of two labels, each `(seeds, n)`, say of their difference."""
+    from scipy.stats import t as student
+
+    first, second = a.mean(0), b.mean(0)
+    gap = first - second
+    value, n = float(gap.mean()), len(gap)
+    parts = [(float(gap.var()) / n, n - 1)]
+    parts += [(float(s.mean(1).var()) / len(s), len(s) - 1) for s in (a, b) if len(s) > 1]
+    variance = sum(part for part, _ in parts)
+    se = math.sqrt(variance)
+    if se <= 1e-12 * max(1.0, abs(value)):
+        p, width = (1.0, 0.0) if abs(value) <= 1e-12 else (0.0, 0.0)
+    else:
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+        p = 2.0 * float(student.sf(abs(value) / se, freedom))
+        width = se * float(student.ppf(1.0 - LEVEL / 2.0, freedom))
+    spread = float(first.std() * second.std())
+    joint = float(((first - first.mean()) * (second - second.mean())).sum()) / (n - 1)
+    return {
+        "value": value,
+        "se": se,
+        "low": value - width,
+        "high": value + width,
+        "p": p,
+        "correlation": joint / spread if spread > 0.0 else None,
+        "n": n,
+        "rows_se": math.sqrt(parts[0][0]),
+        "seeds_se": math.sqrt(variance - parts[0][0]) if len(parts) > 1 else None,
+        "seeds": (len(a), len(b)),
+    }
+
+
+def _verdict(found: Difference, better: str | None) -> str:
+    if found.adjusted is None or found.value is None or found.adjusted > LEVEL:
+        return "not distinguishable"
+    if better is None:
+        return "lower" if found.value < 0.0 else "higher"
+    return "better" if (found.value < 0.0) == (better == "lower") else "worse"

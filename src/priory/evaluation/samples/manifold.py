@@ -1,0 +1,93 @@
+"""Precision, recall, density and coverage: what balls around samples hold of the other set."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from priory.divergences import squared_distances
+from priory.evaluation.samples.pairwise import check_sets, nearest, row_blocks
+
+_ROUNDING = 1e-12
+
+
+class Manifold(NamedTuple):
+    """What the balls of k neighbours hold, by sample; each metric is a mean.
+
+    Args:
+        precision: whether a dream lies in a ball of the data, `(m,)`.
+        recall: whether a datum lies in a ball of the dreams, `(n,)`.
+        density: in how many of the data's balls a dream lies, over k, `(m,)`.
+        coverage: whether a datum's ball holds a dream, `(n,)`.
+    """
+
+    precision: Tensor
+    recall: Tensor
+    density: Tensor
+    coverage: Tensor
+
+
+def manifold(real: Tensor, dreams: Tensor, k: int = 5) -> Manifold:
+    """Compare two sets by balls that reach from each sample to its k-th neighbour of its own set.
+
+    Precision says whether dreams are like data, recall whether data are like dreams. Density and
+    coverage say the same of the data's balls alone, and so stand outliers among the dreams.
+
+    Kynkaanniemi, Karras, Laine, Lehtinen and Aila 2019, Improved Precision and Recall Metric for
+    Assessing Generative Models; Naeem, Oh, Uh, Choi and Yoo 2020, Reliable Fidelity and Diversity
+    Metrics for Generative Models.
+
+    Args:
+        real: features of the data, `(n, d)`.
+        dreams: features of the dreams, `(m, d)`.
+        k: neighbours.
+
+    Raises:
+        ValueError: if a set has no more than k rows, or the widths of the rows differ.
+    """
+    real, dreams = check_sets(real, dreams, least=k + 1)
+    centre = real.mean(0)
+    real, dreams = real - centre, dreams - centre
+    reach = nearest(real, real, k, own=True).distance[:, -1].square()
+    reach_dreams = nearest(dreams, dreams, k, own=True).distance[:, -1].square()
+    held = torch.zeros_like(reach_dreams)  # balls of data that hold a dream
+    recall, coverage = [], []
+    slack = _ROUNDING * float(real.square().sum(1).max() + dreams.square().sum(1).max())
+    for start, rows in row_blocks(real, len(dreams)):
+        squares = squared_distances(rows, dreams) - slack
+        inside = squares <= reach[start : start + len(rows)].unsqueeze(1)
+        held += inside.sum(0)
+        coverage.append(inside.any(1))
+        recall.append((squares <= reach_dreams).any(1))
+    return Manifold(
+        (held > 0).double(), torch.cat(recall).double(), held / k, torch.cat(coverage).double()
+    )
+
+
+def expected_coverage(real: int, dreams: int, k: int = 5) -> float:
+    r"""Answer the coverage's mean where the laws are equal.
+
+    .. math:: 1 - \prod_{i=1}^k \frac{N - i}{M + N - i}
+
+    Naeem, Oh, Uh, Choi and Yoo 2020.
+
+    Args:
+        real: number of data N.
+        dreams: number of dreams M.
+        k: neighbours.
+
+    Raises:
+        ValueError: if there are no more than k data, or no dreams.
+
+    Example:
+        >>> round(expected_coverage(10000, 10000, 5), 4)
+        0.9688
+    """
+    if real <= k or dreams < 1:
+        raise ValueError(f"needs more than {k} data and a dream, got {real} and {dreams}")
+    missed = 1.0
+    for i in range(1, k + 1):
+        missed *= (real - i) / (dreams + real - i)
+    return 1.0 - missed

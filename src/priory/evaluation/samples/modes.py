@@ -1,0 +1,106 @@
+"""Which modes of a known mixture the dreams reach, and how often each class is dreamt."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from priory.divergences import squared_distances
+
+_REACH = 3.0  # standard deviations
+
+
+class Modes(NamedTuple):
+    """How samples spread over the modes of a mixture of equally likely round Gaussians.
+
+    Args:
+        found: modes that have a sample within 3 sd.
+        total: modes that there are.
+        near: whether each sample is within 3 sd of a centre, `(n,)`.
+        perfect: the mean of `near` for a perfect sampler.
+        histogram: samples by the nearest centre, `(modes,)`.
+        kl: KL from the histogram to the uniform one, in nats.
+        kl_se: its standard error.
+        spread: variance within the modes over the true one, both of what is within 3 sd; `None` if
+            nothing is.
+    """
+
+    found: int
+    total: int
+    near: Tensor
+    perfect: float
+    histogram: Tensor
+    kl: float
+    kl_se: float
+    spread: float | None
+
+
+def modes(samples: Tensor, centres: Tensor, sd: float) -> Modes:
+    r"""Count the modes that samples reach.
+
+    A perfect sampler has a share P(chi2_d < 9) within 3 sd, 98.89% in the plane: a greater one is
+    over-concentrated. If m of M modes are reached, evenly, the KL is ln(M / m).
+
+    Metz, Poole, Pfau and Sohl-Dickstein 2017, Unrolled Generative Adversarial Networks; Lin,
+    Khetan, Fanti and Oh 2018, PacGAN.
+
+    Args:
+        samples: `(n, d)`.
+        centres: `(modes, d)`.
+        sd: standard deviation of every mode, in units of the data.
+
+    Raises:
+        ValueError: if there are no samples, the widths of the rows differ, or sd is not positive.
+
+    Example:
+        >>> modes(torch.zeros(10, 2), torch.tensor([[0.0, 0.0], [9.0, 9.0]]), 1.0).found
+        1
+    """
+    if samples.dim() != 2 or len(samples) == 0 or samples.shape[1] != centres.shape[1]:
+        raise ValueError(
+            f"samples must be of shape (n, {centres.shape[1]}), got {tuple(samples.shape)}"
+        )
+    if not sd > 0:
+        raise ValueError(f"sd must be positive, got {sd}")
+    from scipy.stats import chi2
+
+    d = samples.shape[1]
+    centres = centres.double().to(samples.device)
+    squares, mode = squared_distances(samples.double(), centres).min(1)
+    near = squares <= (_REACH * sd) ** 2
+    perfect = float(chi2.cdf(_REACH**2, d))
+    counts = mode.bincount(minlength=len(centres)).double().cpu()
+    kl, kl_se = histogram_kl(counts, torch.full_like(counts, 1 / len(counts)))
+    spread = None
+    if near.any():  # E[r^2; r < 3] = d P(chi2_{d+2} < 9)
+        truth = d * float(chi2.cdf(_REACH**2, d + 2)) / perfect * sd**2
+        spread = float(squares[near].mean()) / truth
+    found = len(mode[near].unique())
+    return Modes(found, len(centres), near.double().cpu(), perfect, counts, kl, kl_se, spread)
+
+
+def histogram_kl(counts: Tensor, truth: Tensor) -> tuple[float, float]:
+    r"""Answer the KL divergence from a histogram to known frequencies, in nats, and its error.
+
+    .. math:: \sum_c h_c \ln \frac{h_c}{p_c}
+
+    A finite sample of the truth has about (classes - 1) / 2n.
+
+    Args:
+        counts: by class, `(classes,)`.
+        truth: frequencies that sum to 1, all positive, `(classes,)`.
+
+    Raises:
+        ValueError: if nothing was counted, or a frequency is not positive.
+    """
+    if float(counts.sum()) <= 0 or float(truth.min()) <= 0:
+        raise ValueError("a histogram needs counts, and frequencies that are all positive")
+    counts, truth = counts.double(), truth.double()
+    n = float(counts.sum())
+    share = counts / n
+    ratio = torch.where(share > 0, share / truth, 1.0).log()
+    kl = float((share * ratio).sum())
+    return kl, math.sqrt(max(float((share * ratio.square()).sum()) - kl**2, 0.0) / n)

@@ -1,0 +1,208 @@
+"""Every metric's number is the data's and the pair's, not of the order of rows or of blocks."""
+
+import copy
+import importlib
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pairs import LinearGaussian
+from priory import evaluate, evaluate_samples, fit
+from priory.data import Data
+from priory.data.toys import RING
+from priory.evaluation import METRICS
+from priory.inference import ELBO
+from priory.models import VAE
+from priory.priors import GaussianMixture
+
+SMALL = {"particles": 40, "steps": 8, "few": 6, "pictures": False}
+
+# Rows at a time, everywhere: no number may depend on them.
+BLOCKS = {
+    "draws": "_ROWS",
+    "likelihood.ais": "_VALUES",
+    "likelihood.bound": "_PARTICLES",
+    "likelihood.conditional": "_VALUES",
+    "likelihood.imputation": "_VALUES",
+    "latents.information": "_BYTES",
+    "insight.density": ("_BYTES", "_ROWS"),
+    "metrics.latents": "_ROWS",
+    "metrics.clustering": "_ROWS",
+    "paths.codec": "_ROWS",
+    "posterior.calibration": "_ROWS",
+    "samples.pairwise": "_ELEMENTS",
+    "samples.kernels": "_ELEMENTS",
+    "samples.distances": "_DIRECTIONS",
+    "samples.features": "_ROWS",
+}
+
+
+class Labelled(torch.nn.Module):
+    """A linear pair whose model observes labels besides x."""
+
+    def __init__(self):
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(2, 4, generator=draw).double())
+        self.means = torch.nn.Parameter(torch.randn(3, 4, generator=draw).double())
+
+    def model(self, x, y):
+        pyro.module("labelled", self)
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.Categorical(self.weight.new_full((3,), 1 / 3)), obs=y)
+            z = pyro.sample("z", dist.Normal(self.weight.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ self.weight + self.means[y], 0.7).to_event(1), obs=x)
+
+    def guide(self, x, y):
+        pyro.module("labelled", self)
+        precision = self.weight @ self.weight.T + 0.49 * torch.eye(2).to(self.weight)
+        mean = torch.linalg.solve(precision, self.weight @ (x - self.means[y]).T).T
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.MultivariateNormal(mean, 0.49 * torch.linalg.inv(precision)))
+
+
+def shuffled(columns, order):
+    return {name: value[order] for name, value in columns.items()}
+
+
+def parts(columns, train):
+    """Columns as `evaluate` takes a `Data`: with training rows."""
+    return SimpleNamespace(train=train, valid=columns, test=columns, name="set")
+
+
+@pytest.fixture(scope="module")
+def stages():
+    """Pairs and data on which, together, every metric has a value."""
+    torch.manual_seed(0)
+    digits = Data.named("digits", binarise="threshold")
+    run = fit(
+        VAE(GaussianMixture(10), latent=4), ELBO(), digits, epochs=4, valid_every=0, progress=False
+    )
+    pair = run.pair.double()
+    test = {"x": digits.test.x[:160].double(), "y": digits.test.columns["y"][:160]}
+    train = {"x": digits.train.x[:500].double(), "y": digits.train.columns["y"][:500]}
+    rng = np.random.default_rng(0)
+    points, far = (torch.from_numpy(RING.draw(300, rng)[0]) for _ in range(2))
+    linear = LinearGaussian(latent=2, observed=4, widen=1.3)
+    z = torch.randn(200, 2, generator=torch.Generator().manual_seed(1)).double()
+    noise = torch.randn(200, 4, generator=torch.Generator().manual_seed(2)).double()
+    with torch.no_grad():
+        x = z @ linear.w.T + linear.b + linear.log_s.exp() * noise
+    factors = {"x": x, "factor_a": z[:, 0], "factor_b": z[:, 1]}
+    labelled = Labelled()
+    y = torch.arange(60) % 3
+    with torch.no_grad():
+        seen = z[:60] @ labelled.weight + labelled.means[y] + 0.7 * noise[:60]
+
+    def judge(order, dtype=torch.float64, seed=0):
+        def cast(columns):
+            return {k: v.to(dtype) if v.is_floating_point() else v for k, v in columns.items()}
+
+        def judged(model, columns, names, train=None):
+            rows = torch.arange(len(columns["x"]))
+            columns = cast(shuffled(columns, rows if order is None else order(len(rows))))
+            data = columns if train is None else parts(columns, cast(train))
+            return evaluate(copy.deepcopy(model).to(dtype), data, metrics=names, seed=seed, **SMALL)
+
+        ring = points if order is None else points[order(len(points))]
+        reports = [
+            judged(pair, test, ["all"], train),
+            judged(linear, factors, ["latents"]),
+            judged(labelled, {"x": seen, "y": y}, ["conditional_nll"]),
+            evaluate_samples(
+                far.to(dtype),
+                SimpleNamespace(
+                    train={"x": ring.to(dtype)},
+                    valid={"x": ring.to(dtype)},
+                    test={"x": ring.to(dtype)},
+                    density=RING,
+                    name="ring",
+                ),
+                seed=seed,
+                pictures=False,
+            ),
+        ]
+        found = {}
+        for report in reports:
+            for record in report:
+                if record.name not in found and record.applicable:
+                    found[record.name] = record
+        return found
+
+    return judge
+
+
+def shuffle(n):
+    return torch.randperm(n, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture(scope="module")
+def numbers(stages):
+    """Every metric's record: as it is, and with one thing changed that should not matter."""
+    found = {
+        "again": stages(None),
+        "order": stages(shuffle),
+        "single": stages(None, torch.float32),
+        "base": stages(None),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for part, names in BLOCKS.items():
+            module = importlib.import_module(f"priory.evaluation.{part}")
+            for name in [names] if isinstance(names, str) else names:
+                size = getattr(module, name)
+                patch.setattr(module, name, size // 4096 if size > 10_000 else size // 16)
+        found["blocks"] = stages(None)
+    return found
+
+
+# What each metric is the same under to the last digits: the order of rows, the size of blocks.
+# Where it is not, each row or block has noise of its own, and numbers agree within their errors.
+EXACT = {
+    **dict.fromkeys(("conditional_nll", "active_units", "knn_accuracy", "linear_probe"), "both"),
+    **dict.fromkeys(("clustering_hungarian", "clustering_majority"), "both"),
+    **dict.fromkeys(("clustering_confident", "nmi", "ari", "mig", "sap"), "both"),
+    **dict.fromkeys(("modes", "high_quality", "mode_kl", "rare", "copied"), "both"),
+    **dict.fromkeys(("mmd", "mmd_imq", "mmd_hamming", "mmd_p", "energy"), "order"),
+    **dict.fromkeys(("sliced_wasserstein", "wasserstein", "frechet", "kernel_distance"), "order"),
+    **dict.fromkeys(("precision", "recall", "density", "coverage", "c2st_1nn"), "order"),
+    **dict.fromkeys(("c2st_1nn_train", "memorisation", "class_kl", "calibration"), "order"),
+    **dict.fromkeys(("bdmc", "predictive_outliers"), "order"),
+    **dict.fromkeys(("nll", "elbo", "ess", "khat", "bits_per_dim", "predictive_p"), "blocks"),
+    **dict.fromkeys(("dci_disentanglement", "dci_completeness", "dci_informativeness"), "blocks"),
+    **dict.fromkeys(("arithmetic_target", "arithmetic_identity", "round_trip"), "blocks"),
+    **dict.fromkeys(("imputation_nll", "ais", "inference_gap", "approximation_gap"), "neither"),
+    **dict.fromkeys(("amortisation_gap", "kl", "mutual_information", "mismatch"), "neither"),
+    **dict.fromkeys(("reconstruction", "c2st"), "neither"),
+}
+NOISE = {"predictive_p": 0.1, "dci_disentanglement": 0.2, "dci_completeness": 0.2}  # without error
+
+
+def near(name, one, other):
+    if one.se is None:
+        return abs(one.value - other.value) <= NOISE.get(name, 1e-9)
+    return abs(one.value - other.value) <= 4 * math.hypot(one.se, other.se) + 1e-9
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_depends_on_data_and_pair_alone(name, numbers):
+    assert name in EXACT, f"say in EXACT what {name} is the same under"
+    assert name in numbers["base"], f"no stage has a value of {name}: it is not tested"
+    base = numbers["base"][name]
+    assert numbers["again"][name].value == base.value
+    assert numbers["again"][name].se == base.se
+    for change in ("order", "blocks"):
+        other = numbers[change][name]
+        if EXACT[name] in (change, "both"):
+            assert other.value == pytest.approx(base.value, rel=1e-7, abs=1e-7), change
+        else:
+            assert near(name, base, other), change
+    assert near(name, base, numbers["single"][name]), "in float32"
+
+
+def test_no_metric_is_tested_that_there_is_not():
+    assert EXACT.keys() <= METRICS.keys()

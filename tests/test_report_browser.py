@@ -1,0 +1,213 @@
+"""The pages in a real browser: no error, nothing cut off, on a screen, a phone and paper."""
+
+import base64
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from priory import fit
+from priory.data import Data
+from priory.evaluation import Entry, comparison_table, evaluate
+from priory.inference import ELBO
+from priory.models import VAE
+
+BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+OPTIONS = (
+    *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+    *("disable-background-networking", "disable-component-update", "disable-sync"),
+)
+PAGES = ("report", "comparison")
+METRICS = ("nll", "elbo", "ess", "calibration", "mmd", "kl", "active_units", "knn_accuracy", "mig")
+
+
+@pytest.fixture(scope="module")
+def judged():
+    data = Data.named("digits", rows=300)
+    entries = []
+    for label, latent in (("narrow", 2), ("wide", 8)):
+        run = fit(VAE(latent=latent), ELBO(), data, epochs=2, progress=False)
+        report = evaluate(run, particles=5, metrics=METRICS)
+        entries.append(Entry(label, 0, report, run.seconds))
+    return entries
+
+
+@pytest.fixture(scope="module")
+def pages(judged, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    made = {"report": judged[0].report, "comparison": comparison_table(judged)}
+    return {name: page.to_html(folder / f"{name}.html").as_uri() for name, page in made.items()}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if not (BROWSER.exists() and DRIVER.exists()):
+        pytest.skip(f"no {BROWSER} and {DRIVER}: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium")
+    service = pytest.importorskip("selenium.webdriver.chrome.service").Service(str(DRIVER))
+    folder = tmp_path_factory.mktemp("browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for option in (*OPTIONS, f"user-data-dir={folder}"):
+        options.add_argument(f"--{option}")
+    logs = {"browser": "SEVERE", "performance": "ALL"}
+    options.set_capability("goog:loggingPrefs", logs)
+    driver = webdriver.Chrome(service=service, options=options)
+    yield driver
+    driver.quit()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def show(browser, address, width=1100, scheme="light", script=True):
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(address)
+
+
+def ask(browser, expression):
+    return browser.execute_script(f"return {expression}")
+
+
+def evaluated(browser, expression):
+    """Ask by the debugger, which answers where the page's own scripts are off."""
+    asked = {"expression": expression, "returnByValue": True}
+    return browser.execute_cdp_cmd("Runtime.evaluate", asked)["result"]["value"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_whole_and_alone(browser, pages, name):
+    show(browser, pages[name])
+    assert browser.get_log("browser") == []
+    pictures = ask(browser, "Array.from(document.images, i => i.complete && i.naturalWidth > 0)")
+    assert len(pictures) >= 5
+    assert all(pictures)
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {
+        event["params"]["request"]["url"].split(",")[0][:40]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked), asked
+    held = json.loads(ask(browser, f"document.getElementById('{name}').textContent"))
+    assert held["schema"] == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", [320, 375, 768])
+def test_a_narrow_screen_needs_no_scrolling_sideways(browser, pages, name, width):
+    show(browser, pages[name], width=width)
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert ask(browser, "document.documentElement.scrollWidth") <= width
+    sizes = ask(
+        browser,
+        "Array.from(document.querySelectorAll('main *'), e => parseFloat(getComputedStyle(e)"
+        ".fontSize))",
+    )
+    assert min(sizes) >= 12
+    tables = "Array.from(document.querySelectorAll('table.records'), t => t.parentNode)"
+    cut = ask(browser, f"{tables}.filter(p => p.scrollWidth > p.clientWidth).length")
+    assert cut == 0, "only a comparison's wide table may scroll, and within itself"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_dark_page_is_dark_and_legible(browser, pages, name):
+    shades = {}
+    for scheme in ("light", "dark"):
+        show(browser, pages[name], scheme=scheme)
+        shades[scheme] = [
+            ask(
+                browser,
+                f"getComputedStyle(document.body).{what}.match(/\\d+/g).slice(0, 3)"
+                ".reduce((sum, part) => sum + Number(part), 0) / 765",
+            )
+            for what in ("backgroundColor", "color")
+        ]
+    assert shades["light"][0] > 0.9 > 0.2 > shades["light"][1]
+    assert shades["dark"][0] < 0.2 < 0.8 < shades["dark"][1]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_prints(browser, pages, name):
+    show(browser, pages[name], scheme="dark")
+    paper = {"printBackground": True, "paperWidth": 8.27, "paperHeight": 11.69}
+    printed = browser.execute_cdp_cmd("Page.printToPDF", paper)
+    pdf = base64.b64decode(printed["data"])
+    assert pdf.startswith(b"%PDF")
+    assert 2 <= pdf.count(b"/Type /Page\n") <= 20
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    white = "getComputedStyle(document.body).backgroundColor"
+    assert ask(browser, white) == "rgb(255, 255, 255)"
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    assert ask(browser, "document.querySelectorAll('details:not([open])').length") == 0
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_click_on_a_heading_sorts(browser, pages):
+    show(browser, pages["comparison"])
+    labels = "Array.from(document.querySelectorAll('table.sortable')[0].tBodies[0].rows, r => "
+    heads = browser.find_elements("css selector", "table.sortable thead th button")
+    by_name = {head.text.split()[0]: head for head in reversed(heads) if head.text.strip()}
+    column = [head.text.split()[:1] for head in heads].index(["nll"])
+    values = f"{labels}Number(r.cells[{column}].dataset.value))"
+    by_name["nll"].click()
+    first = ask(browser, values)
+    assert first == sorted(first), "a lower nll is better: the best stands above"
+    by_name["nll"].click()
+    assert ask(browser, values) == first[::-1]
+    heads[0].click()
+    assert ask(browser, f"{labels}r.cells[0].textContent)") == ["narrow", "wide"]
+    assert ask(browser, "document.querySelectorAll('[aria-sort]').length") == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_numbers_can_be_saved(browser, pages, name):
+    show(browser, pages[name])
+    link = browser.find_element("css selector", "a.numbers")
+    assert link.is_displayed()
+    assert link.get_attribute("download") == f"{name}.json"
+    text = browser.execute_async_script(
+        "const done = arguments[0];"
+        "fetch(document.querySelector('a.numbers').href).then(r => r.text()).then(done)"
+    )
+    assert json.loads(text)["schema"] == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_reads_without_script(browser, pages, name):
+    show(browser, pages[name], script=False)
+    assert evaluated(browser, "document.querySelectorAll('th button').length") == 0
+    assert evaluated(browser, "document.querySelector('a.numbers').offsetParent") is None
+    assert "nll" in evaluated(browser, "document.body.innerText")
+    assert evaluated(browser, "Array.from(document.images).every(i => i.naturalWidth > 0)")
+    assert browser.get_log("browser") == []
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_notebook_keeps_its_own_styles(browser, judged, tmp_path):
+    bare = [replace(entry, report=replace(entry.report, gallery=None)) for entry in judged]
+    shown = [bare[0].report._repr_html_(), comparison_table(bare)._repr_html_()]
+    host = (
+        "<!doctype html><meta charset=utf-8><style>h1 { color: rgb(1, 2, 3) } table { width: 9px }"
+    )
+    body = f"</style><h1>notebook</h1><p>text</p>{''.join(shown)}"
+    looks = "['color', 'fontSize', 'margin'].map(k => getComputedStyle(document.querySelector"
+    found = []
+    for i, text in enumerate([host + "</style><h1>notebook</h1><p>text</p>", host + body]):
+        path = tmp_path / f"{i}.html"
+        path.write_text(text, encoding="utf-8")
+        show(browser, path.as_uri(), width=900)
+        found.append([ask(browser, f"{looks}('{tag}'))[k])") for tag in ("h1", "p", "body")])
+    assert found[0] == found[1], "the page's styles do not reach the notebook"
+    frames = "Array.from(document.querySelectorAll('iframe'), f => f.contentDocument)"
+    colours = ask(browser, f"{frames}.map(d => getComputedStyle(d.querySelector('h1')).color)")
+    assert "rgb(1, 2, 3)" not in colours, "nor the notebook's the page"
+    tall = "Array.from(document.querySelectorAll('iframe'), f => f.offsetHeight >= f"
+    assert all(ask(browser, f"{tall}.contentDocument.documentElement.scrollHeight)"))
+    assert browser.get_log("browser") == []
