@@ -110,7 +110,7 @@ def picture(result: dict, scores: dict[str, dict[str, dict[str, Tensor]]]) -> ob
     """Draw the histograms of every score for data and outliers."""
     figure = canvas(3.3 * len(SCORES), 2.5 * len(scores) + 0.4)
     figure.suptitle(
-        "The plain likelihood takes outliers for data; what it is compared with mends it",
+        "Scores of data and of outliers, by the set that a model is trained on",
         x=0.01, ha="left", fontsize=13, fontweight="bold",
     )  # fmt: skip
     for i, row in enumerate(result["rows"]):

@@ -14,7 +14,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import papers, step
+from benchmarks import interpolation, likelihoods, outliers, papers, step
 from priory import load
 
 README = Path(__file__).parents[1] / "README.md"
@@ -39,7 +39,12 @@ def write() -> None:
 
 def rendered(text: str) -> str:
     """Answer a text with the tables of the result files between its marks."""
-    for mark, table in (("papers", papers.table()), ("step", steps())):
+    tables = {"papers": papers.table(), "step": steps()}
+    for made in (likelihoods, interpolation, outliers):
+        if made.FILE.exists():
+            mark = made.__name__.rpartition(".")[2]
+            tables[mark] = made.table(json.loads(made.FILE.read_text()))
+    for mark, table in tables.items():
         part = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
         text = re.sub(f"<!-- {mark} -->.*<!-- /{mark} -->", lambda _, p=part: p, text, flags=re.S)
     return text

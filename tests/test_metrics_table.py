@@ -3,6 +3,7 @@
 import copy
 import importlib
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from priory import evaluate, evaluate_samples, fit
 from priory.data import Data
 from priory.data.toys import RING
 from priory.evaluation import METRICS
+from priory.evaluation.metrics import GROUPS
 from priory.inference import ELBO
 from priory.models import VAE
 from priory.priors import GaussianMixture
@@ -206,3 +208,12 @@ def test_a_metric_depends_on_data_and_pair_alone(name, numbers):
 
 def test_no_metric_is_tested_that_there_is_not():
     assert EXACT.keys() <= METRICS.keys()
+
+
+def test_every_metric_is_explained_in_its_group():
+    text = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    parts = {part.split(":")[0]: part for part in text.split("\n### ")[1:]}
+    assert parts.keys() == {*GROUPS}
+    for name, metric in METRICS.items():
+        assert f"`{name}`" in parts[metric.group], f"{name} is missing under {metric.group}"
+        assert not metric.slow or f"`{name}` ↓ *slow*" in parts[metric.group], name

@@ -27,11 +27,16 @@ from priory.data.data import SETS
 from priory.data.files import find
 from priory.evaluation import Report, evaluate, evaluate_samples
 from priory.evaluation.metrics import choose
+from priory.inference import load
 from priory.inference.keeping.folders import CONFIG
 from priory.inference.parallel import ranks
 from priory.signatures import Collector, Option, options_of, summary
 
 _RUN = ("RUN", "the folder of a run, as priory fit has written it; none with --samples")
+_OUTLIERS = {
+    "outliers": "data that the run is to tell from its own: a file or a named set",
+    "background": "folder of a run on mutated data, for the likelihood ratio",
+}
 _RUNS = ("RUN ...", "folders of runs, as priory fit or compare has written them")
 _ARRAYS = {
     "samples": "samples of any origin: .npz (x, or a single array), .npy, .csv, .parquet, a folder",
@@ -49,6 +54,7 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
         {
             "judging": judging_options(),
             "samples in place of a run": {n: Option(n, str, None, t) for n, t in _ARRAYS.items()},
+            "outliers": {n: Option(n, str, None, t) for n, t in _OUTLIERS.items()},
             "run": foreign() | data_options(None),
             "output": {
                 "html": Option("html", Path, None, "write the page there"),
@@ -79,8 +85,14 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
     if "samples" in texts or "against" in texts:
         report = _samples(name, texts, options, faults)
     else:
+        strange = texts.get("outliers")
+        if strange is not None:
+            Source({"data": strange}, strange, faults)
+        if "background" in texts and not (Path(texts["background"]) / CONFIG).is_file():
+            faults.found.append(f"{texts['background']} holds no run: there is no {CONFIG} in it")
         run = open_run(name, texts, faults)
-        report = evaluate(run, **options)
+        background = load(texts["background"]) if "background" in texts else None
+        report = evaluate(run, outliers=strange, background=background, **options)
         files = {k: Path(str(name)) / f"report.{k}" for k in ("html", "json")} | files
     print(report)
     if ranks.is_main():
@@ -126,7 +138,8 @@ def compare_trained(words: Sequence[str], wants_help: bool) -> None:
 
 def judging_options() -> dict[str, Option]:
     """Answer `evaluate`'s options; its count of samples is called dreams on the command line."""
-    options = {n: o for n, o in options_of(evaluate).items() if n not in ("pair", "data")}
+    apart = ("pair", "data", *_OUTLIERS)
+    options = {n: o for n, o in options_of(evaluate).items() if n not in apart}
     return {("dreams" if name == "samples" else name): o for name, o in options.items()}
 
 

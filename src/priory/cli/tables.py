@@ -14,7 +14,7 @@ from priory.data.named import ImageSet
 from priory.data.toys import DENSITIES
 from priory.divergences import DIVERGENCES
 from priory.evaluation import METRICS, Comparison, Metric
-from priory.evaluation.metrics import ANCHORS
+from priory.evaluation.metrics import ANCHORS, choose
 from priory.evaluation.report.tables import align
 from priory.models import PAIRS
 from priory.nets import LIKELIHOODS, NETS
@@ -95,7 +95,7 @@ def publish(table: Comparison, metrics: Sequence[str] | None, out: Path) -> None
         out: the folder of page and numbers.
     """
     out.mkdir(parents=True, exist_ok=True)
-    kept = [*(metrics or SHOWN)]
+    kept = [*(choose(metrics) if metrics else SHOWN)]
     kept += [f"{name}_{anchor}" for name in kept for anchor in ANCHORS]
     rows = [
         replace(row, cells={n: c for n, c in row.cells.items() if n in kept}) for row in table.rows

@@ -27,6 +27,7 @@ from priory.cli.inputs import (
     trains,
     values_of,
 )
+from priory.cli.insight import run_insight
 from priory.cli.judging import compare_trained, run_evaluate
 from priory.cli.tables import TABLES, publish, table_text
 from priory.cli.training import KEPT, run_fit
@@ -95,7 +96,7 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         np.savez(out, **arrays)
     else:
         means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
-        dreams(means.cpu()).savefig(out, dpi=150)
+        dreams(means.cpu()).savefig(out, dpi=150, bbox_inches="tight")
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
 
 
@@ -171,5 +172,6 @@ VERBS: dict[str, Callable[[Sequence[str], bool], None]] = {
     "evaluate": run_evaluate,
     "sample": run_sample,
     "compare": run_compare,
+    "insight": run_insight,
     "list": show_list,
 }

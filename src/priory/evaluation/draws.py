@@ -79,6 +79,8 @@ class Draws(Sets):
         mixture: as in `Sets`.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
+        outliers: columns of another kind, which the pair is to tell from the data, if any.
+        background: a run on mutated data, to judge likelihoods against, if there is one.
         seed: seed of all draws.
     """
 
@@ -95,6 +97,8 @@ class Draws(Sets):
         mixture: Mixture | None = None,
         steps: int = STEPS,
         few: int = FEW,
+        outliers: Columns | None = None,
+        background: Any = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -107,6 +111,7 @@ class Draws(Sets):
         )
         self.model, self.guide, self.particles = model, guide, particles
         self.steps, self.few = steps, few
+        self._outliers, self._background = outliers, background
         self._like = placement(model, guide)
         self._device = (next(iter(columns.values())) if self._like is None else self._like).device
 
@@ -142,6 +147,20 @@ class Draws(Sets):
         """Bounds from K importance samples per datum."""
         k = self.particles if self.density.latents else 1
         return log_likelihood(self.model, self.guide, self.columns, k, self.seed)
+
+    @property
+    def outliers(self) -> Columns:
+        """Columns of another kind than the data."""
+        if self._outliers is None:
+            raise Unavailable("no outliers were named to be told from the data")
+        return self._outliers
+
+    @property
+    def background(self) -> Any:
+        """A run on mutated data, to judge likelihoods against."""
+        if self._background is None:
+            raise Unavailable("no background run was named, one that is trained on mutated data")
+        return self._background
 
     @cached_property
     def latent_site(self) -> str:

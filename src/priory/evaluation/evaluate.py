@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from priory.evaluation.columns import check, digest_of, has_splits, read, split_of
 from priory.evaluation.draws import FEW, STEPS, Draws
-from priory.evaluation.given import build, check_counts, name_of, resolve
+from priory.evaluation.given import build, check_counts, like_own, name_of, resolve
 from priory.evaluation.metrics import Metric, choose, measure
 from priory.evaluation.report.gallery import gather
 from priory.evaluation.report.report import Report
@@ -31,6 +31,8 @@ def evaluate(
     features: Any = "auto",
     steps: int = STEPS,
     few: int = FEW,
+    outliers: Any = None,
+    background: Any = None,
     pictures: bool = True,
 ) -> Report:
     """Judge a pair by draws from it alone, so that every family is judged by the same code.
@@ -54,6 +56,8 @@ def evaluate(
             labelled training rows, else principal components.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
+        outliers: data of another kind, or their name, which the pair is to tell from its own.
+        background: a run on mutated data (see `insight.mutate`), for the likelihood ratio.
         pictures: whether to keep what the report's pictures show.
 
     Raises:
@@ -75,6 +79,9 @@ def evaluate(
     if has_splits(data) and split != "train":
         reference = check(read(data.train), "train")
     build(pair, columns if reference is None else reference)
+    strange = None
+    if outliers is not None:
+        strange = split_of(like_own(outliers, data), split, samples)
     like = placement(pair, pair.model, pair.guide)
     device = (next(iter(columns.values())) if like is None else like).device
     with start(), scope, sealed(pair, pair.model, pair.guide, device=device):
@@ -85,6 +92,8 @@ def evaluate(
             reference=reference,
             features=features,
             mixture=getattr(data, "density", None),
+            outliers=strange,
+            background=background,
             seed=seed,
             **counts,
         )

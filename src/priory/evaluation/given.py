@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+from priory.data import Data
+from priory.data.named import IMAGE_SETS
+from priory.data.toys import TOYS
 from priory.evaluation.columns import Columns
 
 
@@ -59,6 +62,19 @@ def build(pair: Any, columns: Columns) -> None:
     if callable(getattr(pair, "build", None)) and "x" in columns:
         with torch.random.fork_rng(devices=[]):
             pair.build(columns["x"])
+
+
+def like_own(other: Any, data: Any) -> Any:
+    """Answer other data, opened by name with the binarisation of one's own.
+
+    Args:
+        other: data, or their name.
+        data: one's own.
+    """
+    if not isinstance(other, str):
+        return other
+    fixed = other in TOYS or (other in IMAGE_SETS and IMAGE_SETS[other].binarise == "none")
+    return Data.open(other, binarise="auto" if fixed else getattr(data, "binarise", "auto"))
 
 
 def name_of(pair: Any) -> str:

@@ -181,4 +181,5 @@ class Sets:
 _OF_PAIRS = {
     *("phase", "density", "log_weight", "latents", "posterior", "reconstructions"),
     *("log_aggregate", "train_latents", "latent_site", "model", "guide", "particles", "dream"),
+    *("outliers", "background"),
 }

@@ -9,13 +9,17 @@ from torch import Tensor
 from priory.evaluation.columns import Columns, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.insight.density import latent_density, rare_share
-from priory.evaluation.metrics.metric import Metric
+from priory.evaluation.insight.opened import bound
+from priory.evaluation.insight.outliers import auroc, code_length
+from priory.evaluation.likelihood.bound import log_likelihood
+from priory.evaluation.metrics.metric import Metric, Need
 from priory.evaluation.record import Record
 from priory.evaluation.sets import Unavailable
 
 _ROWS = 1000  # training rows that are compared with
 _COMPONENTS = 500  # of them make up the aggregated posterior
 _LEVEL = 0.01
+_OUTLIERS: tuple[Need, ...] = ("outliers", "density", "log_weight")
 
 
 def rare(draws: Draws) -> Record:
@@ -41,6 +45,67 @@ def rare(draws: Draws) -> Record:
     )
 
 
+def outlier_auroc(draws: Draws) -> Record:
+    """How well the bound on log p(x) alone tells data from the outliers that are named."""
+    note = "by the bound alone, which a simple image can raise whatever it shows"
+    return _auroc("outlier_auroc", draws, *_bounds(draws), note)
+
+
+def outlier_auroc_complexity(draws: Draws) -> Record:
+    """How well the bound and the length in a general code tell data from the outliers."""
+    known, new = _bounds(draws)
+    known = known + code_length(draws.x)
+    new = new + code_length(draws.outliers["x"])
+    note = "by the bound and the length of the image in a general code (zlib)"
+    return _auroc("outlier_auroc_complexity", draws, known, new, note)
+
+
+def outlier_auroc_ratio(draws: Draws) -> Record:
+    """How well the likelihood ratio to a background model tells data from the outliers."""
+    options = {"particles": draws.particles, "seed": draws.seed}
+    known, new = _bounds(draws)
+    known = known - bound(draws.background, draws.columns, **options)
+    new = new - bound(draws.background, draws.outliers, **options)
+    note = "by the difference of the bounds of the run and of its background"
+    return _auroc("outlier_auroc_ratio", draws, known, new, note)
+
+
+def _bounds(draws: Draws) -> tuple[Tensor, Tensor]:
+    """Answer the bounds on log p(x) of data and of outliers, `(n,)` and `(m,)`."""
+
+    def make() -> Tensor:
+        k = draws.particles if draws.density.latents else 1
+        return log_likelihood(
+            draws.model, draws.guide, draws.outliers, k, draws.seed
+        ).log_likelihood
+
+    return draws.log_weight.log_likelihood, draws.once("outliers", make)
+
+
+def _auroc(name: str, draws: Draws, known: Tensor, new: Tensor, note: str) -> Record:
+    try:
+        area = auroc(known, new)
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    return Record(
+        name,
+        area.value,
+        area.se,
+        draws.n,
+        draws.seed,
+        "unbiased",
+        particles=draws.particles,
+        note=f"{note}; {len(known)} data against {len(new)} outliers; 1/2 tells nothing",
+    )
+
+
 ROWS: dict[str, Metric] = {
     "rare": Metric(rare, "insight", ("train", "posterior")),
+    "outlier_auroc": Metric(outlier_auroc, "insight", _OUTLIERS, "higher"),
+    "outlier_auroc_complexity": Metric(
+        outlier_auroc_complexity, "insight", (*_OUTLIERS, "x"), "higher"
+    ),
+    "outlier_auroc_ratio": Metric(
+        outlier_auroc_ratio, "insight", ("outliers", "background", "density"), "higher"
+    ),
 }

@@ -12,11 +12,13 @@ from priory.evaluation.record import Record
 from priory.evaluation.sets import Unavailable
 
 Need = Literal[
+    "background",
     "density",
     "dreams",
     "labels",
     "latents",
     "log_weight",
+    "outliers",
     "phase",
     "posterior",
     "reconstructions",

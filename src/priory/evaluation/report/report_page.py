@@ -65,8 +65,11 @@ def _tile(line: Line, n: int) -> str:
 
 
 def _warnings(groups: Mapping[str, list[Line]]) -> str:
-    records = [line.record for lines in groups.values() for line in lines]
-    return warning_list((r.title, warning) for r in records for warning in r.warnings)
+    told: dict[str, list[str]] = {}
+    for record in (line.record for lines in groups.values() for line in lines):
+        for warning in record.warnings:
+            told.setdefault(warning, []).append(record.title)
+    return warning_list((", ".join(titles), warning) for warning, titles in told.items())
 
 
 def _absent(records: list[Record]) -> str:

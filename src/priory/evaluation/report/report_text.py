@@ -36,10 +36,13 @@ def records_text(records: Iterable[Record], n: int) -> list[str]:
     rule = "-" * max(map(len, table))
     text = [table[0], rule] if lines else []
     rows = iter(table[1:])
+    told: set[str] = set()
     for group, members in groups.items():
         text += [group]
         for line in members:
-            text += [next(rows), *_wrapped(f"! {w}" for w in line.record.warnings)]
+            new = [warning for warning in line.record.warnings if warning not in told]
+            text += [next(rows), *_wrapped(f"! {warning}" for warning in new)]
+            told.update(new)
     notes = _notes(line.record for line in lines)
     notes += [f"{ANCHOR_TITLES[a]}: {ANCHORS[a].removeprefix('anchor: ')}" for a in anchors]
     if notes:

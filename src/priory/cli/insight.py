@@ -1,0 +1,96 @@
+"""The verb that asks a run of its own data: which rows are rare, and how to weigh them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from priory.cli.grammar import Command
+from priory.cli.inputs import (
+    OVERWRITE,
+    data_options,
+    first_word,
+    foreign,
+    free_file,
+    open_run,
+    values_of,
+)
+from priory.evaluation import balance, cover, rarest
+from priory.evaluation.insight import effective_size
+from priory.evaluation.report.canvas import image_grid, is_image, tile
+from priory.evaluation.report.tables import align
+from priory.evaluation.sets import Unavailable
+from priory.signatures import Collector, Option, options_of, summary
+
+_RUN = ("RUN", "the folder of a run, as priory fit has written it")
+_SHOWN = 10  # rows on the terminal
+_TILES = 64
+
+
+def run_insight(words: Sequence[str], wants_help: bool) -> None:
+    """Say which training rows a run covers thinly, and weigh all so that these come up more."""
+    asked = ("particles", "components", "seed")
+    command = Command(
+        "priory insight RUN [options]",
+        f"{summary(run_insight)}. Writes a row for each training row: its number, label, bound on "
+        "log p(x), log density of its code, both in nats, and weight of mean 1.",
+        {
+            "asking": {n: o for n, o in options_of(cover).items() if n in asked}
+            | {"share": options_of(balance)["share"]},
+            "run": foreign() | data_options(None),
+            "output": {
+                "out": Option("out", Path, "insight.csv", "the table, .csv"),
+                "picture": Option("picture", Path, None, "draw the rarest images there"),
+                "overwrite": OVERWRITE,
+            },
+        },
+        _RUN,
+        ("priory insight runs/vae-digits-seed0 --out rows.csv --picture rare.png",),
+    )
+    if wants_help:
+        print(command.help())
+        return
+    faults = Collector()
+    name, rest = first_word(words)
+    texts = command.read(rest, faults)
+    options = values_of(command.groups["asking"], texts, faults)
+    share = options.pop("share", 0.5)
+    out = Path(texts.get("out", "insight.csv"))
+    picture = Path(texts["picture"]) if "picture" in texts else None
+    if out.suffix != ".csv":
+        faults.found.append(f"out must end in .csv, got {out}")
+    for path in (out, picture):
+        if path is not None:
+            faults.attempt(free_file, path, texts.get("overwrite") == "true")
+    run = open_run(name, texts, faults)
+    train = run.data.train
+    if picture is not None and not is_image(train.x):
+        raise ValueError("a picture can be drawn of images only")
+    try:
+        coverage = cover(run, **options)
+    except Unavailable as reason:
+        raise ValueError(f"the run has no density of codes: {reason}") from reason
+    weights = balance(coverage.density, share)
+    labels = train.columns.get("y")
+    order = rarest(coverage.density, min(_TILES, len(coverage.density)))
+    facts = [coverage.bound, coverage.density, weights]
+    lines: list[tuple[str, ...]] = [("row", "label", "bound", "density", "weight")]
+    for i in range(len(weights)):
+        label = "" if labels is None else str(int(labels[i]))
+        lines.append((str(i), label, *(f"{float(fact[i]):.6g}" for fact in facts)))
+    with out.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+    shown = [lines[0], *(lines[int(i) + 1] for i in order[:_SHOWN])]
+    print("the rarest training rows, by the density of their codes (nats):\n")
+    print("\n".join(align(shown, right=range(5))))
+    worth = f"{effective_size(weights):,.0f} equal ones"
+    print(f"\nthe weights of {len(weights):,} rows are worth {worth}\nwrote {out}")
+    if picture is not None:
+        rare = train.x[order.to(train.x.device)].cpu()
+        note = f"the {len(rare)} training images whose codes are least dense, the rarest first"
+        image_grid(tile(rare, math.isqrt(len(rare))), "Rare", note).savefig(
+            picture, dpi=150, bbox_inches="tight"
+        )
+        print(f"wrote {picture}")
