@@ -25,14 +25,14 @@ from priory.data import Data
 from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.paths import Codec, Judge, along, arithmetic, class_moments, pair_paths
 from priory.evaluation.paths.arithmetic import ALPHAS
-from priory.evaluation.report.canvas import CLASSES, INK, SOFT, canvas, new_axes, tile
+from priory.evaluation.report.canvas import CLASSES, SOFT, new_axes
+from priory.evaluation.report.ways import ways
 
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS / "interpolation.json"
 SHOWN = tuple(i / 4 for i in range(7))
 PAIRS = 3  # columns of rows in the picture of all pairs
 SEVENS = 2
-TITLE = {"fontsize": 13, "fontweight": "bold", "color": INK}
 JUDGE = 0.9198  # published accuracy of a logistic regression
 
 
@@ -130,49 +130,16 @@ def _cell(value: list[float], digits: int) -> str:
 def pairs_picture(frames: Tensor, name: str) -> Figure:
     """Draw the 45 rows of a codec: an image of each class on its way to every later one."""
     a, b = torch.triu_indices(10, 10, 1).tolist()
-    rows = -(-len(frames) // PAIRS)
-    figure = canvas(3.4 * PAIRS, 0.44 * rows + 0.8)
-    figure.suptitle(
-        f"From each digit to every later one, by class means of the codes: {name}",
-        x=0.01,
-        ha="left",
-        **TITLE,
-    )
-    for column in range(PAIRS):
-        part = slice(column * rows, (column + 1) * rows)
-        axes = figure.add_subplot(1, PAIRS, column + 1)
-        labels = [f"{s} → {e}" for s, e in zip(a[part], b[part], strict=True)]
-        _strips(axes, frames[part], labels)
-    return figure
+    labels = [f"{start} → {end}" for start, end in zip(a, b, strict=True)]
+    title = f"From each digit to every later one, by class means of the codes: {name}"
+    return ways(frames, labels, SHOWN, title, PAIRS)
 
 
 def sevens_picture(frames: dict[str, Tensor]) -> Figure:
     """Draw sevens moved along the vector from the sixes' centroid to the zeros'."""
-    stack = torch.cat(list(frames.values()))
     labels = [name if i == 0 else "" for name, part in frames.items() for i in range(len(part))]
-    figure = canvas(5.4, 0.58 * len(stack) + 1.2)
-    figure.suptitle("What turns a six into a zero, added to a seven", x=0.01, ha="left", **TITLE)
-    axes = figure.add_subplot()
-    _strips(axes, stack, labels)
-    return figure
-
-
-def _strips(axes: object, frames: Tensor, labels: list[str]) -> None:
-    """Draw rows of images in ink on white, with their labels, and the weights above."""
-    steps, (height, width) = frames.shape[1], frames.shape[-2:]
-    grid = tile(1 - frames.flatten(0, 1).clamp(0, 1), steps)
-    axes.imshow(grid[..., 0], cmap="gray", vmin=0, vmax=1)
-    gap = max(1, width // 14)
-    axes.xaxis.tick_top()
-    axes.set_xticks([i * (width + gap) + width / 2 for i in range(steps)])
-    axes.set_xticklabels([f"{alpha:g}" for alpha in SHOWN], fontsize=8, color=SOFT)
-    axes.get_xticklabels()[SHOWN.index(1.0)].set(fontweight="bold", color=INK)
-    axes.set_yticks([i * (height + gap) + height / 2 for i in range(len(labels))])
-    axes.set_yticklabels(labels, fontsize=9, color=INK)
-    axes.set_xlabel("weight α of the difference of class means", fontsize=8, color=SOFT)
-    axes.xaxis.set_label_position("top")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    title = "What turns a six into a zero, added to a seven"
+    return ways(torch.cat(list(frames.values())), labels, SHOWN, title)
 
 
 def paths_picture(result: dict) -> Figure:

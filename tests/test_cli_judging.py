@@ -182,3 +182,26 @@ def test_insight_writes_a_row_for_each_training_row(capsys, folder, runs):
     code, _, err = said(capsys, "insight", runs / "mixture-seed0", "--out", "rows.txt")
     assert code == 2
     assert "must end in .csv" in err
+
+
+def test_paths_are_drawn_for_all_pairs_or_one_vector(capsys, folder, runs):
+    words = ["paths", runs / "normal-seed0"]
+    code, out, _ = said(capsys, *words)
+    assert code == 0
+    assert "wrote paths.png" in out
+    assert (folder / "paths.png").read_bytes().startswith(b"\x89PNG")
+    vector = ["--moved", 7, "--start", 6, "--end", 0]
+    assert said(capsys, *words, *vector, "--out", "seven.svg")[0] == 0
+    assert "<svg" in (folder / "seven.svg").read_text()
+    for wrong, message, fault in (
+        (["--moved", 7, "--out", "a.png"], "go together", 2),
+        ([*vector[:-1], 12, "--out", "a.png"], "end must be a class", 1),
+        (["--out", "a.txt"], "must end in .png", 2),
+        ([], "paths.png is there already", 2),
+    ):
+        code, _, err = said(capsys, *words, *wrong)
+        assert code == fault
+        assert message in err
+    code, _, err = said(capsys, "paths", runs / "background", "--out", "b.png")
+    assert code == 1
+    assert "labelled images" in err

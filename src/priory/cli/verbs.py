@@ -29,6 +29,7 @@ from priory.cli.inputs import (
 )
 from priory.cli.insight import run_insight
 from priory.cli.judging import compare_trained, run_evaluate
+from priory.cli.paths import run_paths
 from priory.cli.tables import TABLES, publish, table_text
 from priory.cli.training import KEPT, run_fit
 from priory.comparing import FailedFits, compare, plan
@@ -173,5 +174,6 @@ VERBS: dict[str, Callable[[Sequence[str], bool], None]] = {
     "sample": run_sample,
     "compare": run_compare,
     "insight": run_insight,
+    "paths": run_paths,
     "list": show_list,
 }

@@ -36,13 +36,13 @@ def records_text(records: Iterable[Record], n: int) -> list[str]:
     rule = "-" * max(map(len, table))
     text = [table[0], rule] if lines else []
     rows = iter(table[1:])
-    told: set[str] = set()
+    warned: set[str] = set()
     for group, members in groups.items():
         text += [group]
         for line in members:
-            new = [warning for warning in line.record.warnings if warning not in told]
+            new = [warning for warning in line.record.warnings if warning not in warned]
             text += [next(rows), *_wrapped(f"! {warning}" for warning in new)]
-            told.update(new)
+            warned.update(new)
     notes = _notes(line.record for line in lines)
     notes += [f"{ANCHOR_TITLES[a]}: {ANCHORS[a].removeprefix('anchor: ')}" for a in anchors]
     if notes:

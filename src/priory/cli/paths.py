@@ -1,0 +1,107 @@
+"""The verb that draws ways through a run's latent space, by the centroids of labelled classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from priory.cli.grammar import Command
+from priory.cli.inputs import (
+    OVERWRITE,
+    data_options,
+    first_word,
+    foreign,
+    free_file,
+    open_run,
+    values_of,
+)
+from priory.evaluation.columns import check, read
+from priory.evaluation.paths import Codec, along, class_moments, pair_paths
+from priory.evaluation.report.canvas import is_image
+from priory.evaluation.report.ways import ways
+from priory.evaluation.sets import Unavailable
+from priory.inference import Run
+from priory.signatures import Collector, Option, summary
+
+_RUN = ("RUN", "the folder of a run on labelled images, as priory fit has written it")
+_ALPHAS = tuple(i / 4 for i in range(7))
+_ROWS = 6  # images that are moved along one vector
+_MOVED = {
+    "moved": "class of the images that are moved along one vector, in place of all pairs",
+    "start": "class whose centroid the vector starts at",
+    "end": "class whose centroid it ends at",
+}
+
+
+def run_paths(words: Sequence[str], wants_help: bool) -> None:
+    """Draw images moved from class to class by the difference of their codes' centroids."""
+    command = Command(
+        "priory paths RUN [options]",
+        f"{summary(run_paths)}. Every pair of classes has a row; or images of one class are moved "
+        "along the vector between two others.",
+        {
+            "what to move": {n: Option(n, int, None, text) for n, text in _MOVED.items()},
+            "run": foreign() | data_options(None),
+            "output": {
+                "out": Option("out", Path, "paths.png", "the picture: .png, .pdf or .svg"),
+                "overwrite": OVERWRITE,
+            },
+        },
+        _RUN,
+        (
+            "priory paths runs/vae --out pairs.png",
+            "priory paths runs/vae --moved 7 --start 6 --end 0 --out seven_along.png",
+        ),
+    )
+    if wants_help:
+        print(command.help())
+        return
+    faults = Collector()
+    name, rest = first_word(words)
+    texts = command.read(rest, faults)
+    chosen = values_of(command.groups["what to move"], texts, faults)
+    if chosen and len(chosen) < len(_MOVED):
+        faults.found.append("--moved, --start and --end go together")
+    out = Path(texts.get("out", "paths.png"))
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        faults.found.append(f"out must end in .png, .pdf or .svg, got {out}")
+    faults.attempt(free_file, out, texts.get("overwrite") == "true")
+    run = open_run(name, texts, faults)
+    train = run.data.train.columns
+    if not is_image(train["x"]) or "y" not in train:
+        raise ValueError(
+            "paths are drawn of labelled images; the run's data have no labels or none"
+        )
+    known = train["y"].unique().tolist()
+    for option, label in chosen.items():
+        if label not in known:
+            raise ValueError(f"{option} must be a class of the training rows {known}, got {label}")
+    try:
+        with run.scope():
+            figure = _draw(run, chosen)
+    except Unavailable as reason:
+        raise ValueError(f"the run has no ways to draw: {reason}") from reason
+    figure.savefig(out, dpi=150, bbox_inches="tight")
+    print(f"wrote {out}")
+
+
+def _draw(run: Run, chosen: dict[str, int]) -> Figure:
+    """Draw a row for each pair of classes, or images of one class on one way."""
+    train, test = check(read(run.data.train)), check(read(run.data.test))
+    codec = Codec.of_pair(run.pair.model, run.pair.guide, train)
+    centroids = class_moments(codec.encode(train["x"]).cpu(), train["y"])
+    classes = centroids.classes.tolist()
+    if not chosen:
+        frames = pair_paths(codec, train["x"], train["y"], centroids, _ALPHAS)
+        first, second = torch.triu_indices(len(classes), len(classes), 1).tolist()
+        labels = [f"{classes[a]} → {classes[b]}" for a, b in zip(first, second, strict=True)]
+        title = "From each class to every later one, by the means of their codes"
+        return ways(frames, labels, _ALPHAS, title, columns=min(3, -(-len(labels) // 5)))
+    end, start = (centroids.mean[classes.index(chosen[name])] for name in ("end", "start"))
+    x = test["x"][test["y"] == chosen["moved"]][:_ROWS]
+    frames = along(codec, x, end - start, _ALPHAS)
+    title = f"What turns {chosen['start']} into {chosen['end']}, added to {chosen['moved']}"
+    return ways(frames, [str(chosen["moved"])] * len(x), _ALPHAS, title)

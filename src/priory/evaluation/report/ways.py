@@ -1,0 +1,63 @@
+"""Pictures of ways through the latent space: rows of images, a column for each weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from priory.evaluation.report.canvas import INK, SOFT, canvas, tile
+
+_TITLE: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": INK, "ha": "left"}
+
+
+def ways(
+    frames: Tensor, labels: Sequence[str], alphas: Sequence[float], title: str, columns: int = 1
+) -> Figure:
+    """Draw rows of images that are moved along a vector, with the weights above.
+
+    Args:
+        frames: images within [0, 1], `(rows, weights, 1 or 3, height, width)`.
+        labels: what each row shows.
+        alphas: the weights of the vector.
+        title: of the picture.
+        columns: blocks of rows side by side.
+
+    Raises:
+        ValueError: if labels or weights are not as many as rows and columns of images.
+    """
+    if frames.shape[:2] != (len(labels), len(alphas)):
+        raise ValueError(
+            f"expected {len(labels)} rows of {len(alphas)} images, got {tuple(frames.shape[:2])}"
+        )
+    rows = -(-len(frames) // columns)
+    width, height = (5.4, 0.58) if columns == 1 else (3.4 * columns, 0.44)
+    figure = canvas(width, height * rows + 1)
+    figure.suptitle(title, x=0.01, **_TITLE)
+    for column in range(columns):
+        part = slice(column * rows, (column + 1) * rows)
+        _block(figure.add_subplot(1, columns, column + 1), frames[part], labels[part], alphas)
+    return figure
+
+
+def _block(axes: Any, frames: Tensor, labels: Sequence[str], alphas: Sequence[float]) -> None:
+    steps, (height, width) = frames.shape[1], frames.shape[-2:]
+    ink = frames.shape[2] == 1  # grey images are drawn in ink on white
+    shown = frames.flatten(0, 1).clamp(0, 1)
+    grid = tile(1 - shown if ink else shown, steps)
+    axes.imshow(grid[..., 0] if ink else grid, cmap="gray", vmin=0, vmax=1)
+    gap = max(1, width // 14)
+    axes.xaxis.tick_top()
+    axes.set_xticks([i * (width + gap) + width / 2 for i in range(steps)])
+    axes.set_xticklabels([f"{alpha:g}" for alpha in alphas], fontsize=8, color=SOFT)
+    for alpha, label in zip(alphas, axes.get_xticklabels(), strict=True):
+        if alpha == 1:
+            label.set(fontweight="bold", color=INK)
+    axes.set_yticks([i * (height + gap) + height / 2 for i in range(len(labels))])
+    axes.set_yticklabels(labels, fontsize=9, color=INK)
+    axes.set_xlabel("weight α of the difference of class means", fontsize=8, color=SOFT)
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
