@@ -78,7 +78,10 @@ def test_samples_against_a_named_set_have_its_training_rows(capsys, folder, runs
         (["--samples", "fake.npz"], "--against is needed too"),
         (["--against", "digits"], "--samples is needed too"),
         (["--samples", "gone.npz", "--against", "digits"], "no file or folder"),
-        (["--samples", "a.npz", "--against", "digits", "--particles", "5"], "--particles is for"),
+        (
+            ["--samples", "a.npz", "--against", "digits", "--particles", "5"],
+            "particles is for runs",
+        ),
         (["runs/x", "--samples", "a.npz", "--against", "digits"], "not both: got runs/x"),
     ],
 )

@@ -436,7 +436,9 @@ def test_every_metric_on_a_run():
     absent = {record.name for record in report if not record.applicable and not is_anchor(record)}
     factors = {"mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness"}
     known_mixture = {"modes", "high_quality", "mode_kl"}
-    assert absent == {"bits_per_dim", "mmd_hamming", "class_kl", *factors, *known_mixture}
+    outliers = {"outlier_auroc", "outlier_auroc_complexity", "outlier_auroc_ratio"}
+    own = {"bits_per_dim", "mmd_hamming", "class_kl"}
+    assert absent == own | factors | known_mixture | outliers
     assert {*choose(None)} == {record.name for record in report if not is_anchor(record)}
     truth = -float(pair.log_p(data.test.columns["x"]).mean())
     assert report["nll"].value == pytest.approx(truth, abs=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from priory.data.data import SETS
 from priory.data.files import find
 from priory.evaluation import Report, evaluate, evaluate_samples
 from priory.evaluation.metrics import choose
+from priory.evaluation.samples.features import EXTRACTORS
 from priory.inference import load
 from priory.inference.keeping.folders import CONFIG
 from priory.inference.parallel import ranks
+from priory.names import named
 from priory.signatures import Collector, Option, options_of, summary
 
 _RUN = ("RUN", "the folder of a run, as priory fit has written it; none with --samples")
@@ -75,21 +78,18 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
     faults = Collector()
     name, rest = first_word(words)
     texts = command.read(rest, faults)
-    options = values_of(command.groups["judging"], texts, faults)
-    if "dreams" in options:
-        options["samples"] = options.pop("dreams")
-    faults.attempt(choose, options.get("metrics"))
+    options = _judging(texts, faults)
     files: dict[str, Path] = {k: Path(texts[k]) for k in ("html", "json") if k in texts}
     for path in files.values():
         faults.attempt(free_file, path, texts.get("overwrite") == "true")
-    if "samples" in texts or "against" in texts:
-        report = _samples(name, texts, options, faults)
+    if texts.keys() & _ARRAYS.keys():
+        report = _samples(command, name, texts, options, faults)
     else:
         strange = texts.get("outliers")
         if strange is not None:
             Source({"data": strange}, strange, faults)
-        if "background" in texts and not (Path(texts["background"]) / CONFIG).is_file():
-            faults.found.append(f"{texts['background']} holds no run: there is no {CONFIG} in it")
+        if "background" in texts:
+            faults.attempt(_check_run, texts["background"])
         run = open_run(name, texts, faults)
         background = load(texts["background"]) if "background" in texts else None
         report = evaluate(run, outliers=strange, background=background, **options)
@@ -120,43 +120,58 @@ def compare_trained(words: Sequence[str], wants_help: bool) -> None:
     faults = Collector()
     folders, rest = leading_words(words)
     texts = command.read(rest, faults)
-    options = values_of(command.groups["judging"], texts, faults)
-    if "dreams" in options:
-        options["samples"] = options.pop("dreams")
-    metrics = options.get("metrics")
-    faults.attempt(choose, metrics)
+    options = _judging(texts, faults)
     source = Source(texts, "digits", faults)
     for folder in folders:
-        if not (Path(folder) / CONFIG).is_file():
-            faults.found.append(f"{folder} holds no run: there is no {CONFIG} in it")
+        faults.attempt(_check_run, folder)
     out = Path(texts.get("out") or "report")
     faults.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
     faults.check()
     data = source.open() if "data" in texts else None
-    publish(compare_runs(folders, data, **options), metrics, out)
+    publish(compare_runs(folders, data, **options), options.get("metrics"), out)
 
 
 def judging_options() -> dict[str, Option]:
     """Answer `evaluate`'s options; its count of samples is called dreams on the command line."""
     apart = ("pair", "data", *_OUTLIERS)
     options = {n: o for n, o in options_of(evaluate).items() if n not in apart}
-    return {("dreams" if name == "samples" else name): o for name, o in options.items()}
+    options["dreams"] = replace(options.pop("samples"), name="dreams")
+    return options
+
+
+def _judging(texts: Mapping[str, str], faults: Collector) -> dict[str, Any]:
+    """Answer the values of `evaluate`'s options that were given."""
+    options = values_of(judging_options(), texts, faults)
+    faults.attempt(choose, options.get("metrics"))
+    if "features" in options:
+        faults.attempt(named, "features", texts["features"], EXTRACTORS)
+    if "dreams" in options:
+        options["samples"] = options.pop("dreams")
+    return options
+
+
+def _check_run(folder: str) -> None:
+    if not (Path(folder) / CONFIG).is_file():
+        raise ValueError(f"{folder} holds no run: there is no {CONFIG} in it")
 
 
 def _samples(
-    name: str | None, texts: Mapping[str, str], options: dict[str, Any], faults: Collector
+    command: Command,
+    name: str | None,
+    texts: Mapping[str, str],
+    options: dict[str, Any],
+    faults: Collector,
 ) -> Report:
     if name is not None:
         faults.found.append(f"give a run or --samples, not both: got {name}")
     for needed in ("samples", "against"):
         if needed not in texts:
             faults.found.append(f"--{needed} is needed too: --samples FILE --against FILE")
-    known = options_of(evaluate_samples)
-    for option in options:
-        if option not in known:
-            faults.found.append(f"--{option} is for runs: samples alone have no densities")
-    named = texts.get("against") in SETS
-    paths = {n: texts[n] for n in _ARRAYS if n in texts and not (n == "against" and named)}
+    shared = options_of(evaluate_samples).keys() - {"dreams", "data", "name"}
+    for option in texts.keys() - shared - _ARRAYS.keys() - {"dreams", "html", "json", "overwrite"}:
+        faults.found.append(f"--{command.spelled(option)} is for runs, and samples alone are given")
+    whole = texts.get("against") in SETS
+    paths = {n: texts[n] for n in _ARRAYS if n in texts and not (n == "against" and whole)}
     found = {n: faults.attempt(find, text) for n, text in paths.items()}
     for path in found.values():
         if path is not None and not path.exists():

@@ -93,6 +93,7 @@ def active(draws: Draws) -> Record:
 def knn_accuracy(draws: Draws) -> Record:
     """Accuracy of nearest neighbours on posterior means."""
     means, pool = draws.latents.mean, _pool(draws)
+    check_finite("posterior means", means)
     try:
         hits = knn_hits(means, draws.labels, pool, _NEIGHBOURS)
     except ValueError as error:

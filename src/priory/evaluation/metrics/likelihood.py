@@ -12,7 +12,7 @@ from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.likelihood.imputation import missing_log_likelihood
 from priory.evaluation.likelihood.pareto import THRESHOLD, tail_length
 from priory.evaluation.metrics import annealing
-from priory.evaluation.metrics.metric import Metric
+from priory.evaluation.metrics.metric import Metric, check_finite
 from priory.evaluation.record import Kind, Record, mean_record
 from priory.evaluation.sets import Unavailable
 
@@ -69,6 +69,7 @@ def khat(draws: Draws) -> Record:
         raise Unavailable(
             f"K = {draws.particles} samples are too few for a tail: k-hat needs at least 21"
         )
+    check_finite("log weights", draws.log_weight.log_likelihood.unsqueeze(1))
     values = draws.log_weight.khat
     return mean_record(
         "khat",

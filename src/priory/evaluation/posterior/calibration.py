@@ -266,6 +266,11 @@ def _ranks(phase: Phase, levels: int) -> tuple[Tensor, tuple[str, ...]]:
         if tuple(law.batch_shape) not in ((rows,), (1, rows)):
             raise Unavailable(f"q({site} | x) is not one distribution for each row of x")
         draws = law.sample((levels,)).reshape(levels, rows, -1)
+        broken = (~draws.isfinite()).any(-1).any(0).nonzero().flatten()
+        if len(broken):
+            raise Unavailable(
+                f"q({site} | x) has draws that are not finite for {len(broken)} of {rows} dreams"
+            )
         if (draws == draws[:1]).all():
             raise Unavailable(f"q({site} | x) is a point: a deterministic guide has no ranks")
         truth = truth.reshape(rows, -1)
