@@ -109,7 +109,7 @@ def stages():
     with torch.no_grad():
         seen = z[:60] @ labelled.weight + labelled.means[y] + 0.7 * noise[:60]
 
-    def judge(order, dtype=torch.float64, seed=0):
+    def judge(order, dtype=torch.float64, seed=0, device="cpu"):
         def cast(columns):
             return {k: v.to(dtype) if v.is_floating_point() else v for k, v in columns.items()}
 
@@ -216,6 +216,13 @@ def test_a_metric_depends_on_data_and_pair_alone(name, numbers):
         else:
             assert near(name, base, other), change
     assert near(name, base, numbers["single"][name]), "in float32"
+
+
+@pytest.mark.cuda
+def test_numbers_on_cuda_agree(numbers, stages):
+    found = stages(None, device="cuda")
+    for name in EXACT:
+        assert near(name, numbers["base"][name], found[name]), name
 
 
 def test_no_metric_is_tested_that_there_is_not():

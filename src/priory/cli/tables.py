@@ -63,7 +63,8 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
         modes, sd = len(DENSITIES[name].centres), DENSITIES[name].sd
         return name, f"{modes} round modes in the plane, sd {sd:g}, of known density"
     if isinstance(entry, Metric):
-        return name, summary(entry.function)
+        slow = " (slow)" if entry.slow else ""
+        return name, f"{entry.group.ljust(10)}  {summary(entry.function)}{slow}"
     if name in SETS:
         return name, summary(entry).replace("Draw ", "points in the plane: ")
     return f"{name}{_arguments(name, entry)}", summary(entry)
