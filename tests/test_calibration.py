@@ -10,7 +10,8 @@ from scipy import stats
 
 from pairs import LinearGaussian
 from priory.evaluation import Draws, evaluate
-from priory.evaluation.posterior.calibration import Calibration, calibration, holm, ranks_of
+from priory.evaluation.multiple import holm
+from priory.evaluation.posterior.calibration import Calibration, calibration, ranks_of
 from priory.evaluation.posterior.predictive import predictive, replicates, row_statistics
 from priory.evaluation.sealed import sealed
 from priory.evaluation.sets import Unavailable

@@ -8,7 +8,7 @@ import torch
 
 from priory.evaluation import Comparison, Entry, Report, comparison_table, mean_record
 from priory.evaluation.columns import digest_of
-from priory.evaluation.report.paired import holm, paired_differences
+from priory.evaluation.report.paired import paired_differences
 
 
 def stream(seed=0):
@@ -70,13 +70,6 @@ def test_equal_runs_are_not_distinguishable():
     (shifted,) = paired_differences([entry("a", values), entry("b", values + 1.0)], "nll")
     assert shifted.p < 1e-12
     assert shifted.verdict == "worse"
-
-
-def test_holm_by_hand():
-    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert found == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
-    assert holm({"only": 0.3}) == {"only": 0.3}
-    assert max(holm(dict.fromkeys("abc", 0.9)).values()) == 1.0
 
 
 def test_false_findings_keep_to_the_level():

@@ -6,7 +6,8 @@ import math
 
 from priory.evaluation.draws import Draws
 from priory.evaluation.metrics.metric import Metric
-from priory.evaluation.posterior.calibration import holm, ranks_of
+from priory.evaluation.multiple import holm
+from priory.evaluation.posterior.calibration import ranks_of
 from priory.evaluation.posterior.predictive import Predictive, adjusted, predictive
 from priory.evaluation.record import Record, mean_record
 from priory.evaluation.sets import Unavailable

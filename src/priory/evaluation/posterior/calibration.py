@@ -13,6 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from priory.evaluation.columns import Columns, place
+from priory.evaluation.multiple import holm
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.arguments import bind
@@ -241,19 +242,6 @@ def ranks_of(draws: Any) -> Calibration:
         lambda: calibration(draws.model, draws.guide, draws.columns, seed=draws.seed),
     )
     return found
-
-
-def holm(p: Tensor) -> Tensor:
-    """Adjust p-values for their number, `(n,)`.
-
-    Holm 1979, A simple sequentially rejective multiple test procedure.
-
-    Args:
-        p: p-values, `(n,)`.
-    """
-    ordered, order = p.sort()
-    steps = ordered * torch.arange(len(p), 0, -1, dtype=p.dtype)
-    return torch.empty_like(p).scatter(0, order, steps.cummax(0).values.clamp_max(1.0))
 
 
 def _ranks(phase: Phase, levels: int) -> tuple[Tensor, tuple[str, ...]]:

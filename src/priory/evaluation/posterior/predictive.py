@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from priory.evaluation.columns import place, rows_of, thin
-from priory.evaluation.posterior.calibration import holm
+from priory.evaluation.multiple import holm
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.phases import Phases

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.metrics import METRICS
+from priory.evaluation.multiple import holm
 from priory.evaluation.record import Record
 from priory.evaluation.report.cells import Entry
 
@@ -130,7 +131,8 @@ def paired_differences(
     chosen = against is None and better is not None  # by the same rows that are compared
     pairs = list(itertools.combinations(having, 2)) if chosen else [(o, reference) for o in others]
     raw = {pair: _contrast(values[pair[0]], values[pair[1]])["p"] for pair in pairs}
-    adjusted = holm(raw)
+    tests = torch.tensor([*raw.values()], dtype=torch.float64)
+    adjusted = dict(zip(raw, holm(tests).tolist(), strict=True))
     found = []
     for label in others:
         pair = (label, reference) if (label, reference) in adjusted else (reference, label)
@@ -138,23 +140,6 @@ def paired_differences(
         made = Difference(metric, label, reference, **facts, adjusted=adjusted[pair])
         found.append(replace(made, verdict=_verdict(made, better)))
     return tuple(found)
-
-
-def holm(values: Mapping[Any, float]) -> dict[Any, float]:
-    """Correct p-values of m comparisons, so that any false finding among them has the level.
-
-    The i-th smallest becomes the largest of (m - j + 1) p_j over j <= i, at most 1.
-
-    References: Holm, A simple sequentially rejective multiple test procedure, 1979.
-
-    Args:
-        values: p-values by comparison.
-    """
-    found, largest = {}, 0.0
-    for i, key in enumerate(sorted(values, key=values.__getitem__)):
-        largest = max(largest, min(1.0, (len(values) - i) * values[key]))
-        found[key] = largest
-    return found
 
 
 def _has(group: Sequence[Entry], metric: str) -> bool:
