@@ -363,6 +363,8 @@ def test_a_perfect_sampler_has_all_modes(mixture):
     assert abs(float(found.near.mean()) - found.perfect) < 3 * error
     assert found.kl < 3 * (found.total - 1) / 40_000 + 1e-4
     assert found.spread == pytest.approx(1.0, abs=0.03)
+    eye = torch.eye(2, dtype=torch.float64)
+    assert torch.allclose(found.covariance, eye, atol=0.05)
 
 
 def test_lost_modes_and_narrow_ones_are_found():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from priory.evaluation.metrics.metric import Metric, check_finite
 from priory.evaluation.metrics.sample_features import features_of
 from priory.evaluation.record import Record, mean_record
@@ -16,7 +18,8 @@ from priory.evaluation.sets import Sets, Unavailable
 def modes(draws: Sets) -> Record:
     """Count of a known mixture's modes that the dreams reach."""
     found = _modes(draws)
-    note = f"of {found.total}, with a dream within 3 sd"
+    counts = " ".join(f"{count:.0f}" for count in found.histogram)
+    note = f"of {found.total}, with a dream within 3 sd; dreams by the nearest mode: {counts}"
     n = len(found.near)
     return Record("modes", float(found.found), None, n, draws.seed, "exact", note=note)
 
@@ -26,8 +29,9 @@ def high_quality(draws: Sets) -> Record:
     found = _modes(draws)
     note = f"{found.perfect:.4f} for a perfect sampler"
     over: tuple[str, ...] = ()
-    if found.spread is not None:
-        note += f"; variance within the modes is {found.spread:.3g} of the true one"
+    if found.covariance is not None:
+        narrow, *_, wide = [float(v) for v in torch.linalg.eigvalsh(found.covariance)[[0, -1]]]
+        note += f"; covariance within the modes is {narrow:.3g} to {wide:.3g} of the true one"
     error = math.sqrt(found.perfect * (1 - found.perfect) / len(found.near))
     if float(found.near.mean()) > found.perfect + 3 * error:
         over = ("more dreams within 3 sd than a perfect sampler has: they are over-concentrated",)

@@ -24,8 +24,8 @@ class Modes(NamedTuple):
         histogram: samples by the nearest centre, `(modes,)`.
         kl: KL from the histogram to the uniform one, in nats.
         kl_se: its standard error.
-        spread: variance within the modes over the true one, both of what is within 3 sd; `None` if
-            nothing is.
+        covariance: of the residuals within 3 sd of a centre, over the true variance of what is
+            there, `(d, d)`: the identity for a perfect sampler; `None` if nothing is there.
     """
 
     found: int
@@ -35,7 +35,12 @@ class Modes(NamedTuple):
     histogram: Tensor
     kl: float
     kl_se: float
-    spread: float | None
+    covariance: Tensor | None
+
+    @property
+    def spread(self) -> float | None:
+        """Variance within the modes over the true one."""
+        return None if self.covariance is None else float(self.covariance.diagonal().mean())
 
 
 def modes(samples: Tensor, centres: Tensor, sd: float) -> Modes:
@@ -74,12 +79,13 @@ def modes(samples: Tensor, centres: Tensor, sd: float) -> Modes:
     perfect = float(chi2.cdf(_REACH**2, d))
     counts = mode.bincount(minlength=len(centres)).double().cpu()
     kl, kl_se = histogram_kl(counts, torch.full_like(counts, 1 / len(counts)))
-    spread = None
+    covariance = None
     if near.any():  # E[r^2; r < 3] = d P(chi2_{d+2} < 9)
-        truth = d * float(chi2.cdf(_REACH**2, d + 2)) / perfect * sd**2
-        spread = float(squares[near].mean()) / truth
+        truth = float(chi2.cdf(_REACH**2, d + 2)) / perfect * sd**2
+        residual = samples.double()[near] - centres[mode[near]]
+        covariance = (residual.T @ residual / len(residual) / truth).cpu()
     found = len(mode[near].unique())
-    return Modes(found, len(centres), near.double().cpu(), perfect, counts, kl, kl_se, spread)
+    return Modes(found, len(centres), near.double().cpu(), perfect, counts, kl, kl_se, covariance)
 
 
 def histogram_kl(counts: Tensor, truth: Tensor) -> tuple[float, float]:
