@@ -73,7 +73,7 @@ class Comparison:
     @property
     def warnings(self) -> list[tuple[str, str]]:
         """Metrics whose values are to be doubted, with whose and why."""
-        told = []
+        told: dict[str, list[str]] = {}
         for name in self.metrics:
             doubts = [
                 (entry.label, entry.report[name].warnings[0])
@@ -82,8 +82,10 @@ class Comparison:
             ]
             if doubts:
                 labels = ", ".join(dict.fromkeys(label for label, _ in doubts))
-                told.append((name.replace("_", " "), f"{labels}: {doubts[0][1]}"))
-        return told
+                several = len({text for _, text in doubts}) > 1
+                what = f"{labels}; the first: " if several else f"{labels}: "
+                told.setdefault(what + doubts[0][1], []).append(name.replace("_", " "))
+        return [(", ".join(names), text) for text, names in told.items()]
 
     @property
     def notes(self) -> list[str]:

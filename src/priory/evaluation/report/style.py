@@ -11,7 +11,7 @@ STYLE = """
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--bg); color: var(--ink); overflow-wrap: break-word;
   font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 64rem; margin: 0 auto; padding: 2rem 1rem 3rem; }
+main { max-width: 70rem; margin: 0 auto; padding: 2rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .7rem; }
 h2 small { display: block; font-size: .875rem; font-weight: 400; color: var(--soft); }
