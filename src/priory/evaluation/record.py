@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -164,6 +164,25 @@ def mean_record(
     return Record(
         name, mean, se, n, seed, kind, unit, particles, note, steps, tuple(warnings), values.cpu()
     )
+
+
+def share_record(name: str, hits: Tensor, **facts: Any) -> Record:
+    """Answer the record of a share of hits, whose error is not 0 where all or none are hits.
+
+    There the error is that of a share with two hits and two misses more, as in Agresti and Coull
+    1998, Approximate is better than "exact" for interval estimation of binomial proportions.
+
+    Args:
+        name: the metric's name.
+        hits: 0 or 1 for each datum, `(n,)`.
+        facts: as in `mean_record`.
+    """
+    record = mean_record(name, hits, **facts)
+    if record.se != 0.0:
+        return record
+    n = len(hits) + 4
+    share = (float(hits.sum()) + 2) / n
+    return replace(record, se=math.sqrt(share * (1 - share) / n))
 
 
 def format_value(value: float, se: float | None = None) -> str:

@@ -20,7 +20,7 @@ from priory.evaluation.latents.clusters import (
 )
 from priory.evaluation.latents.neighbours import check_labels
 from priory.evaluation.metrics.metric import Metric, Need, check_finite
-from priory.evaluation.record import Kind, Record, mean_record
+from priory.evaluation.record import Kind, Record, mean_record, share_record
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.phases import Phases
@@ -84,7 +84,8 @@ def ari(draws: Draws) -> Record:
 def _record(name: str, values: Tensor, draws: Draws, note: str, kind: Kind) -> Record:
     origin = _clusters(draws).note
     note = f"{origin}; {note}" if note else origin
-    return mean_record(name, values, seed=draws.seed, kind=kind, note=note)
+    made = share_record if name.startswith("clustering") else mean_record
+    return made(name, values, seed=draws.seed, kind=kind, note=note)
 
 
 def _clusters(draws: Draws) -> Clusters:

@@ -15,7 +15,7 @@ from priory.evaluation.latents.neighbours import knn_hits, linear_probe
 from priory.evaluation.metrics.clustering import ROWS as _CLUSTERING
 from priory.evaluation.metrics.factors import ROWS as _FACTORS
 from priory.evaluation.metrics.metric import Metric, check_finite
-from priory.evaluation.record import Kind, Record, mean_record
+from priory.evaluation.record import Kind, Record, mean_record, share_record
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.phases import Phases
@@ -100,7 +100,7 @@ def knn_accuracy(draws: Draws) -> Record:
         raise Unavailable(str(error)) from error
     among = "the other rows" if pool is None else f"{len(pool[1])} training rows"
     note = f"{_NEIGHBOURS} neighbours in the posterior means, among {among}"
-    return mean_record("knn_accuracy", hits, seed=draws.seed, kind="unbiased", note=note)
+    return share_record("knn_accuracy", hits, seed=draws.seed, kind="unbiased", note=note)
 
 
 def probe_accuracy(draws: Draws) -> Record:
@@ -118,7 +118,7 @@ def probe_accuracy(draws: Draws) -> Record:
     on = "five times four fifths of the rows" if pool is None else f"{len(pool[1])} training rows"
     note = f"multinomial logistic regression on standardised posterior means, fitted to {on}"
     words = () if converged else ("the logistic regression has not converged",)
-    return mean_record(
+    return share_record(
         "linear_probe", hits, seed=draws.seed, kind="unbiased", note=note, warnings=words
     )
 

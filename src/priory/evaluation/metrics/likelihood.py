@@ -13,7 +13,7 @@ from priory.evaluation.likelihood.imputation import missing_log_likelihood
 from priory.evaluation.likelihood.pareto import THRESHOLD, tail_length
 from priory.evaluation.metrics import annealing
 from priory.evaluation.metrics.metric import Metric, check_finite
-from priory.evaluation.record import Kind, Record, mean_record
+from priory.evaluation.record import Kind, Record, mean_record, share_record
 from priory.evaluation.sets import Unavailable
 
 _FEW_EFFECTIVE = 10
@@ -71,7 +71,7 @@ def khat(draws: Draws) -> Record:
         )
     check_finite("log weights", draws.log_weight.log_likelihood.unsqueeze(1))
     values = draws.log_weight.khat
-    return mean_record(
+    return share_record(
         "khat",
         (values > THRESHOLD).double(),
         seed=draws.seed,

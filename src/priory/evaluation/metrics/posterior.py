@@ -9,7 +9,7 @@ from priory.evaluation.metrics.metric import Metric
 from priory.evaluation.multiple import holm
 from priory.evaluation.posterior.calibration import ranks_of
 from priory.evaluation.posterior.predictive import Predictive, adjusted, predictive
-from priory.evaluation.record import Record, mean_record
+from priory.evaluation.record import Record, share_record
 from priory.evaluation.sets import Unavailable
 
 _LEVEL = 0.05
@@ -73,7 +73,7 @@ def predictive_p(draws: Draws) -> Record:
 def predictive_outliers(draws: Draws) -> Record:
     """Share of data whose log p(x given z) is beyond that of all of their replicates."""
     found = _predictive(draws)
-    return mean_record(
+    return share_record(
         "predictive_outliers",
         (found.p_values < _LEVEL).double(),
         seed=draws.seed,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.metrics.metric import Metric, check_finite
-from priory.evaluation.record import Record, mean_record
+from priory.evaluation.record import Record, mean_record, share_record
 from priory.evaluation.samples.features import Extractor, extractor
 from priory.evaluation.samples.frechet import frechet as frechet_of
 from priory.evaluation.samples.kernels import cubic, discrepancies
@@ -174,7 +174,8 @@ def _by_sample(draws: Sets, name: str, note: str) -> Record:
     found: Manifold = _try(lambda: draws.once("manifold", lambda: manifold(real, dreams)))
     note = f"{note}; {_NEIGHBOURS} neighbours; {_among(draws)}"
     values: Tensor = getattr(found, name)
-    return mean_record(name, values, seed=draws.seed, kind="biased", note=note)
+    made = mean_record if name == "density" else share_record
+    return made(name, values, seed=draws.seed, kind="biased", note=note)
 
 
 def _two_sample(draws: Sets, name: str, found: TwoSample, what: str) -> Record:

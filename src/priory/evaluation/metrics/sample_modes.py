@@ -9,7 +9,7 @@ import torch
 
 from priory.evaluation.metrics.metric import Metric, check_finite
 from priory.evaluation.metrics.sample_features import features_of
-from priory.evaluation.record import Record, mean_record
+from priory.evaluation.record import Record, share_record
 from priory.evaluation.samples.modes import Modes, histogram_kl
 from priory.evaluation.samples.modes import modes as count_modes
 from priory.evaluation.sets import Sets, Unavailable
@@ -35,7 +35,7 @@ def high_quality(draws: Sets) -> Record:
     error = math.sqrt(found.perfect * (1 - found.perfect) / len(found.near))
     if float(found.near.mean()) > found.perfect + 3 * error:
         over = ("more dreams within 3 sd than a perfect sampler has: they are over-concentrated",)
-    return mean_record(
+    return share_record(
         "high_quality", found.near, seed=draws.seed, kind="unbiased", note=note, warnings=over
     )
 
