@@ -10,7 +10,7 @@ from torch import nn
 
 from priory.data import Data
 from priory.data.toys import RING
-from priory.evaluation import Sets, Unavailable
+from priory.evaluation import Sets, Unavailable, evaluate_samples
 from priory.evaluation.columns import rows_of
 from priory.evaluation.metrics.samples import ROWS
 from priory.evaluation.metrics.table import measure
@@ -345,3 +345,23 @@ def test_records_name_the_extractor_and_anchors_share_it(digits):
     assert mark.digest in found[0].note
     assert [record.name for record in found] == ["frechet", "frechet_real", "frechet_baseline"]
     assert found[1].value < found[2].value
+
+
+@pytest.mark.data
+def test_real_digits_pass_and_clothes_do_not():
+    data = Data.named("mnist", rows=4000)
+    x, y = data.test.x, data.test.columns["y"]
+    real = {"x": x[:1000], "y": y[:1000]}
+    options = {"train": data.train, "pictures": False, "samples": 1000}
+    metrics = ["mmd_p", "frechet", "coverage", "recall", "c2st_1nn", "memorisation"]
+    fresh = evaluate_samples(x[1000:2000], real, metrics=metrics, **options)
+    clothes = Data.named("fashion-mnist").test.x[:1000]
+    other = evaluate_samples(clothes, real, metrics=metrics, **options)
+    assert "classifier features" in fresh["frechet"].note
+    assert fresh["mmd_p"].value > 0.01 > other["mmd_p"].value
+    assert abs(fresh["coverage"].value - 0.97) < 0.03
+    assert other["coverage"].value < 0.2
+    assert abs(fresh["c2st_1nn"].value - 0.5) < 0.06
+    assert other["c2st_1nn"].value > 0.9
+    assert other["frechet"].value > 20 * fresh["frechet"].value
+    assert abs(fresh["memorisation"].value - 0.5) < 0.1
