@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.columns import Columns, blocks, check, read
-from priory.evaluation.likelihood.bound import log_likelihood
+from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.likelihood.masking import coordinate_log_prob
+from priory.evaluation.likelihood.pareto import Tail
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.inference.phases import Phases, generate
 
@@ -95,7 +96,7 @@ def missing_log_likelihood(
     chains: int = CHAINS,
     steps: int = STEPS,
     seed: int = 0,
-) -> Tensor:
+) -> Bounds:
     r"""Estimate the log likelihood of the features that a mask hides, given those that it shows.
 
     .. math:: \log p(x_\text{hidden} \mid x_\text{seen}) = \log p(x) - \log p(x_\text{seen})
@@ -121,13 +122,14 @@ def missing_log_likelihood(
         seed: seed of all draws.
 
     Returns:
-        Nats, `(n,)`, float64, on the CPU.
+        The estimate in nats and the same at K = 1; the smaller effective sample size and the larger
+        k-hat of the two bounds.
 
     Raises:
         ValueError: as `impute`; and if `particles` is not positive.
         Unavailable: as `impute`; and if the latents are not continuous, see `Joint`.
     """
-    whole = log_likelihood(model, guide, data, particles, seed).log_likelihood
+    whole = log_likelihood(model, guide, data, particles, seed)
     drawn = impute(model, guide, data, mask, chains=chains, steps=steps, seed=seed)
     columns, seen = _masked(data, mask)
     like = placement(model, guide)
@@ -140,7 +142,13 @@ def missing_log_likelihood(
             reseed(device, seed, _PROPOSALS, start)
             shown, filled = part.pop(_MASK), part.pop(_DRAWN).movedim(1, 0).flatten(0, 1)
             found.append(_seen_bound(model, guide, part, shown, filled, particles, chains).cpu())
-    return whole - torch.cat(found)
+    part_bounds = Bounds(*torch.cat(found, 1))
+    return Bounds(
+        whole.log_likelihood - part_bounds.log_likelihood,
+        whole.elbo - part_bounds.elbo,
+        torch.minimum(whole.ess, part_bounds.ess),
+        torch.maximum(whole.khat, part_bounds.khat),
+    )
 
 
 _MASK, _DRAWN = " seen", " drawn"  # no column's name has a space
@@ -204,19 +212,27 @@ def _seen_bound(
     particles: int,
     chains: int,
 ) -> Tensor:
-    """Bound log p(x_seen), `(rows,)`; `filled` is x with the imputations, chain by chain."""
+    """Bound log p(x_seen), `(4, rows)`; `filled` is x with the imputations, chain by chain."""
     rows = len(seen)
     columns = {n: v.repeat(chains, *(1,) * (v.dim() - 1)) for n, v in part.items()}
     columns["x"] = filled
     proposals = Joint(model, guide, columns)
     components = Joint(model, guide, columns, chains)
     target = Joint(model, guide, part, chains, mask=seen)
-    total = seen.new_full((rows,), -math.inf, dtype=torch.float64)
     rounds = -(-particles // chains)
+    log_sum = seen.new_full((rows,), -math.inf, dtype=torch.float64)
+    log_squares, total, tail = log_sum, torch.zeros_like(log_sum), Tail(rounds * chains)
     for _ in range(rounds):
         u = proposals.recognised().reshape(chains, rows, -1)
         log_q = components.guide_density(u.repeat(1, chains, 1)).unflatten(1, (chains, rows))
         mixture = log_q.double().logsumexp(1) - math.log(chains)
-        log_w = target.log_density(u).double() - mixture
-        total = torch.logaddexp(total, log_w.logsumexp(0))
-    return total - math.log(rounds * chains)
+        log_w = target.log_density(u) - mixture.to(u)
+        tail.add(log_w)
+        log_w = log_w.double()
+        log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
+        log_squares = torch.logaddexp(log_squares, (2 * log_w).logsumexp(0))
+        total = total + log_w.sum(0)
+    count = rounds * chains
+    khat = tail.khat().to(log_sum) if tail.length else torch.full_like(log_sum, math.nan)
+    ess = (2 * log_sum - log_squares).exp()
+    return torch.stack([log_sum - math.log(count), total / count, ess, khat])

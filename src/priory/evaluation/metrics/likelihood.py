@@ -8,6 +8,7 @@ from torch import Tensor
 from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bits import bits_per_dim, level_spacing
+from priory.evaluation.likelihood.bound import Bounds
 from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.likelihood.imputation import missing_log_likelihood
 from priory.evaluation.likelihood.pareto import THRESHOLD, tail_length
@@ -31,7 +32,7 @@ def nll(draws: Draws) -> Record:
         kind="exact" if exact else "upper bound",
         unit="nats",
         particles=None if exact else draws.particles,
-        warnings=() if exact else _doubts(draws),
+        warnings=_doubts(draws),
     )
 
 
@@ -89,7 +90,7 @@ def bits(draws: Draws) -> Record:
         raise Unavailable(f"the nll is of {', '.join(observed)} together, not of x alone")
     law, features, note = draws.density.distribution("x", of="model"), draws.x[0].numel(), ""
     kind: Kind = "upper bound" if draws.density.latents else "exact"
-    spacing, warnings = 1.0, _doubts(draws) if draws.density.latents else ()
+    spacing, warnings = 1.0, _doubts(draws)
     if not law.support.is_discrete:
         found = level_spacing(draws.x)
         if found is None:
@@ -137,6 +138,7 @@ def conditional(draws: Draws) -> Record:
         unit="nats",
         particles=draws.particles,
         note=note,
+        warnings=_doubts(draws),
     )
 
 
@@ -150,13 +152,14 @@ def imputation(draws: Draws) -> Record:
     hidden = int((~mask[0]).sum())
     return mean_record(
         "imputation_nll",
-        -found,
+        -found.log_likelihood,
         seed=draws.seed,
         kind="biased",
         unit="nats",
         particles=draws.particles,
         note=f"{which}: {hidden} of {mask[0].numel()} features; a difference of two K-sample "
         "bounds, exact as K grows",
+        warnings=_doubts_of(found, draws.particles),
     )
 
 
@@ -188,7 +191,11 @@ def _sampled(draws: Draws) -> None:
 
 def _doubts(draws: Draws) -> tuple[str, ...]:
     """Say in words why the K-sample bound may be far from log p(x)."""
-    bounds, found = draws.log_weight, []
+    return _doubts_of(draws.log_weight, draws.particles) if draws.density.latents else ()
+
+
+def _doubts_of(bounds: Bounds, particles: int) -> tuple[str, ...]:
+    found = []
     heavy = float((bounds.khat > THRESHOLD).double().mean())
     if heavy > _DOUBTFUL:
         found.append(
@@ -196,7 +203,7 @@ def _doubts(draws: Draws) -> tuple[str, ...]:
             "and a larger K helps little"
         )
     poor = float((bounds.ess < _FEW_EFFECTIVE).double().mean())
-    if draws.particles > _FEW_EFFECTIVE and poor > _DOUBTFUL:
+    if particles > _FEW_EFFECTIVE and poor > _DOUBTFUL:
         found.append(
             f"{poor:.0%} of the data have fewer than {_FEW_EFFECTIVE} effective samples: take a "
             "larger K"
