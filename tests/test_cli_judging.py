@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -208,3 +209,18 @@ def test_paths_are_drawn_for_all_pairs_or_one_vector(capsys, folder, runs):
     code, _, err = said(capsys, "paths", runs / "background", "--out", "b.png")
     assert code == 1
     assert "labelled images" in err
+
+
+def test_draws_are_written_for_arviz(capsys, folder, runs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ArviZ's own import, and of a k-hat that is too high
+        arviz = pytest.importorskip("arviz")
+        words = ["evaluate", runs / "normal-seed1", "--metrics", "elbo", "--particles", 5]
+        code, out, _ = said(capsys, *words, "--few", 7, "--arviz", "draws.nc")
+        assert code == 0
+        assert "wrote draws.nc" in out
+        found = arviz.from_netcdf("draws.nc")
+        assert found.posterior["z"].sizes["row"] == 7
+    code, _, err = said(capsys, *words, "--arviz", "draws.txt")
+    assert code == 2
+    assert "arviz must end in .nc" in err

@@ -26,7 +26,8 @@ from priory.comparing import compare_runs
 from priory.data import Data
 from priory.data.data import SETS
 from priory.data.files import find
-from priory.evaluation import Report, evaluate, evaluate_samples
+from priory.evaluation import Report, evaluate, evaluate_samples, to_arviz
+from priory.evaluation.draws import FEW
 from priory.evaluation.metrics import choose
 from priory.evaluation.samples.features import EXTRACTORS
 from priory.inference import load
@@ -40,6 +41,7 @@ _OUTLIERS = {
     "outliers": "data that the run is to tell from its own: a file or a named set",
     "background": "folder of a run on mutated data, for the likelihood ratio",
 }
+_FILES = ("html", "json", "arviz")
 _RUNS = ("RUN ...", "folders of runs, as priory fit or compare has written them")
 _ARRAYS = {
     "samples": "samples of any origin: .npz (x, or a single array), .npy, .csv, .parquet, a folder",
@@ -62,6 +64,12 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
             "output": {
                 "html": Option("html", Path, None, "write the page there"),
                 "json": Option("json", Path, None, "write the numbers there"),
+                "arviz": Option(
+                    "arviz",
+                    Path,
+                    None,
+                    "write draws for as many rows as --few says there, .nc, for ArviZ",
+                ),
                 "overwrite": OVERWRITE,
             },
         },
@@ -79,9 +87,12 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
     name, rest = first_word(words)
     texts = command.read(rest, faults)
     options = _judging(texts, faults)
-    files: dict[str, Path] = {k: Path(texts[k]) for k in ("html", "json") if k in texts}
+    files: dict[str, Path] = {k: Path(texts[k]) for k in _FILES if k in texts}
     for path in files.values():
         faults.attempt(free_file, path, texts.get("overwrite") == "true")
+    arviz = files.pop("arviz", None)
+    if arviz is not None and arviz.suffix != ".nc":
+        faults.found.append(f"arviz must end in .nc, got {arviz}")
     if texts.keys() & _ARRAYS.keys():
         report = _samples(command, name, texts, options, faults)
     else:
@@ -94,9 +105,15 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
         background = load(texts["background"]) if "background" in texts else None
         report = evaluate(run, outliers=strange, background=background, **options)
         files = {k: Path(str(name)) / f"report.{k}" for k in ("html", "json")} | files
+        if arviz is not None:
+            told = {k: options[k] for k in ("split", "seed") if k in options}
+            draws = to_arviz(run, rows=min(options.get("few", FEW), report.n), **told)
     print(report)
     if ranks.is_main():
         _write(report, files)
+        if arviz is not None:
+            draws.to_netcdf(str(arviz))
+            print(f"wrote {arviz}")
 
 
 def compare_trained(words: Sequence[str], wants_help: bool) -> None:
