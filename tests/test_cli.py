@@ -278,3 +278,11 @@ def test_lists_are_cut_between_names():
     assert comma_list("normal,flow:3:64,64, vamp") == ["normal", "flow:3:64,64", "vamp"]
     text = "elbo,reconstruction + adversarial:z:critic=(mlp:8,8:tanh)"
     assert comma_list(text) == text.split(",", 1)
+
+
+def test_a_fit_that_failed_at_once_leaves_no_folder_in_the_way(capsys, folder):
+    words = ["fit", "vae", "--out", "again", "--steps", "6", "--decoder"]
+    code, _, err = said(capsys, *words, "conv")
+    assert code == 1
+    assert "Conv expected images" in err
+    assert said(capsys, *words, "mlp:16")[0] == 0

@@ -15,6 +15,7 @@ from priory.data.data import SETS
 from priory.data.files import find
 from priory.inference import Run, load
 from priory.inference.keeping.folders import CONFIG, read_config
+from priory.inference.keeping.lock import LOCK
 from priory.names import named
 from priory.recipes import RECIPES, Recipe, pair_class
 from priory.signatures import Collector, Option, options_of
@@ -80,7 +81,8 @@ def free_folder(folder: Path, overwrite: bool, mark: str) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, not a folder")
-    if folder.exists() and any(folder.iterdir()):
+    content = {p.name for p in folder.iterdir()} - {LOCK} if folder.exists() else set()
+    if content:  # a lock alone is what a run leaves that has failed before it began
         if not overwrite:
             raise ValueError(f"{folder} is not empty; pass --overwrite, or another --out")
         if not (folder / mark).is_file():
