@@ -23,7 +23,7 @@ from priory.evaluation.samples.kernels import (
     rbf,
 )
 from priory.evaluation.samples.manifold import expected_coverage, manifold
-from priory.evaluation.samples.memory import copying, nearest_training
+from priory.evaluation.samples.memory import copying, nearest_training, shared_components
 from priory.evaluation.samples.modes import histogram_kl, modes
 from priory.evaluation.samples.pairwise import nearest, stream
 from priory.evaluation.samples.permutation import permutation_p
@@ -397,45 +397,57 @@ def test_error_of_a_histograms_divergence_is_honest():
 
 def test_copies_are_told_from_fresh_data():
     train, fresh = normal(400, 3), normal(200, 3, seed=1)
-
-    def judged(dreams):
-        return copying(nearest(dreams, train).distance[:, 0], nearest(fresh, train).distance[:, 0])
-
-    none = judged(normal(200, 3, seed=2))
-    assert abs(none.rank - 0.5) < 3 * none.rank_se
+    none = copying(normal(300, 3, seed=2), train, fresh)
+    assert abs(none.preference - 0.5) < 3 * none.preference_se
     assert abs(none.z) < 3
     assert none.copied <= 0.01 + 3 * none.copied_se
-    copies = judged(train[:200])
-    assert (copies.rank, copies.copied) == (1.0, 1.0)
-    assert judged(normal(200, 3, shift=50.0, seed=2)).rank == 0.0
-    some = judged(torch.cat([train[:40], normal(160, 3, seed=2)]))
-    assert some.copied == pytest.approx(0.2, abs=0.03)
+    copies = copying(train[:200], train, fresh)
+    assert (copies.preference, copies.copied) == (1.0, 1.0)
+    assert copies.z > 5
+    some = copying(torch.cat([train[:100], normal(200, 3, seed=2)]), train, fresh)
+    assert some.copied == pytest.approx(1 / 3, abs=0.05)
+    assert some.z > 3
 
 
-def test_rank_statistic_is_scipys():
-    from scipy.stats import mannwhitneyu
-
-    a, b = (
-        normal(70, 1)[:, 0].round(decimals=1),
-        normal(50, 1, shift=0.4, seed=1)[:, 0].round(decimals=1),
-    )
-    truth = mannwhitneyu(b.numpy(), a.numpy()).statistic / (70 * 50)
-    assert copying(a, b).rank == pytest.approx(truth, abs=1e-12)
+def test_blurred_and_far_dreams_are_no_copies():
+    """Dreams at the mean are near to all rows, and have the same one nearest again and again."""
+    train, fresh = normal(400, 20), normal(200, 20, seed=1)
+    for dreams in (0.05 * normal(300, 20, seed=2), normal(300, 20, shift=9.0, seed=2)):
+        assert abs(copying(dreams, train, fresh).z) < 3
 
 
-def test_level_of_the_rank_statistic():
-    train = normal(300, 2)
+def test_preference_by_hand():
+    train, fresh = torch.tensor([[0.0], [10.0], [20.0]]), torch.tensor([[1.0], [11.0]])
+    found = copying(torch.tensor([[0.1], [0.2], [10.9], [19.0], [21.0]]), train, fresh)
+    a, b = 4 / 3, 1 / 2  # dreams for each training row, for each fresh one
+    assert found.preference == pytest.approx(a / (a + b), abs=1e-12)
+    counts = torch.tensor([2.0, 0.0, 2.0, 0.0, 1.0]).double()
+    spread = math.sqrt(2 * 3 / 5 * float(counts.var()))
+    assert found.z == pytest.approx((5 * 2 / 5 - 1) / spread, abs=1e-12)
 
-    def estimate(seed):
-        sets = (
-            nearest(normal(80, 2, seed=s + 5), train).distance[:, 0] for s in (seed, seed + 500)
-        )
-        found = copying(*sets)
-        return found.rank, found.rank_se
 
-    ratio, values = error_ratio(estimate, 100)
-    assert 0.8 < ratio < 1.25
-    assert abs(float(values.mean()) - 0.5) < 3 * float(values.std()) / 10
+@pytest.mark.parametrize("dimensions", [2, 30])
+def test_preference_has_its_level_and_error(dimensions):
+    def judged(seed):
+        sets = (normal(n, dimensions, seed=3 * seed + i) for i, n in enumerate((150, 200, 90)))
+        return copying(*sets)
+
+    found = [judged(seed) for seed in range(150)]
+    z = torch.tensor([f.z for f in found])
+    assert abs(float(z.mean())) < 3 / math.sqrt(150)
+    assert float(z.std()) == pytest.approx(1.0, abs=0.2)
+    values = torch.tensor([f.preference for f in found])
+    errors = torch.tensor([f.preference_se for f in found])
+    assert float(errors.mean() / values.std()) == pytest.approx(1.0, abs=0.25)
+
+
+def test_components_are_shared():
+    a, b = normal(50, 100), normal(30, 100, seed=1)
+    few = shared_components(a, b)
+    assert [part.shape for part in few] == [(50, 64), (30, 64)]
+    whole = torch.pdist(torch.cat([a, b]))
+    assert (torch.pdist(torch.cat(few)) <= whole + 1e-9).all()
+    assert torch.equal(shared_components(a[:, :3], b[:, :3])[1], b[:, :3])
 
 
 def test_nearest_rows_are_sklearns():

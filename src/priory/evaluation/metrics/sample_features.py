@@ -14,8 +14,7 @@ from priory.evaluation.samples.features import Extractor, extractor
 from priory.evaluation.samples.frechet import frechet as frechet_of
 from priory.evaluation.samples.kernels import cubic, discrepancies
 from priory.evaluation.samples.manifold import Manifold, expected_coverage, manifold
-from priory.evaluation.samples.memory import Copying, copying
-from priory.evaluation.samples.pairwise import nearest
+from priory.evaluation.samples.memory import Copying, copying, shared_components
 from priory.evaluation.samples.twosample import (
     TwoSample,
     logistic_test,
@@ -108,20 +107,19 @@ def c2st_1nn_train(draws: Sets) -> Record:
 
 
 def memorisation(draws: Sets) -> Record:
-    """Probability that a dream is nearer to the training rows than a fresh datum is."""
+    """Preference of dreams for training rows over fresh data: 1/2 for none, 1 if all are copies."""
     found = _copying(draws)
-    note = f"1/2 without copying, 1 where all is copied; z = {found.z:.1f}; {_named(draws)}"
     warned: tuple[str, ...] = ()
     if found.z > _DOUBT:
-        warned = ("dreams are nearer to training rows than fresh data are: the model copies",)
+        warned = ("dreams keep to training rows rather than to fresh data: the model copies",)
     return Record(
         "memorisation",
-        found.rank,
-        found.rank_se,
-        len(draws.real),
+        found.preference,
+        found.preference_se,
+        len(draws.dreams),
         draws.seed,
-        "unbiased",
-        note=note,
+        "biased",
+        note=f"the nearest row's kind, per row of the kind; z = {found.z:.1f}",
         warnings=warned,
     )
 
@@ -130,7 +128,7 @@ def copied(draws: Sets) -> Record:
     """Share of dreams nearer to a training row than the nearest 1% of fresh data."""
     found = _copying(draws)
     warned: tuple[str, ...] = ()
-    if found.copied > 0.01 + _DOUBT * found.copied_se:
+    if found.z > _DOUBT and found.copied > 0.01 + _DOUBT * found.copied_se:
         warned = (f"{found.copied:.1%} of the dreams are all but training rows",)
     return Record(
         "copied",
@@ -139,7 +137,7 @@ def copied(draws: Sets) -> Record:
         len(draws.dreams),
         draws.seed,
         "biased",
-        note=f"0.01 without copying; {_named(draws)}",
+        note="0.01 without copying, more where dreams are blurred",
         warnings=warned,
     )
 
@@ -194,12 +192,10 @@ def _two_sample(draws: Sets, name: str, found: TwoSample, what: str) -> Record:
 
 def _copying(draws: Sets) -> Copying:
     check_finite("dreams", draws.dreams)
-    extract = features_of(draws)
 
     def make() -> Copying:
-        train = extract(rows_of(draws.train["x"]))
-        dreams, fresh = (nearest(extract(x), train).distance for x in (draws.dreams, draws.real))
-        return copying(dreams[:, 0], fresh[:, 0])
+        train = rows_of(draws.train["x"]).to(draws.dreams)
+        return copying(*shared_components(draws.dreams, train, draws.real))
 
     return _try(lambda: draws.once("copying", make))
 

@@ -11,22 +11,25 @@ from torch import Tensor
 from priory.evaluation.samples.pairwise import Neighbours, nearest
 
 _SHARE = 0.01
+_COMPONENTS = 64  # dimensions that rows are compared in, at most
+_BASIS_ROWS = 5000  # rows that the components are found from, at most
 
 
 class Copying(NamedTuple):
-    """How near dreams lie to training rows, beside fresh data.
+    """Whether dreams keep to training rows more than to fresh data.
 
     Args:
-        rank: probability that a dream is nearer to its nearest training row than a fresh datum is
-            to its own: 1/2 without copying, 1 where all are copied, below 1/2 where dreams are far.
-        rank_se: its standard error.
-        z: the rank statistic of Mann and Whitney over its sd under equal laws; high for copies.
+        preference: of a training row over a fresh one, as the row nearest to a dream: 1/2 without
+            copying, 1 where every dream is nearest to a training row.
+        preference_se: its standard error.
+        z: dreams that have a training row nearest, less their number if the rows' kinds were
+            shuffled, over the latter's standard deviation; high for copies.
         copied: share of dreams nearer to a training row than the nearest 1% of fresh data.
         copied_se: its standard error.
     """
 
-    rank: float
-    rank_se: float
+    preference: float
+    preference_se: float
     z: float
     copied: float
     copied_se: float
@@ -51,41 +54,65 @@ def nearest_training(dreams: Tensor, train: Tensor, k: int = 1) -> Neighbours:
     return nearest(dreams, train, k)
 
 
-def copying(to_dreams: Tensor, to_fresh: Tensor) -> Copying:
-    r"""Compare the distances of dreams to the training rows with those of fresh data.
+def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
+    r"""Ask whether dreams are nearer to training rows than to fresh data of the same law.
 
-    .. math:: P(d(\text{dream}) < d(\text{fresh})) + \tfrac12 P(d(\text{dream}) = d(\text{fresh}))
+    With c_r the number of dreams that have row r nearest, of all N training and M fresh rows,
 
-    Meehan, Chaudhuri and Dasgupta 2020, A Three Sample Hypothesis Test for Evaluating Generative
-    Models, over the whole space at once. A model that copies some regions and misses others may
-    come out even: `copied` then still tells.
+    .. math:: \frac{a}{a + b}, \quad a = \frac{1}{N} \sum_{r \in \text{train}} c_r, \quad
+        b = \frac{1}{M} \sum_{r \in \text{fresh}} c_r
+
+    For a model that does not copy, the two kinds of rows could be exchanged: the mean and variance
+    of the sums are those of drawing M of the N + M counts without replacement. Dreams that are
+    merely blurred, or gather at the mean, are near to both kinds alike.
+
+    The three sets are those of Meehan, Chaudhuri and Dasgupta 2020, A Three Sample Hypothesis Test
+    for Evaluating Generative Models, whose statistic compares distances and takes blur for copies.
 
     Args:
-        to_dreams: each dream's distance to its nearest training row, `(n,)`.
-        to_fresh: the same of data that were not trained on, `(m,)`.
+        dreams: `(n, d)`.
+        train: `(N, d)`.
+        fresh: data that were not trained on, `(M, d)`.
 
     Raises:
-        ValueError: if either has fewer than 2 distances.
+        ValueError: if a set has fewer than 2 rows, or the widths of the rows differ.
     """
-    if min(len(to_dreams), len(to_fresh)) < 2:
+    if min(len(dreams), len(train), len(fresh)) < 2:
         raise ValueError(
-            f"needs at least 2 dreams and 2 fresh data, got {len(to_dreams)} and {len(to_fresh)}"
+            f"needs at least 2 dreams, training rows and fresh data, got {len(dreams)}, "
+            f"{len(train)} and {len(fresh)}"
         )
-    dreams, fresh = to_dreams.double().cpu(), to_fresh.double().cpu()
-    n, m = len(dreams), len(fresh)
-    above = 1 - _placement(dreams, fresh.sort().values)  # fresh data farther than each dream
-    below = _placement(fresh, dreams.sort().values)  # dreams nearer than each fresh datum
-    rank = float(above.mean())
-    se = math.sqrt(float(above.var()) / n + float(below.var()) / m)
-    limit = fresh.quantile(_SHARE)
-    copied = float((dreams < limit).double().mean())
-    spread = copied * (1 - copied) / n + _SHARE * (1 - _SHARE) / m
-    z = (rank - 0.5) / math.sqrt((n + m + 1) / (12 * n * m))
-    return Copying(rank, se, z, copied, math.sqrt(spread))
+    own, other = nearest(dreams, train), nearest(dreams, fresh)
+    known = own.distance[:, 0] <= other.distance[:, 0]
+    row = torch.where(known, own.row[:, 0], len(train) + other.row[:, 0])
+    n, big, small = len(dreams), len(train), len(fresh)
+    counts = row.bincount(minlength=big + small).double()
+    strays = float(counts[big:].sum())
+    spread = math.sqrt(small * big / (big + small) * float(counts.var()))
+    a, b = (n - strays) / big, strays / small
+    slope = (b / big + a / small) / (a + b) ** 2
+    z = (n * small / (big + small) - strays) / spread if spread else 0.0
+    limit = nearest(fresh, train).distance[:, 0].quantile(_SHARE)
+    copied = float((own.distance[:, 0] < limit).double().mean())
+    error = math.sqrt(copied * (1 - copied) / n + _SHARE * (1 - _SHARE) / small)
+    return Copying(a / (a + b), slope * spread, z, copied, error)
 
 
-def _placement(x: Tensor, ascending: Tensor) -> Tensor:
-    """Answer the share of the sorted values below each x, ties by half."""
-    low = torch.searchsorted(ascending, x)
-    high = torch.searchsorted(ascending, x, right=True)
-    return (low + high).double() / (2 * len(ascending))
+def shared_components(*sets: Tensor) -> list[Tensor]:
+    """Answer sets in the leading principal components of all their rows together.
+
+    Rows of different sets are treated alike, so that what is exchangeable stays so; up to 64
+    dimensions they are as they were.
+
+    Args:
+        sets: each `(n, d)`.
+
+    Raises:
+        ValueError: if the widths of the rows differ.
+    """
+    rows = torch.cat([part.double() for part in sets])
+    if rows.shape[1] > _COMPONENTS:
+        few = rows[torch.linspace(0, len(rows) - 1, min(len(rows), _BASIS_ROWS)).round().long()]
+        _, basis = torch.linalg.eigh((few - few.mean(0)).T @ (few - few.mean(0)))
+        rows = rows @ basis[:, -_COMPONENTS:]
+    return list(rows.split([len(part) for part in sets]))
