@@ -116,7 +116,9 @@ def table(result: dict) -> str:
             "moved to. Being linear, it is content with a mixture of two images; by nearest "
             f"neighbour is the share of moved images whose nearest of {result['pool']} training "
             "images is of the class moved to. The last column is the distance to it; that of real "
-            f"test images is {_cell(result['distance'], 2)}.",
+            f"test images is {_cell(result['distance'], 2)}. The half squared error of a published "
+            "VAE of 20 latents is at most 3.43, computed from its printed training loss "
+            "(wangz10/Generative-Models).",
             "",
             f"Measured on {result['hardware']}.",
         ]

@@ -128,8 +128,9 @@ def table(result: dict[str, Any]) -> str:
         if "steps" in row:
             how = f"{row['steps']} x {row['chains']}"
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
+        rows = f" ({row['images']:,} images)" if "images" in row else ""
         out.append(
-            f"| {row['estimate']} | {row['mean']:.3f} ± {row['se']:.3f} | {how} | {seconds} |"
+            f"| {row['estimate']}{rows} | {row['mean']:.3f} ± {row['se']:.3f} | {how} | {seconds} |"
         )
     return "\n".join([*out, "", f"{result['few']} rows, on {result['hardware']}."])
 
