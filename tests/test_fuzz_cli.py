@@ -90,9 +90,11 @@ VALUES = st.one_of(
 )
 NAMES = {
     "fit": ["vae", "gan", "vea", "none.py:Mine", "", "~x.py"],
-    "evaluate": ["kept", "nowhere", "rows.csv", "", "~x"],
+    "evaluate": ["kept", "nowhere", "rows.csv", "", "~x", None],
     "sample": ["kept", "nowhere", ""],
-    "compare": [None],
+    "insight": ["kept", "nowhere", None],
+    "paths": ["kept", "nowhere", None],
+    "compare": [None, "kept"],
     "list": ["priors", "prior", None],
 }
 
@@ -100,8 +102,8 @@ NAMES = {
 @st.composite
 def command_lines(draw):
     verb = draw(st.sampled_from(sorted(NAMES)))
-    known = options(verb, *(["vae"] if verb == "fit" else []))
     name = draw(st.sampled_from(NAMES[verb]))
+    known = options(*way_of([verb, name]))
     words = [verb, *([] if name is None else [name])]
     for _ in range(draw(st.integers(0, 4))):
         option = draw(st.sampled_from(known or ["seed"]))
@@ -123,10 +125,18 @@ def command_lines(draw):
     return words
 
 
+def way_of(words):
+    """The verb, and the name on which its options depend."""
+    if words[0] == "fit":
+        return "fit", "vae"
+    runs = words[0] == "compare" and words[1:2] == ["kept"]
+    return ("compare", "kept") if runs else (words[0],)
+
+
 @functools.cache
-def spelled(verb, name):
-    return {*options(verb, *name)} | {
-        f"{group}.{option}" for group in ("pair", "data") for option in options(verb, *name)
+def spelled(*way):
+    return {*options(*way)} | {
+        f"{group}.{option}" for group in ("pair", "data") for option in options(*way)
     }
 
 
@@ -140,8 +150,7 @@ def test_a_mangled_command_line_exits_in_words(words):
     if err != "priory: reached\n":
         return
     assert code == 1
-    verb = words[0]
-    known = spelled(verb, ("vae",) if verb == "fit" else ())
+    known = spelled(*way_of(words))
     for word in words[1:]:
         if word.startswith("--"):
             typed = word[2:].partition("=")[0].replace("_", "-")
