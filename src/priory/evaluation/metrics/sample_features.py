@@ -194,7 +194,7 @@ def _copying(draws: Sets) -> Copying:
     check_finite("dreams", draws.dreams)
 
     def make() -> Copying:
-        train = rows_of(draws.train["x"]).to(draws.dreams)
+        train = rows_of(draws.train["x"]).to(draws.dreams.device)
         return copying(*shared_components(draws.dreams, train, draws.real))
 
     return _try(lambda: draws.once("copying", make))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.samples.pairwise import Neighbours, nearest
+from priory.evaluation.samples.pairwise import Neighbours, nearest, row_blocks
 
 _SHARE = 0.01
 _COMPONENTS = 64  # dimensions that rows are compared in, at most
@@ -110,9 +110,14 @@ def shared_components(*sets: Tensor) -> list[Tensor]:
     Raises:
         ValueError: if the widths of the rows differ.
     """
-    rows = torch.cat([part.double() for part in sets])
-    if rows.shape[1] > _COMPONENTS:
-        few = rows[torch.linspace(0, len(rows) - 1, min(len(rows), _BASIS_ROWS)).round().long()]
-        _, basis = torch.linalg.eigh((few - few.mean(0)).T @ (few - few.mean(0)))
-        rows = rows @ basis[:, -_COMPONENTS:]
-    return list(rows.split([len(part) for part in sets]))
+    if sets[0].shape[1] <= _COMPONENTS:
+        return [part.double() for part in sets]
+    step = max(1, sum(len(part) for part in sets) // _BASIS_ROWS)
+    few = torch.cat([part[::step].double() for part in sets])
+    few = few - few.mean(0)
+    _, basis = torch.linalg.eigh(few.T @ few)
+    basis = basis[:, -_COMPONENTS:]
+    return [
+        torch.cat([rows.double() @ basis for _, rows in row_blocks(part, part.shape[1])])
+        for part in sets
+    ]
