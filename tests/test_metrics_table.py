@@ -33,7 +33,6 @@ BLOCKS = {
     "likelihood.imputation": "_VALUES",
     "latents.information": "_BYTES",
     "insight.density": ("_BYTES", "_ROWS"),
-    "metrics.latents": "_ROWS",
     "metrics.clustering": "_ROWS",
     "paths.codec": "_ROWS",
     "posterior.calibration": "_ROWS",

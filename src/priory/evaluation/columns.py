@@ -105,11 +105,6 @@ def rows_of(x: Tensor) -> Tensor:
     return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
 
 
-def is_binary(x: Tensor) -> bool:
-    """Say whether all values are 0 or 1."""
-    return bool(((x == 0) | (x == 1)).all())
-
-
 def place(columns: Columns, like: Tensor | None) -> Columns:
     """Move columns to a parameter's device, and floating-point ones to its dtype."""
     if like is None:

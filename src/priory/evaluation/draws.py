@@ -12,10 +12,11 @@ from torch import Tensor
 
 from priory.data.toys import Mixture
 from priory.evaluation.columns import Columns, blocks, place, rows_of
-from priory.evaluation.latents.information import aggregate_log_density
+from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import SAMPLES, Sets, Unavailable
+from priory.inference.parts import device_of
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError
@@ -24,7 +25,6 @@ STEPS = 1000
 FEW = 100
 SHOWN = 64  # rows that pictures show
 _ROWS = 500  # rows at a time
-_MEAN_DRAWS = 64  # draws behind a posterior mean that has no closed form
 _PROBE, _LATENTS, _RECONSTRUCTIONS, _DREAMS = 2, 3, 4, 5  # random streams; log_likelihood has 1
 
 
@@ -36,7 +36,8 @@ class Latents(NamedTuple):
         mean: posterior means, `(n, latent)`.
         log_q: log q(z given x), `(n,)`, in nats.
         log_p: log p(z), `(n,)`.
-        posteriors: the distributions, by blocks of rows.
+        posteriors: the distributions q(z given x), by blocks of rows.
+        priors: the distributions p(z), likewise.
         exact: whether the means are in closed form rather than averages over draws.
     """
 
@@ -45,6 +46,7 @@ class Latents(NamedTuple):
     log_q: Tensor
     log_p: Tensor
     posteriors: tuple[Any, ...]
+    priors: tuple[Any, ...]
     exact: bool
 
 
@@ -113,7 +115,7 @@ class Draws(Sets):
         self.steps, self.few = steps, few
         self._outliers, self._background = outliers, background
         self._like = placement(model, guide)
-        self._device = (next(iter(columns.values())) if self._like is None else self._like).device
+        self._device = device_of([self._like, *columns.values()])
 
     @cached_property
     def phase(self) -> Phase:
@@ -239,20 +241,19 @@ class Draws(Sets):
         return torch.cat(parts)
 
     def _infer(self, columns: Columns) -> Latents:
-        site, parts, posteriors, exact = self.latent_site, [], [], True
+        site, parts, exact = self.latent_site, [], True
+        posteriors, priors = [], []
         for start, rows in blocks(columns, _ROWS, self._like):
             reseed(self._device, self.seed, _LATENTS, start)
             phase = Phases(self.model, self.guide, columns=rows).awake
             z, law = phase.sample[site][0], phase.distribution(site)
-            try:
-                mean = law.mean
-            except NotImplementedError:
-                mean, exact = law.sample((_MEAN_DRAWS,)).mean(0), False
-            mean = mean.reshape(len(z), -1)
-            parts.append((z, mean, phase.log_q(site)[0], phase.log_p(site)[0]))
+            mean, closed = mean_of(law)
+            exact = exact and closed
+            parts.append((z, mean.reshape(len(z), -1), phase.log_q(site)[0], phase.log_p(site)[0]))
             posteriors.append(law)
+            priors.append(phase.distribution(site, of="model"))
         z, mean, log_q, log_p = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Latents(z, mean, log_q, log_p, tuple(posteriors), exact)
+        return Latents(z, mean, log_q, log_p, tuple(posteriors), tuple(priors), exact)
 
 
 def _is_delta(law: Any) -> bool:

@@ -16,6 +16,7 @@ from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import placement, sealed
 from priory.evaluation.sets import SAMPLES, Sets
 from priory.inference.parallel.launch import start
+from priory.inference.parts import device_of
 
 
 def evaluate(
@@ -83,7 +84,7 @@ def evaluate(
     if outliers is not None:
         strange = split_of(like_own(outliers, data), split, samples)
     like = placement(pair, pair.model, pair.guide)
-    device = (next(iter(columns.values())) if like is None else like).device
+    device = device_of([like, *columns.values()])
     with start(), scope, sealed(pair, pair.model, pair.guide, device=device):
         draws = Draws(
             pair.model,

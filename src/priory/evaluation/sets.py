@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
-from priory.evaluation.columns import Columns, is_binary, rows_of, thin
+from priory.evaluation.columns import Columns, rows_of, thin
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
+from priory.nets.likelihoods import is_binary
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
 
@@ -132,8 +133,9 @@ class Sets:
         if "x" not in self.columns:
             return ()
         found = flags(self.columns["x"])
-        if self._given is not None and is_binary(self.x) != is_binary(self._given):
-            kinds = ("binary", "not") if is_binary(self.x) else ("not binary", "are")
+        binary = self._given is not None and is_binary(self.x)
+        if self._given is not None and binary != is_binary(self._given):
+            kinds = ("binary", "not") if binary else ("not binary", "are")
             found += (
                 f"the data are {kinds[0]} and the samples {kinds[1]}, which alone sets them apart",
             )

@@ -87,7 +87,7 @@ class Bernoulli(Likelihood):
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError unless every value is 0 or 1."""
-        if ((x == 0) | (x == 1)).all():
+        if is_binary(x):
             return
         if x.min() >= 0 and x.max() <= 1:
             mend = "binarise the data, or use likelihood='continuous-bernoulli'"
@@ -255,6 +255,11 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 }
 
 
+def is_binary(x: Tensor) -> bool:
+    """Say whether all values are 0 or 1."""
+    return bool(((x == 0) | (x == 1)).all())
+
+
 def likelihood_for(x: Tensor) -> Likelihood:
     """Return the likelihood that fits the data: by their values alone, (n, *shape).
 
@@ -262,7 +267,7 @@ def likelihood_for(x: Tensor) -> Likelihood:
         >>> likelihood_for(torch.tensor([[0.0, 1.0]]))
         Bernoulli()
     """
-    if ((x == 0) | (x == 1)).all():
+    if is_binary(x):
         return Bernoulli()
     if ((x >= 0) & (x <= 1)).all():
         return ContinuousBernoulli()

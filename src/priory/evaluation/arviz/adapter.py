@@ -32,6 +32,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.given import build, check_counts, name_of, resolve
 from priory.evaluation.sealed import placement, sealed
 from priory.evaluation.sets import Unavailable
+from priory.inference.parts import device_of
 
 ROOM = 2**30  # bytes of draws that are made without being asked for by `rows`
 _MEANING = (
@@ -187,7 +188,7 @@ def _opened(
     columns, numbers = _chosen(split_of(data, split), rows)
     build(pair, columns)
     like = placement(pair, pair.model, pair.guide)
-    device = (next(iter(columns.values())) if like is None else like).device
+    device = device_of([like, *columns.values()])
     attrs = {
         "inference_library": "priory",
         "inference_library_version": __version__,

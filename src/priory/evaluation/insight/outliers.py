@@ -13,6 +13,7 @@ from torch import Tensor
 
 from priory.evaluation.columns import read
 from priory.evaluation.insight.opened import bound
+from priory.nets.likelihoods import is_binary
 
 _LEVELS = 255
 
@@ -88,7 +89,7 @@ def mutate(x: Tensor, rate: float, generator: torch.Generator | None = None) -> 
         raise ValueError(f"rate must be a share from 0 to 1, got {rate}")
     u = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
     low, high = float(x.min()), float(x.max())
-    if bool(((x == 0) | (x == 1)).all()):
+    if is_binary(x):
         drawn = (u < 0.5).to(x)
     elif low >= 0 and high <= 1:
         drawn = ((u * (_LEVELS + 1)).floor() / _LEVELS).to(x)
@@ -156,7 +157,7 @@ def code_length(x: Tensor) -> Tensor:
     """
     values = x.detach().cpu().double().numpy()
     low, high = float(values.min()), float(values.max())
-    binary = bool(((values == 0) | (values == 1)).all())
+    binary = is_binary(x)
     if low < 0 or high > 1:
         values = (values - low) / max(high - low, 1e-12)
     levels = (values * (1 if binary else _LEVELS)).round().astype(np.uint8)

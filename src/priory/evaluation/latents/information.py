@@ -13,6 +13,7 @@ from priory.nets.distributions import IndependentNormal
 from priory.priors.mixture import NormalMixture
 
 _BYTES = 32 * 2**20
+_MEAN_DRAWS = 64
 
 
 class Split(NamedTuple):
@@ -60,6 +61,18 @@ def _normal_scores(z: Tensor, q: IndependentNormal) -> Tensor:
     loc, log_scale = (full.reshape(count, -1).double() for full in (q.mean, q.full(q.log_scale)))
     mixture = NormalMixture(z.new_zeros(count), loc, log_scale)
     return mixture.components(z.double()) + math.log(count)
+
+
+def mean_of(law: Any) -> tuple[Tensor, bool]:
+    """Answer a distribution's mean, and whether it is in closed form; else it averages 64 draws.
+
+    Args:
+        law: the distribution.
+    """
+    try:
+        return law.mean, True
+    except NotImplementedError:
+        return law.sample((_MEAN_DRAWS,)).mean(0), False
 
 
 def split_kl(log_q: Tensor, log_p: Tensor, log_aggregate: Tensor) -> Split:

@@ -20,6 +20,7 @@ from priory.evaluation.likelihood.hmc import (
 )
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.sealed import placement, reseed, sealed
+from priory.inference.parts import device_of
 
 Initial = Literal["prior", "guide"]
 SHARPNESS = 4.0
@@ -117,7 +118,7 @@ def annealed_log_likelihood(
     """
     columns = check(read(data))
     like = placement(model, guide)
-    device = (next(iter(columns.values())) if like is None else like).device
+    device = device_of([like, *columns.values()])
     found = []
     with sealed(model, guide, device=device):
         for start, part in blocks(columns, block_rows(columns, chains), like):

@@ -20,6 +20,7 @@ from priory.evaluation.likelihood.hmc import LEAPFROGS
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
+from priory.inference.parts import device_of
 from priory.inference.phases import generate
 
 _STREAM = 11
@@ -91,7 +92,7 @@ def bidirectional(
     """
     columns = check(read(data))
     like = placement(model, guide)
-    device = (next(iter(columns.values())) if like is None else like).device
+    device = device_of([like, *columns.values()])
     found = []
     with sealed(model, guide, device=device):
         for start, part in blocks(columns, block_rows(columns, chains), like):

@@ -14,6 +14,7 @@ from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
 from priory.inference.arguments import bind
+from priory.inference.parts import device_of
 from priory.inference.phase import Phase
 from priory.inference.recorder import Recorder
 from priory.inference.sites import is_latent, is_observation
@@ -76,7 +77,7 @@ def conditional_log_likelihood(
     if joint is None:
         joint = log_likelihood(model, guide, columns, particles, seed).log_likelihood
     like = placement(model, guide)
-    device = (next(iter(columns.values())) if like is None else like).device
+    device = device_of([like, *columns.values()])
     with sealed(model, guide, device=device):
         reseed(device, seed, _STREAM)
         two = next(blocks(columns, 2, like))[1]

@@ -22,7 +22,6 @@ from priory.inference.phase import Phase
 from priory.inference.recorder import Recorder
 from priory.inference.sites import Site, batch_frame, in_batch, is_latent, is_observation
 
-Densities = Callable[[Tensor], tuple[Tensor, Tensor]]
 Values = dict[str, Tensor]
 
 

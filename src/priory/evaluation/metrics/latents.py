@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import blocks, thin
+from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.latents.collapse import COLLAPSED, collapse_words, coordinate_kl
 from priory.evaluation.latents.information import Split, active_units, split_kl
@@ -16,14 +16,10 @@ from priory.evaluation.metrics.clustering import ROWS as _CLUSTERING
 from priory.evaluation.metrics.factors import ROWS as _FACTORS
 from priory.evaluation.metrics.metric import Metric, check_finite
 from priory.evaluation.record import Kind, Record, mean_record, share_record
-from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
-from priory.inference.phases import Phases
 
 _NEIGHBOURS = 5
 _THRESHOLD = 0.01
-_STREAM = 41
-_ROWS = 500  # rows at a time
 _PROBED = 10_000  # training rows of a linear probe
 
 
@@ -137,20 +133,19 @@ def _dimensions(draws: Draws) -> Tensor | None:
 
 def _measure(draws: Draws) -> Tensor | None:
     try:
-        z, site = draws.posterior.z, draws.latent_site
+        found = draws.posterior
     except Unavailable:
         return None
-    total = torch.zeros(z.shape[1:], dtype=torch.float64)
-    for start, rows in blocks(draws.columns, _ROWS, placement(draws.model, draws.guide)):
-        part = z[start : start + _ROWS]
-        reseed(part.device, draws.seed, _STREAM, start)
-        phase = Phases(draws.model, draws.guide, columns=rows, latents={site: part}).awake
-        laws = (phase.distribution(site), phase.distribution(site, of="model"))
-        values = coordinate_kl(part, *laws) if part.dim() == 2 else None
+    if found.z.dim() != 2:
+        return None
+    parts = found.z.split([law.batch_shape[-1] for law in found.posteriors])
+    total = torch.zeros(found.z.shape[1:], dtype=torch.float64)
+    for z, posterior, prior in zip(parts, found.posteriors, found.priors, strict=True):
+        values = coordinate_kl(z, posterior, prior)
         if values is None:
             return None
         total += values.sum(0).cpu()
-    return total / len(z)
+    return total / len(found.z)
 
 
 def _split(draws: Draws) -> Split:

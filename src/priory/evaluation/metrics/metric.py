@@ -25,7 +25,6 @@ Need = Literal[
     "train",
     "x",
 ]
-NEEDS: tuple[str, ...] = get_args(Need)
 Group = Literal["likelihood", "posterior", "samples", "latents", "paths", "insight"]
 GROUPS: tuple[str, ...] = get_args(Group)
 

@@ -22,6 +22,7 @@ from priory.evaluation.samples.kernels import (
 from priory.evaluation.samples.pairwise import stream
 from priory.evaluation.samples.permutation import permutation_p
 from priory.evaluation.sets import Sets, Unavailable
+from priory.nets.likelihoods import is_binary
 
 _ASSIGNED = 500  # rows of each set: an assignment's cost grows with the cube
 _PERMUTATIONS = 200
@@ -68,7 +69,7 @@ def mmd_imq(draws: Sets) -> Record:
 def mmd_hamming(draws: Sets) -> Record:
     """Squared maximum mean discrepancy of binary data, by the share of unequal features."""
     for what, x in (("data", draws.real), ("dreams", draws.dreams)):
-        if not _binary(x):
+        if not is_binary(x):
             raise Unavailable(f"the {what} are not binary")
     return _discrepancy(draws, "mmd_hamming", "squared; kernel exp(-share of unequal features)")
 
@@ -121,7 +122,7 @@ def _discrepancies(draws: Sets) -> dict[str, tuple[float, float]]:
         "mmd_imq": imq(widths[len(widths) // 2]),
         "energy": minus_distance,
     }
-    if _binary(draws.real) and _binary(draws.dreams):
+    if is_binary(draws.real) and is_binary(draws.dreams):
         kernels["mmd_hamming"] = hamming(draws.real.shape[1])
     found = discrepancies(draws.dreams, draws.real, radial(*kernels.values()))
     return dict(zip(kernels, found, strict=True))
@@ -132,10 +133,6 @@ def _alike(draws: Sets) -> tuple[Tensor, Tensor]:
     check_finite("dreams", draws.dreams)
     n = min(len(draws.real), len(draws.dreams))
     return thin({"x": draws.real}, n)["x"], thin({"x": draws.dreams}, n)["x"]
-
-
-def _binary(x: Tensor) -> bool:
-    return bool(((x == 0) | (x == 1)).all())
 
 
 ROWS: dict[str, Metric] = {

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 
 from priory.evaluation.columns import Columns, blocks, rows_of
+from priory.evaluation.latents.information import mean_of
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
 from priory.inference.phase import Phase
@@ -20,7 +21,6 @@ from priory.inference.recorder import MismatchError
 
 _STREAM = 50
 _ROWS = 500  # rows at a time
-_DRAWS = 64  # behind a posterior mean that has no closed form
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Codec:
                 for start, rows in blocks({"x": x}, _ROWS, like):
                     reseed(value.device, seed, _STREAM, start)
                     law = Phases(model, guide, columns=rows).awake.distribution(site)
-                    points.append(free(_mean(law)))
+                    points.append(free(mean_of(law)[0]))
             return torch.cat(points)
 
         def decode(u: Tensor) -> Tensor:
@@ -207,14 +207,6 @@ def _inside(z: Tensor, support: Any) -> Tensor:
     high = None if high is None else high - tiny
     z = z if low is None else torch.maximum(z, torch.as_tensor(low).to(z))
     return z if high is None else torch.minimum(z, torch.as_tensor(high).to(z))
-
-
-def _mean(law: Any) -> Tensor:
-    try:
-        mean: Tensor = law.mean
-    except NotImplementedError:
-        mean = law.sample((_DRAWS,)).mean(0)
-    return mean
 
 
 def _said(support: Any) -> str:

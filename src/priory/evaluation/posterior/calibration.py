@@ -17,6 +17,7 @@ from priory.evaluation.multiple import holm
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.arguments import bind
+from priory.inference.parts import device_of
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 
@@ -209,7 +210,7 @@ def calibration(
         ("the guide's posterior is too narrow in 3 of 16 dimensions",)
     """
     like = placement(model, guide)
-    device = (next(iter(columns.values())) if like is None else like).device
+    device = device_of([like, *columns.values()])
     count = len(next(iter(columns.values())))
     parts: list[Tensor] = []
     names: tuple[str, ...] = ()

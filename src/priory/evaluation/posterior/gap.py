@@ -15,6 +15,7 @@ from priory.evaluation.likelihood.ais import CHAINS, annealed_log_likelihood, bl
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.sealed import placement, reseed, sealed
+from priory.inference.parts import device_of
 from priory.inference.phases import Phases
 
 Family = Literal["auto", "mean-field", "full"]
@@ -113,7 +114,7 @@ def inference_gaps(
     better = bool(annealed.mean() >= bounds.log_likelihood.mean())
     truth = annealed if better else bounds.log_likelihood
     like = placement(model, guide)
-    device = (next(iter(columns.values())) if like is None else like).device
+    device = device_of([like, *columns.values()])
     found: list[Tensor] = []
     full = family == "full"
     with sealed(model, guide, device=device):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from priory.divergences import IMQ_SCALES, squared_distances
 from priory.evaluation.samples.pairwise import check_sets, row_blocks
+from priory.nets.likelihoods import is_binary
 
 Gram = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (kernels, n, m)
 Profile = Callable[[Tensor], Tensor]  # squared distances -> kernel
@@ -34,7 +35,7 @@ def flags(x: Tensor) -> tuple[str, ...]:
     if distinct < _DISTINCT * n:
         found.append(f"only {distinct} of {n} rows are distinct, the error is too small")
     constant = int((values == values[0]).all(0).sum())
-    if constant and not ((values == 0) | (values == 1)).all():
+    if constant and not is_binary(values):
         found.append(f"{constant} of {values.shape[1]} features are constant")
     return tuple(found)
 
