@@ -14,15 +14,15 @@ from priory.evaluation.report.cells import Entry, Row, column_of
 from priory.evaluation.report.comparison_page import comparison_html
 from priory.evaluation.report.comparison_text import comparison_text
 from priory.evaluation.report.lines import is_anchor
-from priory.evaluation.report.page import framed
 from priory.evaluation.report.paired import LEVEL, Difference, paired_differences
 from priory.evaluation.report.report import Report
+from priory.evaluation.report.written import Written
 
 _SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Written):
     """Runs side by side. Built by `comparison_table`.
 
     Args:
@@ -111,9 +111,6 @@ class Comparison:
     def __str__(self) -> str:
         return comparison_text(self)
 
-    def _repr_html_(self) -> str:
-        return framed(self.html(), self.title)
-
     def as_dict(self) -> dict[str, Any]:
         """Answer the comparison as plain values: rows, differences, and every run's report."""
         rows = [
@@ -131,17 +128,6 @@ class Comparison:
         ]
         differences = [difference.as_dict() for difference in self.differences]
         return {"schema": _SCHEMA, "rows": rows, "differences": differences, "entries": entries}
-
-    def to_json(self, path: str | Path) -> Path:
-        """Write the comparison as JSON.
-
-        Args:
-            path: where to.
-        """
-        path = Path(path)
-        text = json.dumps(self.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
 
     @classmethod
     def from_json(cls, path: str | Path) -> Comparison:
@@ -166,16 +152,6 @@ class Comparison:
     def html(self) -> str:
         """Answer the tables and the pictures, side by side, as one page that needs no other."""
         return comparison_html(self)
-
-    def to_html(self, path: str | Path) -> Path:
-        """Write the tables, and each run's pictures, as one page that needs no other file.
-
-        Args:
-            path: where to.
-        """
-        path = Path(path)
-        path.write_text(self.html(), encoding="utf-8")
-        return path
 
 
 def comparison_table(entries: Sequence[Entry]) -> Comparison:

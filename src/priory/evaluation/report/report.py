@@ -10,17 +10,18 @@ from typing import Any
 
 from priory.evaluation.record import Record
 from priory.evaluation.report.gallery import Gallery
-from priory.evaluation.report.page import framed, page
+from priory.evaluation.report.page import page
 from priory.evaluation.report.pictures import draw
 from priory.evaluation.report.report_page import report_body
 from priory.evaluation.report.report_text import records_text
+from priory.evaluation.report.written import Written
 from priory.names import suggestion
 
 _SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Written):
     """What an evaluation found.
 
     Args:
@@ -81,9 +82,6 @@ class Report:
     def __str__(self) -> str:
         return "\n".join([self.title, self.subtitle, "", *records_text(self.records, self.n)])
 
-    def _repr_html_(self) -> str:
-        return framed(self.html(), self.title)
-
     def figures(self) -> dict[str, Any]:
         """Draw the report's pictures, as matplotlib figures by title."""
         return draw(self.gallery) if self.gallery is not None else {}
@@ -93,32 +91,11 @@ class Report:
         body = report_body(self.records, self.figures(), self.n)
         return page(self.title, self.subtitle, body, "report", self.as_dict())
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write the report as one page that needs no other file.
-
-        Args:
-            path: where to.
-        """
-        path = Path(path)
-        path.write_text(self.html(), encoding="utf-8")
-        return path
-
     def as_dict(self) -> dict[str, Any]:
         """Answer the report as plain values, without its pictures."""
         facts = ("pair", "data", "split", "n", "seed", "seconds", "digest")
         records = [record.as_dict() for record in self.records]
         return {"schema": _SCHEMA, **{f: getattr(self, f) for f in facts}, "records": records}
-
-    def to_json(self, path: str | Path) -> Path:
-        """Write the report as JSON, without its pictures.
-
-        Args:
-            path: where to.
-        """
-        path = Path(path)
-        text = json.dumps(self.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Report:
