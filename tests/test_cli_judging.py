@@ -186,6 +186,9 @@ def test_insight_writes_a_row_for_each_training_row(capsys, folder, runs):
     code, _, err = said(capsys, "insight", runs / "mixture-seed0", "--out", "rows.txt")
     assert code == 2
     assert "must end in .csv" in err
+    code, _, err = said(capsys, *words[:2], "--out", "more.csv", "--picture", "rare.txt")
+    assert code == 2
+    assert "picture must end in .png" in err
 
 
 def test_paths_are_drawn_for_all_pairs_or_one_vector(capsys, folder, runs):

@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from priory.cli.grammar import Command
 from priory.config import from_config
 from priory.data import Data
 from priory.data.data import SETS
@@ -22,6 +25,8 @@ from priory.signatures import Collector, Option, options_of
 from priory.specs import read
 
 OVERWRITE = Option("overwrite", bool, False, "replace what is there")
+RUN = ("RUN", "the folder of a run, as priory fit has written it")
+PICTURES = (".png", ".pdf", ".svg")
 _ROWS = {"rows": Option("rows", int, None, "training rows of a named set, all by default")}
 
 
@@ -112,6 +117,62 @@ def _writable(folder: Path) -> None:
         raise ValueError(f"nothing can be written into {folder}: {error}") from error
 
 
+def begin(
+    command: Command, words: Sequence[str], wants_help: bool
+) -> tuple[str | None, dict[str, str], Collector] | None:
+    """Show a command's help, or read its argument and options; `None` after the help.
+
+    Args:
+        command: what may be typed.
+        words: what was typed after the verb.
+        wants_help: whether the help was asked for.
+
+    Returns:
+        The argument, the options as text by their long names, and what is wrong so far.
+    """
+    if wants_help:
+        print(command.help())
+        return None
+    faults = Collector()
+    name, rest = first_word(words)
+    return name, command.read(rest, faults), faults
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a picture in the resolution that all have.
+
+    Args:
+        figure: what to write.
+        path: where to; its ending says in what form.
+    """
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def free_output(path: Path, endings: Sequence[str], name: str, texts: Mapping[str, str]) -> None:
+    """Raise unless a file has a known ending and can be written.
+
+    Args:
+        path: where to write.
+        endings: those that are known.
+        name: of the option.
+        texts: what was typed, by long names.
+
+    Raises:
+        Faults: naming the file and the mends.
+    """
+    faults = Collector()
+    if path.suffix not in endings:
+        faults.found.append(f"{name} must end in {', '.join(endings)}, got {path}")
+    faults.attempt(free_file, path, texts.get("overwrite") == "true")
+    faults.check()
+
+
+def check_run(folder: str) -> None:
+    """Raise a ValueError unless a folder holds a run."""
+    if not (Path(folder) / CONFIG).is_file():
+        raise ValueError(f"{folder} holds no run: there is no {CONFIG} in it")
+
+
 def open_run(name: str | None, texts: Mapping[str, str], faults: Collector) -> Run:
     """Read a run back, with a pair and data of the user's own where they are named.
 
@@ -125,8 +186,8 @@ def open_run(name: str | None, texts: Mapping[str, str], faults: Collector) -> R
     """
     if name is None:
         faults.found.append("the folder of a run is needed first")
-    elif not (Path(name) / CONFIG).is_file():
-        faults.found.append(f"{name} holds no run: there is no {CONFIG} in it")
+    else:
+        faults.attempt(check_run, name)
     pair, data = parts_of(Path(name or ""), texts, faults)
     return load(name or "", pair=pair, data=data)
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from priory.cli.grammar import Command
 from priory.cli.inputs import (
     OVERWRITE,
+    PICTURES,
+    RUN,
+    begin,
     data_options,
-    first_word,
     foreign,
-    free_file,
+    free_output,
     open_run,
+    save_picture,
     values_of,
 )
 from priory.evaluation import balance, cover, rarest
@@ -22,9 +25,8 @@ from priory.evaluation.insight import effective_size
 from priory.evaluation.report.canvas import image_grid, is_image, tile
 from priory.evaluation.report.tables import align
 from priory.evaluation.sets import Unavailable
-from priory.signatures import Collector, Option, options_of, summary
+from priory.signatures import Option, options_of, summary
 
-_RUN = ("RUN", "the folder of a run, as priory fit has written it")
 _SHOWN = 10  # rows on the terminal
 _TILES = 64
 
@@ -46,24 +48,20 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
                 "overwrite": OVERWRITE,
             },
         },
-        _RUN,
+        RUN,
         ("priory insight runs/vae-digits-seed0 --out rows.csv --picture rare.png",),
     )
-    if wants_help:
-        print(command.help())
+    begun = begin(command, words, wants_help)
+    if begun is None:
         return
-    faults = Collector()
-    name, rest = first_word(words)
-    texts = command.read(rest, faults)
+    name, texts, faults = begun
     options = values_of(command.groups["asking"], texts, faults)
     share = options.pop("share", 0.5)
     out = Path(texts.get("out", "insight.csv"))
     picture = Path(texts["picture"]) if "picture" in texts else None
-    if out.suffix != ".csv":
-        faults.found.append(f"out must end in .csv, got {out}")
-    for path in (out, picture):
-        if path is not None:
-            faults.attempt(free_file, path, texts.get("overwrite") == "true")
+    faults.attempt(free_output, out, (".csv",), "out", texts)
+    if picture is not None:
+        faults.attempt(free_output, picture, PICTURES, "picture", texts)
     run = open_run(name, texts, faults)
     train = run.data.train
     if picture is not None and not is_image(train.x):
@@ -90,7 +88,5 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
     if picture is not None:
         rare = train.x[order.to(train.x.device)].cpu()
         note = f"the {len(rare)} training images whose codes are least dense, the rarest first"
-        image_grid(tile(rare, math.isqrt(len(rare))), "Rare", note).savefig(
-            picture, dpi=150, bbox_inches="tight"
-        )
+        save_picture(image_grid(tile(rare, math.isqrt(len(rare))), "Rare", note), picture)
         print(f"wrote {picture}")

@@ -11,11 +11,13 @@ from priory.cli.grammar import Command
 from priory.cli.inputs import (
     OVERWRITE,
     Source,
+    begin,
+    check_run,
     data_options,
-    first_word,
     foreign,
     free_file,
     free_folder,
+    free_output,
     leading_words,
     open_run,
     output,
@@ -31,7 +33,6 @@ from priory.evaluation.draws import FEW
 from priory.evaluation.metrics import choose
 from priory.evaluation.samples.features import EXTRACTORS
 from priory.inference import load
-from priory.inference.keeping.folders import CONFIG
 from priory.inference.parallel import ranks
 from priory.names import named
 from priory.signatures import Collector, Option, options_of, summary
@@ -80,19 +81,17 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
             "priory evaluate --samples fake.npz --against test.npz",
         ),
     )
-    if wants_help:
-        print(command.help())
+    begun = begin(command, words, wants_help)
+    if begun is None:
         return
-    faults = Collector()
-    name, rest = first_word(words)
-    texts = command.read(rest, faults)
+    name, texts, faults = begun
     options = _judging(texts, faults)
     files: dict[str, Path] = {k: Path(texts[k]) for k in _FILES if k in texts}
+    arviz = files.pop("arviz", None)
     for path in files.values():
         faults.attempt(free_file, path, texts.get("overwrite") == "true")
-    arviz = files.pop("arviz", None)
-    if arviz is not None and arviz.suffix != ".nc":
-        faults.found.append(f"arviz must end in .nc, got {arviz}")
+    if arviz is not None:
+        faults.attempt(free_output, arviz, (".nc",), "arviz", texts)
     if texts.keys() & _ARRAYS.keys():
         report = _samples(command, name, texts, options, faults)
     else:
@@ -100,7 +99,7 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
         if strange is not None:
             Source({"data": strange}, strange, faults)
         if "background" in texts:
-            faults.attempt(_check_run, texts["background"])
+            faults.attempt(check_run, texts["background"])
         run = open_run(name, texts, faults)
         background = load(texts["background"]) if "background" in texts else None
         report = evaluate(run, outliers=strange, background=background, **options)
@@ -140,7 +139,7 @@ def compare_trained(words: Sequence[str], wants_help: bool) -> None:
     options = _judging(texts, faults)
     source = Source(texts, "digits", faults)
     for folder in folders:
-        faults.attempt(_check_run, folder)
+        faults.attempt(check_run, folder)
     out = Path(texts.get("out") or "report")
     faults.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
     faults.check()
@@ -165,11 +164,6 @@ def _judging(texts: Mapping[str, str], faults: Collector) -> dict[str, Any]:
     if "dreams" in options:
         options["samples"] = options.pop("dreams")
     return options
-
-
-def _check_run(folder: str) -> None:
-    if not (Path(folder) / CONFIG).is_file():
-        raise ValueError(f"{folder} holds no run: there is no {CONFIG} in it")
 
 
 def _samples(

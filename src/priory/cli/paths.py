@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from priory.cli.grammar import Command
 from priory.cli.inputs import (
     OVERWRITE,
+    PICTURES,
+    begin,
     data_options,
-    first_word,
     foreign,
-    free_file,
+    free_output,
     open_run,
+    save_picture,
     values_of,
 )
 from priory.evaluation.columns import check, read
@@ -24,7 +26,7 @@ from priory.evaluation.report.canvas import is_image
 from priory.evaluation.report.ways import ways
 from priory.evaluation.sets import Unavailable
 from priory.inference import Run
-from priory.signatures import Collector, Option, summary
+from priory.signatures import Option, summary
 
 _RUN = ("RUN", "the folder of a run on labelled images, as priory fit has written it")
 _ALPHAS = tuple(i / 4 for i in range(7))
@@ -46,7 +48,7 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
             "what to move": {n: Option(n, int, None, text) for n, text in _MOVED.items()},
             "run": foreign() | data_options(None),
             "output": {
-                "out": Option("out", Path, "paths.png", "the picture: .png, .pdf or .svg"),
+                "out": Option("out", Path, "paths.png", f"the picture: {', '.join(PICTURES)}"),
                 "overwrite": OVERWRITE,
             },
         },
@@ -56,25 +58,19 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
             "priory paths runs/vae --moved 7 --start 6 --end 0 --out seven_along.png",
         ),
     )
-    if wants_help:
-        print(command.help())
+    begun = begin(command, words, wants_help)
+    if begun is None:
         return
-    faults = Collector()
-    name, rest = first_word(words)
-    texts = command.read(rest, faults)
+    name, texts, faults = begun
     chosen = values_of(command.groups["what to move"], texts, faults)
     if chosen and len(chosen) < len(_MOVED):
         faults.found.append("--moved, --start and --end go together")
     out = Path(texts.get("out", "paths.png"))
-    if out.suffix not in (".png", ".pdf", ".svg"):
-        faults.found.append(f"out must end in .png, .pdf or .svg, got {out}")
-    faults.attempt(free_file, out, texts.get("overwrite") == "true")
+    faults.attempt(free_output, out, PICTURES, "out", texts)
     run = open_run(name, texts, faults)
     train = run.data.train.columns
     if not is_image(train["x"]) or "y" not in train:
-        raise ValueError(
-            "paths are drawn of labelled images; the run's data have no labels or none"
-        )
+        raise ValueError("paths are drawn of labelled images, and the run's data are none")
     known = train["y"].unique().tolist()
     for option, label in chosen.items():
         if label not in known:
@@ -84,7 +80,7 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
             figure = _draw(run, chosen)
     except Unavailable as reason:
         raise ValueError(f"the run has no ways to draw: {reason}") from reason
-    figure.savefig(out, dpi=150, bbox_inches="tight")
+    save_picture(figure, out)
     print(f"wrote {out}")
 
 

@@ -18,6 +18,7 @@ from priory.cli.inputs import (
     output,
     pair_options,
     parts_of,
+    save_picture,
     trains,
     values_of,
 )
@@ -154,10 +155,10 @@ def _show(run: Run, out: Path, own: str) -> None:
     if not ranks.is_main():
         return
     if len(run.history) > 1:
-        training(run.history).savefig(out / "training.png", dpi=150, bbox_inches="tight")
+        save_picture(training(run.history), out / "training.png")
     draws = run.sample(64)
     means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
-    dreams(run.data.restore(means).cpu()).savefig(out / "dreams.png", dpi=150, bbox_inches="tight")
+    save_picture(dreams(run.data.restore(means).cpu()), out / "dreams.png")
     last = run.history[-1]
     bounds = [row["bound"] for row in run.history if row.get("bound") is not None]
     judged = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""

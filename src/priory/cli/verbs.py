@@ -14,16 +14,19 @@ import numpy as np
 from priory.cli.grammar import Command
 from priory.cli.inputs import (
     OVERWRITE,
+    PICTURES,
+    RUN,
     Source,
+    begin,
     comma_list,
     data_options,
-    first_word,
     foreign,
-    free_file,
     free_folder,
+    free_output,
     open_run,
     output,
     pair_options,
+    save_picture,
     trains,
     values_of,
 )
@@ -39,9 +42,6 @@ from priory.inference import Run
 from priory.names import named
 from priory.recipes import RECIPES
 from priory.signatures import Collector, Option, options_of, summary
-
-_PICTURES = (".png", ".pdf", ".svg")
-_RUN = ("RUN", "the folder of a run, as priory fit has written it")
 
 
 def show_list(words: Sequence[str], wants_help: bool) -> None:
@@ -59,7 +59,8 @@ def show_list(words: Sequence[str], wants_help: bool) -> None:
 
 def run_sample(words: Sequence[str], wants_help: bool) -> None:
     """Draw dreams from a run, as a picture or as arrays."""
-    endings = ", ".join([*_PICTURES, ".npz"])
+    endings = (*PICTURES, ".npz")
+    told = ", ".join(endings)
     command = Command(
         "priory sample RUN [options]",
         f"{summary(run_sample)}.",
@@ -67,26 +68,22 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
             "drawing": {n: o for n, o in options_of(Run.sample).items() if n != "self"},
             "run": foreign() | data_options(None),
             "output": {
-                "out": Option("out", Path, "samples.png", f"a picture or arrays: {endings}"),
+                "out": Option("out", Path, "samples.png", f"a picture or arrays: {told}"),
                 "overwrite": OVERWRITE,
             },
         },
-        _RUN,
+        RUN,
         ("priory sample runs/vae-digits-seed0 --n 64 --out samples.png",),
     )
-    if wants_help:
-        print(command.help())
+    begun = begin(command, words, wants_help)
+    if begun is None:
         return
-    faults = Collector()
-    name, rest = first_word(words)
-    texts = command.read(rest, faults)
+    name, texts, faults = begun
     options = values_of(command.groups["drawing"], texts, faults)
     if (options.get("n") or 1) < 1:
         faults.found.append(f"n must be at least 1, got {options['n']}")
     out = Path(texts.get("out", "samples.png"))
-    if out.suffix not in (*_PICTURES, ".npz"):
-        faults.found.append(f"out must end in {endings}, got {out}")
-    faults.attempt(free_file, out, texts.get("overwrite") == "true")
+    faults.attempt(free_output, out, endings, "out", texts)
     run = open_run(name, texts, faults)
     draws = run.sample(**options)
     for site in ("x", "x_mean"):
@@ -97,7 +94,7 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         np.savez(out, **arrays)
     else:
         means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
-        dreams(means.cpu()).savefig(out, dpi=150, bbox_inches="tight")
+        save_picture(dreams(means.cpu()), out)
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
 
 
