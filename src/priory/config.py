@@ -16,8 +16,8 @@ import torch
 
 Plain = Any
 _PASS = "pass the object itself, for instance load(folder, pair=MyPair())"
-_FOLDERS = ("models", "priors", "nets", "divergences", "inference")
-_KINDS = ("Module", "Objective", "Schedule")
+_FOLDERS = ("models", "priors", "nets", "divergences", "inference", "evaluation")
+_KINDS = ("Module", "Objective", "Schedule", "Criterion")
 _MOST = 1_000_000  # values of a configuration
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -55,7 +55,7 @@ def from_config(config: Plain) -> Any:
     """Build what `to_config` wrote down.
 
     Imports nothing but Priory's own modules, and builds nothing but their pairs, nets, priors,
-    objectives and schedules, and what those hold; of functions, only divergences.
+    objectives, schedules and criteria, and what those hold; of functions, only divergences.
 
     Raises:
         ValueError: if the configuration names anything else, or is not one that `to_config` wrote.
@@ -89,7 +89,7 @@ def _build(config: Plain) -> Any:
     if "partial" in config:
         _only(config["partial"], "function")
         target = _build(config["partial"])
-        return _call(functools.partial, config["partial"]["function"], [target], arguments)
+        return _call(target, config["partial"]["function"], [], arguments, held=True)
     if "class" not in config:
         return arguments
     target = locate(config["class"])
@@ -128,7 +128,7 @@ def locate(path: Any) -> Callable[..., Any]:
     if not own or not (part or (inspect.isfunction(found) and folder == ["divergences"])):
         raise ValueError(
             f"{path} is no part that a configuration may name: a pair, net, prior, objective, "
-            f"schedule or divergence; {_PASS}"
+            f"schedule, criterion or divergence; {_PASS}"
         )
     return typing.cast(Callable[..., Any], found)
 
@@ -145,24 +145,34 @@ def _sequence(path: str, name: str, value: Any) -> list[Any]:
 
 
 def _call(
-    target: Callable[..., Any], path: str, positional: list[Any], arguments: dict[str, Any]
+    target: Callable[..., Any],
+    path: str,
+    positional: list[Any],
+    arguments: dict[str, Any],
+    held: bool = False,
 ) -> Any:
-    """Call a part's constructor; whatever it meets in a mangled configuration names the part."""
+    """Call a part's constructor, or hold a function's arguments for it.
+
+    Whatever goes wrong in a mangled configuration names the part.
+    """
     try:
-        bound = inspect.signature(target).bind(*positional, **arguments)
+        signature = inspect.signature(target)
+        bind = signature.bind_partial if held else signature.bind
+        bound = bind(*positional, **arguments)
         hints = _hints(target)
         for name, value in bound.arguments.items():
             values = value if isinstance(value, tuple) else [value]
             if not all(_suits(v, hints.get(name, Any)) for v in values):
                 raise ValueError(f"{name} can't be {value!r}")
-        return target(*positional, **arguments)
+        made = functools.partial(target, **arguments) if held else target(*positional, **arguments)
     except Exception as error:
         raise ValueError(f"{path} cannot be built from its configuration: {error}") from error
+    return made
 
 
 def _hints(target: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(target.__init__) if inspect.isclass(target) else {}
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except NameError:  # a type that is imported for type checkers only
         return {}
 
