@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from priory.names import named
-from priory.nets import MLP, NETS, Conv, Deconv, Wrapped, as_net
+from priory.nets import DCGAN, MLP, NETS, Conv, DCGANCritic, Deconv, Wrapped, as_net
 from priory.nets.base import ACTIVATIONS
+from priory.nets.layers import Spectral
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -18,7 +19,13 @@ CASES = {
     "linear": (MLP(()), (6,), (3,)),
     "gated": (MLP((7,), gated=True), (6,), (2, 3)),
     "critic": (MLP((7,), "leaky-relu"), (6,), ()),
+    "normed": (MLP((7, 5), batch_norm=True, output="sigmoid"), (6,), (2, 3)),
+    "spectral": (MLP((7,), spectral=True), (6,), (2, 3)),
     "conv": (Conv((3, 4), 6), (2, 7, 6), (2, 5)),
+    "spectral-conv": (Conv((3, 4), 6, spectral=True, batch_norm=True), (2, 7, 6), (2, 5)),
+    "dcgan": (DCGAN((3, 4), "linear"), (5,), (2, 1, 7, 6)),
+    "dcgan-critic": (DCGANCritic((3, 4)), (2, 7, 6), ()),
+    "ranged": (Deconv((3, 4), 6, batch_norm=True, output="tanh"), (5,), (2, 1, 7, 6)),
     "deconv": (Deconv((3, 4), 6), (5,), (2, 1, 7, 6)),
     "wrapped": (Wrapped(nn.Sequential(nn.Flatten(), nn.Linear(12, 10))), (1, 4, 3), (2, 5)),
 }
@@ -28,7 +35,7 @@ def built(name):
     net, inputs, outputs = CASES[name]
     net = copy.deepcopy(net).double()
     net.build(inputs, outputs)
-    return net, inputs, outputs
+    return net.eval(), inputs, outputs
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -51,7 +58,7 @@ def test_every_parameter_gets_a_gradient(name):
         assert parameter.grad.abs().sum() > 0, key
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"wrapped"}))
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"wrapped", "normed", "ranged"}))
 def test_a_bias_shifts_the_output(name):
     net, inputs, outputs = built(name)
     x = torch.randn(2, *inputs)
@@ -65,9 +72,60 @@ def test_saved_weights_load_back(name):
     net, inputs, outputs = built(name)
     other = copy.deepcopy(CASES[name][0])
     other.build(inputs, outputs)
-    other.load_state_dict(net.state_dict())
+    other.eval().load_state_dict(net.state_dict())
     x = torch.randn(2, *inputs)
     assert torch.equal(net(x), other(x))
+
+
+@pytest.mark.parametrize(("name", "low"), [("normed", 0.0), ("ranged", -1.0)])
+def test_outputs_keep_their_range_and_start_where_they_are_told(name, low):
+    net, inputs, outputs = built(name)
+    out = net(100 * torch.randn(50, *inputs))
+    assert low <= out.min() < out.max() <= 1
+    value = torch.rand(outputs) * 0.9 + 0.05
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    net.set_bias(value)
+    torch.testing.assert_close(net(torch.zeros(2, *inputs)), value.expand(2, *outputs))
+    net.set_bias(torch.ones(outputs))
+    assert net(torch.zeros(1, *inputs)).min().item() == pytest.approx(0.99)
+
+
+def test_spectral_layers_have_a_largest_singular_value_of_one():
+    net = Conv((3, 4), 6, "relu", spectral=True)
+    net.build((2, 8, 8), ())
+    for _ in range(200):  # in training mode, each call is one power iteration
+        net(torch.randn(1, 2, 8, 8))
+    layers = [m for m in net.modules() if isinstance(m, Spectral)]
+    assert len(layers) == 4
+    for layer in layers:
+        sigma = layer.u @ layer.matrix @ layer.v
+        torch.testing.assert_close(sigma, torch.linalg.matrix_norm(layer.matrix, 2))
+        x = torch.randn(5, layer.matrix.shape[1])
+        if isinstance(layer.layer, nn.Linear):
+            torch.testing.assert_close(layer(x), x @ (layer.matrix / sigma).T + layer.bias)
+    before = [b.clone() for b in net.buffers()]
+    net.eval()(torch.randn(1, 2, 8, 8))
+    assert all(map(torch.equal, net.buffers(), before))
+
+
+@pytest.mark.parametrize("side", [8, 28, 32])
+def test_dcgan_starts_and_is_built_as_in_the_paper(side):
+    generator, critic = DCGAN((8, 16)), DCGANCritic((8, 16))
+    generator.build((5,), (1, 3, side, side))
+    critic.build((3, side, side), ())
+    images = generator(torch.randn(7, 5))
+    assert images.shape == (7, 1, 3, side, side)
+    assert 0 <= images.min() < images.max() <= 1
+    assert critic(images[:, 0]).shape == (7,)
+    norms = [
+        [m.num_features for m in n.modules() if isinstance(m, nn.BatchNorm2d)]
+        for n in (generator, critic)
+    ]
+    assert norms == [[16, 8], [16]]  # none in the generator's last layer and the critic's first
+    weights = torch.cat([p.flatten() for p in critic.parameters() if p.dim() > 1])
+    assert float(weights.detach().std()) == pytest.approx(0.02, rel=0.05)
 
 
 @pytest.mark.parametrize("side", range(1, 12))

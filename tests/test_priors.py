@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 from priory.nets import posterior_for
-from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, VampPrior
+from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
 from priory.priors.mixture import NormalMixture
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -36,6 +36,7 @@ PARTS = {
     "normal": Normal,
     "vamp": lambda: VampPrior(3),
     "stick-breaking": StickBreaking,
+    "uniform": Uniform,
     "flow": lambda: Flow(2, (8,)),
     "flow-maf": lambda: Flow(2, (8,), "maf"),
     "flow-realnvp": lambda: Flow(2, (8,), "realnvp"),
@@ -91,11 +92,11 @@ def test_saved_weights_load_into_one_built_on_zeros(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["mixture", "normal", "vamp", "stick-breaking", "flow", "flow-maf"]
+    "name", ["mixture", "normal", "uniform", "vamp", "stick-breaking", "flow", "flow-maf"]
 )
 def test_one_latent_integrates_to_one(name):
     prior = built(name, latent=1)
-    low, high = (1e-9, 1 - 1e-9) if name == "stick-breaking" else (-12.0, 12.0)
+    low, high = (1e-9, 1 - 1e-9) if name in ("stick-breaking", "uniform") else (-12.0, 12.0)
     grid = torch.linspace(low, high, 40_001)
     with torch.no_grad():
         area = torch.trapezoid(prior().log_prob(grid.unsqueeze(-1)).exp(), grid)

@@ -18,7 +18,8 @@ class VAE(nn.Module):
     .. math:: z \sim p(z), \quad x \sim p(x \mid f(z)); \qquad z \sim q(z \mid g(x))
 
     Kingma and Welling, 2014, Auto-encoding variational Bayes; Rezende, Mohamed and Wierstra, 2014.
-    The posterior's family follows from the prior's support.
+    The posterior's family follows from the prior's support, unless the encoder is
+    deterministic, z = g(x), as in an autoencoder.
 
     Args:
         prior: Of the latent; an object or its name in `priory.priors.PRIORS`.
@@ -26,6 +27,7 @@ class VAE(nn.Module):
         decoder: From a latent to the likelihood's features; a net, any module, or a name.
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latent: Number of latent coordinates.
+        deterministic: Whether the encoder gives the latent itself rather than a law of it.
 
     Raises:
         ValueError: The latent isn't positive, a name is unknown, or a net's size doesn't fit.
@@ -44,6 +46,7 @@ class VAE(nn.Module):
         decoder: nn.Module | str = "mlp",
         likelihood: Likelihood | str = "auto",
         latent: int = 16,
+        deterministic: bool = False,
     ) -> None:
         super().__init__()
         if latent < 1:
@@ -59,6 +62,7 @@ class VAE(nn.Module):
             likelihood = named("likelihood", likelihood, LIKELIHOODS)()
         self.likelihood = likelihood
         self.latent = latent
+        self.deterministic = deterministic
         self.shape: Shape | None = None
 
     def build(self, x: Tensor) -> None:
@@ -87,7 +91,7 @@ class VAE(nn.Module):
             x = x.to(torch.get_default_dtype())
         self.likelihood.build(x)
         self.prior.build(self.latent, x, self.posterior)
-        self.head = posterior_for(self.prior.support)
+        self.head = posterior_for(self.prior.support, self.deterministic)
         self.encoder.build(shape, (self.head.params, self.latent))
         self.decoder.build((self.prior.features,), (self.likelihood.params, *shape))
         bias = self.likelihood.bias(x)

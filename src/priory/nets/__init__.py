@@ -2,6 +2,10 @@
 
 from priory.nets.base import Net, Shape, Wrapped, as_net
 from priory.nets.conv import Conv, Deconv
+from priory.nets.critics import Critic, Joint, Planes, Projection
+from priory.nets.dcgan import DCGAN, DCGANCritic
+from priory.nets.fourier import Fourier
+from priory.nets.labels import one_hot
 from priory.nets.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -14,33 +18,57 @@ from priory.nets.likelihoods import (
 )
 from priory.nets.mlp import MLP
 from priory.nets.posteriors import (
+    DeltaPosterior,
     KumaraswamyPosterior,
     NormalPosterior,
     Posterior,
     posterior_for,
 )
+from priory.nets.resnet import ResNet
+from priory.nets.sets import DeepMean, TwoSample
+from priory.nets.table import NETS
 
-NETS: dict[str, type[Net]] = {"conv": Conv, "deconv": Deconv, "mlp": MLP}
+CRITICS: dict[str, type[Net] | type[Critic]] = {
+    **NETS,
+    "deep-mean": DeepMean,
+    "joint": Joint,
+    "planes": Planes,
+    "projection": Projection,
+    "two-sample": TwoSample,
+}
 
 __all__ = [
+    "CRITICS",
+    "DCGAN",
     "LIKELIHOODS",
     "MLP",
     "NETS",
     "Bernoulli",
     "ContinuousBernoulli",
     "Conv",
+    "Critic",
+    "DCGANCritic",
     "Deconv",
+    "DeepMean",
     "Delta",
+    "DeltaPosterior",
     "DiscretizedLogistic",
+    "Fourier",
+    "Joint",
     "KumaraswamyPosterior",
     "Likelihood",
     "Net",
     "Normal",
     "NormalPosterior",
+    "Planes",
     "Posterior",
+    "Projection",
+    "ResNet",
     "Shape",
+    "TwoSample",
     "Wrapped",
     "as_net",
     "likelihood_for",
+    "one_hot",
     "posterior_for",
 ]

@@ -8,10 +8,19 @@ from torch import Tensor, nn
 
 Shape = tuple[int, ...]
 
+
+class LeakyReLU(nn.LeakyReLU):
+    """The rectifier of slope 0.2 below zero, that GAN critics use (Radford et al., 2016)."""
+
+    def __init__(self) -> None:
+        super().__init__(0.2)
+
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "leaky-relu": nn.LeakyReLU,
+    "leaky-relu-0.2": LeakyReLU,
     "relu": nn.ReLU,
     "selu": nn.SELU,
     "sigmoid": nn.Sigmoid,
@@ -19,7 +28,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
-RECTIFIERS = ("elu", "gelu", "leaky-relu", "relu", "silu")
+RECTIFIERS = ("elu", "gelu", "leaky-relu", "leaky-relu-0.2", "relu", "silu")
 
 
 class Net(nn.Module, ABC):
@@ -27,7 +36,12 @@ class Net(nn.Module, ABC):
 
     The constructor takes configuration alone; `build` makes the parameters when the shapes are
     known. Each argument stays readable under its own name.
+
+    Attributes:
+        flat: Whether it reads an input as one vector, whatever its shape.
     """
+
+    flat = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +75,14 @@ class Net(nn.Module, ABC):
     @abstractmethod
     def apply_flat(self, x: Tensor) -> Tensor:
         """Map (n, *inputs) to n outputs of any shape with the right number of elements."""
+
+    def features(self, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Map (n, *inputs) to what the last layer reads, (n, features).
+
+        Raises:
+            ValueError: The net has no such layer.
+        """
+        raise ValueError(f"{type(self).__name__} has no hidden features to compare")
 
     def set_bias(self, value: Tensor) -> None:
         """Set what the output is where the features say nothing; a net may have no such bias.

@@ -8,21 +8,29 @@ from torch import Tensor, nn
 
 from priory.names import named
 from priory.nets.base import ACTIVATIONS, Net, Shape, start_layer
+from priory.nets.layers import OUTPUTS, check_dropout, hidden_layer, normed, ranged, set_last
 
 
-def _sides(side: int, stages: int) -> list[int]:
+def sides(side: int, stages: int) -> list[int]:
     """Return a side's length before, between and after `stages` halvings, each rounded up."""
-    sides = [side]
+    lengths = [side]
     for _ in range(stages):
-        sides.append((sides[-1] + 1) // 2)
-    return sides
+        lengths.append((lengths[-1] + 1) // 2)
+    return lengths
 
 
 class _Convolutional(Net):
     """What the two directions share: their configuration."""
 
+    spectral = False
+    dropout = 0.0
+
     def __init__(
-        self, channels: Sequence[int] = (32, 64), hidden: int = 256, activation: str = "relu"
+        self,
+        channels: Sequence[int],
+        hidden: int,
+        activation: str,
+        batch_norm: bool,
     ) -> None:
         super().__init__()
         if not channels or any(width < 1 for width in channels):
@@ -33,10 +41,17 @@ class _Convolutional(Net):
         self.channels = tuple(channels)
         self.hidden = hidden
         self.activation = activation
+        self.batch_norm = batch_norm
 
     def _start(self, layer: nn.Module) -> list[nn.Module]:
         start_layer(layer, self.activation)
-        return [layer, ACTIVATIONS[self.activation]()]
+        return hidden_layer(
+            layer,
+            self.activation,
+            batch_norm=self.batch_norm,
+            dropout=self.dropout,
+            spectral=self.spectral,
+        )
 
 
 class Conv(_Convolutional):
@@ -46,9 +61,13 @@ class Conv(_Convolutional):
         channels: Channels after each halving of the image.
         hidden: Width of the fully connected layer.
         activation: Name of the activation after each layer but the last.
+        spectral: Whether to divide every weight by its largest singular value (Miyato et al.,
+            2018).
+        batch_norm: Whether to normalise each hidden layer over the batch, before its activation.
+        dropout: Probability that a hidden output is left out in training.
 
     Raises:
-        ValueError: A width isn't positive, or the inputs are no images.
+        ValueError: A width isn't positive, an option is out of range, or the inputs are no images.
 
     Example:
         >>> net = Conv(channels=(8, 16))
@@ -56,6 +75,19 @@ class Conv(_Convolutional):
         >>> net(torch.zeros(3, 7, 1, 28, 28)).shape
         torch.Size([3, 7, 2, 5])
     """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (32, 64),
+        hidden: int = 256,
+        activation: str = "relu",
+        spectral: bool = False,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(channels, hidden, activation, batch_norm)
+        self.spectral = spectral
+        self.dropout = check_dropout(dropout)
 
     def make(self, inputs: Shape, outputs: Shape) -> None:
         """Make the layers."""
@@ -69,20 +101,25 @@ class Conv(_Convolutional):
             layers += self._start(nn.Conv2d(width, size, 3, stride=2, padding=1))
             width = size
         stages = len(self.channels)
-        area = _sides(height, stages)[-1] * _sides(breadth, stages)[-1]
+        area = sides(height, stages)[-1] * sides(breadth, stages)[-1]
         layers += [nn.Flatten(), *self._start(nn.Linear(width * area, self.hidden))]
-        self.last = nn.Linear(self.hidden, prod(outputs))
-        start_layer(self.last, "linear")
+        last = nn.Linear(self.hidden, prod(outputs))
+        start_layer(last, "linear")
+        self.last = normed(last, self.spectral)
         self.layers = nn.Sequential(*layers)
 
     def set_bias(self, value: Tensor) -> None:
         """Set the last layer's bias to `value`, (*outputs)."""
-        with torch.no_grad():
-            self.last.bias.copy_(value.reshape(-1))
+        set_last(self.last, "linear", value)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map (n, channels, height, width) to what the last layer reads, (n, features)."""
+        out: Tensor = self.layers(x)
+        return out
 
     def apply_flat(self, x: Tensor) -> Tensor:
         """Map (n, channels, height, width) to (n, numel of outputs)."""
-        out: Tensor = self.last(self.layers(x))
+        out: Tensor = self.last(self.features(x))
         return out
 
 
@@ -94,9 +131,11 @@ class Deconv(_Convolutional):
             the same tuple serves an encoder and its decoder.
         hidden: Width of the fully connected layer.
         activation: Name of the activation after each layer but the last.
+        batch_norm: Whether to normalise each hidden layer over the batch, before its activation.
+        output: Range of the outputs: "linear", "sigmoid" for [0, 1], "tanh" for [-1, 1].
 
     Raises:
-        ValueError: A width isn't positive, or the outputs are no images.
+        ValueError: A width isn't positive, there is no such output, or the outputs are no images.
 
     Example:
         >>> net = Deconv(channels=(8, 16))
@@ -105,6 +144,18 @@ class Deconv(_Convolutional):
         torch.Size([3, 7, 1, 1, 28, 28])
     """
 
+    def __init__(
+        self,
+        channels: Sequence[int] = (32, 64),
+        hidden: int = 256,
+        activation: str = "relu",
+        batch_norm: bool = False,
+        output: str = "linear",
+    ) -> None:
+        super().__init__(channels, hidden, activation, batch_norm)
+        named("output", output, OUTPUTS)
+        self.output = output
+
     def make(self, inputs: Shape, outputs: Shape) -> None:
         """Make the layers."""
         if len(outputs) < 3:
@@ -112,7 +163,7 @@ class Deconv(_Convolutional):
                 f"Deconv expected outputs (*maps, channels, height, width), got {outputs}: use MLP"
             )
         stages = len(self.channels)
-        heights, breadths = _sides(outputs[-2], stages), _sides(outputs[-1], stages)
+        heights, breadths = sides(outputs[-2], stages), sides(outputs[-1], stages)
         widths = [*reversed(self.channels), prod(outputs[:-2])]
         corner = (widths[0], heights[-1], breadths[-1])
         layers = [
@@ -129,17 +180,17 @@ class Deconv(_Convolutional):
             layer = nn.ConvTranspose2d(
                 widths[i], widths[i + 1], 3, 2, padding=1, output_padding=extra, bias=not last
             )
-            start_layer(layer, "linear" if last else self.activation)
-            layers += [layer] if last else [layer, ACTIVATIONS[self.activation]()]
+            if last:
+                start_layer(layer, "linear")
+            layers += [layer] if last else self._start(layer)
         self.layers = nn.Sequential(*layers)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def set_bias(self, value: Tensor) -> None:
-        """Set the output's own bias to `value`, (*outputs)."""
-        with torch.no_grad():
-            self.bias.copy_(value)
+        """Set the output's own bias so that it says `value`, (*outputs)."""
+        set_last(self, self.output, value)
 
     def apply_flat(self, x: Tensor) -> Tensor:
         """Map (n, *inputs) to (n, *outputs)."""
         out: Tensor = self.layers(x)
-        return out.reshape(-1, *self.bias.shape) + self.bias
+        return ranged(self.output, out.reshape(-1, *self.bias.shape) + self.bias)

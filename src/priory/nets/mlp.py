@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from math import prod
 
-import torch
 from torch import Tensor, nn
 
 from priory.names import named
 from priory.nets.base import ACTIVATIONS, Net, Shape, start_layer
+from priory.nets.layers import OUTPUTS, check_dropout, hidden_layer, normed, ranged, set_last
 
 
 class MLP(Net):
@@ -23,30 +23,48 @@ class MLP(Net):
         hidden: Width of each hidden layer; none makes the net linear.
         activation: Name of the activation after each hidden layer.
         gated: Whether to gate each hidden layer in place of the activation.
+        spectral: Whether to divide every weight by its largest singular value: a 1-Lipschitz critic
+            (Miyato et al., 2018).
+        batch_norm: Whether to normalise each hidden layer over the batch, before its activation.
+        dropout: Probability that a hidden output is left out in training.
+        output: Range of the outputs: "linear", "sigmoid" for [0, 1], "tanh" for [-1, 1].
 
     Raises:
-        ValueError: A width isn't positive, or there is no such activation.
+        ValueError: A width isn't positive, an option is out of range, or there is no such
+            activation or output.
 
     Example:
+        >>> import torch
         >>> net = MLP(hidden=(32,), activation="tanh")
         >>> net.build((1, 8, 8), (2, 5))
         >>> net(torch.zeros(3, 7, 1, 8, 8)).shape
         torch.Size([3, 7, 2, 5])
     """
 
+    flat = True
+
     def __init__(
         self,
         hidden: Sequence[int] = (200, 200),
         activation: str = "relu",
         gated: bool = False,
+        spectral: bool = False,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        output: str = "linear",
     ) -> None:
         super().__init__()
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden widths must be positive, got {tuple(hidden)}")
         named("activation", activation, ACTIVATIONS)
+        named("output", output, OUTPUTS)
         self.hidden = tuple(hidden)
         self.activation = activation
         self.gated = gated
+        self.spectral = spectral
+        self.batch_norm = batch_norm
+        self.dropout = check_dropout(dropout)
+        self.output = output
 
     def make(self, inputs: Shape, outputs: Shape) -> None:
         """Make the layers."""
@@ -55,19 +73,28 @@ class MLP(Net):
         for size in self.hidden:
             linear = nn.Linear(width, 2 * size if self.gated else size)
             start_layer(linear, "linear" if self.gated else self.activation)
-            gate = nn.GLU() if self.gated else ACTIVATIONS[self.activation]()
-            layers += [linear, gate]
+            layers += hidden_layer(
+                linear,
+                "gate" if self.gated else self.activation,
+                batch_norm=self.batch_norm,
+                dropout=self.dropout,
+                spectral=self.spectral,
+            )
             width = size
-        self.last = nn.Linear(width, prod(outputs))
-        start_layer(self.last, "linear")
+        last = nn.Linear(width, prod(outputs))
+        start_layer(last, "linear")
+        self.last = normed(last, self.spectral)
         self.layers = nn.Sequential(*layers)
 
     def set_bias(self, value: Tensor) -> None:
-        """Set the last layer's bias to `value`, (*outputs)."""
-        with torch.no_grad():
-            self.last.bias.copy_(value.reshape(-1))
+        """Set the last layer's bias so that it says `value`, (*outputs)."""
+        set_last(self.last, self.output, value)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map (n, *inputs) to what the last layer reads, (n, features)."""
+        out: Tensor = self.layers(x.flatten(1))
+        return out
 
     def apply_flat(self, x: Tensor) -> Tensor:
         """Map (n, *inputs) to (n, numel of outputs)."""
-        out: Tensor = self.last(self.layers(x.flatten(1)))
-        return out
+        return ranged(self.output, self.last(self.features(x)))

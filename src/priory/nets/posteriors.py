@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any
 
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import softplus
@@ -34,6 +34,16 @@ class NormalPosterior(Posterior):
         return IndependentNormal(loc, log_scale, 1)
 
 
+class DeltaPosterior(Posterior):
+    """A point: features are the latent itself, so that the encoder is deterministic."""
+
+    params = 1
+
+    def __call__(self, features: Tensor) -> TorchDistribution:
+        """Return the distribution for features (*batch, 1, latent)."""
+        return Delta(features.squeeze(-2), event_dim=1)
+
+
 class KumaraswamyPosterior(Posterior):
     """Independent Kumaraswamy coordinates in the unit interval.
 
@@ -54,11 +64,12 @@ class KumaraswamyPosterior(Posterior):
         return Kumaraswamy(a, b).to_event(1)
 
 
-def posterior_for(support: Any) -> Posterior:
+def posterior_for(support: Any, deterministic: bool = False) -> Posterior:
     """Return the posterior family that fits a prior's support.
 
     Args:
         support: A torch constraint on each coordinate of the latent, or on the whole event.
+        deterministic: Whether it is to be a point, whatever the support.
 
     Raises:
         ValueError: No family covers the support.
@@ -67,6 +78,8 @@ def posterior_for(support: Any) -> Posterior:
         >>> type(posterior_for(constraints.real)).__name__
         'NormalPosterior'
     """
+    if deterministic:
+        return DeltaPosterior()
     base = support
     while isinstance(base, constraints.independent):
         base = base.base_constraint

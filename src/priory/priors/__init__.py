@@ -5,6 +5,7 @@ from priory.priors.flow import Flow
 from priory.priors.mixture import GaussianMixture, NormalMixture
 from priory.priors.normal import Normal
 from priory.priors.sticks import StickBreaking
+from priory.priors.uniform import Uniform
 from priory.priors.vamp import VampPrior
 
 PRIORS: dict[str, type[Prior]] = {
@@ -12,6 +13,7 @@ PRIORS: dict[str, type[Prior]] = {
     "mixture": GaussianMixture,
     "normal": Normal,
     "stick-breaking": StickBreaking,
+    "uniform": Uniform,
     "vamp": VampPrior,
 }
 
@@ -23,5 +25,6 @@ __all__ = [
     "NormalMixture",
     "Prior",
     "StickBreaking",
+    "Uniform",
     "VampPrior",
 ]
