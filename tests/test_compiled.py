@@ -23,7 +23,7 @@ OBJECTIVES = {
     "analytic": partial(ELBO, beta=0.5, analytic_kl=True),
     "iwae": partial(IWAE, 3),
     "wae": lambda: Reconstruction() + 2 * Match(mmd, "z"),
-    "aae": lambda: Reconstruction() + Adversarial(MLP((4,)), "z"),
+    "aae": lambda: Reconstruction() + Adversarial(MLP((4,)), "z", r1=1.0, clip=0.5),
 }
 
 

@@ -20,6 +20,7 @@ from priory.inference.engine.guard import Buffers, Guard, NonFinite
 from priory.inference.engine.optim import JointOptim
 from priory.models import VAE
 from priory.nets import MLP
+from priory.specs import parse_objective
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 
@@ -267,16 +268,27 @@ def test_a_feed_draws_the_pixels_of_its_split():
         assert same(feed.columns(), batch)
 
 
+CAPTURED = [
+    "critic=(mlp:4):steps=2",
+    "critic=(mlp:4:spectral=true):game=hinge",
+    "critic=(mlp:4:batch_norm=true):game=least-squares:noise=0.1",
+    "critic=(mlp:4):game=wasserstein:gradient_penalty=10:rate=2",
+    "critic=(mlp:4):game=wasserstein:clip=0.1",
+    "critic=(mlp:4):game=relativistic:r1=1:r2=1:pack=3",
+]
+
+
 @pytest.mark.cuda
+@pytest.mark.parametrize("game", CAPTURED)
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_captured_steps_are_the_eager_ones(ema):
+def test_captured_steps_are_the_eager_ones(ema, game):
     def train(compile):
         pyro.clear_param_store()
         pyro.set_rng_seed(0)
         x = torch.rand(9, 6, device="cuda").round()
         pair = VAE("normal", MLP((5,)), MLP((5,)), "bernoulli", 2)
         pair.build(x)
-        loss = ELBO(Linear(0.0, 1.0, 5)) + Adversarial(MLP((4,)), "z", steps=2)
+        loss = ELBO(Linear(0.0, 1.0, 5)) + parse_objective(f"adversarial:z:{game}")
         options = {"ema": ema, "rate": Linear(1.0, 0.1, 9), "compile": compile, "clip": 5.0}
         svi = SVI(pair.model, pair.guide, ADAM, loss, **options)
         losses = torch.stack([svi.step(x) for _ in range(10)])

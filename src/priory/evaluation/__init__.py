@@ -2,6 +2,7 @@
 
 from priory.evaluation.arrays import evaluate_samples
 from priory.evaluation.arviz import loo, to_arviz
+from priory.evaluation.criterion import ByMetric
 from priory.evaluation.draws import Draws
 from priory.evaluation.evaluate import evaluate
 from priory.evaluation.insight import (
@@ -61,6 +62,7 @@ from priory.evaluation.sets import Sets, Unavailable
 __all__ = [
     "METRICS",
     "Bounds",
+    "ByMetric",
     "Calibration",
     "Codec",
     "Comparison",

@@ -11,6 +11,7 @@ from priory.data import Data
 from priory.data.named import IMAGE_SETS
 from priory.data.toys import TOYS
 from priory.evaluation.columns import Columns
+from priory.inference.arguments import build as build_from
 
 
 def check_counts(counts: Mapping[str, int], seed: int) -> None:
@@ -61,7 +62,7 @@ def build(pair: Any, columns: Columns) -> None:
     """
     if callable(getattr(pair, "build", None)) and "x" in columns:
         with torch.random.fork_rng(devices=[]):
-            pair.build(columns["x"])
+            build_from(pair, columns["x"], columns)
 
 
 def like_own(other: Any, data: Any) -> Any:

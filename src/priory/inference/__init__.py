@@ -2,19 +2,25 @@
 
 from priory.inference.adversary import Adversarial
 from priory.inference.fit import fit
-from priory.inference.objectives import ELBO, IWAE, Match, Objective, Reconstruction, Renyi
+from priory.inference.objectives import Objective
 from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError
 from priory.inference.run import Pair, Run, load
 from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
+from priory.inference.selection import Criterion
 from priory.inference.svi import SVI
+from priory.inference.terms import Classification, Match, Reconstruction, Sleep
+from priory.inference.variational import ELBO, IWAE, KL, Renyi
 
 __all__ = [
     "ELBO",
     "IWAE",
+    "KL",
     "SVI",
     "Adversarial",
+    "Classification",
     "Cosine",
+    "Criterion",
     "Exponential",
     "Linear",
     "Match",
@@ -26,6 +32,7 @@ __all__ = [
     "Renyi",
     "Run",
     "Schedule",
+    "Sleep",
     "fit",
     "generate",
     "load",

@@ -31,6 +31,19 @@ def bind(program: Program, columns: Mapping[str, Any]) -> dict[str, Any]:
     return dict(columns) if keep_all else {n: columns[n] for n in names if n in columns}
 
 
+def build(pair: Any, x: torch.Tensor, columns: Mapping[str, Any]) -> None:
+    """Make the parameters of a lazy pair from x and those other columns that its `build` names.
+
+    Args:
+        pair: with a method `build`, or without one.
+        x: training data.
+        columns: the training columns.
+    """
+    if callable(make := getattr(pair, "build", None)):
+        names, _, _ = _signature(getattr(make, "__func__", make))
+        make(x, **{n: columns[n] for n in names[1:] if n in columns})
+
+
 def named(program: Program, args: tuple[Any, ...]) -> dict[str, Any]:
     """Answer positional arguments by the names that a program's signature gives them."""
     if not args:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pyro
+import pyro.distributions as dist
 import torch
 
 from priory.data import Split
 from priory.inference.arguments import Program
 from priory.inference.particles import bound, vectorises
+from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
 from priory.inference.recorder import MismatchError
+from priory.inference.sites import base
 
 _ROWS = 4096
 
@@ -35,16 +38,27 @@ def validation_bound(
         seed: seed of the draws.
 
     Raises:
-        NoBound: if the guide lacks the model's latents.
+        NoBound: if the guide lacks the model's latents, or a site is a point mass.
     """
     device = split.device
     total = torch.zeros((), dtype=torch.float64, device=device)
     with own_randomness(device, seed), pyro.validation_enabled(False):
         try:
-            together = vectorises(model, guide, next(split.batches(8)))
+            first = next(split.batches(8))
+            awake = Phases(model, guide, columns=first).awake
+            if masses := _point_masses(awake):
+                raise NoBound(f"{masses[0]!r} is a point mass, which has no density")
+            together = vectorises(model, guide, first)
         except MismatchError as error:
             raise NoBound(str(error)) from error
         for batch in split.batches(max(1, _ROWS // particles)):
             phases = Phases(model, guide, columns=batch, particles=particles)
             total += bound(phases, together=together).double() * len(batch["x"])
     return float(total) / len(split)
+
+
+def _point_masses(awake: Phase) -> list[str]:
+    """Answer the sites at which the guide's law, or that of an observation, is a point mass."""
+    laws = [(site, "guide") for site in awake.latents]
+    laws += [(site, "model") for site in awake.observed]
+    return [s for s, of in laws if isinstance(base(awake.distribution(s, of=of)), dist.Delta)]

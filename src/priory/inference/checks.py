@@ -31,7 +31,7 @@ def check_pair(objective: Objective, phases: Phases) -> None:
         ValueError: if the data leave a likelihood's support, a density has a shape that no plate
             explains, or a latent that needs a reparameterised gradient has none.
     """
-    if not _scores_awake(objective):
+    if not objective.needs_awake(phases):
         return
     tensors = [v for v in phases.columns.values() if isinstance(v, Tensor)]
     device = tensors[0].device if tensors else torch.device("cpu")
@@ -174,12 +174,3 @@ def _shapes(name: str, distribution: Any, value: Tensor) -> str:
         f"draws the shape {batch + event}, batch {batch} and event {event}; its parameters must "
         "have the data's shape, and .to_event() must count the dimensions of one datum"
     )
-
-
-def _scores_awake(objective: Objective) -> bool:
-    """Say whether any term uses the awake phase's densities or draws."""
-    simple = [t for t in objective.terms() if t is objective]
-    if simple:
-        sites = getattr(objective, "sites", None)
-        return sites is None or any(s != "x" for s in sites)
-    return any(_scores_awake(t) for t in objective.terms())

@@ -186,4 +186,4 @@ def _rows(tensor: Tensor, batch: Batch) -> Tensor | None:
     bad = ~tensor.isfinite()
     if rows not in bad.shape:
         return None
-    return bad.movedim(bad.shape.index(rows), 0).flatten(1).any(1)
+    return bad.movedim(bad.shape.index(rows), 0).reshape(rows, -1).any(1)

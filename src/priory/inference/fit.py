@@ -14,20 +14,23 @@ from torch import nn
 
 from priory.config import to_config
 from priory.data import Data
-from priory.inference.arguments import Program, bind
+from priory.inference.arguments import Program, bind, build
 from priory.inference.engine.compiled import Mode
 from priory.inference.engine.precision import Precision
 from priory.inference.keeping.folders import Resume
 from priory.inference.keeping.keeper import keeping
 from priory.inference.loop import Loop, stateful
-from priory.inference.objectives import ELBO, Objective
+from priory.inference.objectives import Objective
+from priory.inference.options import check_options
 from priory.inference.parallel import ranks
 from priory.inference.parallel.launch import check_device, start
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Pair, Run, described
 from priory.inference.schedules import Cosine, Schedule
+from priory.inference.selection import Criterion
 from priory.inference.svi import SVI
+from priory.inference.variational import ELBO
 
 
 def fit(
@@ -43,9 +46,12 @@ def fit(
     optim: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
     clip: float | None = None,
     ema: float | None = None,
+    best: Criterion | None = None,
     patience: int | None = None,
     valid_every: int = 1,
     valid_particles: int = 16,
+    watch: bool = True,
+    snapshot_every: int = 0,
     seed: int = 0,
     device: str = "auto",
     check: bool = True,
@@ -80,12 +86,18 @@ def fit(
             the whole run.
         optim: a torch optimiser's class or `functools.partial`, called with `lr`.
         clip: largest global norm of the gradient.
-        ema: decay of a moving average of the weights, by which the run is evaluated and which it
-            ends with.
-        patience: stop after so many evaluations without a better validation bound, and answer the
-            best weights.
-        valid_every: epochs between evaluations of the validation bound; 0 for none.
+        ema: decay of a moving average of the pair's weights, by which the run is evaluated and
+            which it ends with; buffers, such as running means, are taken as they are.
+        best: answer the weights that are the best by a metric of the validation rows, looked at
+            with each evaluation; without it, and without patience, those of the last step.
+        patience: stop after so many evaluations without a better value of `best`, or without it a
+            better validation bound, and answer the best weights.
+        valid_every: epochs between evaluations; 0 for none.
         valid_particles: K of the validation bound.
+        watch: whether to look at adversarial training with the evaluations, and say in words
+            when dreams collapse or a critic has won.
+        snapshot_every: epochs between snapshots of the same dreams (the same noise), at the start
+            and the end too; 0 for none.
         seed: seed of initial weights, order of the data, and all draws.
         device: "auto" is CUDA where there is one; else any torch device.
         check: whether to look at the pair before the first step; see `SVI`.
@@ -136,16 +148,20 @@ def fit(
         "optim": to_config(optim),
         "clip": clip,
         "ema": ema,
+        "best": to_config(best),
         "patience": patience,
         "valid_every": valid_every,
         "valid_particles": valid_particles,
+        "watch": watch,
+        "snapshot_every": snapshot_every,
         "seed": seed,
         "device": str(device),
         "compile": compile,
         "precision": precision,
         "skip_nonfinite": skip_nonfinite,
     }
-    check_options({**options, "checkpoint_every": checkpoint_every, "keep": keep})
+    kept_by = {"checkpoint_every": checkpoint_every, "keep": keep}
+    check_options({**options, "best": best, **kept_by})
     with start():
         objective = ELBO() if objective is None else objective
         pair = Pair(*pair) if isinstance(pair, tuple) else pair
@@ -181,8 +197,18 @@ def fit(
                 skip=skip_nonfinite,
                 tell=bar.tell,
             )
+            every = {**options, "check": check}
             loop = Loop(
-                pair, objective, data, svi, total, size, {**options, "check": check}, keeper
+                pair,
+                objective,
+                data,
+                svi,
+                total,
+                size,
+                every,
+                keeper,
+                criterion=best,
+                tell=bar.tell,
             )
             loop.prepare()
             listeners = [bar.update, *([on_epoch] if on_epoch else [])]
@@ -191,36 +217,8 @@ def fit(
             else:
                 config = described(pair, objective, data, options)
                 keeper.run(loop, config, listeners, resume=resume, inexact=inexact)
-        return Run(pair, objective, data, options, loop.history, state)
-
-
-def check_options(options: dict[str, Any]) -> None:
-    """Raise one error that names every option of `fit` that is out of range.
-
-    Raises:
-        ValueError: with one line per fault.
-    """
-    least = {"epochs": 1, "steps": 1, "batch_size": 1, "patience": 1}
-    least |= {"valid_every": 0, "valid_particles": 1, "seed": 0, "skip_nonfinite": 0, "keep": 2}
-    faults = [
-        f"{name} must be a whole number from {low}, got {options[name]!r}"
-        for name, low in least.items()
-        if options[name] is not None and (type(options[name]) is not int or options[name] < low)
-    ]
-    if not options["checkpoint_every"] >= 0:
-        faults.append(f"checkpoint_every must be 0 or more, got {options['checkpoint_every']!r}")
-    if not options["lr"] > 0:
-        faults.append(f"lr must be positive, got {options['lr']!r}")
-    if options["clip"] is not None and not options["clip"] > 0:
-        faults.append(f"clip must be positive, got {options['clip']!r}")
-    if options["ema"] is not None and not 0 < options["ema"] < 1:
-        faults.append(f"ema must lie between 0 and 1, got {options['ema']!r}")
-    if options["epochs"] is not None and options["steps"] is not None:
-        faults.append("give epochs or steps, not both")
-    if options["patience"] is not None and options["valid_every"] == 0:
-        faults.append("patience needs the validation bound: valid_every must not be 0")
-    if faults:
-        raise ValueError("; ".join(faults))
+        taken = loop.evaluations.snapshots.taken
+        return Run(pair, objective, data, options, loop.history, state, taken)
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -242,7 +240,7 @@ def pick_device(device: str | torch.device) -> torch.device:
 def prepare(pair: Any, data: Data, device: torch.device) -> None:
     """Build a lazy pair from the training rows, and move it to the device."""
     if hasattr(pair, "build"):
-        pair.build(data.train.resident().snapshot())
+        build(pair, data.train.resident().snapshot(), data.train.columns)
     if isinstance(pair, nn.Module):
         pair.to(device)
 

@@ -1,9 +1,8 @@
-"""The loop over epochs: steps, bounds, patience."""
+"""The loop over epochs: steps, evaluations, the weights that a run ends with."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from priory.data import Data, Feed
-from priory.inference.bounds import NoBound, validation_bound
 from priory.inference.diagnosis import explained, explained_memory, is_out_of_memory
 from priory.inference.engine.guard import NonFinite
+from priory.inference.evaluations import Evaluations
 from priory.inference.keeping.keeper import Keeper
 from priory.inference.objectives import Objective
 from priory.inference.parallel import ranks
-from priory.inference.parts import eval_mode, modules
+from priory.inference.selection import Criterion
 from priory.inference.svi import SVI
 
 GRADIENT_STEPS = 3
@@ -37,6 +36,8 @@ class Loop:
         size: rows a step.
         options: `fit`'s.
         keeper: keeps the run in a folder; nothing is kept without one.
+        criterion: by which the best weights are chosen; with patience alone by the bound.
+        tell: is told in words what goes wrong.
     """
 
     def __init__(
@@ -49,15 +50,15 @@ class Loop:
         size: int,
         options: Mapping[str, Any],
         keeper: Keeper | None = None,
+        criterion: Criterion | None = None,
+        tell: Callable[[str], object] = str,
     ) -> None:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
         self.total, self.size, self.options, self.keeper = total, size, options, keeper
-        self.epoch = self.batch = self.waited = 0
+        self.epoch = self.batch = 0
         self.loss: Any = 0.0
         self.counted: Any = 0
-        self.best = -math.inf
-        self.best_weights: dict[str, Tensor] = {}
-        self.bounded = bool(options["valid_every"])
+        self.evaluations = Evaluations(pair, objective, data, svi, options, criterion, tell)
         self.history: list[dict[str, Any]] = []
         self.random: Tensor | None = None
         self.feed: Feed | None = None
@@ -70,31 +71,34 @@ class Loop:
 
     def run(self, listeners: list[Callable[[dict[str, Any]], None]]) -> list[dict[str, Any]]:
         """Train to the end, or until patience is out."""
+        if self.svi.steps == 0:
+            self.evaluations.begin()
+            self._snapshot(last=False)
         stop = False
         while not stop:
             self._epoch()
             row = self._row()
-            stop = self.svi.steps >= self.total or self._out_of_patience(row)
+            out = self.evaluations.out_of_patience(row)
+            stop = out or self.svi.steps >= self.total
             self.history.append(row)
             self.epoch, self.batch, self.loss, self.counted = self.epoch + 1, 0, 0.0, 0
+            self._snapshot(last=stop)
             for listener in listeners:
                 listener(row)
             if self.keeper is not None:
                 self.keeper.note(self.history)
-        self._finish()
+        self.evaluations.finish()
         return self.history
 
     def state(self) -> dict[str, Any]:
-        """Answer where the run stands, as plain values."""
+        """Answer where the run stands, as plain values; of snapshots, the steps."""
         return {
             "step": self.svi.steps,
             "epoch": self.epoch,
             "batch": self.batch,
             "seconds": time.perf_counter() - self._started,
-            "bounded": self.bounded,
-            "best": self.best if self.best_weights else None,
-            "waited": self.waited,
             "history": self.history,
+            **self.evaluations.state(),
         }
 
     def train_state(self) -> dict[str, Any]:
@@ -103,7 +107,7 @@ class Loop:
             "svi": self.svi.state_dict(),
             "loss": self.loss,
             "counted": self.counted,
-            "best": self.best_weights,
+            "best": self.evaluations.best,
             "terms": [term.state_dict() for term in stateful(self.objective)],
         }
 
@@ -118,6 +122,7 @@ class Loop:
             raise ValueError(
                 f"the objective has {len(terms)} terms with a state, not {len(train['terms'])}"
             )
+        self.evaluations.restore(state, train["best"])
         self.svi.load_state_dict(train["svi"])
         for term, own in zip(terms, train["terms"], strict=True):
             term.load_state_dict(own)
@@ -125,9 +130,6 @@ class Loop:
         device = self.data.device
         loss = train["loss"]
         self.loss = loss.to(device) if isinstance(loss, Tensor) else loss
-        self.best = -math.inf if state["best"] is None else state["best"]
-        self.best_weights = {n: v.to(device) for n, v in train["best"].items()}
-        self.waited, self.bounded = state["waited"], state["bounded"]
         self.history[:] = state["history"]
         self._started = time.perf_counter() - state["seconds"]
 
@@ -198,11 +200,10 @@ class Loop:
 
     def _row(self) -> dict[str, Any]:
         """Answer the epoch's row of the history."""
-        step, every = self.svi.steps, self.options["valid_every"]
+        step = self.svi.steps
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": step}
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
-        if self.bounded and ((self.epoch + 1) % every == 0 or step >= self.total):
-            row["bound"] = self._bound()
+        self.evaluations.add(row, self.history, last=step >= self.total)
         rate = self.svi.rate
         row["rate"] = self.options["lr"] * (1.0 if rate is None else float(rate.at(step - 1)))
         if self.options["skip_nonfinite"]:
@@ -221,45 +222,9 @@ class Loop:
                 "reparameterised; freeze it (requires_grad_(False)) or change the objective"
             )
 
-    def _bound(self) -> float | None:
-        try:
-            resting = eval_mode(modules(self.pair.model, self.pair.guide))
-            with resting, self.svi.averaged():
-                return validation_bound(
-                    self.pair.model,
-                    self.pair.guide,
-                    self.data.valid,
-                    particles=self.options["valid_particles"],
-                    seed=self.options["seed"],
-                )
-        except NoBound as error:
-            if self.options["patience"] is not None:
-                raise ValueError(f"patience needs a validation bound, but {error}") from error
-            self.bounded = False
-            return None
-
-    def _out_of_patience(self, row: dict[str, Any]) -> bool:
-        patience, bound = self.options["patience"], row.get("bound")
-        if patience is None or bound is None:
-            return False
-        if bound > self.best:
-            self.best, self.waited = bound, 0
-            with self.svi.averaged():
-                weights = self.svi.params.items()
-                self.best_weights = {n: p.detach().clone() for n, p in weights}
-            return False
-        self.waited += 1
-        return bool(self.waited >= patience)
-
-    @torch.no_grad()
-    def _finish(self) -> None:
-        """Leave the pair with the weights that it is to be judged by."""
-        for name, best in self.best_weights.items():
-            self.svi.params[name].copy_(best)
-        if not self.best_weights:
-            self.svi.adopt_average()
-        if isinstance(self.pair, nn.Module):
-            self.pair.eval()
+    def _snapshot(self, *, last: bool) -> None:
+        if self.evaluations.snapshot(self.epoch, last=last) and self.keeper is not None:
+            self.keeper.note_snapshots(self.evaluations.snapshots.taken)
 
 
 def train_mode(pair: Any, objective: Any) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from priory.inference.arguments import Program
-from priory.inference.parallel import ranks
 from priory.inference.phases import Phases
 from priory.inference.schedules import Schedule, current
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from priory.inference.adversary import Adversarial
 
 Weight = float | Schedule
-Divergence = Callable[[Tensor, Tensor], Tensor]
 
 
 class Objective(ABC):
@@ -54,6 +51,17 @@ class Objective(ABC):
     def terms(self) -> tuple[Objective, ...]:
         """Answer the objectives that this one is made of, itself if it is simple."""
         return (self,)
+
+    def needs_awake(self, phases: Phases) -> bool:
+        """Say whether the guide is run on data: then it must draw what the model draws."""
+        parts = [t.needs_awake(phases) for t in self.terms() if t is not self]
+        return any(parts) if parts else True
+
+    def meet(self, adversaries: Sequence[Adversarial]) -> None:
+        """Take notice of the critics in the same sum; a term may judge by their features."""
+        for term in self.terms():
+            if term is not self:
+                term.meet(adversaries)
 
     def adversaries(self) -> list[Adversarial]:
         """Answer the terms that own a critic."""
@@ -90,6 +98,7 @@ class Sum(Objective):
                 f"the terms of a sum share their particles, got {sorted(counts)}; give all the same"
             )
         self.particles = max(counts, default=1)
+        self.meet(self.adversaries())
 
     def loss(self, phases: Phases) -> Tensor:
         """Answer the sum of the terms' losses."""
@@ -120,150 +129,6 @@ class Scaled(Objective):
     def terms(self) -> tuple[Objective, ...]:
         """Answer the scaled objective."""
         return (self.objective,)
-
-
-class ELBO(Objective):
-    r"""Negative evidence lower bound, averaged over the batch.
-
-    -ELBO = -E_q[log p(x given z)] + beta (E_q[log q(z given x) - log p(z)]), in nats per datum.
-    Kingma and Welling, Auto-Encoding Variational Bayes, 2014; beta: Higgins et al., beta-VAE, 2017.
-
-    Args:
-        beta: weight of the latents' term, a number or a schedule.
-        particles: draws of the latents per datum that the expectation is averaged over.
-        analytic_kl: take KL(q || p) in closed form where `torch.distributions.kl` knows it, which
-            lowers the variance; sites without one are estimated as before.
-
-    Raises:
-        ValueError: if `beta` is negative or `particles` is not positive.
-    """
-
-    def __init__(self, beta: Weight = 1.0, particles: int = 1, analytic_kl: bool = False) -> None:
-        if not isinstance(beta, Schedule) and beta < 0:
-            raise ValueError(f"beta must not be negative, got {beta}")
-        self.beta = beta
-        self.particles = positive("particles", particles)
-        self.analytic_kl = analytic_kl
-
-    def loss(self, phases: Phases) -> Tensor:
-        """Answer -ELBO."""
-        awake = phases.awake
-        plain = not isinstance(self.beta, Schedule) and self.beta == 1
-        if plain and not self.analytic_kl:
-            return -awake.average(awake.log_weight())
-        bound = awake.log_p(*awake.observed) - current(self.beta) * self._kl(phases)
-        return -awake.average(bound)
-
-    def _kl(self, phases: Phases) -> Tensor:
-        """Answer KL(q(z given x) || p(z)) of the latents in the batch plate, per datum."""
-        awake = phases.awake
-        total = awake.log_p(*awake.observed) - awake.log_weight()
-        if self.analytic_kl:
-            for site in awake.latents:
-                exact = awake.kl(site)
-                if exact is not None:
-                    total = total - (awake.log_q(site) - awake.log_p(site)) + exact
-        return total
-
-
-class IWAE(Objective):
-    r"""Negative importance-weighted bound, averaged over the batch.
-
-    -L_K = -E[log 1/K sum_k p(x, z_k) / q(z_k given x)], in nats per datum; L_K grows with K towards
-    log p(x). Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016. The sum is
-    over the particles of one datum, whatever scales the program's plates carry.
-
-    Args:
-        particles: K, draws of the latents per datum.
-
-    Raises:
-        ValueError: if `particles` is not positive.
-    """
-
-    def __init__(self, particles: int = 5) -> None:
-        self.particles = positive("particles", particles)
-
-    def loss(self, phases: Phases) -> Tensor:
-        """Answer -L_K."""
-        awake = phases.awake
-        log_weight = awake.log_weight()
-        bound = log_weight.logsumexp(0) - math.log(log_weight.shape[0])
-        return -awake.average(bound)
-
-
-class Renyi(Objective):
-    r"""Negative variational Renyi bound, averaged over the batch.
-
-    -L = -1/(1 - alpha) E[log 1/K sum_k w_k^(1 - alpha)], w_k = p(x, z_k) / q(z_k given x), in nats
-    per datum. alpha = 0 is the IWAE's bound, alpha -> 1 the ELBO; with alpha > 1 it is no lower
-    bound on log p(x). Li and Turner, Renyi Divergence Variational Inference, 2016.
-
-    Args:
-        alpha: order of the divergence.
-        particles: K, draws of the latents per datum.
-
-    Raises:
-        ValueError: if `particles` is not positive.
-    """
-
-    def __init__(self, alpha: float = 0.5, particles: int = 5) -> None:
-        self.alpha = alpha
-        self.particles = positive("particles", particles)
-
-    def loss(self, phases: Phases) -> Tensor:
-        """Answer -L."""
-        awake = phases.awake
-        log_weight = awake.log_weight()
-        if self.alpha == 1:
-            return -awake.average(log_weight)
-        power = 1 - self.alpha
-        bound = (power * log_weight).logsumexp(0) - math.log(log_weight.shape[0])
-        return -awake.average(bound / power)
-
-
-class Reconstruction(Objective):
-    """Negative log-likelihood of the data under their own latents, averaged over the batch.
-
-    -E_q[log p(site given z)], in nats per datum.
-
-    Args:
-        site: the observed site.
-    """
-
-    def __init__(self, site: str = "x") -> None:
-        self.site = site
-
-    def loss(self, phases: Phases) -> Tensor:
-        """Answer the mean negative log-likelihood."""
-        awake = phases.awake
-        return -awake.average(awake.log_p(self.site), shared=False)
-
-
-class Match(Objective):
-    """A divergence between awake and asleep samples of some sites.
-
-    D(samples of q, samples of p); with `mmd` on `z` this is the penalty of WAE-MMD (Tolstikhin et
-    al., Wasserstein Auto-Encoders, 2018) and InfoVAE. Every particle of every datum is a sample;
-    several sites are joined into one vector.
-
-    Args:
-        divergence: function of two sample sets `(n, d)` and `(m, d)`, answering shape ().
-        sites: the sites to compare.
-
-    Raises:
-        ValueError: if no site is named.
-    """
-
-    def __init__(self, divergence: Divergence, *sites: str) -> None:
-        if not sites:
-            raise ValueError('Match needs the sites to compare, for instance Match(mmd, "z")')
-        self.divergence = divergence
-        self.sites = sites
-
-    def loss(self, phases: Phases) -> Tensor:
-        """Answer the divergence, between the samples of all ranks where there are several."""
-        awake, asleep = (joined(draw, self.sites) for draw in (phases.data, phases.dream))
-        return self.divergence(ranks.gather(awake), ranks.gather(asleep))
 
 
 def joined(draw: Callable[[str], Tensor], sites: tuple[str, ...]) -> Tensor:

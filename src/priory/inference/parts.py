@@ -34,6 +34,19 @@ def eval_mode(roots: Iterable[nn.Module]) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def frozen(*roots: nn.Module) -> Iterator[None]:
+    """Keep gradients from modules' parameters for a while; they pass through to the inputs."""
+    flags = [(p, p.requires_grad) for root in roots for p in root.parameters()]
+    try:
+        for p, _ in flags:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p, flag in flags:
+            p.requires_grad_(flag)
+
+
 def schedules(*roots: Any) -> Iterator[Schedule]:
     """Find the schedules among the attributes of objectives and of the pair's modules."""
     for root in roots:

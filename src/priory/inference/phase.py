@@ -53,6 +53,11 @@ class Phase:
         return tuple(n for n, s in self._model.items() if is_latent(s))
 
     @property
+    def local(self) -> tuple[str, ...]:
+        """Names of the latent sites in the batch plate: each datum has its own."""
+        return tuple(n for n in self.latents if self._local(self._model[n]))
+
+    @property
     def observed(self) -> tuple[str, ...]:
         """Names of the model's observed sites."""
         return tuple(n for n, s in self._model.items() if is_observation(s))

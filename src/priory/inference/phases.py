@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Categorical
 
 from priory.inference.arguments import Program, bind, named
 from priory.inference.phase import Phase
 from priory.inference.recorder import DeeperPlates, Enough, MismatchError, Recorder
-from priory.inference.sites import Site, is_latent, is_observed, pick
+from priory.inference.sites import Site, base, is_latent, is_observed, pick
 from priory.names import suggestion
 
 _HINT = " (did you mean {!r}?)"
@@ -61,6 +62,7 @@ class Phases:
         self.model, self.guide, self.particles = model, guide, particles
         self.latents = latents
         self._dreamt: Recorder | None = None
+        self._dreamt_whole = False
         self.columns = {**named(model, args), **(columns or {})}
 
     @functools.cached_property
@@ -92,15 +94,23 @@ class Phases:
 
     def _awake(self, nesting: int, single: bool) -> Phase:
         many = functools.partial(Recorder, particles=self.particles, nesting=nesting, single=single)
-        guide = many(self.latents)
-        with guide:
-            self.guide(**bind(self.guide, self.columns))
+        guide = self._guided if self.particles == 1 else self._guide(many(self.latents))
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
         model = many({**drawn, **guide.subsamples})
         with model:
             self.model(**bind(self.model, self.columns))
         check_match(model.sites, guide.sites)
         return Phase(model.sites, guide.sites, nesting if self.particles > 1 else 0)
+
+    @functools.cached_property
+    def _guided(self) -> Recorder:
+        """The guide on the data, where one particle asks for no dimension of its own."""
+        return self._guide(Recorder(self.latents))
+
+    def _guide(self, recorder: Recorder) -> Recorder:
+        with recorder:
+            self.guide(**bind(self.guide, self.columns))
+        return recorder
 
     @functools.cached_property
     def asleep(self) -> Phase:
@@ -115,10 +125,12 @@ class Phases:
 
     def _dream(self, until: str | None = None) -> Recorder:
         """Run the model, up to a site if one is named; what an earlier run drew stays."""
-        if self._dreamt is None or until not in self._dreamt.sites:
+        known = self._dreamt_whole or (self._dreamt is not None and until in self._dreamt.sites)
+        if self._dreamt is None or not known:
             model = Recorder(_drawn(self._dreamt), dream=True, until=until)
             with contextlib.suppress(Enough), model:
                 self.model(**bind(self.model, self.columns))
+                self._dreamt_whole = True
             self._dreamt = model
         return self._dreamt
 
@@ -126,20 +138,47 @@ class Phases:
         """Answer a site's awake value: the column of that name, else the guide's draw.
 
         Particles and batch are flattened together: `(samples, *event)`. A column is not traced,
-        so that an implicit model whose guide has no latents can be compared with its data.
+        so that an implicit model whose guide has no latents can be compared with its data, and a
+        latent asks for the guide alone.
         """
         if site in self.columns:
             value: Tensor = self.columns[site]
             return value
-        return self.awake.sample[site].flatten(0, 1)
+        alone = "awake" not in self.__dict__ and self.particles == 1 and site in self._guided.sites
+        phase = Phase({}, self._guided.sites) if alone else self.awake
+        return phase.sample[site].flatten(0, 1)
 
     def dream(self, site: str) -> Tensor:
         """Answer a site's asleep value, `(batch, *event)`.
 
-        Runs the model alone, not the guide, and no further than to the site.
+        Runs the model alone, not the guide, and no further than to the site. What the model takes
+        as an argument and does not draw is the column.
         """
-        value: Tensor = pick(self._dream(site).sites, site, "model")["value"]
+        sites = self._dream(site).sites
+        if site not in sites and site in self.columns:
+            column: Tensor = self.columns[site]
+            return column
+        value: Tensor = pick(sites, site, "model")["value"]
         return value
+
+    def classes(self, site: str) -> int:
+        """Answer how many classes a site of whole numbers has: those of the model's Categorical.
+
+        A model that takes the site as an argument only says it by an attribute `classes`.
+
+        Raises:
+            ValueError: if the model says neither.
+        """
+        law = base(self._dream(site).sites.get(site, {}).get("fn"))
+        if isinstance(law, Categorical):
+            return int(law.logits.shape[-1])
+        classes = getattr(getattr(self.model, "__self__", self.model), "classes", None)
+        if not isinstance(classes, int):
+            raise ValueError(
+                f"{site!r} holds whole numbers, and the model does not say how many classes there "
+                "are; draw it from a Categorical, or give the pair an attribute `classes`"
+            )
+        return classes
 
 
 def _drawn(recorder: Recorder | None) -> dict[str, Tensor]:
@@ -162,19 +201,21 @@ def generate(
         columns: the data's columns, tensors with rows first; rows are repeated to make n. They
             give the shapes, and whatever the model is conditioned on.
         n: number of dreams.
-        replay: values of sites that are given rather than drawn.
+        replay: values of sites that are given rather than drawn; of arguments that the model does
+            not draw, in place of the columns.
 
     Returns:
         The value of each site, `(n, *event)`, and under `site + "_mean"` the mean of each observed
-        site's distribution, where it has one.
+        site's distribution, where it has one; a categorical has none.
     """
     rows = {k: v[torch.arange(n, device=v.device) % len(v)] for k, v in columns.items()}
+    rows |= {k: v for k, v in (replay or {}).items() if k in rows}
     recorder = Recorder(replay, dream=True)
     with recorder:
         model(**bind(model, rows))
     out = {name: site["value"] for name, site in recorder.sites.items()}
     for name, site in recorder.sites.items():
-        if site["infer"].get("was_observed"):
+        if site["infer"].get("was_observed") and not isinstance(base(site["fn"]), Categorical):
             try:
                 out[name + "_mean"] = site["fn"].mean
             except NotImplementedError:

@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 from priory.config import from_config, to_config
 from priory.data import Data
-from priory.inference.arguments import Program, bind
+from priory.inference.arguments import Program, bind, build
+from priory.inference.given import given_rows
 from priory.inference.keeping.disk import sweep, write_folder
-from priory.inference.keeping.folders import CONFIG, WEIGHTS, check_folder, read_run, run_files
+from priory.inference.keeping.folders import (
+    CONFIG,
+    WEIGHTS,
+    check_folder,
+    read_run,
+    read_snapshots,
+    run_files,
+)
 from priory.inference.keeping.lock import locked
 from priory.inference.keeping.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.objectives import Objective
@@ -25,7 +33,8 @@ from priory.inference.parallel import ranks
 from priory.inference.parts import eval_mode, modules
 from priory.inference.phases import generate
 from priory.inference.randomness import own_randomness
-from priory.nets import Net
+from priory.inference.watch import collected
+from priory.nets import Critic, Net
 
 
 class Pair(nn.Module):
@@ -53,9 +62,11 @@ class Run:
         objective: what it was trained by.
         data: what it was trained on.
         config: `fit`'s options, as plain values.
-        history: one dict per epoch: epoch, step, loss and bound (nats per datum), rate (the
-            learning rate), seconds.
+        history: one dict per epoch: epoch, step, loss and bound (nats per datum), the metric that
+            the best weights are chosen by, best (where they are the best so far), rate (the
+            learning rate), watch and warnings (of an adversarial training that collapses), seconds.
         store: the parameters that the programs hold in Pyro's store, by name.
+        snapshots: the same dreams `(n, *shape)` by the step at which they were drawn.
     """
 
     pair: Any
@@ -64,6 +75,12 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     store: dict[str, Any] = field(default_factory=dict)
+    snapshots: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong in an adversarial training, in words, and from which step on."""
+        return collected(self.history)
 
     @property
     def seconds(self) -> float:
@@ -78,25 +95,35 @@ class Run:
             yield
 
     @torch.no_grad()
-    def sample(self, n: int = 64, *, seed: int = 0) -> dict[str, Tensor]:
+    def sample(
+        self, n: int = 64, *, given: Mapping[str, Any] | None = None, seed: int = 0
+    ) -> dict[str, Tensor]:
         """Draw n dreams: each site's value `(n, *event)`, and the mean of x as `x_mean`.
+
+        A given value is held while the model runs: the sites after it follow it, those before it
+        do not know of it.
 
         Args:
             n: number of dreams.
+            given: values of sites such as a label, `{"y": 3}`, or n of them, one for each dream;
+                labels may be named.
             seed: seed of the draws; the global random state is left as it was.
 
         Raises:
-            ValueError: if n is not positive.
+            ValueError: if n is not positive, the model has no such site, or a value is not one of
+                its own.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
-        columns = self.data.train.columns
-        with (
-            self.scope(),
-            own_randomness(columns["x"].device, seed),
-            eval_mode(modules(self.pair.model, self.pair.guide)),
-        ):
-            return generate(self.pair.model, columns, n)
+        columns, model = self.data.train.columns, self.pair.model
+        device = columns["x"].device
+        with self.scope(), eval_mode(modules(model, self.pair.guide)):
+            held = None
+            if given:
+                with own_randomness(device, seed):
+                    held = given_rows(model, columns, given, n, self.data.classes)
+            with own_randomness(device, seed):
+                return generate(model, columns, n, held)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the run into a folder: config.yaml, history.json, weights.safetensors, manifest.
@@ -122,7 +149,7 @@ class Run:
         config = described(self.pair, self.objective, self.data, self.config)
         tensors = tensors_of(self.pair, self.objective, self.store.get("params", {}))
         with locked(folder) if folder.exists() else nullcontext():
-            write_folder(folder, run_files(config, self.history, tensors))
+            write_folder(folder, run_files(config, self.history, tensors, self.snapshots))
         ranks.barrier()
         return folder
 
@@ -166,7 +193,7 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
         pair, objective, data = _rebuilt(config, pair, data)
     except (AttributeError, KeyError, MemoryError, RuntimeError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG} does not describe a run: {error}") from error
-    run = Run(pair, objective, data, config["fit"], history)
+    run = Run(pair, objective, data, config["fit"], history, snapshots=read_snapshots(folder))
     if any(name.startswith("store.") for name in tensors):
         run.store = _declared(pair, data)
     if not isinstance(objective, Objective):  # its critics are not needed to judge the run
@@ -186,11 +213,12 @@ def _rebuilt(config: dict[str, Any], pair: Any, data: Data | None) -> tuple[Any,
     sizes = config["shapes"]["x"]
     if not all(type(size) is int and size > 0 for size in sizes):
         raise TypeError(f"x can't have rows of shape {sizes}")
-    if hasattr(pair, "build"):
-        pair.build(torch.zeros(2, *sizes, dtype=dtype))
-    for critic, inputs in zip(critics_of(objective), config["critics"], strict=True):
-        if inputs and isinstance(critic, Net):
-            critic.build(tuple(inputs), ())
+    build(pair, torch.zeros(2, *sizes, dtype=dtype), {})
+    known = config["critics"] if isinstance(objective, Objective) else []
+    for critic, inputs in zip(critics_of(objective), known, strict=True):
+        if inputs and isinstance(critic, Net | Critic):
+            shapes: Any = tuple(tuple(i) if isinstance(i, list) else i for i in inputs)
+            critic.build(shapes, ())
             critic.to(dtype=dtype)
     return pair, objective, data
 

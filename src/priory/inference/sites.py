@@ -70,6 +70,13 @@ def inner_scale(site: Site) -> Any:
     return 1.0 if isinstance(inner, float) and math.isclose(inner, 1.0, rel_tol=1e-12) else inner
 
 
+def base(law: Any) -> Any:
+    """Answer a distribution without what was wrapped around it."""
+    while hasattr(law, "base_dist"):
+        law = law.base_dist
+    return law
+
+
 def is_one(scale: Any) -> bool:
     """Say whether a scale changes nothing, without a look at a tensor's values."""
     return not isinstance(scale, Tensor) and scale == 1.0

@@ -122,9 +122,13 @@ class SVI(pyro.infer.SVI):
         if own and self.pair.compiler is not None:
             self.pair.compiler.give_up("the loss computes its gradients by itself")
         factory = critic_optim if critic_optim is not None else optim
+
+        def critic(a: Adversarial) -> Player:
+            loss, optim = critic_loss(model, guide, a), critic_optim_of(factory, a.rate)
+            return player(loss, optim, name="critic's ", after=a.bound)
+
         self.critics: list[tuple[Adversarial, Player]] = [
-            (a, player(critic_loss(model, guide, a), critic_optim_of(factory), name="critic's "))
-            for a in (loss.adversaries() if isinstance(loss, Objective) else ())
+            (a, critic(a)) for a in (loss.adversaries() if isinstance(loss, Objective) else ())
         ]
         self._engine = Engine(
             model,

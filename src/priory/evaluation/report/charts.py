@@ -26,6 +26,7 @@ from priory.evaluation.report.canvas import (
     new_axes,
     plain,
 )
+from priory.inference.selection import judged
 
 _FEATURES = 6
 _GRID = 100  # points at which a calibration curve is drawn
@@ -172,21 +173,28 @@ def bounds(values: Tensor) -> Figure:
 
 
 def training(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the training's loss and its bound, which goes up, by epoch.
+    """Draw the training's loss, its bound, which goes up, and what it is judged by, by epoch.
 
     Args:
-        history: records with `epoch` or `step`, and `loss` and perhaps `bound`.
+        history: records with `epoch` or `step`, and `loss`, and perhaps `bound` and the metric by
+            which the best weights, marked by a line, are chosen.
     """
     axis = "epoch" if all("epoch" in row for row in history) else "step"
-    curves = {name: _curve(history, axis, name) for name in ("loss", "bound")}
+    nats = dict.fromkeys(("loss", "bound"), ", nats per datum")
+    others = dict.fromkeys(name for row in history for name in judged(row))
+    curves = {name: _curve(history, axis, name) for name in (*nats, *others)}
     curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
-    if len(curves) == 2 and np.array_equal(curves["loss"], curves["bound"] * [1, -1]):
+    both = {*nats} <= {*curves}
+    if both and np.array_equal(curves["loss"], curves["bound"] * [1, -1]):
         del curves["bound"]  # an ELBO's loss is its bound with the sign turned
+    best = next((row[axis] for row in reversed(history) if row.get("best")), None)
     figure = canvas(5.0, 2.0 * len(curves) + 1.2)
     for i, (name, curve) in enumerate(curves.items()):
         axes = figure.add_subplot(len(curves), 1, i + 1)
         axes.plot(*curve.T, c=MODEL, lw=1.8)
-        axes.set_ylabel(f"{name}, nats per datum", color=SOFT)
+        if best is not None:
+            axes.axvline(best, c=PRIOR, lw=1.2, ls="--", zorder=1)
+        axes.set_ylabel(name.replace("_", " ") + nats.get(name, ""), color=SOFT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
         if i == 0:
@@ -230,6 +238,44 @@ def histograms(
         axes.set_xlabel(f"{name} {i + 1}" if flat.shape[1] > 1 else name, fontsize=9, color=SOFT)
         if i == 0:
             legend(axes)
+    return figure
+
+
+def small_multiples(
+    sets: Mapping[str, np.ndarray[Any, Any]], data: np.ndarray[Any, Any] | None, title: str
+) -> Figure:
+    """Draw sets of samples side by side on the same scale, each over the data.
+
+    Args:
+        sets: samples `(n, features)` by name; of more than two features the first two are drawn.
+        data: rows to show behind each, `(m, features)`; they set the scale.
+        title: of the whole.
+    """
+    columns = min(4, len(sets))
+    rows = math.ceil(len(sets) / columns)
+    figure = canvas(2.3 * columns, 2.3 * rows + 0.5)
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.02, ha="left")
+    scale = np.concatenate([*sets.values()]) if data is None else data
+    low, high = scale.min(0), scale.max(0)
+    low, high = low - 0.25 * (high - low), high + 0.25 * (high - low)
+    for i, (name, x) in enumerate(sets.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        plain(axes)
+        axes.set_title(name, fontsize=9.5, color=SOFT)
+        axes.set_xlim(low[0], high[0])
+        if x.shape[1] == 1:
+            edges = np.linspace(low[0], high[0], 41).tolist()
+            if data is not None:
+                axes.hist(data[:, 0], edges, color=DATA, alpha=0.55, density=True)
+            axes.hist(x[:, 0], edges, color=MODEL, histtype="step", lw=1.4, density=True)
+            axes.set_yticks([])
+            continue
+        axes.set_ylim(low[1], high[1])
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if data is not None:
+            axes.scatter(data[:, 0], data[:, 1], s=3, c=PRIOR, linewidths=0)
+        axes.scatter(x[:, 0], x[:, 1], s=3, c=MODEL, alpha=0.7, linewidths=0)
     return figure
 
 

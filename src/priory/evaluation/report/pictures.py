@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -21,8 +22,16 @@ from priory.evaluation.report.canvas import (
     new_axes,
     tile,
 )
-from priory.evaluation.report.charts import bounds, calibration, histograms, latents, training
+from priory.evaluation.report.charts import (
+    bounds,
+    calibration,
+    histograms,
+    latents,
+    small_multiples,
+    training,
+)
 from priory.evaluation.report.gallery import Gallery
+from priory.evaluation.report.labelled import by_label
 
 __all__ = [
     "PLACES",
@@ -31,12 +40,16 @@ __all__ = [
     "dreams",
     "nearest",
     "reconstructions",
+    "snapshots",
     "strips",
     "training",
 ]
 
+_MOST, _ACROSS = 12, 12  # snapshots, and images of each, that are shown
+
 PLACES: dict[str, str] = {
     "Dreams": "samples",
+    "Dreams by label": "samples",
     "Reconstructions": "samples",
     "Nearest training rows": "samples",
     "Latents": "latents",
@@ -60,6 +73,8 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     if gallery.dreams is not None:
         figures["Dreams"] = dreams(gallery.dreams, gallery.x)
+    if gallery.labelled is not None:
+        figures["Dreams by label"] = by_label(*gallery.labelled)
     if gallery.nearest is not None:
         figures["Nearest training rows"] = nearest(*gallery.nearest)
     if gallery.reconstructed is not None:
@@ -100,6 +115,39 @@ def dreams(x: Tensor, real: Tensor | None = None) -> Figure:
         legend(axes)
         return figure
     return histograms(flat, data)
+
+
+def snapshots(taken: Mapping[int, Tensor], real: Tensor | None = None) -> Figure:
+    """Draw the same dreams as training went on: a row of images, or a small chart, for each step.
+
+    Args:
+        taken: dreams `(n, *shape)` by the step at which they were drawn, always of the same noise.
+        real: data to show behind points, and whose range images are cut to, `(m, *shape)`.
+    """
+    steps = sorted(taken)
+    if len(steps) > _MOST:
+        steps = [steps[round(i * (len(steps) - 1) / (_MOST - 1))] for i in range(_MOST)]
+    if is_image(taken[steps[0]]):
+        columns = min(_ACROSS, len(taken[steps[0]]))
+        low, high = (0.0, 1.0) if real is None else (float(real.min()), float(real.max()))
+        shown = [taken[step][:columns].clamp(low, high) for step in steps]
+        grid = tile(torch.cat(shown), columns)
+        figure = image_grid(grid, "Snapshots", "each column has one z; each row is a step")
+        axes = figure.axes[0]
+        height = shown[0].shape[2]
+        gap = (grid.shape[0] - len(steps) * height) / max(1, len(steps) - 1)
+        for i, step in enumerate(steps):
+            middle = i * (height + gap) + height / 2
+            axes.annotate(
+                f"{step:,}", (0, middle), xytext=(-6, 0), textcoords="offset points",
+                ha="right", va="center", fontsize=9, color=SOFT, annotation_clip=False,
+            )  # fmt: skip
+        return figure
+    return small_multiples(
+        {f"step {step:,}": rows_of(taken[step]).numpy() for step in steps},
+        None if real is None else rows_of(real).numpy(),
+        "Snapshots",
+    )
 
 
 def nearest(x: Tensor, train: Tensor) -> Figure:

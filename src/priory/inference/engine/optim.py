@@ -73,6 +73,11 @@ class JointOptim(PyroOptim):
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
             self.optimizer.found_inf = flag  # type: ignore[attr-defined]
 
+    def scaled(self, factor: float) -> JointOptim:
+        """Answer an optimiser like this one before its first step, with `factor` times its rate."""
+        options = dict(self.pt_optim_args)
+        return JointOptim(self.pt_optim_constructor, options | {"lr": factor * self._lr(options)})
+
     def uncapturable(self) -> str:
         """Say why steps of this optimiser cannot be part of a CUDA graph, "" if they can."""
         if callable(self.pt_optim_args):
@@ -126,10 +131,12 @@ class JointOptim(PyroOptim):
 
     def _capture_options(self, options: dict[str, Any], device: torch.device) -> dict[str, Any]:
         """Answer the options of a step that a CUDA graph can repeat: nothing stays on the host."""
-        known = _signature(self.pt_optim_constructor)
+        return {"capturable": True, "lr": torch.tensor(self._lr(options), device=device)}
+
+    def _lr(self, options: dict[str, Any]) -> float:
+        """Answer the learning rate that the constructor takes, with these options."""
         keywords = {**getattr(self.pt_optim_constructor, "keywords", {}), **options}
-        rate = float(keywords.get("lr", known["lr"].default))
-        return {"capturable": True, "lr": torch.tensor(rate, device=device)}
+        return float(keywords.get("lr", _signature(self.pt_optim_constructor)["lr"].default))
 
     def _load_waiting(self, params: list[Tensor]) -> None:
         """Give parameters the state that `set_state` holds for them."""

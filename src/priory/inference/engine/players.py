@@ -33,6 +33,8 @@ class Player:
         precision: "bf16" for nets in bfloat16.
         clip: largest global norm of the gradient.
         name: owner of the loss in messages, for instance "critic's ".
+        after: is called after each update, to bring the parameters within bounds, in place; it
+            must leave parameters alone that are within them.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class Player:
         clip: float | None = None,
         precision: str = "float32",
         name: str = "",
+        after: Callable[[], None] | None = None,
     ) -> None:
         self.loss, self.optim, self.guard, self.compiler = loss, optim, guard, compiler
         self.rate, self.clip, self.precision, self.name = rate, clip, precision, name
+        self.after = after
         self.params: dict[str, Tensor] = {}
         self.silent: set[str] = set()
         self.base_rates: list[float] = []
@@ -136,6 +140,8 @@ class Player:
                 taken = self.guard.verdict(step, loss, params, self.check, self.name)
             if taken:
                 self.optim(params)
+                if self.after is not None:
+                    self.after()
         finally:
             self._forget(params)
         return taken
@@ -205,13 +211,17 @@ def critic_loss(model: Program, guide: Program, adversary: Adversarial) -> Calla
     return loss
 
 
-def critic_optim_of(optim: Any) -> JointOptim:
+def critic_optim_of(optim: Any, rate: float = 1.0) -> JointOptim:
     """Answer an optimiser for a critic's parameters.
+
+    Args:
+        optim: the pair's optimiser, or the critics' own, as a factory.
+        rate: the critic's learning rate over that optimiser's.
 
     Raises:
         ValueError: if it is good for one player only, or for named parameters only.
     """
     made = joint(optim)
-    if made is optim or callable(made.pt_optim_args):
+    if not isinstance(made, JointOptim) or made is optim or callable(made.pt_optim_args):
         raise ValueError("an adversarial objective needs a critic_optim beside this optimiser")
-    return made
+    return made if rate == 1 else made.scaled(rate)

@@ -16,7 +16,7 @@ from priory.inference.keeping.lock import LOCK
 from priory.inference.keeping.weights import decode, encode
 
 CONFIG, HISTORY, WEIGHTS = "config.yaml", "history.json", "weights.safetensors"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots.safetensors"
 _KEYS = {"schema", "pair", "objective", "data", "shapes", "dtype", "critics", "fit"}
 
 Resume = bool | Literal["auto"]
@@ -24,7 +24,10 @@ Parts = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]
 
 
 def run_files(
-    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    tensors: Mapping[str, Tensor],
+    snapshots: Mapping[int, Tensor] | None = None,
 ) -> dict[str, bytes]:
     """Answer the contents of a finished run's files by name.
 
@@ -32,10 +35,39 @@ def run_files(
         config: from which the run can be rebuilt.
         history: its rows.
         tensors: what it has trained, by name.
+        snapshots: dreams by the step at which they were drawn; no file if there are none.
     """
     text = yaml.safe_dump({"schema": SCHEMA, **config}, sort_keys=False)
     lines = json.dumps(history, indent=1)
-    return {CONFIG: text.encode(), HISTORY: lines.encode(), WEIGHTS: encode(tensors)}
+    files = {CONFIG: text.encode(), HISTORY: lines.encode(), WEIGHTS: encode(tensors)}
+    return files | ({SNAPSHOTS: snapshots_file(snapshots)} if snapshots else {})
+
+
+def snapshots_file(snapshots: Mapping[int, Tensor]) -> bytes:
+    """Answer the content of the file of snapshots.
+
+    Args:
+        snapshots: dreams by step.
+    """
+    return encode({f"step-{step:08}": x for step, x in sorted(snapshots.items())})
+
+
+def read_snapshots(folder: Path) -> dict[int, Tensor]:
+    """Answer a run's snapshots, dreams by step; none if it took none.
+
+    Raises:
+        Damaged: naming the file.
+    """
+    path = folder / SNAPSHOTS
+    if not path.is_file():
+        return {}
+    finished = (folder / MANIFEST).is_file()
+    content = read_checked(folder, (SNAPSHOTS,))[SNAPSHOTS] if finished else read(path)
+    found = decode(path, content)
+    try:
+        return {int(name.removeprefix("step-")): x for name, x in sorted(found.items())}
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
 
 
 def read_run(folder: Path) -> Parts:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from priory.inference.keeping.checkpoint import newest, read_checkpoint, set_aside, write_checkpoint
 from priory.inference.keeping.disk import MANIFEST, Damaged, manifest, sweep, write_file
@@ -19,11 +19,14 @@ from priory.inference.keeping.folders import (
     CHECKPOINTS,
     CONFIG,
     HISTORY,
+    SNAPSHOTS,
     WEIGHTS,
     Resume,
     check_folder,
     read_finished,
+    read_snapshots,
     run_files,
+    snapshots_file,
 )
 from priory.inference.keeping.lock import LOCK, locked
 from priory.inference.keeping.resume import check_request, check_surroundings, environment
@@ -92,6 +95,7 @@ class Keeper:
             return False
         try:
             old, history, weights = read_finished(self.folder)
+            snapshots = read_snapshots(self.folder)
         except Damaged as error:
             warnings.warn(f"{error}; falling back on the checkpoints", stacklevel=3)
             return False
@@ -102,6 +106,7 @@ class Keeper:
         check_fit(own, weights, self.folder / WEIGHTS)
         put(own, weights)
         loop.history[:] = history
+        loop.evaluations.snapshots.taken.update(snapshots)
         if isinstance(loop.pair, nn.Module):
             loop.pair.eval()
         return True
@@ -146,6 +151,7 @@ class Keeper:
             except ValueError:
                 put(own, former)
                 raise
+            loop.evaluations.snapshots.taken.update(self._snapshots(state["snapshots"]))
             set_aside(self.folder / CHECKPOINTS, found.path)
         except (KeyError, TypeError) as error:
             raise Damaged(f"{found.path} is no checkpoint of a run: {error!r}") from error
@@ -182,11 +188,29 @@ class Keeper:
             write_file(self.folder / HISTORY, run_files({}, history, {})[HISTORY])
             self._noted = time.monotonic()
 
+    def note_snapshots(self, snapshots: Mapping[int, Tensor]) -> None:
+        """Write all snapshots so far, dreams by step, before a checkpoint can count on them."""
+        if ranks.is_main():
+            write_file(self.folder / SNAPSHOTS, snapshots_file(snapshots))
+
+    def _snapshots(self, steps: Sequence[int]) -> dict[int, Tensor]:
+        """Answer the snapshots of a checkpoint's past; later ones are drawn again."""
+        try:
+            found = read_snapshots(self.folder) if steps else {}
+        except Damaged as error:
+            warnings.warn(f"{error}; going on without it", stacklevel=3)
+            return {}
+        if lost := [step for step in steps if step not in found]:
+            told = f"{self.folder / SNAPSHOTS} lacks the snapshots of steps {lost}"
+            warnings.warn(f"{told}; going on without them", stacklevel=3)
+        return {step: found[step] for step in steps if step in found}
+
     def _finish(self, loop: Loop, config: dict[str, Any]) -> None:
         """Write the files of the finished run, and last the manifest that says it is finished."""
         if ranks.is_main():
             tensors = tensors_of(loop.pair, loop.objective, loop.svi.params)
-            files = run_files(config, loop.history, tensors)
+            snapshots = loop.evaluations.snapshots.taken
+            files = run_files(config, loop.history, tensors, snapshots)
             for name, content in {**files, MANIFEST: manifest(files)}.items():
                 write_file(self.folder / name, content)
         ranks.barrier()

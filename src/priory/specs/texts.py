@@ -8,7 +8,6 @@ the constructor: its names, types and defaults stand there and nowhere else.
 from __future__ import annotations
 
 import functools
-import operator
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,11 @@ from typing import Any, Literal, Union
 import torch
 from torch import nn
 
-from priory.divergences import DIVERGENCES
-from priory.inference import ELBO, IWAE, Adversarial, Match, Objective, Reconstruction, Renyi
+from priory.evaluation.criterion import CRITERIA
+from priory.inference import Criterion
 from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
 from priory.names import named, suggestion
-from priory.nets import LIKELIHOODS, NETS, Likelihood, Net
+from priory.nets import CRITICS, LIKELIHOODS, NETS, Critic, Likelihood, Net
 from priory.priors import PRIORS, Prior
 from priory.signatures import REQUIRED, Collector, Faults, Option, number, options_of, split
 
@@ -41,14 +40,51 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
         >>> parse("prior", "vamp:100", PRIORS).components
         100
     """
+    target, values = _arguments(kind, text, table)
+    faults = Collector()
+    lacking = [n for n, o in options_of(target).items() if o.default is REQUIRED]
+    faults.found += [f"{text}: {n} is needed" for n in lacking if n not in values]
+    faults.check()
+    made = faults.attempt(target, **values, prefix=f"{text}: ")
+    faults.check()
+    return made
+
+
+def parse_function(
+    kind: str, text: str, table: Mapping[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    """Answer a function from its text, with the arguments by name that the text sets.
+
+    Args:
+        kind: what the table holds, in the singular, for messages.
+        text: `name` or `name:key=value`.
+        table: functions by name; their first arguments, without defaults, are left to the caller.
+
+    Raises:
+        Faults: naming every fault, with the nearest name where one is unknown.
+
+    Example:
+        >>> parse_function("divergence", "mmd:kernel=rbf", DIVERGENCES).keywords
+        {'kernel': 'rbf'}
+    """
+    target, values = _arguments(kind, text, table, plain=True)
+    return functools.partial(target, **values) if values else target
+
+
+def _arguments(
+    kind: str, text: str, table: Mapping[str, Callable[..., Any]], plain: bool = False
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Answer what a text names, and the arguments that it sets, of those with defaults if plain."""
     name, *arguments = split(text, ":")
     target = named(kind, name, table)
     options = options_of(target)
+    if plain:
+        options = {n: o for n, o in options.items() if o.default is not REQUIRED}
     values: dict[str, Any] = {}
     faults = Collector()
     for place, argument in enumerate(arguments):
         key, sign, value = (part.strip() for part in argument.partition("="))
-        if not sign:
+        if not sign or key.startswith("("):  # a part in brackets may have arguments of its own
             if place >= len(options):
                 takes = ", ".join(options) or "no argument"
                 faults.found.append(f"{text}: too many arguments, {name} takes {takes}")
@@ -60,79 +96,10 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
             if key in values:
                 faults.found.append(f"{text}: {key} is given twice")
             values[key] = faults.attempt(read, option, value, prefix=f"{text}: ")
-    lacking = [n for n, o in options.items() if o.default is REQUIRED and n not in values]
-    faults.found += [f"{text}: {n} is needed" for n in lacking]
     faults.check()
-    made = faults.attempt(target, **values, prefix=f"{text}: ")
-    faults.check()
-    return made
+    return target, values
 
 
-def parse_objective(text: str) -> Objective:
-    """Build an objective: a part, or a sum of parts with weights.
-
-    Raises:
-        Faults: naming every fault of every term.
-
-    Example:
-        >>> len(parse_objective("reconstruction + 10*match:mmd").terms())
-        2
-    """
-    faults = Collector()
-    terms = []
-    for term in split(text, "+"):
-        *weights, part = split(term, "*")
-        objective = faults.attempt(parse, "objective", part, OBJECTIVES)
-        for weight in weights:
-            factor = faults.attempt(
-                convert, weight, float | Schedule, prefix=f"{term}: the weight "
-            )
-            if objective is not None and factor is not None:
-                objective = factor * objective
-        terms.append(objective)
-    faults.check()
-    total: Objective | None = faults.attempt(functools.reduce, operator.add, terms)
-    faults.check()
-    assert total is not None  # noqa: S101
-    return total
-
-
-def match(divergence: str = "mmd", sites: tuple[str, ...] = ("z",)) -> Match:
-    """Compare awake and asleep samples of some sites by a divergence.
-
-    Args:
-        divergence: a name in `priory.divergences.DIVERGENCES`.
-        sites: the sites to compare.
-    """
-    return Match(named("divergence", divergence, DIVERGENCES), *sites)
-
-
-def adversarial(
-    sites: tuple[str, ...] = ("z",),
-    critic: nn.Module | str = "mlp",
-    game: str = "non-saturating",
-    steps: int = 1,
-) -> Adversarial:
-    """Train a critic to tell awake samples from asleep ones, and the pair to fool it.
-
-    Args:
-        sites: the sites to tell apart.
-        critic: a net, or its text.
-        game: name of the game.
-        steps: critic steps per step of the pair.
-    """
-    net = parse("net", critic, NETS) if isinstance(critic, str) else critic
-    return Adversarial(net, *sites, game=game, steps=steps)
-
-
-OBJECTIVES: dict[str, Callable[..., Objective]] = {
-    "adversarial": adversarial,
-    "elbo": ELBO,
-    "iwae": IWAE,
-    "match": match,
-    "reconstruction": Reconstruction,
-    "renyi": Renyi,
-}
 SCHEDULES: dict[str, type[Schedule]] = {
     "cosine": Cosine,
     "exponential": Exponential,
@@ -170,9 +137,11 @@ def read(option: Option, text: Any) -> Any:
 _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Prior: ("prior", PRIORS),
     Likelihood: ("likelihood", LIKELIHOODS),
+    Critic: ("critic", CRITICS),
     Net: ("net", NETS),
     nn.Module: ("net", NETS),
     Schedule: ("schedule", SCHEDULES),
+    Criterion: ("metric", CRITERIA),
 }
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -208,13 +177,14 @@ def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:
     for member in members:
         if isinstance(member, type) and member in _PARTS:
             kind, table = _PARTS[member]
-            inner = _unbracket(text)
+            inner = unbracket(text)
             if text != inner or len(members) < 2 or str in members or split(text, ":")[0] in table:
                 return parse(kind, inner, table)
     if str in members or annotation in (Any, types.NoneType, REQUIRED):
         return text
     choices = [a for m in members if typing.get_origin(m) is Literal for a in typing.get_args(m)]
-    near = suggestion(text, map(str, choices))
+    parts = [n for m in members if isinstance(m, type) and m in _PARTS for n in _PARTS[m][1]]
+    near = suggestion(text.partition(":")[0], [*map(str, choices), *parts])
     raise ValueError(f"must be {describe(annotation)}, got {text!r}{near}")
 
 
@@ -280,5 +250,6 @@ def _keywords(target: Callable[..., Any], arguments: list[str]) -> dict[str, Any
     return values
 
 
-def _unbracket(text: str) -> str:
+def unbracket(text: str) -> str:
+    """Answer a text without the brackets around the whole of it."""
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text

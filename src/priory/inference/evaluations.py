@@ -1,0 +1,184 @@
+"""What is looked at while a pair is trained, and which weights it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from priory.data import Data
+from priory.inference.bounds import NoBound, validation_bound
+from priory.inference.keeping.weights import check_fit, put, tensors_of
+from priory.inference.objectives import Objective
+from priory.inference.parts import eval_mode, modules
+from priory.inference.randomness import own_randomness
+from priory.inference.selection import Criterion, NoValue, Selection
+from priory.inference.snapshots import Snapshots
+from priory.inference.svi import SVI
+from priory.inference.watch import Watch
+
+
+class Evaluations:
+    """Judges the weights that a run would end with now, at epochs' ends, and keeps the best.
+
+    With a moving average these are the averages, together with the buffers (running means, say) as
+    they are. Training goes on as if nothing had been looked at.
+
+    Args:
+        pair: the pair.
+        objective: what it is trained by.
+        data: what on; validation rows are looked at.
+        svi: takes the steps.
+        options: `fit`'s.
+        criterion: by which the best weights are chosen; with patience alone it is the bound.
+        tell: is told in words what goes wrong.
+    """
+
+    def __init__(
+        self,
+        pair: Any,
+        objective: Any,
+        data: Data,
+        svi: SVI,
+        options: Mapping[str, Any],
+        criterion: Criterion | None = None,
+        tell: Callable[[str], object] = str,
+    ) -> None:
+        self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
+        self.options = options
+        self.bounded = bool(options["valid_every"])
+        self.selection = Selection(criterion, options["patience"])
+        self.snapshots = Snapshots(options["snapshot_every"], options["seed"])
+        found = objective.adversaries() if isinstance(objective, Objective) else []
+        watched = found if options["watch"] else []
+        self.watch = Watch(pair, data, svi, watched, options["seed"], tell)
+
+    def begin(self) -> None:
+        """Prove, before the first step, that the criterion has a value.
+
+        Raises:
+            NoValue: if it has none.
+        """
+        self._judge()
+
+    def add(self, row: dict[str, Any], history: Sequence[Mapping[str, Any]], *, last: bool) -> None:
+        """Evaluate, where it is time to, and write the numbers into an epoch's row.
+
+        Args:
+            row: of the epoch that has ended.
+            history: the rows before it.
+            last: whether no step is to come.
+        """
+        every = self.options["valid_every"]
+        if every == 0 or not (last or row["epoch"] % every == 0):
+            return
+        if self.bounded:
+            row["bound"] = self._bound()
+        criterion = self.selection.criterion
+        if criterion is not None:
+            try:
+                row[criterion.name] = self._judge()
+            except NoValue:  # it had one before the first step: dreams are not finite, say
+                row[criterion.name] = None
+        if self.watch.due(row["step"], history, last=last):
+            self.watch.note(row, history)
+
+    def out_of_patience(self, row: dict[str, Any]) -> bool:
+        """Keep the weights if they are the best so far; say whether patience is out.
+
+        Args:
+            row: of the epoch that has ended, with its numbers.
+        """
+        return self.selection.consider(row, self._copies)
+
+    def snapshot(self, epochs: int, *, last: bool) -> bool:
+        """Take a snapshot of the dreams if it is time to; say whether it was.
+
+        Args:
+            epochs: how many are behind.
+            last: whether no step is to come.
+        """
+        if not self.snapshots.due(epochs, last=last):
+            return False
+        with self.svi.averaged():
+            self.snapshots.take(self.svi.steps, self.pair, self.data)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Answer what a later epoch depends on, as plain values; `best` has the weights."""
+        taken = [*self.snapshots.taken]
+        return {"bounded": self.bounded, "snapshots": taken, **self.selection.state()}
+
+    @property
+    def best(self) -> dict[str, Tensor]:
+        """The best weights and buffers so far, by name; none without patience or a criterion."""
+        return self.selection.weights
+
+    def restore(self, state: Mapping[str, Any], best: Mapping[str, Tensor]) -> None:
+        """Go on from `state` and `best`.
+
+        Args:
+            state: plain values.
+            best: weights and buffers.
+
+        Raises:
+            ValueError: if these are of another pair.
+        """
+        if best:
+            check_fit(self._tensors(), best, Path("the best weights of the checkpoint"))
+        self.bounded = state["bounded"]
+        self.selection.restore(state, {n: v.to(self.data.device) for n, v in best.items()})
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Leave the pair with the weights that it is to be judged by."""
+        if self.best:
+            put(self._tensors(), self.best)
+        else:
+            self.svi.adopt_average()
+        if isinstance(self.pair, nn.Module):
+            self.pair.eval()
+
+    def _bound(self) -> float | None:
+        try:
+            with self._answering():
+                return validation_bound(
+                    self.pair.model,
+                    self.pair.guide,
+                    self.data.valid,
+                    particles=self.options["valid_particles"],
+                    seed=self.options["seed"],
+                )
+        except NoBound as error:
+            if self.options["patience"] is not None and self.selection.criterion is None:
+                raise ValueError(
+                    f"patience needs a validation bound, but {error}; name a metric to count by, "
+                    "for instance best=ByMetric('mmd')"
+                ) from error
+            self.bounded = False
+            return None
+
+    def _judge(self) -> float | None:
+        criterion, seed = self.selection.criterion, self.options["seed"]
+        if criterion is None:
+            return None
+        with self._answering(), own_randomness(self.data.device, seed):
+            return criterion(self.pair, self.data, seed)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Give the pair the weights that it would end with now, in evaluation mode."""
+        with eval_mode(modules(self.pair.model, self.pair.guide)), self.svi.averaged():
+            yield
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return tensors_of(self.pair, self.objective, self.svi.params)
+
+    def _copies(self) -> dict[str, Tensor]:
+        """Answer copies of the weights that the run would end with now, and of all buffers."""
+        with self.svi.averaged():
+            return {n: v.detach().clone() for n, v in self._tensors().items()}

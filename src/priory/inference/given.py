@@ -1,0 +1,119 @@
+"""Values that a dream is given rather than draws, checked before it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical
+
+from priory.inference.arguments import Program, bind
+from priory.inference.recorder import Recorder
+from priory.inference.sites import base, in_batch
+from priory.names import suggestion
+
+
+def given_rows(
+    model: Program,
+    columns: Mapping[str, Any],
+    given: Mapping[str, Any],
+    n: int,
+    names: Sequence[str] = (),
+) -> dict[str, Tensor]:
+    """Answer the values that n dreams are given, `(n, *event)` each.
+
+    Runs the model once on two rows, to learn its sites.
+
+    Args:
+        model: Pyro program.
+        columns: the data's, which give shapes and devices.
+        given: for each site, or argument that the model does not draw, one value for all dreams or
+            n of them; a label may be named.
+        n: number of dreams.
+        names: of the labels 0, 1, ...
+
+    Raises:
+        ValueError: if there is no such site, or a value is not one of its own.
+    """
+    rows = {k: v[torch.arange(2, device=v.device) % len(v)] for k, v in columns.items()}
+    recorder = Recorder(dream=True)
+    with recorder:
+        taken = bind(model, rows)
+        model(**taken)
+    known = [k for k in dict.fromkeys([*recorder.sites, *taken]) if k not in ("x", "index")]
+    found = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(_unknown(name, known))
+        site = recorder.sites.get(name)
+        if site is not None and not in_batch(site):
+            raise ValueError(f"{name} is shared by all dreams, and can't be given to each")
+        law = None if site is None else site["fn"]
+        like = rows[name] if site is None else site["value"]
+        event = tuple(like.shape[1:]) if law is None else tuple(law.event_shape)
+        labels = names if name == "y" else ()
+        tensor = _as_rows(name, _numbered(name, value, labels), like, event, n)
+        _check(name, tensor, law, getattr(getattr(model, "__self__", None), "classes", None))
+        found[name] = tensor
+    return found
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    if name == "x":
+        return "x is what a dream draws; to infer a latent from data, run the guide"
+    return (
+        f"the model has no site {name!r} that could be given{suggestion(name, known)}; it has "
+        f"{', '.join(known) or 'none'}"
+    )
+
+
+def _numbered(name: str, value: Any, names: Sequence[str]) -> Any:
+    """Answer numbers for the names of labels."""
+    if isinstance(value, str):
+        if value in names:
+            return list(names).index(value)
+        told = f", one of {', '.join(names)}" if names else ""
+        raise ValueError(f"{name} must be a number{told}; got {value!r}")
+    if isinstance(value, list | tuple):
+        return [_numbered(name, v, names) for v in value]
+    return value
+
+
+def _as_rows(name: str, value: Any, like: Tensor, event: tuple[int, ...], n: int) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value, device=like.device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers of one shape, got {value!r}") from error
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    whole = not like.is_floating_point()
+    if whole and (tensor != tensor.round() if tensor.is_floating_point() else tensor < 0).any():
+        raise ValueError(f"{name} must be whole numbers from 0, got {value!r}")
+    shape = tuple(tensor.shape)
+    if shape not in (event, (n, *event)):
+        raise ValueError(
+            f"{name} must have the shape {event} for all dreams, or {(n, *event)} with one for "
+            f"each of n = {n}; got {shape}"
+        )
+    return tensor.to(like.dtype).expand(n, *event).clone()
+
+
+def _check(name: str, rows: Tensor, law: Any, classes: Any) -> None:
+    """Raise a ValueError unless every row is a value that the site could have."""
+    inner = base(law)
+    if isinstance(inner, Categorical):
+        classes = inner.logits.shape[-1]
+    elif law is not None:
+        try:
+            if bool(law.support.check(rows).all()):
+                return
+        except NotImplementedError:
+            return
+        raise ValueError(f"{name} must lie in the support of {type(inner).__name__}")
+    if rows.is_floating_point() or not isinstance(classes, int):
+        return
+    if bool((rows < 0).any()) or bool((rows >= classes).any()):
+        wrong = int(rows[(rows < 0) | (rows >= classes)][0])
+        raise ValueError(f"{name} must be a whole number from 0 to {classes - 1}, got {wrong}")

@@ -1,0 +1,217 @@
+"""Terms of an objective: what is compared awake, asleep, or across the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from priory.inference.costs import COSTS, squared
+from priory.inference.objectives import Objective, joined
+from priory.inference.parallel import ranks
+from priory.inference.parts import frozen
+from priory.inference.phase import Phase
+from priory.inference.phases import Phases
+from priory.nets.labels import one_hot
+
+if TYPE_CHECKING:
+    from priory.inference.adversary import Adversarial
+
+Divergence = Callable[[Tensor, Tensor], Tensor]
+
+
+class Reconstruction(Objective):
+    """How far the data are from what their own latents say of them, averaged over the batch.
+
+    -E_q[log p(site given z)], in nats per datum; or a cost of taking the mean of p(site given z)
+    for the datum, summed over a datum's features: "squared", "absolute", "laplacian" (the distance
+    of two images' Laplacian pyramids), or "features", the squared distance in the last hidden layer
+    of the critic that judges the same site in the same sum (Larsen et al., Autoencoding beyond
+    pixels using a learned similarity metric, 2016).
+
+    Args:
+        site: the observed site.
+        cost: "likelihood" or the name of a cost.
+
+    Raises:
+        ValueError: if there is no such cost; at the first loss, if the likelihood is a point mass,
+            or no critic's features are to be had.
+    """
+
+    def __init__(
+        self,
+        site: str = "x",
+        cost: Literal["likelihood", "squared", "absolute", "laplacian", "features"] = "likelihood",
+    ) -> None:
+        _check_cost(cost, "features")
+        self.site = site
+        self.cost = cost
+        self._critic: nn.Module | None = None
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Answer the mean cost."""
+        awake = phases.awake
+        if self.cost != "features":
+            return awake.average(_cost(awake, self.site, "model", self.cost), shared=False)
+        if self._critic is None:
+            raise ValueError(
+                f"Reconstruction({self.site!r}, 'features') needs a critic of {self.site!r} alone "
+                f'in the same sum, for instance Adversarial(critic, "{self.site}")'
+            )
+        value, mean = _compared(awake, self.site, "model")
+        with frozen(self._critic):
+            features: Any = self._critic.features
+            return awake.average(squared(features(mean), features(value)), shared=False)
+
+    def meet(self, adversaries: Sequence[Adversarial]) -> None:
+        """Take the critic that judges the same site."""
+        found = [a.critic for a in adversaries if a.sites == (self.site,)]
+        self._critic = found[0] if found else None
+
+
+class Sleep(Objective):
+    """How well the guide finds a dream's own latents again, averaged over the dreams.
+
+    -E_p[log q(sites given x)], in nats per dream, or a cost as in `Reconstruction` between a
+    latent and the guide's mean. The gradient flows through the dream into the model too. For a code
+    c of InfoGAN (Chen et al., 2016), H(c) less this is a lower bound on the mutual information
+    I(c; x); in CycleGAN (Zhu et al., 2017) it is one of the two round trips.
+
+    Args:
+        sites: the latents to be found; all that the guide draws if none is named.
+        cost: "likelihood" or the name of a cost.
+
+    Raises:
+        ValueError: if there is no such cost; at the first loss, if the guide is a point mass there.
+    """
+
+    def __init__(
+        self,
+        *sites: str,
+        cost: Literal["likelihood", "squared", "absolute", "laplacian"] = "likelihood",
+    ) -> None:
+        _check_cost(cost)
+        self.sites = sites
+        self.cost = cost
+
+    def needs_awake(self, phases: Phases) -> bool:  # noqa: ARG002
+        """Answer no: the guide reads dreams."""
+        return False
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Answer the mean cost."""
+        asleep = phases.asleep
+        sites = self.sites or asleep.latents
+        costs = [_cost(asleep, site, "guide", self.cost) for site in sites]
+        return torch.stack([asleep.average(c, shared=False) for c in costs]).sum()
+
+
+class Classification(Objective):
+    """How well the guide tells the labels of those data whose labels may be seen.
+
+    -log q(site = label given x), in nats, averaged over the rows of the batch whose column
+    `labelled` is true (all rows if there is no such column); 0 if there are none.
+
+    Args:
+        site: a site that the guide draws from a categorical law.
+        labels: the column of labels, whole numbers from 0.
+
+    Raises:
+        ValueError: at the first loss, if there is no such column or the law is not categorical.
+    """
+
+    def __init__(self, site: str = "c", labels: str = "y") -> None:
+        self.site = site
+        self.labels = labels
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Answer the mean negative log-probability."""
+        if self.labels not in phases.columns:
+            raise ValueError(
+                f"Classification needs the column {self.labels!r}, the data have "
+                f"{', '.join(phases.columns)}"
+            )
+        labels = phases.columns[self.labels]
+        law = phases.awake.distribution(self.site)
+        logits = getattr(_base(law), "logits", None)
+        if logits is None:
+            raise ValueError(
+                f"Classification needs a categorical law at {self.site!r}, the guide has "
+                f"{type(law).__name__}"
+            )
+        logits = logits.log_softmax(-1)
+        cost = -(one_hot(labels, logits.shape[-1], logits) * logits).sum(-1)
+        seen = phases.columns.get("labelled")
+        if seen is None:
+            return cost.mean()
+        seen = seen.to(cost.dtype).expand_as(cost)
+        return (cost * seen).sum() / seen.sum().clamp(min=1)
+
+
+class Match(Objective):
+    """A divergence between awake and asleep samples of some sites.
+
+    D(samples of q, samples of p); with `mmd` on `z` this is the penalty of WAE-MMD (Tolstikhin et
+    al., Wasserstein Auto-Encoders, 2018) and InfoVAE. Every particle of every datum is a sample;
+    several sites are joined into one vector.
+
+    Args:
+        divergence: function of two sample sets `(n, d)` and `(m, d)`, answering shape ().
+        sites: the sites to compare.
+
+    Raises:
+        ValueError: if no site is named.
+    """
+
+    def __init__(self, divergence: Divergence, *sites: str) -> None:
+        if not sites:
+            raise ValueError('Match needs the sites to compare, for instance Match(mmd, "z")')
+        self.divergence = divergence
+        self.sites = sites
+
+    def needs_awake(self, phases: Phases) -> bool:
+        """Say whether one of the sites is the guide's."""
+        return any(site not in phases.columns for site in self.sites)
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Answer the divergence, between the samples of all ranks where there are several."""
+        awake, asleep = (joined(draw, self.sites) for draw in (phases.data, phases.dream))
+        return self.divergence(ranks.gather(awake), ranks.gather(asleep))
+
+
+def _check_cost(cost: str, *more: str) -> None:
+    known = ("likelihood", *COSTS, *more)
+    if cost not in known:
+        raise ValueError(f"unknown cost {cost!r}; there are {', '.join(known)}")
+
+
+def _cost(phase: Phase, site: str, of: str, cost: str) -> Tensor:
+    """Answer each datum's cost, `(particles, batch)` or `(batch,)`."""
+    if cost == "likelihood":
+        law = phase.distribution(site, of=of)
+        if isinstance(_base(law), dist.Delta):
+            raise ValueError(
+                f"{site!r} is a point mass in the {of}, which gives no density to learn from; "
+                "name a cost, for instance cost='squared'"
+            )
+        return -(phase.log_p(site) if of == "model" else phase.log_q(site))
+    return COSTS[cost](*_compared(phase, site, of))
+
+
+def _compared(phase: Phase, site: str, of: str) -> tuple[Tensor, Tensor]:
+    """Answer a site's values and a program's means of them, particles and batch flattened."""
+    law, value = phase.distribution(site, of=of), phase.sample[site]
+    mean = law.mean
+    event = tuple(law.event_shape)
+    value = value.expand(torch.broadcast_shapes(value.shape, mean.shape))
+    mean = mean.expand(value.shape)
+    return value.reshape(-1, *event), mean.reshape(-1, *event)
+
+
+def _base(law: Any) -> Any:
+    while hasattr(law, "base_dist"):
+        law = law.base_dist
+    return law

@@ -1,0 +1,28 @@
+"""Parts written as text, as the command line and recipes name them."""
+
+from priory.specs.objectives import OBJECTIVES, parse_objective
+from priory.specs.texts import (
+    OPTIMS,
+    SCHEDULES,
+    convert,
+    describe,
+    parse,
+    parse_function,
+    part_of,
+    read,
+    unbracket,
+)
+
+__all__ = [
+    "OBJECTIVES",
+    "OPTIMS",
+    "SCHEDULES",
+    "convert",
+    "describe",
+    "parse",
+    "parse_function",
+    "parse_objective",
+    "part_of",
+    "read",
+    "unbracket",
+]

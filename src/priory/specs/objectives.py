@@ -1,0 +1,134 @@
+"""Objectives written as text, `reconstruction + 10*match:mmd`: parts, weights and their sum."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+
+from torch import nn
+
+from priory.divergences import DIVERGENCES
+from priory.inference import (
+    ELBO,
+    IWAE,
+    KL,
+    Adversarial,
+    Classification,
+    Match,
+    Objective,
+    Reconstruction,
+    Renyi,
+    Sleep,
+)
+from priory.inference.schedules import Schedule
+from priory.nets import CRITICS, Critic
+from priory.signatures import Collector, split
+from priory.specs.texts import convert, parse, parse_function, unbracket
+
+
+def parse_objective(text: str) -> Objective:
+    """Build an objective: a part, or a sum of parts with weights.
+
+    Raises:
+        Faults: naming every fault of every term.
+
+    Example:
+        >>> len(parse_objective("reconstruction + 10*match:mmd").terms())
+        2
+    """
+    faults = Collector()
+    terms = []
+    for term in split(text, "+"):
+        *weights, part = split(term, "*")
+        objective = faults.attempt(parse, "objective", part, OBJECTIVES)
+        for weight in weights:
+            factor = faults.attempt(
+                convert, weight, float | Schedule, prefix=f"{term}: the weight "
+            )
+            if objective is not None and factor is not None:
+                objective = factor * objective
+        terms.append(objective)
+    faults.check()
+    total: Objective | None = faults.attempt(functools.reduce, operator.add, terms)
+    faults.check()
+    assert total is not None  # noqa: S101
+    return total
+
+
+def match(divergence: str = "mmd", sites: tuple[str, ...] = ("z",)) -> Match:
+    """Compare awake and asleep samples of some sites by a divergence.
+
+    Args:
+        divergence: a name in `priory.divergences.DIVERGENCES`, with arguments in brackets:
+            (mmd:kernel=rbf).
+        sites: the sites to compare.
+    """
+    return Match(parse_function("divergence", unbracket(divergence), DIVERGENCES), *sites)
+
+
+def sleep(sites: tuple[str, ...] = ("z",), cost: str = "likelihood") -> Sleep:
+    """Find a dream's own latents again, by the guide.
+
+    Args:
+        sites: the latents to be found.
+        cost: "likelihood", or the name of a cost of taking the guide's mean for the latent.
+    """
+    return Sleep(*sites, cost=cost)  # type: ignore[arg-type]
+
+
+def adversarial(
+    sites: tuple[str, ...] = ("z",),
+    critic: Critic | nn.Module | str = "mlp",
+    game: str = "non-saturating",
+    steps: int = 1,
+    rate: float = 1.0,
+    gradient_penalty: float = 0.0,
+    r1: float = 0.0,
+    r2: float = 0.0,
+    clip: float | None = None,
+    pack: int = 1,
+    noise: float | Schedule = 0.0,
+) -> Adversarial:
+    """Train a critic to tell awake samples from asleep ones, and the pair to fool it.
+
+    Args:
+        sites: the sites to tell apart.
+        critic: a net or critic, or its text.
+        game: name of the game.
+        steps: critic steps per step of the pair.
+        rate: the critic's learning rate over the pair's.
+        gradient_penalty: weight of the two-sided penalty on the critic's gradient.
+        r1: weight of the penalty on the critic's gradient at awake samples.
+        r2: the same at asleep samples.
+        clip: bound on each of the critic's weights.
+        pack: samples of one side that are judged together.
+        noise: standard deviation of normal noise on both sides' samples.
+    """
+    net = parse("critic", unbracket(critic), CRITICS) if isinstance(critic, str) else critic
+    return Adversarial(
+        net,
+        *sites,
+        game=game,
+        steps=steps,
+        rate=rate,
+        gradient_penalty=gradient_penalty,
+        r1=r1,
+        r2=r2,
+        clip=clip,
+        pack=pack,
+        noise=noise,
+    )
+
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "adversarial": adversarial,
+    "classification": Classification,
+    "elbo": ELBO,
+    "iwae": IWAE,
+    "kl": KL,
+    "match": match,
+    "reconstruction": Reconstruction,
+    "renyi": Renyi,
+    "sleep": sleep,
+}
