@@ -10,6 +10,7 @@ from priory import __version__
 from priory.cli import main
 from priory.cli.inputs import comma_list
 from priory.cli.tables import TABLES
+from priory.recipes import RECIPES
 
 SMALL = ["--encoder", "mlp:16", "--decoder", "mlp:16", "--latent", "2", "--steps", "6"]
 OWN = '''
@@ -87,7 +88,7 @@ def test_every_verb_has_help(capsys, verb):
 def test_help_is_read_from_signatures(capsys):
     _, out, _ = said(capsys, "fit", "gan", "--help")
     assert "--generator NET" in out
-    assert "[mlp:128,128]" in out, "the recipe's own default"
+    assert f"[{RECIPES['gan'].options['generator']}]" in out, "the recipe's own default"
     assert "--encoder" not in out
     assert "learning rate at the start" in out
 

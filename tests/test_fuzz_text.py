@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import priory.recipes
+import priory.recipes.find
 from fuzzing import Sprung, budget, in_words, mangled, spring
 from priory import fit, load
 from priory.config import from_config, locate, to_config
@@ -48,8 +48,8 @@ JUNK = st.recursive(
         st.text(max_size=4),
         st.sampled_from(
             [
-                "priory.recipes.pair_class",
-                "priory.recipes.importlib",
+                "priory.recipes.find.pair_class",
+                "priory.recipes.find.importlib",
                 "priory.cli.main",
                 "priory.inference.run.load",
                 "priory.inference.run.Run",
@@ -150,9 +150,9 @@ def test_what_was_written_is_read(config):
     [
         "fuzzing.spring",
         "os.system",
-        "priory.recipes.pair_class",
-        "priory.recipes.find_recipe",
-        "priory.recipes.importlib.import_module",
+        "priory.recipes.find.pair_class",
+        "priory.recipes.find.find_recipe",
+        "priory.recipes.find.importlib.import_module",
         "priory.inference.run.load",
         "priory.inference.run.os.system",
         "priory.inference.fit.fit",
@@ -172,7 +172,7 @@ def test_what_was_written_is_read(config):
 )
 @pytest.mark.parametrize("key", ["class", "function", "partial"])
 def test_nothing_but_parts_can_be_named(path, key, monkeypatch):
-    monkeypatch.setattr(priory.recipes, "_module", lambda file: spring())
+    monkeypatch.setattr(priory.recipes.find, "_module", lambda file: spring())
     config = {key: {"function": path} if key == "partial" else path}
     if key != "function":
         config |= {"path": "x.py", "name": "x.py", "folder": "x", "argv": ["list"]}

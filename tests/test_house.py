@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "inference": PARTS,
     "evaluation": PARTS | {"models", "inference"},
     "signatures": set(),
-    "specs": PARTS | {"inference", "signatures"},
+    "specs": PARTS | {"inference", "evaluation", "signatures"},
     "recipes": PARTS | {"models", "inference", "evaluation", "specs", "signatures"},
     "comparing": PARTS | {"models", "inference", "evaluation", "specs", "signatures", "recipes"},
     "cli": PARTS

@@ -13,7 +13,7 @@ from torch import nn
 
 from priory.models import GAN, PAIRS, VAE
 from priory.nets import LIKELIHOODS, MLP, Conv, Deconv
-from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, VampPrior
+from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -23,6 +23,7 @@ SMALL = {
     "mixture": lambda: GaussianMixture(3),
     "normal": Normal,
     "stick-breaking": StickBreaking,
+    "uniform": Uniform,
     "vamp": lambda: VampPrior(4),
 }
 SHAPE = (1, 4, 5)
@@ -59,7 +60,8 @@ def traced(pair, x, particles=None):
 
 def test_the_tables_are_tested():
     assert SMALL.keys() == PRIORS.keys()
-    assert set(PAIRS) == {"vae", "gan"}
+    elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
+    assert set(PAIRS) == {"vae", "gan"} | elsewhere  # test_codes, test_conditional, test_joint, ...
 
 
 @pytest.mark.parametrize("prior", SMALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,27 @@ class Source:
         texts: what was typed, by long names.
         default: name of the data in case that none are named.
         faults: takes down what is wrong.
+        usual: answers options of a data set by its name, which give way to what was typed.
     """
 
-    def __init__(self, texts: Mapping[str, str], default: str, faults: Collector) -> None:
+    def __init__(
+        self,
+        texts: Mapping[str, str],
+        default: str,
+        faults: Collector,
+        usual: Callable[[str], dict[str, Any]] = lambda _: {},
+    ) -> None:
         self.name = texts.get("data", default)
         given = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
-        path = None if self.name in SETS else faults.attempt(find, self.name)
+        own = self.name.partition(":")[0] not in SETS
+        path = faults.attempt(find, self.name) if own else None
         if path is not None and not path.exists():
             if path.suffix or len(Path(self.name).parts) > 1:
                 faults.found.append(f"no file or folder {self.name}")
             else:
                 faults.attempt(named, "data set", self.name, SETS)
-        own = self.name not in SETS
         options = options_of(Data.from_file if own else Data.named)
-        self.options = {}
+        self.options = usual(self.name)
         for name, text in given.items():
             if name not in options:
                 kind = "a file" if own else "a named set"
@@ -239,13 +246,18 @@ def _number_or(option: Option, text: str) -> Any:
     return read(option, text)
 
 
-def data_options(default: str | None) -> dict[str, Option]:
-    """Answer the options that say what the data are."""
-    about = "a named set (see priory list data) or a file: .csv, .npz, .npy, .parquet, a folder"
+def data_options(default: str | None, usual: Mapping[str, Any] | None = None) -> dict[str, Option]:
+    """Answer the options that say what the data are; `usual` has a recipe's own defaults."""
+    about = "a named set (see priory list data), digits:edges with a second domain (list domains), "
+    about += "or a file: .csv, .npz, .npy, .parquet, a folder"
     options = {**options_of(Data.from_file), **options_of(Data.from_arrays)}
     options = {**{n: o for n, o in options.items() if n not in ("x", "y")}, **_ROWS}
     skip = ("name", "path")
-    own = {f"data.{n}": o for n, o in options.items() if n not in skip}
+    own = {
+        f"data.{n}": replace(o, default=(usual or {}).get(n, o.default))
+        for n, o in options.items()
+        if n not in skip
+    }
     return {"data": Option("data", str, default, about), **own}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from priory.data.data import SETS
+from priory.data.domains import DOMAINS
 from priory.data.named import ImageSet
 from priory.data.toys import DENSITIES
 from priory.divergences import DIVERGENCES
@@ -28,6 +29,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "priors": PRIORS,
     "objectives": OBJECTIVES,
     "data": SETS,
+    "domains": DOMAINS,
     "likelihoods": LIKELIHOODS,
     "nets": NETS,
     "divergences": DIVERGENCES,
@@ -67,7 +69,8 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
         return name, f"{entry.group.ljust(10)}  {summary(entry.function)}{slow}"
     if name in SETS:
         return name, summary(entry).replace("Draw ", "points in the plane: ")
-    return f"{name}{_arguments(name, entry)}", summary(entry)
+    told = "" if name in DOMAINS else _arguments(name, entry)  # a name alone is typed
+    return f"{name}{told}", summary(entry)
 
 
 def _arguments(name: str, entry: Any) -> str:

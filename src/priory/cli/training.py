@@ -24,11 +24,12 @@ from priory.cli.inputs import (
 )
 from priory.comparing import slug
 from priory.config import from_config, to_config
-from priory.evaluation.report.pictures import dreams, training
+from priory.evaluation.report.pictures import dreams, snapshots, training
 from priory.inference import Run, fit
 from priory.inference.keeping.folders import CONFIG, read_config
 from priory.inference.keeping.lock import check_unlocked
 from priory.inference.parallel import ranks
+from priory.inference.selection import judged
 from priory.recipes import RECIPES, find_recipe
 from priory.signatures import Collector, Option, options_of, summary
 from priory.specs import OPTIMS
@@ -37,6 +38,7 @@ KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
 """Options of `fit` that say where a run is kept."""
 
 _LENGTH = ("epochs", "steps")
+_BEHIND = 500  # rows of the data behind the snapshots
 _NAME = (
     "NAME",
     "a recipe (see priory list recipes), path/to/file.py:Class for a pair of your own, or with "
@@ -70,7 +72,7 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
                 for n, o in recipe.trainable().items()
                 if n not in KEPT
             },
-            "data": data_options(recipe.data),
+            "data": data_options(recipe.data, recipe.rendering(recipe.data)),
             "output": output("folder of the run; runs/NAME-DATA-seed by default") | _keeping(),
         },
         _NAME,
@@ -85,7 +87,7 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
         print(command.help())
         return
     texts = command.read(rest, faults)
-    source = Source(texts, recipe.data, faults)
+    source = Source(texts, recipe.data, faults, recipe.rendering)
     said = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
     parts = [recipe.name, slug(Path(source.name).stem), *said, f"seed{texts.get('seed', 0)}"]
     out = Path(texts.get("out") or Path("runs", "-".join(parts)))
@@ -123,7 +125,7 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
     pair, data = parts_of(folder, texts, faults)
     config = read_config(folder)
     options = {**config["fit"], "optim": _optim(config["fit"]["optim"])}
-    options["schedule"] = from_config(options["schedule"])
+    options |= {n: from_config(options[n]) for n in ("schedule", "best") if n in options}
     if any(n in values for n in _LENGTH):
         options |= dict.fromkeys(_LENGTH)
     print(data, flush=True)
@@ -159,11 +161,21 @@ def _show(run: Run, out: Path, own: str) -> None:
     draws = run.sample(64)
     means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
     save_picture(dreams(run.data.restore(means).cpu()), out / "dreams.png")
+    if run.snapshots:
+        taken = {step: run.data.restore(x) for step, x in run.snapshots.items()}
+        real = run.data.restore(run.data.valid.snapshot(_BEHIND)).cpu()
+        save_picture(snapshots(taken, real), out / "snapshots.png")
     last = run.history[-1]
     bounds = [row["bound"] for row in run.history if row.get("bound") is not None]
-    judged = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""
+    told = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""
+    best = next((row for row in reversed(run.history) if row.get("best")), None)
+    if best is not None:
+        (name, value), *_ = [*judged(best).items(), ("bound", best.get("bound"))]
+        told += f"best {name} {value:.4g} at step {best['step']:,}, "
     passed = f", {last['skipped']} steps passed over" if last.get("skipped") else ""
     print(
-        f"{judged}loss {last['loss']:.2f} after {last['step']:,} steps in {run.seconds:.1f} s"
-        f"{passed}\nsaved in {out}\nnext: priory evaluate {out}{own}"
+        f"{told}loss {last['loss']:.2f} after {last['step']:,} steps in {run.seconds:.1f} s{passed}"
     )
+    for text in run.warnings:
+        print(f"warning: {text}")
+    print(f"saved in {out}\nnext: priory evaluate {out}{own}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from priory.cli.conditions import GIVEN, read_given, repeated, spread
 from priory.cli.grammar import Command
 from priory.cli.inputs import (
     OVERWRITE,
@@ -37,11 +38,14 @@ from priory.cli.tables import TABLES, publish, table_text
 from priory.cli.training import KEPT, run_fit
 from priory.comparing import FailedFits, compare, plan
 from priory.evaluation.metrics import choose
+from priory.evaluation.report.labelled import by_label
 from priory.evaluation.report.pictures import dreams
 from priory.inference import Run
 from priory.names import named
 from priory.recipes import RECIPES
 from priory.signatures import Collector, Option, options_of, summary
+
+_OF_EACH = 10  # dreams of each of several values that are given
 
 
 def show_list(words: Sequence[str], wants_help: bool) -> None:
@@ -65,7 +69,10 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         "priory sample RUN [options]",
         f"{summary(run_sample)}.",
         {
-            "drawing": {n: o for n, o in options_of(Run.sample).items() if n != "self"},
+            "drawing": {
+                n: o for n, o in options_of(Run.sample).items() if n not in ("self", "given")
+            }
+            | {"given": GIVEN},
             "run": foreign() | data_options(None),
             "output": {
                 "out": Option("out", Path, "samples.png", f"a picture or arrays: {told}"),
@@ -73,7 +80,10 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
             },
         },
         RUN,
-        ("priory sample runs/vae-digits-seed0 --n 64 --out samples.png",),
+        (
+            "priory sample runs/vae-digits-seed0 --n 64 --out samples.png",
+            "priory sample runs/cvae-digits-seed0 --given y=all --n 10",
+        ),
     )
     begun = begin(command, words, wants_help)
     if begun is None:
@@ -82,10 +92,15 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
     options = values_of(command.groups["drawing"], texts, faults)
     if (options.get("n") or 1) < 1:
         faults.found.append(f"n must be at least 1, got {options['n']}")
+    asked = faults.attempt(read_given, options.pop("given", None) or "") or {}
     out = Path(texts.get("out", "samples.png"))
     faults.attempt(free_output, out, endings, "out", texts)
     run = open_run(name, texts, faults)
-    draws = run.sample(**options)
+    held, rows = faults.attempt(spread, asked, run) or ({}, 1)
+    n = options.pop("n", None) or (64 if rows == 1 else _OF_EACH)
+    given = {site: repeated(values, n) for site, values in held.items()}
+    draws = faults.attempt(run.sample, n * rows, given=given, **options) or {}
+    faults.check()
     for site in ("x", "x_mean"):
         if site in draws:
             draws[site] = run.data.restore(draws[site])
@@ -94,7 +109,10 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         np.savez(out, **arrays)
     else:
         means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
-        save_picture(dreams(means.cpu()), out)
+        means = means.cpu()
+        names = [", ".join(map(str, values)) for values in zip(*held.values(), strict=True)]
+        several = by_label(means.unflatten(0, (rows, n)), names) if rows > 1 else dreams(means)
+        save_picture(several, out)
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,22 @@ def build_own(
         )
     parts = partition(parts, options["valid"], options["test"], options["seed"])
     return build(parts, binarise=options["binarise"], standardise=options["standardise"]), found
+
+
+def sent(splits: Mapping[str, Split], device: torch.device | str) -> dict[str, Split]:
+    """Return splits on a device, the smallest first; a warning names each that is streamed there.
+
+    Args:
+        splits: by part.
+        device: where they are wanted.
+    """
+    moved = {}
+    for part in sorted(splits, key=lambda part: splits[part].nbytes):
+        split = moved[part] = splits[part].to(device)
+        if split.streamed and split.device.type == "cuda":
+            told = f"the {part} rows, {split.nbytes / 1e9:.1f} GB, are streamed to {device}"
+            warnings.warn(told, stacklevel=3)
+    return moved
 
 
 def _stored(array: Any) -> NDArray[Any]:

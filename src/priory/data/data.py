@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from inspect import signature
@@ -14,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.data.build import Built, build, build_own
-from priory.data.columns import brief
+from priory.data.build import Built, build, build_own, sent
+from priory.data.domains import with_other
 from priory.data.files import find, read_columns
+from priory.data.labelled import summary, with_labelled
 from priory.data.named import IMAGE_SETS, image_parts
-from priory.data.partition import BINARISE, PARTS, Binarise, check_options, whole
-from priory.data.split import Split
+from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
+from priory.data.split import LABELLED, Split
 from priory.data.toys import DENSITIES, TOYS, Mixture, toy_parts
 from priory.names import named
 
@@ -75,6 +75,7 @@ class Data:
         binarise: Binarise = "auto",
         valid: int | None = None,
         rows: int | None = None,
+        labelled: int | None = None,
         seed: int = 0,
     ) -> Data:
         """Return a named set.
@@ -87,36 +88,40 @@ class Data:
         are scikit-learn's images. A toy set has 1,000 validation and 10,000 test points.
 
         Args:
-            name: a name in `SETS`.
+            name: a name in `SETS`; `digits:inverted` adds a column `other`, as `DOMAINS` has it.
             binarise: "dynamic" draws the training pixels anew for every batch and the others once
                 and for all; "threshold" cuts at 0.5; "none" leaves greys; "auto" is dynamic for
                 grey images.
             valid: validation rows.
             rows: training rows: drawn for a toy set (10,000 by default), else the first (all).
-            seed: seed of a toy set; image sets don't depend on it.
+            labelled: training rows whose label may be seen, true in a column `labelled`; `y` stays.
+            seed: seed of a toy set, and of which rows are labelled.
 
         Raises:
             ValueError: if the name or an option is wrong, or a file is damaged.
             OSError: if a file can't be had.
         """
-        named("data set", name, SETS)
+        base, _, domain = name.partition(":")
+        named("data set", base, SETS)
         named("binarise", binarise, BINARISE)
         seed = whole("seed", seed)
         rows = rows if rows is None else whole("rows", rows, 1)
-        parts = (toy_parts if name in TOYS else image_parts)(
-            name, valid if valid is None else whole("valid", valid), rows, seed
+        parts = (toy_parts if base in TOYS else image_parts)(
+            base, valid if valid is None else whole("valid", valid), rows, seed
         )
-        usual = "none" if name in TOYS else IMAGE_SETS[name].binarise
+        usual = "none" if domain or base in TOYS else IMAGE_SETS[base].binarise
         if usual == "none" and binarise not in ("auto", "none"):
             raise ValueError(
                 f"{name} is not to be binarised, got binarise={binarise!r}; use 'auto' or 'none'"
             )
         chosen = usual if binarise == "auto" else binarise
-        built = build(parts, binarise=chosen, standardise=False)
-        labels = IMAGE_SETS[name].labels if name in IMAGE_SETS else ()
+        built = with_other(build(parts, binarise=chosen, standardise=False), domain)
+        labels = IMAGE_SETS[base].labels if base in IMAGE_SETS else ()
         built = replace(built, classes=labels or built.classes, notes=())
+        built = with_labelled(built, few(labelled), seed)
         config = {"name": name, "binarise": binarise, "valid": valid, "rows": rows, "seed": seed}
-        return cls(built, name=name, binarise=chosen, config=config, density=DENSITIES.get(name))
+        config |= {} if labelled is None else {"labelled": labelled}
+        return cls(built, name=name, binarise=chosen, config=config, density=DENSITIES.get(base))
 
     @classmethod
     def from_arrays(
@@ -128,6 +133,7 @@ class Data:
         test: float = 0.1,
         binarise: Binarise = "auto",
         standardise: bool = False,
+        labelled: int | Sequence[bool] | None = None,
         seed: int = 0,
         **columns: object,
     ) -> Data:
@@ -144,7 +150,8 @@ class Data:
             binarise: "none" (also "auto"), "dynamic" or "threshold", as for `named`.
             standardise: whether to shift and scale a table `x` by its training mean and sd, kept as
                 `data.mean` and `data.scale`.
-            seed: seed of the partition.
+            labelled: training rows whose label may be seen, as for `named`; or a column of truths.
+            seed: seed of the partition, and of which rows are labelled.
             **columns: further columns; the endings `_valid` and `_test` (`x_test`, `y_test`) give
                 rows of those splits, and the options of the same name are then without effect.
 
@@ -155,8 +162,9 @@ class Data:
             >>> Data.from_arrays(x=torch.rand(100, 3), y=torch.arange(100) % 2)
             arrays: 80 train, 10 valid, 10 test; x (3,); labels 0-1
         """
-        options = check_options(valid, test, binarise, standardise, seed)
-        return cls._own({"x": x, "y": y, **columns}, "arrays", "arrays", options)
+        count, seen = (labelled, None) if isinstance(labelled, int | None) else (None, labelled)
+        options = check_options(valid, test, binarise, standardise, seed, count)
+        return cls._own({"x": x, "y": y, LABELLED: seen, **columns}, "arrays", "arrays", options)
 
     @classmethod
     def from_file(
@@ -167,6 +175,7 @@ class Data:
         test: float = 0.1,
         binarise: Binarise = "auto",
         standardise: bool = False,
+        labelled: int | None = None,
         seed: int = 0,
         sha256: str | None = None,
         mapped: bool | None = None,
@@ -187,6 +196,7 @@ class Data:
             test: test rows.
             binarise: whether and how to binarise.
             standardise: whether to standardise a table.
+            labelled: training rows whose label may be seen, as for `named`.
             seed: seed of the partition.
             sha256: digest of the columns as it stands in `data.config`, to make sure of them.
             mapped: whether to leave `x` in its file, a .npy or an .npz without compression; by
@@ -198,7 +208,7 @@ class Data:
             FileNotFoundError: if there is no such file.
             ImportError: if reading it needs an extra that isn't installed.
         """
-        options = check_options(valid, test, binarise, standardise, seed)
+        options = check_options(valid, test, binarise, standardise, seed, labelled)
         path = find(path)
         columns = read_columns(path, mapped)
         options |= {} if mapped is None else {"mapped": mapped}
@@ -227,8 +237,8 @@ class Data:
         text = str(name)
         is_path = not isinstance(name, str) or Path(text).suffix or "/" in text or "\\" in text
         make: Callable[..., Data] = cls.from_file
-        if text in SETS or not (is_path or Path(text).exists()):
-            named("data set", text, SETS)
+        if (base := text.partition(":")[0]) in SETS or not (is_path or Path(text).exists()):
+            named("data set", base, SETS)
             make = cls.named
         known = dict(list(signature(make).parameters.items())[1:])
         for option in options:
@@ -246,6 +256,7 @@ class Data:
     ) -> Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
+        built = with_labelled(built, options.get(LABELLED), options["seed"])
         config = {"name": source, **options, "sha256": found}
         return cls(built, name=name, binarise=binarise, config=config)
 
@@ -266,12 +277,7 @@ class Data:
         smallest first. Others stay, are streamed to it batch by batch, and a warning says so.
         """
         moved = copy(self)
-        for part in sorted(PARTS, key=lambda part: getattr(self, part).nbytes):
-            split = getattr(self, part).to(device)
-            setattr(moved, part, split)
-            if split.streamed and split.device.type == "cuda":
-                told = f"the {part} rows, {split.nbytes / 1e9:.1f} GB, are streamed to {device}"
-                warnings.warn(told, stacklevel=2)
+        vars(moved).update(sent({part: getattr(self, part) for part in PARTS}, device))
         if self.mean is not None and self.scale is not None:
             moved.mean, moved.scale = self.mean.to(device), self.scale.to(device)
         return moved
@@ -288,11 +294,7 @@ class Data:
 
     def summary(self) -> str:
         """Return one line: rows, shape, what was done to `x`, labels."""
-        rows = ", ".join(f"{len(getattr(self, part)):,} {part}" for part in PARTS)
-        x = [f"x {self.shape}", *self.notes]
-        if self.binarise != "none":
-            x.append("binarised dynamically" if self.train.dynamic else "binarised at 0.5")
-        labels = f"; labels {brief(self.classes)}" if self.classes else ""
-        return f"{self.name}: {rows}; {', '.join(x)}{labels}"
+        splits = {part: getattr(self, part) for part in PARTS}
+        return f"{self.name}: {summary(splits, self.classes, self.binarise, self.notes)}"
 
     __repr__ = summary

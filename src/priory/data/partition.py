@@ -33,8 +33,22 @@ def whole(name: str, value: object, least: int = 0) -> int:
     return int(value)
 
 
+def few(labelled: object) -> int | None:
+    """Return the number of rows whose label may be seen, checked; None for all.
+
+    Raises:
+        ValueError: if it is no whole number, or none at all.
+    """
+    return None if labelled is None else whole("labelled", labelled, 1)
+
+
 def check_options(
-    valid: float, test: float, binarise: str, standardise: bool, seed: int
+    valid: float,
+    test: float,
+    binarise: str,
+    standardise: bool,
+    seed: int,
+    labelled: int | None = None,
 ) -> dict[str, Any]:
     """Return the options for the user's own data, checked as far as they can be without it.
 
@@ -50,6 +64,7 @@ def check_options(
         "binarise": binarise,
         "standardise": standardise,
         "seed": whole("seed", seed),
+        **({} if labelled is None else {"labelled": few(labelled)}),
     }
 
 

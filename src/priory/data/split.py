@@ -14,6 +14,11 @@ from priory.data.pixels import ORDER, PIXELS, binarise_once, uniform
 from priory.data.stream import Batch, ahead, fits
 
 Column = Tensor | Mapped
+LABELLED = "labelled"
+"""The column that says whose labels may be seen."""
+
+SHARE = 0.25
+"""Labelled rows make up this share of a training order at least."""
 
 
 class _Window(NamedTuple):
@@ -39,6 +44,9 @@ class Split:
     The order of the rows is a pure function of `(seed, epoch)`. A dynamic split holds greys
     $g \in [0, 1]$ and draws $x \sim \mathrm{Bernoulli}(g)$ anew for every batch; the draw is a pure
     function of `(seed, epoch, batch number)`, so that an epoch can be taken up in its middle.
+
+    Where a column `labelled` is true of few rows, the order brings these again and again in place
+    of others, so that they are a quarter of it.
 
     Columns that the device has no room for stay where they are, in memory or in a mapped file, and
     their batches are sent to it one ahead; the batches are the same.
@@ -139,7 +147,10 @@ class Split:
         """
         state = np.random.SeedSequence((ORDER, seed, epoch)).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0]))
-        return torch.randperm(len(self), generator=generator).to(self.columns["x"].device)
+        order = torch.randperm(len(self), generator=generator)
+        if LABELLED in self.columns:
+            order = _favoured(order, self.columns[LABELLED].cpu().bool(), generator)
+        return order.to(self.columns["x"].device)
 
     def batches(
         self,
@@ -258,3 +269,17 @@ class Split:
             raise ValueError(f"n must be 0 or more rows, got {n}")
         x = self.columns["x"][:n]
         return binarise_once(x, self.stream) if self.dynamic else x
+
+
+def _favoured(order: Tensor, labelled: Tensor, generator: torch.Generator) -> Tensor:
+    """Put labelled rows in the place of others, until they are a share of the order."""
+    rows = labelled.nonzero().flatten()
+    lacking = round(SHARE * len(order)) - len(rows)
+    if lacking <= 0 or not len(rows):
+        return order
+    others = (~labelled[order]).nonzero().flatten()
+    places = others[torch.randperm(len(others), generator=generator)[:lacking]]
+    rounds = -(-lacking // len(rows))
+    again = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(rounds)]
+    order[places] = torch.cat(again)[:lacking]
+    return order

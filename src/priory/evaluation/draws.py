@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -221,12 +221,13 @@ class Draws(Sets):
         """
         return self.dream("x", n)
 
-    def dream(self, site: str, n: int) -> Tensor:
+    def dream(self, site: str, n: int, given: Mapping[str, Tensor] | None = None) -> Tensor:
         """Draw a site n times from the model, `(n, *event)`.
 
         Args:
             site: a site's name, or `x_mean` for the means of p(x given z).
             n: number of draws.
+            given: values of other sites, such as labels, `(n, *event)` each.
         """
         parts = []
         for start in range(0, n, _ROWS):
@@ -234,7 +235,9 @@ class Draws(Sets):
             index = torch.arange(start, start + size) % self.n
             rows = {name: value[index.to(value.device)] for name, value in self.columns.items()}
             reseed(self._device, self.seed, _DREAMS, start)
-            drawn = generate(self.model, place(rows, self._like), size)
+            held = {k: v[start : start + size] for k, v in (given or {}).items()}
+            held = {k: v.to(self._device) for k, v in place(held, self._like).items()}
+            drawn = generate(self.model, place(rows, self._like), size, held)
             if site not in drawn:
                 raise Unavailable(f"a dream has no {site}, only {', '.join(drawn)}")
             parts.append(drawn[site].cpu())

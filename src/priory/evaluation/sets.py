@@ -106,6 +106,11 @@ class Sets:
             other.__dict__.pop(name, None)
         return other
 
+    @property
+    def anchor(self) -> Anchor | None:
+        """What stands in the place of the dreams, if anything does."""
+        return self._anchor
+
     @cached_property
     def x(self) -> Tensor:
         """The data, `(n, *shape)`."""

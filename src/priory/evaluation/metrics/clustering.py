@@ -120,14 +120,14 @@ def _find(draws: Draws) -> Clusters:
 
 def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
     """Answer the probability of each of the pair's own clusters, `(n, clusters)`, if it has any."""
-    sites = [s for s in draws.phase.latents if _choices(draws.phase.distribution(s)) is not None]
+    sites = [s for s in draws.phase.latents if choices(draws.phase.distribution(s)) is not None]
     if sites:
         site = sites[0]
 
         def probabilities(rows: Any, start: int) -> Tensor:
             reseed(next(iter(rows.values())).device, draws.seed, _STREAM, start)
             law = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
-            found = _choices(law)
+            found = choices(law)
             if found is None or found.dim() != 2:
                 raise Unavailable(f"q({site} | x) is not one distribution for each row")
             return found
@@ -160,7 +160,7 @@ def _base(law: Any) -> Any:
     return law
 
 
-def _choices(law: Any) -> Tensor | None:
+def choices(law: Any) -> Tensor | None:
     """Answer a categorical distribution's probabilities."""
     law = _base(law)
     kinds = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)

@@ -13,7 +13,9 @@ from priory.evaluation.latents.collapse import COLLAPSED, collapse_words, coordi
 from priory.evaluation.latents.information import Split, active_units, split_kl
 from priory.evaluation.latents.neighbours import knn_hits, linear_probe
 from priory.evaluation.metrics.clustering import ROWS as _CLUSTERING
+from priory.evaluation.metrics.codes import ROWS as _CODES
 from priory.evaluation.metrics.factors import ROWS as _FACTORS
+from priory.evaluation.metrics.matching import ROWS as _MATCHING
 from priory.evaluation.metrics.metric import Metric, check_finite
 from priory.evaluation.record import Kind, Record, mean_record, share_record
 from priory.evaluation.sets import Unavailable
@@ -158,9 +160,11 @@ ROWS: dict[str, Metric] = {
     "kl": Metric(kl, "latents", ("posterior",)),
     "mutual_information": Metric(mutual_information, "latents", ("posterior",)),
     "mismatch": Metric(mismatch, "latents", ("posterior",), "lower"),
+    **_MATCHING,
     "active_units": Metric(active, "latents", ("latents",)),
     "knn_accuracy": Metric(knn_accuracy, "latents", ("labels", "latents"), "higher"),
     "linear_probe": Metric(probe_accuracy, "latents", ("labels", "latents"), "higher"),
     **_CLUSTERING,
+    **_CODES,
     **_FACTORS,
 }

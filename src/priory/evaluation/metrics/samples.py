@@ -6,7 +6,7 @@ from torch import Tensor
 
 from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics import sample_features, sample_modes
+from priory.evaluation.metrics import sample_features, sample_labels, sample_modes
 from priory.evaluation.metrics.metric import Metric, check_finite
 from priory.evaluation.record import Record, mean_record
 from priory.evaluation.samples.distances import sliced_wasserstein2, wasserstein2
@@ -148,4 +148,5 @@ ROWS: dict[str, Metric] = {
     "wasserstein": Metric(wasserstein, "samples", ("dreams",), "lower", anchored=True),
     **sample_features.ROWS,
     **sample_modes.ROWS,
+    **sample_labels.ROWS,
 }

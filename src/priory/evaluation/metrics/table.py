@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from priory.evaluation.metrics import insight, latents, likelihood, paths, posterior, samples
+from priory.evaluation.metrics import (
+    insight,
+    latents,
+    likelihood,
+    paths,
+    posterior,
+    samples,
+    translation,
+)
 from priory.evaluation.metrics.metric import GROUPS, Metric, with_note
 from priory.evaluation.record import Record, not_applicable
 from priory.evaluation.sets import Sets, Unavailable
@@ -18,6 +26,7 @@ METRICS: dict[str, Metric] = {
     **latents.ROWS,
     **samples.ROWS,
     **paths.ROWS,
+    **translation.ROWS,
     **insight.ROWS,
 }
 

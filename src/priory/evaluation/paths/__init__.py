@@ -11,17 +11,21 @@ from priory.evaluation.paths.arithmetic import (
 from priory.evaluation.paths.between import lerp, slerp, strips
 from priory.evaluation.paths.codec import Codec
 from priory.evaluation.paths.judge import Judge
+from priory.evaluation.paths.pairing import Translations, paired, translate
 
 __all__ = [
     "Arithmetic",
     "Codec",
     "Judge",
     "Moments",
+    "Translations",
     "along",
     "arithmetic",
     "class_moments",
     "lerp",
     "pair_paths",
+    "paired",
     "slerp",
     "strips",
+    "translate",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import SHOWN
+from priory.evaluation.labelled import known_labels, labelled_dreams
 from priory.evaluation.paths.between import strips
 from priory.evaluation.posterior.calibration import Calibration, ranks_of
 from priory.evaluation.report.canvas import is_image
@@ -20,6 +21,7 @@ from priory.evaluation.sets import SAMPLES, Sets, Unavailable
 _POINTS = 1000  # dreams that a scatter shows
 _STRIPS, _STEPS = 6, 11
 _NEIGHBOURS = 10
+_LABELS, _OF_EACH = 20, 10
 _CLOSE = 20  # training rows by each dream, of which the nearest is searched
 _T = TypeVar("_T")
 
@@ -40,6 +42,7 @@ class Gallery:
         strips: ways between pairs of data through the latent space, `(rows, steps, *shape)`.
         calibration: ranks of true latents among draws of the guide.
         nearest: dreams and the training rows nearest to them, each `(n, *shape)`.
+        labelled: dreams under each label, `(labels, n, *shape)`, and the labels.
     """
 
     x: Tensor | None = None
@@ -53,6 +56,7 @@ class Gallery:
     strips: Tensor | None = None
     calibration: Calibration | None = None
     nearest: tuple[Tensor, Tensor] | None = None
+    labelled: tuple[Tensor, tuple[str, ...]] | None = None
 
 
 def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
@@ -85,7 +89,18 @@ def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
         strips=_kept(_try(lambda: strips(draws, _STRIPS, _STEPS))),
         calibration=_try(lambda: ranks_of(draws)),
         nearest=_try(lambda: _nearest(means, draws.train["x"])) if images else None,
+        labelled=_try(lambda: _labelled(draws, images)),
     )
+
+
+def _labelled(draws: Sets, images: bool) -> tuple[Tensor, tuple[str, ...]]:
+    """Answer dreams under each of the first labels."""
+    known = known_labels(draws)[:_LABELS]
+    wanted = known.repeat_interleave(_OF_EACH)
+    mean = images and _try(lambda: draws.dream("x_mean", 2)) is not None
+    dreams = labelled_dreams(draws, wanted, "x_mean" if mean else "x")
+    names = tuple(str(int(label)) for label in known)
+    return dreams.detach().cpu().unflatten(0, (len(known), -1)), names
 
 
 def _nearest(dreams: Tensor | None, train: Tensor) -> tuple[Tensor, Tensor] | None:

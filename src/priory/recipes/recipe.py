@@ -1,23 +1,18 @@
-"""The zoo: one row per published method, each a pair, a prior, an objective and a way to train."""
+"""One row of the zoo: a pair, a prior, an objective and a way to train."""
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from priory.data import Data
-from priory.data.files import find
+from priory.data.named import IMAGE_SETS
 from priory.inference import Objective, Run, fit
-from priory.inference.fit import check_options, pick_device
-from priory.models import GAN, VAE
+from priory.inference.fit import pick_device
+from priory.inference.options import check_options
 from priory.names import named
-from priory.signatures import REQUIRED, Collector, Option, options_of, summary
+from priory.signatures import REQUIRED, Collector, Option, options_of
 from priory.specs import parse_objective, read
 
 
@@ -35,8 +30,10 @@ class Recipe:
         options: of the pair's constructor, where they differ from its defaults.
         training: of `fit`, where they differ from its defaults.
         data: name of a data set on which it is at home.
+        grey: whether images keep their greys, as a generator without a density needs them.
 
     Example:
+        >>> from priory.recipes import RECIPES
         >>> RECIPES["vamp-vae"].pair(latent=4).prior.components
         500
     """
@@ -48,6 +45,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     data: str = "digits"
+    grey: bool = False
 
     def pair(self, **options: Any) -> Any:
         """Build the pair, anew at each call.
@@ -126,6 +124,18 @@ class Recipe:
         faults.check()
         return pair, objective, mine
 
+    def rendering(self, name: str) -> dict[str, Any]:
+        """Answer the options of a named data set, where they differ from its defaults.
+
+        Args:
+            name: the data set's name, or a file's.
+        """
+        return {"binarise": "none"} if self.grey and name in IMAGE_SETS else {}
+
+    def own_data(self) -> Data:
+        """Load the data on which it is at home."""
+        return Data.open(self.data, **self.rendering(self.data))
+
     def fit(self, data: Data | None = None, **options: Any) -> Run:
         """Train it.
 
@@ -138,132 +148,15 @@ class Recipe:
             ValueError: if the data do not suit the pair.
 
         Example:
+            >>> from priory.recipes import RECIPES
             >>> run = RECIPES["wae-mmd"].fit(latent=4, steps=2, valid_every=0)
             >>> run.history[-1]["step"]
             2
         """
         pair, objective, mine = self.prepare(**options)
-        return fit(pair, objective, Data.open(self.data) if data is None else data, **mine)
+        return fit(pair, objective, self.own_data() if data is None else data, **mine)
 
 
 def _replaced(name: str, given: Mapping[str, Any]) -> bool:
     """Say whether a default gives way to what the user asked for: steps to epochs, say."""
     return name in given or (name in ("steps", "epochs") and bool({"steps", "epochs"} & {*given}))
-
-
-def _vae(name: str, paper: str, loss: str = "elbo", prior: str = "normal") -> Recipe:
-    """Answer a row for a VAE, with nets and training sized for the digits."""
-    options = {"prior": prior, "encoder": "mlp:128", "decoder": "mlp:128"}
-    training = {"steps": 1000, "lr": 2e-3, "schedule": "cosine"}
-    return Recipe(name, paper, VAE, loss, options, training)
-
-
-_GAN = {"steps": 5000, "batch_size": 256, "optim": "adam:betas=0.5,0.999"}
-
-_ROWS = (
-    _vae("vae", "Kingma and Welling, 2014, Auto-encoding variational Bayes"),
-    _vae(
-        "beta-vae", "Higgins et al., 2017, beta-VAE: learning basic visual concepts", "elbo:beta=2"
-    ),
-    _vae("iwae", "Burda et al., 2016, Importance weighted autoencoders", "iwae:5"),
-    _vae(
-        "gm-vae",
-        "Jiang et al., 2017, Variational deep embedding; the component is summed out",
-        prior="mixture:10",
-    ),
-    _vae("vamp-vae", "Tomczak and Welling, 2018, VAE with a VampPrior", prior="vamp:500"),
-    _vae(
-        "sb-vae",
-        "Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders",
-        prior="stick-breaking:5",
-    ),
-    _vae(
-        "wae-mmd",
-        "Tolstikhin et al., 2018, Wasserstein auto-encoders",
-        "reconstruction + 10*match:mmd:z",
-    ),
-    _vae(
-        "aae",
-        "Makhzani et al., 2016, Adversarial autoencoders",
-        "reconstruction + adversarial:z:critic=(mlp:128,128)",
-    ),
-    Recipe(
-        "gan",
-        "Goodfellow et al., 2014, Generative adversarial nets",
-        GAN,
-        "adversarial:x:critic=(mlp:128,128)",
-        {"generator": "mlp:128,128"},
-        _GAN,
-        data="ring",
-    ),
-)
-
-RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}
-
-
-def find_recipe(name: str) -> Recipe:
-    """Answer a recipe by its name, or one for a pair of the user's own.
-
-    Args:
-        name: a name in `RECIPES`, or `path/to/file.py:Class`. The file is run.
-
-    Raises:
-        ValueError: if the name is unknown, or the file has no such class.
-    """
-    found = re.fullmatch(r"(.+\.py)(?::(\w+))?", name)
-    if found is None:
-        return named("recipe", name, RECIPES)
-    family = pair_class(found[1], found[2])
-    return Recipe(family.__name__, summary(family), family)
-
-
-def pair_class(path: str, name: str | None = None) -> type[Any]:
-    """Answer a pair's class from a file of the user's own, which is run.
-
-    Args:
-        path: the file.
-        name: the class; the file's only pair if it is None.
-
-    Raises:
-        ValueError: if there is no such file or class, or the class is no pair.
-    """
-    file = find(path)
-    if not file.is_file():
-        raise ValueError(f"no file {path}")
-    module = _module(file)
-    pairs = {
-        n: v
-        for n, v in vars(module).items()
-        if isinstance(v, type) and v.__module__ == module.__name__ and _is_pair(v)
-    }
-    if not pairs:
-        raise ValueError(f"{path} has no pair: a class with the methods model and guide")
-    if name is None and len(pairs) > 1:
-        raise ValueError(f"{path} has several pairs; say which: {path}:{next(iter(pairs))}")
-    return named(f"pair in {path}", name or next(iter(pairs)), pairs)
-
-
-def _module(file: Path) -> ModuleType:
-    """Run a file, once in a process, as the module of its name."""
-    name = file.stem
-    while name in sys.modules:
-        if getattr(sys.modules[name], "__file__", None) == str(file):
-            return sys.modules[name]
-        name += "_"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None  # noqa: S101
-    assert spec.loader is not None  # noqa: S101
-    module = importlib.util.module_from_spec(spec)
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _is_pair(found: type) -> bool:
-    return all(callable(getattr(found, program, None)) for program in ("model", "guide"))

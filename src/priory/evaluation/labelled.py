@@ -1,0 +1,51 @@
+"""Dreams of a pair under labels that are given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.sets import Sets, Unavailable
+from priory.inference.arguments import bind
+
+_PROBE = 200  # dreams by which a model's dependence on the label is seen
+
+
+def labelled_dreams(draws: Sets, labels: Tensor, site: str = "x") -> Tensor:
+    """Draw a dream for each label, `(n, *event)`.
+
+    Args:
+        draws: of a pair; to be read inside `sealed`.
+        labels: the labels y that are given, whole numbers `(n,)`.
+        site: what to answer: x, or `x_mean` for the means of p(x given z, y).
+
+    Raises:
+        Unavailable: if the model has no label y, or x does not depend on it.
+    """
+    draws.common("labelled", lambda: _check(draws))
+    dreams: Tensor = draws.dream(site, len(labels), {"y": labels})
+    return dreams
+
+
+def known_labels(draws: Sets) -> Tensor:
+    """Answer the labels that occur among the training rows, else among the data, in order."""
+    columns = draws.columns if draws.reference is None else draws.reference
+    if "y" not in columns or columns["y"].is_floating_point() or columns["y"].dim() != 1:
+        raise Unavailable("the data have no labels y that are whole numbers")
+    return columns["y"].unique().cpu()
+
+
+def _check(draws: Sets) -> None:
+    """Raise Unavailable unless dreams of x change with the label, all else being equal."""
+    known = known_labels(draws)
+    if "y" not in bind(draws.model, draws.columns):
+        try:
+            drawn = draws.dream("y", 2)
+        except Unavailable as error:
+            raise Unavailable("the model has no label y that could be given") from error
+        if drawn.is_floating_point() or drawn.dim() != 1:
+            raise Unavailable("the model's y is no label: it is not one whole number for each row")
+    wanted = known[torch.arange(_PROBE) % len(known)]
+    one, other = (draws.dream("x", _PROBE, {"y": y}) for y in (wanted, wanted.roll(1)))
+    if torch.equal(one, other):
+        raise Unavailable("the model's x does not depend on the label y")

@@ -1,0 +1,90 @@
+"""What a categorical code says: of its dream, and of the label."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import blocks
+from priory.evaluation.draws import Draws
+from priory.evaluation.latents.codes import code_hits, information_values
+from priory.evaluation.latents.neighbours import check_labels
+from priory.evaluation.metrics.clustering import choices
+from priory.evaluation.metrics.metric import Metric
+from priory.evaluation.record import Record, mean_record, share_record
+from priory.evaluation.sealed import placement, reseed
+from priory.evaluation.sets import Unavailable
+from priory.inference.phases import Phases
+
+_INFORMATION, _ACCURACY = 41, 42  # random streams
+_ROWS = 500  # rows at a time
+
+
+def code_information(draws: Draws) -> Record:
+    """Bound on what a dream tells of its own categorical code, from below."""
+    site, values = _site(draws), 0
+    like, parts = placement(draws.model, draws.guide), []
+    for start, rows in blocks(draws.columns, _ROWS, like):
+        reseed(next(iter(rows.values())).device, draws.seed, _INFORMATION, start)
+        asleep = Phases(draws.model, draws.guide, columns=rows).asleep
+        law = asleep.distribution(site, of="model")
+        entropy = law.entropy().expand(len(asleep.log_q(site)[0]))
+        values = _values(law)
+        parts.append(information_values(entropy, asleep.log_q(site)[0]).cpu())
+    note = f"H({site}) + log q({site} | x) of dreams; {values} values tell at most "
+    return mean_record(
+        "code_information",
+        torch.cat(parts),
+        seed=draws.seed,
+        kind="lower bound",
+        unit="nats",
+        note=f"{note}{math.log(values):.4f}",
+    )
+
+
+def code_accuracy(draws: Draws) -> Record:
+    """Accuracy of a categorical code as a classifier, its values taken for the labels."""
+    site, labels = _site(draws), draws.labels
+    try:
+        check_labels(labels)
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    like, hits = placement(draws.model, draws.guide), []
+    for start, rows in blocks(draws.columns, _ROWS, like):
+        reseed(next(iter(rows.values())).device, draws.seed, _ACCURACY, start)
+        law = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
+        found = choices(law)
+        if found is None or found.dim() != 2:
+            raise Unavailable(f"q({site} | x) is not one distribution for each row")
+        classes = int(labels.max()) + 1
+        if found.shape[1] != classes:
+            raise Unavailable(f"{site} has {found.shape[1]} values, and there are {classes} labels")
+        hits.append(code_hits(found, rows["y"]).cpu())
+    note = f"the value k of {site} taken for the label k, which means something if labels taught it"
+    return share_record(
+        "code_accuracy", torch.cat(hits), seed=draws.seed, kind="unbiased", note=note
+    )
+
+
+def _site(draws: Draws) -> str:
+    """Answer the name of the first categorical latent."""
+    phase = draws.phase
+    found = [s for s in phase.latents if choices(phase.distribution(s)) is not None]
+    if not found:
+        raise Unavailable("the guide draws no categorical latent")
+    return found[0]
+
+
+def _values(law: object) -> int:
+    found: Tensor | None = choices(law)
+    if found is None:
+        raise Unavailable("the model's law of the code is not categorical")
+    return found.shape[-1]
+
+
+ROWS: dict[str, Metric] = {
+    "code_information": Metric(code_information, "latents", ("phase",), "higher"),
+    "code_accuracy": Metric(code_accuracy, "latents", ("labels", "phase"), "higher"),
+}

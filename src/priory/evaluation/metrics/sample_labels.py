@@ -1,0 +1,44 @@
+"""Whether dreams under a given label are of that label."""
+
+from __future__ import annotations
+
+import torch
+
+from priory.evaluation.columns import rows_of, thin
+from priory.evaluation.draws import Draws
+from priory.evaluation.labelled import known_labels, labelled_dreams
+from priory.evaluation.metrics.metric import Metric, check_finite
+from priory.evaluation.record import Record, share_record
+from priory.evaluation.samples.agreement import agreement
+from priory.evaluation.samples.features import Extractor, extractor
+
+
+def label_agreement(draws: Draws) -> Record:
+    """Share of dreams under a given label in which a classifier of the data sees that label."""
+    judge: Extractor = draws.common("label judge", lambda: extractor("classifier", draws))
+    known = known_labels(draws)
+    wanted = known[torch.arange(draws.samples) % len(known)]
+    if draws.anchor == "real":
+        rows = thin({"x": draws.x, "y": draws.labels}, draws.samples)
+        x, wanted = rows["x"], rows["y"].cpu()
+    elif draws.anchor == "baseline":
+        x = draws.dreams
+        wanted = wanted[: len(x)]
+    else:
+        x = draws.once("labelled dreams", lambda: labelled_dreams(draws, wanted))
+    check_finite("dreams", x)
+    found = agreement(known[judge.classes(rows_of(x))], wanted)
+    return share_record(
+        "label_agreement",
+        found.hits,
+        seed=draws.seed,
+        kind="unbiased",
+        note=f"{found.text}; classes as told by the classifier of the {judge.text}",
+    )
+
+
+ROWS: dict[str, Metric] = {
+    "label_agreement": Metric(
+        label_agreement, "samples", ("train", "labels"), "higher", anchored=True
+    ),
+}

@@ -1,0 +1,105 @@
+"""Translations between two domains, judged by their true counterparts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from priory.evaluation.columns import Columns, blocks, rows_of
+from priory.evaluation.samples.pairwise import check_sets, nearest
+from priory.evaluation.sealed import placement, reseed
+from priory.evaluation.sets import Unavailable
+from priory.inference.parts import device_of
+from priory.inference.phases import Phases
+
+_ROWS = 500  # rows at a time
+_STREAM = 52  # the random stream of translations
+_ROUNDING = 1e-9
+
+
+class Translations(NamedTuple):
+    """Data of two domains, and what a pair makes of them.
+
+    Args:
+        there: translations of x into the other domain, `(n, d)`.
+        back: translations of `other` into the domain of x, `(n, d)`.
+        round_x: translations of `there` back again, `(n, d)`.
+        round_other: translations of `back` there again, `(n, d)`.
+    """
+
+    there: Tensor
+    back: Tensor
+    round_x: Tensor
+    round_other: Tensor
+
+
+def paired(translated: Tensor, true: Tensor) -> Tensor:
+    """Say of each translation whether its own counterpart is nearest to it, 1 or 0, `(n,)`.
+
+    Nearest by Euclidean distance among all counterparts; equal counterparts count as one. Chance
+    is 1/n, and so is a translation that does not depend on the datum.
+
+    Args:
+        translated: translations, `(n, d)`.
+        true: the true counterpart of each, `(n, d)`.
+
+    Raises:
+        ValueError: if the two sets differ in shape.
+
+    Example:
+        >>> rows = torch.eye(3)
+        >>> paired(rows, rows), paired(rows.roll(1, 0), rows)
+        (tensor([1., 1., 1.], dtype=torch.float64), tensor([0., 0., 0.], dtype=torch.float64))
+    """
+    if translated.shape != true.shape:
+        raise ValueError(
+            f"translations {tuple(translated.shape)} and counterparts {tuple(true.shape)} must be "
+            "of one shape"
+        )
+    translated, true = check_sets(translated, true)
+    own = (translated - true).norm(dim=1)
+    least = nearest(translated, true).distance[:, 0]
+    return (own <= least + _ROUNDING * (1 + least)).double()
+
+
+def translate(
+    model: Callable[..., Any], guide: Callable[..., Any], columns: Columns, *, seed: int = 0
+) -> Translations:
+    """Translate the columns `x` and `other` by a pair whose latent is a row of `other`.
+
+    Args:
+        model: Pyro program of p(x, b), with b the column `other`.
+        guide: Pyro program of q(b given x).
+        columns: x, `other` and whatever else the programs take, `(n, ...)`.
+        seed: seed of the draws, where a translation is random.
+
+    Raises:
+        Unavailable: if there is no such column, or the pair's latent is something else.
+    """
+    if "other" not in columns:
+        raise Unavailable("the data have no second domain: no column other, the counterparts of x")
+    like = placement(model, guide)
+    device = device_of([like, *columns.values()])
+    parts = []
+    for start, rows in blocks(columns, _ROWS, like):
+        reseed(device, seed, _STREAM, start)
+        phases = Phases(model, guide, columns=rows)
+        awake, asleep = phases.awake, phases.asleep
+        sites = awake.latents
+        if len(sites) != 1 or not _same(asleep.sample[sites[0]], rows["other"]):
+            raise Unavailable("the model does not take its latent from the column other")
+        found = (
+            awake.sample[sites[0]],
+            asleep.sample["x"],
+            awake.distribution("x", of="model").mean,
+            asleep.distribution(sites[0]).mean,
+        )
+        parts.append([rows_of(v.reshape(rows["x"].shape)).cpu() for v in found])
+    return Translations(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _same(drawn: Tensor, other: Tensor) -> bool:
+    return drawn.numel() == other.numel() and torch.equal(drawn.reshape(other.shape), other)

@@ -1,0 +1,95 @@
+"""Two domains without pairs: a map each way, one in the model and one in the guide."""
+
+import pyro
+from pyro.distributions import Delta
+from torch import Tensor, nn
+
+from priory.models.opening import batch_plate, register
+from priory.names import named
+from priory.nets import NETS, as_net
+from priory.nets.base import Shape
+
+
+class CycleGAN(nn.Module):
+    r"""Two maps between two domains, each to undo the other, learnt from unpaired rows.
+
+    .. math:: b \sim \hat p(\text{other}), \quad x = F(b); \qquad b = G(x)
+
+    Zhu, Park, Isola and Efros, 2017, Unpaired image-to-image translation using cycle-consistent
+    adversarial networks. The latent b is a datum of the other domain, and its prior the rows of the
+    column `other`. Awake, x is a datum and b its translation; asleep, b is a row of `other` and x
+    its translation: the two games compare `x` and `b` across the phases, the two round trips are
+    the awake reconstruction of `x` and the asleep one of `b`.
+
+    Args:
+        encoder: G, from a datum to the other domain; a net, any module, or a name.
+        decoder: F, from the other domain to a datum; likewise.
+
+    Raises:
+        ValueError: A name is unknown, or a net's size doesn't fit.
+
+    Example:
+        >>> pair = CycleGAN()
+        >>> pair.build(torch.zeros(10, 2))
+        >>> pair.encoder(torch.zeros(5, 2)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, encoder: nn.Module | str = "mlp", decoder: nn.Module | str = "mlp") -> None:
+        super().__init__()
+        nets = [named("net", n, NETS)() if isinstance(n, str) else n for n in (encoder, decoder)]
+        self.encoder, self.decoder = map(as_net, nets)
+        self.shape: Shape | None = None
+
+    def build(self, x: Tensor) -> None:
+        """Make the parameters for two domains like `x`; a second call does nothing.
+
+        Args:
+            x: Training data, (n, *shape); new parameters take their device and dtype.
+
+        Raises:
+            ValueError: The data aren't real numbers, a net's size doesn't fit, or the pair is built
+                for another shape.
+        """
+        shape = tuple(x.shape[1:])
+        if not x.is_floating_point():
+            raise ValueError(f"the pair expects real numbers, got x of {x.dtype}: pass x.float()")
+        if self.shape is not None:
+            if shape[-len(self.shape) :] != self.shape:
+                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+            return
+        for net in (self.encoder, self.decoder):
+            net.build(shape, shape)
+        self.decoder.set_bias(x.mean(0))
+        self.to(device=x.device, dtype=x.dtype)
+        self.shape = shape
+
+    def _plate(self, x: Tensor) -> pyro.plate:
+        self.build(x)
+        register("cyclegan", self)
+        return batch_plate(x.shape[-1 - len(self.shape or ())])
+
+    def model(self, x: Tensor, other: Tensor) -> None:
+        """Declare the way from the other domain to the data.
+
+        Args:
+            x: Data, (batch, *shape).
+            other: Rows of the other domain, (batch, *shape).
+
+        Raises:
+            ValueError: The two domains differ in shape, or `other` isn't of real numbers.
+        """
+        with self._plate(x):
+            dims = len(self.shape or ())
+            if other.shape[1:] != self.shape or not other.is_floating_point():
+                raise ValueError(
+                    f"the other domain must have rows of shape {self.shape} of real numbers, like "
+                    f"x; got {tuple(other.shape[1:])} of {other.dtype}"
+                )
+            b = pyro.sample("b", Delta(other, event_dim=dims))
+            pyro.sample("x", Delta(self.decoder(b), event_dim=dims), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """Declare the way from the data (batch, *shape) to the other domain."""
+        with self._plate(x):
+            pyro.sample("b", Delta(self.encoder(x), event_dim=len(self.shape or ())))

@@ -1,0 +1,138 @@
+"""InfoGAN: a generator, some of whose latents can be read off its dreams."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from priory.models.labels import beside
+from priory.models.opening import batch_plate, register
+from priory.names import named
+from priory.nets import Delta
+from priory.nets.base import Shape
+from priory.nets.categorical import OneHot, StraightThroughCode
+from priory.nets.table import net_of
+from priory.priors import PRIORS, Prior
+
+_LEAST = 0.02  # standard deviation of q(u given x), which would else fall to 0 and its bound rise
+
+
+class InfoGAN(nn.Module):
+    r"""A generator of a categorical code, continuous codes and noise; the guide reads the codes.
+
+    .. math:: c \sim \mathrm{Cat}(1/K), \quad u \sim U(-1, 1), \quad z \sim p(z), \quad
+        x = f(c, u, z); \qquad c \sim q(c \mid x), \quad u \sim N(m(x), s(x)), \quad z \sim p(z)
+
+    Chen, Duan, Houthooft, Schulman, Sutskever and Abbeel, 2016, InfoGAN: interpretable
+    representation learning by information maximizing generative adversarial nets. `Sleep` of `c, u`
+    beside the game on `x` holds the codes' mutual information with the dream up. There q shares its
+    body with the critic; here it has a net of its own, as the critic is no part of a pair. The
+    noise is not inferred: the guide draws it from its prior.
+
+    Args:
+        prior: Of the noise; an object or its name in `priory.priors.PRIORS`.
+        encoder: From a datum to the codes' laws; a net, any module, or a name.
+        generator: From codes and noise to a datum; likewise.
+        latent: Number of coordinates of the noise.
+        codes: K, the number of values of c.
+        continuous: Number of coordinates of u; without any there is no u.
+
+    Raises:
+        ValueError: A number is out of range, a name is unknown, or a net's size doesn't fit.
+
+    Example:
+        >>> pair = InfoGAN(codes=10, latent=4)
+        >>> pair.build(torch.zeros(10, 1, 8, 8))
+        >>> pair.posterior(torch.zeros(3, 1, 8, 8))[1].event_shape
+        torch.Size([2])
+    """
+
+    uniform: Tensor
+
+    def __init__(
+        self,
+        prior: Prior | str = "normal",
+        encoder: nn.Module | str = "mlp",
+        generator: nn.Module | str = "mlp",
+        latent: int = 16,
+        codes: int = 10,
+        continuous: int = 2,
+    ) -> None:
+        super().__init__()
+        sizes = (("latent", latent, 1), ("codes", codes, 2), ("continuous", continuous, 0))
+        for name, number, least in sizes:
+            if number < least:
+                raise ValueError(f"{name} must be {least} or more, got {number}")
+        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+        self.encoder, self.generator = net_of(encoder), net_of(generator)
+        self.latent = latent
+        self.codes = codes
+        self.continuous = continuous
+        self.likelihood = Delta()
+        self.shape: Shape | None = None
+
+    def build(self, x: Tensor) -> None:
+        """Make the parameters for data like `x`; a second call does nothing.
+
+        Args:
+            x: Training data, (n, *shape); new parameters take their device and dtype.
+
+        Raises:
+            ValueError: A net's size doesn't fit, or the pair is built for another shape.
+        """
+        shape = tuple(x.shape[1:])
+        if self.shape is not None:
+            if shape[-len(self.shape) :] != self.shape:
+                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+            if not x.is_floating_point():
+                raise ValueError(
+                    f"the pair expects real numbers, got x of {x.dtype}: pass x.float()"
+                )
+            return
+        if not x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
+        self.likelihood.build(x)
+        self.prior.build(self.latent, x)
+        self.encoder.build(shape, (self.codes + 2 * self.continuous,))
+        self.generator.build((self.codes + self.continuous + self.prior.features,), (1, *shape))
+        self.generator.set_bias(self.likelihood.bias(x))
+        self.register_buffer("uniform", torch.zeros(self.codes), persistent=False)
+        self.to(device=x.device, dtype=x.dtype)
+        self.shape = shape
+
+    def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
+        """Return q(c given x) and q(u given x), batch shape (*batch), for data (*batch, *shape)."""
+        k = self.continuous
+        logits, mean, spread = self.encoder(x).split([self.codes, k, k], -1)
+        scale = _LEAST + (1 - _LEAST) * spread.sigmoid()
+        return StraightThroughCode(logits=logits), dist.Normal(mean, scale).to_event(1)
+
+    def likelihood_of(self, c: Tensor, u: Tensor, z: Tensor) -> TorchDistribution:
+        """Return the point mass at f(c, u, z), batch shape (*batch), for latents (*batch, ...)."""
+        return self.likelihood(self.generator(beside(beside(self.prior.embed(z), u), c)))
+
+    def _plate(self, x: Tensor) -> pyro.plate:
+        self.build(x)
+        register("infogan", self)
+        return batch_plate(x.shape[-1 - len(self.shape or ())])
+
+    def model(self, x: Tensor) -> None:
+        """Declare p(x, c, u, z) for a batch of data (batch, *shape)."""
+        with self._plate(x):
+            c = pyro.sample("c", OneHot(logits=self.uniform))
+            bound = self.uniform.new_ones(self.continuous)
+            u = bound
+            if self.continuous:
+                u = pyro.sample("u", dist.Uniform(-bound, bound).to_event(1))
+            z = pyro.sample("z", self.prior())
+            pyro.sample("x", self.likelihood_of(c, u, z), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """Declare q(c, u given x) for a batch of data (batch, *shape), and p(z)."""
+        with self._plate(x):
+            code, continuous = self.posterior(x)
+            pyro.sample("c", code)
+            if self.continuous:
+                pyro.sample("u", continuous)
+            pyro.sample("z", self.prior())

@@ -1,0 +1,78 @@
+"""Labels: their law, and how they enter a net."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Size, Tensor
+
+from priory.nets import one_hot
+
+
+class Labels(dist.Categorical):
+    """A categorical law whose draws wait for no device, and NaN for a label that it lacks."""
+
+    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+        """Draw whole numbers, (*sample_shape, *batch), by the Gumbel-max trick."""
+        with torch.no_grad():
+            shape = self._extended_shape(sample_shape) + self.logits.shape[-1:]
+            noise = torch.empty(shape, dtype=self.logits.dtype, device=self.logits.device)
+            return (self.logits - noise.exponential_().log()).argmax(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-probability of labels (*batch), in nats."""
+        rows = one_hot(value, self.logits.shape[-1], self.logits)
+        return (rows * self.logits).sum(-1)
+
+
+def beside(vectors: Tensor, labels: Tensor) -> Tensor:
+    """Return vectors (*batch, d) with labels (*batch, classes) beside, (*batch, d + classes)."""
+    lead = torch.broadcast_shapes(vectors.shape[:-1], labels.shape[:-1])
+    return torch.cat([vectors.expand(*lead, -1), labels.expand(*lead, -1)], -1)
+
+
+def with_planes(images: Tensor, labels: Tensor) -> Tensor:
+    """Return images with a plane for each class, of ones for the label's and of zeros else.
+
+    Args:
+        images: (*batch, channels, height, width).
+        labels: Indicators, (*batch, classes).
+    """
+    lead = torch.broadcast_shapes(images.shape[:-3], labels.shape[:-1])
+    planes = labels[..., None, None].expand(*lead, -1, *images.shape[-2:])
+    return torch.cat([images.expand(*lead, -1, -1, -1), planes], -3)
+
+
+def label_frequencies(y: Tensor | None, classes: int) -> Tensor:
+    """Return each class's share of the labels, (classes,), in float64; equal shares of none.
+
+    Args:
+        y: Labels, (n,), whole numbers from 0.
+        classes: Number of classes.
+
+    Raises:
+        ValueError: They are no whole numbers, one is out of range, or a class has none.
+    """
+    if y is None:
+        return torch.full((classes,), 1 / classes, dtype=torch.float64)
+    if y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(
+            f"labels y must be whole numbers of shape (n,), got {y.dtype} of shape {tuple(y.shape)}"
+        )
+    outside = ((y < 0) | (y >= classes)).nonzero().flatten()
+    if len(outside):
+        row = int(outside[0])
+        raise ValueError(
+            f"{len(outside)} of {len(y)} labels are not among 0..{classes - 1}: row {row} has the "
+            f"label {int(y[row])}; set classes={max(classes, int(y.max()) + 1)}, or number the "
+            "labels from 0"
+        )
+    counts = y.cpu().bincount(minlength=classes)
+    missing = (counts == 0).nonzero().flatten().tolist()
+    if missing:
+        raise ValueError(
+            f"no training row has the label {', '.join(map(str, missing[:10]))} of the classes "
+            f"0..{classes - 1}: set classes to the number of labels, number them without a gap, or "
+            "take rows of every class"
+        )
+    return counts.double() / len(y)

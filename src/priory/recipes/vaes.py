@@ -1,0 +1,31 @@
+"""Variational autoencoders: a prior, and a bound on the likelihood."""
+
+from priory.models import VAE
+from priory.recipes.recipe import Recipe
+
+
+def _vae(name: str, paper: str, loss: str = "elbo", prior: str = "normal") -> Recipe:
+    """Answer a row for a VAE, with nets and training sized for the digits."""
+    options = {"prior": prior, "encoder": "mlp:128", "decoder": "mlp:128"}
+    training = {"steps": 1000, "lr": 2e-3, "schedule": "cosine"}
+    return Recipe(name, paper, VAE, loss, options, training)
+
+
+ROWS = (
+    _vae("vae", "Kingma and Welling, 2014, Auto-encoding variational Bayes"),
+    _vae(
+        "beta-vae", "Higgins et al., 2017, beta-VAE: learning basic visual concepts", "elbo:beta=2"
+    ),
+    _vae("iwae", "Burda et al., 2016, Importance weighted autoencoders", "iwae:5"),
+    _vae(
+        "gm-vae",
+        "Jiang et al., 2017, Variational deep embedding; the component is summed out",
+        prior="mixture:10",
+    ),
+    _vae("vamp-vae", "Tomczak and Welling, 2018, VAE with a VampPrior", prior="vamp:500"),
+    _vae(
+        "sb-vae",
+        "Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders",
+        prior="stick-breaking:5",
+    ),
+)
