@@ -1,4 +1,4 @@
-"""Writes the benchmarks' tables into README.md, and the picture of dreams from saved runs.
+"""Writes the benchmarks' tables into the pages, and the picture of dreams from saved runs.
 
 python -m benchmarks.readme makes the tables from the committed result files; with the option
 --runs runs/papers it draws the picture too.
@@ -14,10 +14,25 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import interpolation, likelihoods, outliers, papers, step
+from benchmarks import (
+    autoencoders,
+    bidirectional,
+    codes,
+    conditional,
+    cycle,
+    divergences,
+    games,
+    interpolation,
+    likelihoods,
+    outliers,
+    papers,
+    step,
+    zoo,
+)
 from priory import load
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = (README, README.parent / "docs" / "results.md")
 PICTURE = Path(__file__).parent / "results" / "dreams.png"
 COLUMNS = 16
 
@@ -33,14 +48,23 @@ def main() -> None:
 
 
 def write() -> None:
-    """Replace what stands between each pair of marks in README.md."""
-    README.write_text(rendered(README.read_text()))
+    """Replace what stands between each pair of marks in the pages."""
+    for page in PAGES:
+        page.write_text(rendered(page.read_text()))
 
 
 def rendered(text: str) -> str:
     """Answer a text with the tables of the result files between its marks."""
     tables = {"papers": papers.table(), "step": steps()}
-    for made in (likelihoods, interpolation, outliers):
+    if games.results():
+        tables["games"] = games.table()
+    if codes.results():
+        tables["codes"] = codes.table()
+    if bidirectional.results():
+        tables["bidirectional"] = bidirectional.table()
+    if cycle.results():
+        tables["cycle"] = cycle.table()
+    for made in (likelihoods, interpolation, outliers, autoencoders, conditional, divergences, zoo):
         if made.FILE.exists():
             mark = made.__name__.rpartition(".")[2]
             tables[mark] = made.table(json.loads(made.FILE.read_text()))

@@ -105,8 +105,9 @@ def test_batches_have_structure_and_a_seed():
     assert spread[:8].sum() > 0.3 * spread.sum()
 
 
-def test_readme_says_what_was_measured():
-    text = readme.README.read_text()
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_the_pages_say_what_was_measured(page):
+    text = page.read_text()
     assert readme.rendered(text) == text
 
 
