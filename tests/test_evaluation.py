@@ -439,7 +439,9 @@ def test_every_metric_on_a_run():
     known_mixture = {"modes", "high_quality", "mode_kl"}
     outliers = {"outlier_auroc", "outlier_auroc_complexity", "outlier_auroc_ratio"}
     own = {"bits_per_dim", "mmd_hamming", "class_kl"}
-    assert absent == own | factors | known_mixture | outliers
+    own |= {"code_accuracy", "code_information", "label_agreement"}
+    domains = {"pairing_accuracy", "pairing_accuracy_back", "cycle_error"}
+    assert absent == own | domains | factors | known_mixture | outliers
     assert {*choose(None)} == {record.name for record in report if not is_anchor(record)}
     truth = -float(pair.log_p(data.test.columns["x"]).mean())
     assert report["nll"].value == pytest.approx(truth, abs=0.02)

@@ -363,6 +363,7 @@ WORDS = {  # of a fault in the data: every number tells it, where there is one
 FROM_LATENTS = {
     *("kl", "mutual_information", "mismatch", "active_units", "knn_accuracy", "linear_probe"),
     *("clustering_hungarian", "clustering_majority", "clustering_confident", "nmi", "ari"),
+    *("latent_mmd", "latent_sliced"),
 }
 FROM_MODEL = {
     *("ais", "bdmc", "mmd", "mmd_p", "mmd_imq", "energy", "sliced_wasserstein", "wasserstein"),
@@ -374,7 +375,8 @@ SOUND = {  # of a broken net: the metrics that do not use it; none of the others
     "encoder not finite": FROM_MODEL,
     "latents equal": None,
 }
-TELL_APART = {name for name in FROM_LATENTS if name[0] in "cnl"} | {"knn_accuracy", "ari"}
+TELL_APART = {name for name in FROM_LATENTS if name[0] in "cn" or name in ("linear_probe", "ari")}
+TELL_APART |= {"knn_accuracy"}
 
 
 def case(name):

@@ -219,7 +219,7 @@ def test_row_is_one_sentence_and_answers_alone_as_among_others(name, digits, who
     records = [measure(name, row, draws) for draws in (alone, whole)]
     assert [r.as_dict() for r in records[0]] == [r.as_dict() for r in records[1]]
     assert len(records[0]) == (3 if row.anchored else 1)
-    if name in ("mmd_hamming", "modes", "high_quality", "mode_kl"):
+    if name in ("mmd_hamming", "modes", "high_quality", "mode_kl", "label_agreement"):
         assert not records[0][0].applicable
     else:
         assert records[0][0].applicable
