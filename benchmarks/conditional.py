@@ -66,8 +66,8 @@ ROWS = {
     "cvae": Row(
         "CVAE",
         "elbo",
-        {"encoder": "mlp:400,400", "decoder": "mlp:400,400", "latent": 8},
-        8000,
+        {"encoder": "mlp:400,400", "decoder": "mlp:400,400", "latent": 6},
+        9000,
         2e-3,
         "dynamic",
         (0.9, 0.999),
