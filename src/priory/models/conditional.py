@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.labels import Labels, beside, label_frequencies, with_planes
-from priory.models.opening import batch_plate, register
+from priory.models.opening import batch_plate, is_built, register
 from priory.names import named
 from priory.nets import (
     LIKELIHOODS,
@@ -66,15 +66,9 @@ class _Conditional(nn.Module, ABC):
             ValueError: The data don't suit the likelihood, a label is out of range or none has it,
                 a net's size doesn't fit, or the pair is built for another shape.
         """
-        shape = tuple(x.shape[1:])
-        if self.shape is not None:
-            if shape[-len(self.shape) :] != self.shape:
-                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
-            if not x.is_floating_point():
-                raise ValueError(
-                    f"the pair expects real numbers, got x of {x.dtype}: pass x.float()"
-                )
+        if is_built(self.shape, x):
             return
+        shape = tuple(x.shape[1:])
         frequencies = label_frequencies(y, self.classes)
         if isinstance(self.likelihood, str):
             self.likelihood = likelihood_for(x)

@@ -4,7 +4,7 @@ import pyro
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
-from priory.models.opening import batch_plate, register
+from priory.models.opening import batch_plate, check_real, is_built, register
 from priory.names import named
 from priory.nets import NETS, as_net
 from priory.nets.base import Shape
@@ -51,13 +51,10 @@ class CycleGAN(nn.Module):
             ValueError: The data aren't real numbers, a net's size doesn't fit, or the pair is built
                 for another shape.
         """
-        shape = tuple(x.shape[1:])
-        if not x.is_floating_point():
-            raise ValueError(f"the pair expects real numbers, got x of {x.dtype}: pass x.float()")
-        if self.shape is not None:
-            if shape[-len(self.shape) :] != self.shape:
-                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+        check_real(x)
+        if is_built(self.shape, x):
             return
+        shape = tuple(x.shape[1:])
         for net in (self.encoder, self.decoder):
             net.build(shape, shape)
         self.decoder.set_bias(x.mean(0))

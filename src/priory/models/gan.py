@@ -5,7 +5,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.opening import batch_plate, register
+from priory.models.opening import batch_plate, is_built, register
 from priory.names import named
 from priory.nets import NETS, Delta, as_net
 from priory.nets.base import Shape
@@ -60,15 +60,9 @@ class GAN(nn.Module):
         Raises:
             ValueError: The net's size doesn't fit, or the pair is built for another shape.
         """
-        shape = tuple(x.shape[1:])
-        if self.shape is not None:
-            if shape[-len(self.shape) :] != self.shape:
-                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
-            if not x.is_floating_point():
-                raise ValueError(
-                    f"the pair expects real numbers, got x of {x.dtype}: pass x.float()"
-                )
+        if is_built(self.shape, x):
             return
+        shape = tuple(x.shape[1:])
         if not x.is_floating_point():
             x = x.to(torch.get_default_dtype())
         self.likelihood.build(x)

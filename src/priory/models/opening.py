@@ -7,7 +7,7 @@ from typing import Any
 
 import pyro
 from pyro.poutine.runtime import _PYRO_STACK
-from torch import nn
+from torch import Tensor, nn
 
 _Sizes = list[tuple[dict[str, Any], int]]
 _Params = list[tuple[dict[str, Any], str, str, bool]]
@@ -29,6 +29,30 @@ def register(name: str, module: nn.Module) -> None:
         return
     pyro.module(name, module)
     vars(module)["_registered"] = _places(name, module)
+
+
+def is_built(shape: tuple[int, ...] | None, x: Tensor) -> bool:
+    """Say whether a pair has its parameters, and raise unless they suit the data.
+
+    Args:
+        shape: of a datum, as the pair is built for; None if it is not yet built.
+        x: data, `(*batch, *shape)`.
+
+    Raises:
+        ValueError: if the pair is built for another shape, or the data are no real numbers.
+    """
+    if shape is None:
+        return False
+    if x.shape[x.dim() - len(shape) :] != shape:
+        raise ValueError(f"the pair is built for data of shape {shape}, got {tuple(x.shape[1:])}")
+    check_real(x)
+    return True
+
+
+def check_real(x: Tensor) -> None:
+    """Raise a ValueError unless data are real numbers."""
+    if not x.is_floating_point():
+        raise ValueError(f"the pair expects real numbers, got x of {x.dtype}: pass x.float()")
 
 
 def _places(name: str, module: nn.Module) -> tuple[_Sizes, _Params]:

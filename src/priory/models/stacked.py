@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from priory.models.labels import Labels, beside, label_frequencies
-from priory.models.opening import batch_plate, register
+from priory.models.opening import batch_plate, check_real, is_built, register
 from priory.names import named
 from priory.nets import NETS, as_net, one_hot
 from priory.nets.base import Shape
@@ -95,13 +95,10 @@ class StackedGAN(nn.Module):
             ValueError: The data aren't real numbers, a label is out of range or none has it, a
                 net's size doesn't fit, or the pair is built for another shape.
         """
-        shape = tuple(x.shape[1:])
-        if not x.is_floating_point():
-            raise ValueError(f"the pair expects real numbers, got x of {x.dtype}: pass x.float()")
-        if self.shape is not None:
-            if shape[-len(self.shape) :] != self.shape:
-                raise ValueError(f"the pair is built for data of shape {self.shape}, got {shape}")
+        check_real(x)
+        if is_built(self.shape, x):
             return
+        shape = tuple(x.shape[1:])
         frequencies = label_frequencies(y, self.classes)
         self.prior.build(self.latent, x)
         noise = self.prior.features
