@@ -101,7 +101,7 @@ ROWS = (
         "game=relativistic:r1=0.02:r2=0.02",
         "fourier:64:0.3:6:128,128",
         "fourier:32:0.3:3:128,128,128,128",
-        steps=8000,
+        steps=6000,
         lr=4e-3,
     ),
     _gan(
