@@ -169,7 +169,7 @@ def test_memory_is_what_the_function_held_at_most():
 
     found = apart.apart(functools.partial(hold, 64), CPU, 1)
     assert found["held"] == 64
-    assert 64 <= found["mebibytes"] < 64 * 3
+    assert 60 <= found["mebibytes"] < 64 * 3  # the kernel counts pages in batches
     with pytest.raises(RuntimeError, match="ended with status 7"):
         apart.apart(functools.partial(sys.exit, 7), CPU, 1)
 
