@@ -20,6 +20,7 @@ from priory.inference.parts import device_of
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError
+from priory.inference.sites import base
 
 STEPS = 1000
 FEW = 100
@@ -260,6 +261,4 @@ class Draws(Sets):
 
 
 def _is_delta(law: Any) -> bool:
-    while hasattr(law, "base_dist"):
-        law = law.base_dist
-    return isinstance(law, dist.Delta)
+    return isinstance(base(law), dist.Delta)

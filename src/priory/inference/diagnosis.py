@@ -16,7 +16,7 @@ from priory.inference.keeping.disk import write_file
 from priory.inference.keeping.weights import encode, put, tensors_of
 from priory.inference.randomness import own_randomness
 from priory.inference.recorder import Recorder
-from priory.inference.sites import is_observed, log_prob
+from priory.inference.sites import base, is_observed, log_prob
 from priory.names import first_line
 
 if TYPE_CHECKING:
@@ -161,9 +161,7 @@ def _site(loop: Loop, batch: Batch) -> tuple[str, Tensor | None] | None:
 
 def _parts(site: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Yield the parameters of a site's distribution, its value and its log-probability."""
-    fn = site["fn"]
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
+    fn = base(site["fn"])
     for name in getattr(fn, "arg_constraints", {}):
         if isinstance(value := vars(fn).get(name), Tensor):
             yield f"the {name}", value

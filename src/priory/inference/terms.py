@@ -15,6 +15,7 @@ from priory.inference.parallel import ranks
 from priory.inference.parts import frozen
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
+from priory.inference.sites import base
 from priory.nets.labels import one_hot
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Classification(Objective):
             )
         labels = phases.columns[self.labels]
         law = phases.awake.distribution(self.site)
-        logits = getattr(_base(law), "logits", None)
+        logits = getattr(base(law), "logits", None)
         if logits is None:
             raise ValueError(
                 f"Classification needs a categorical law at {self.site!r}, the guide has "
@@ -192,7 +193,7 @@ def _cost(phase: Phase, site: str, of: str, cost: str) -> Tensor:
     """Answer each datum's cost, `(particles, batch)` or `(batch,)`."""
     if cost == "likelihood":
         law = phase.distribution(site, of=of)
-        if isinstance(_base(law), dist.Delta):
+        if isinstance(base(law), dist.Delta):
             raise ValueError(
                 f"{site!r} is a point mass in the {of}, which gives no density to learn from; "
                 "name a cost, for instance cost='squared'"
@@ -209,9 +210,3 @@ def _compared(phase: Phase, site: str, of: str) -> tuple[Tensor, Tensor]:
     value = value.expand(torch.broadcast_shapes(value.shape, mean.shape))
     mean = mean.expand(value.shape)
     return value.reshape(-1, *event), mean.reshape(-1, *event)
-
-
-def _base(law: Any) -> Any:
-    while hasattr(law, "base_dist"):
-        law = law.base_dist
-    return law

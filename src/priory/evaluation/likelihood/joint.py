@@ -20,7 +20,7 @@ from priory.evaluation.sets import Unavailable
 from priory.inference.arguments import bind
 from priory.inference.phase import Phase
 from priory.inference.recorder import Recorder
-from priory.inference.sites import Site, batch_frame, in_batch, is_latent, is_observation
+from priory.inference.sites import Site, base, batch_frame, in_batch, is_latent, is_observation
 
 Values = dict[str, Tensor]
 
@@ -206,10 +206,7 @@ def _check(name: str, site: Site, again: Site) -> None:
     """Raise Unavailable unless a latent is continuous, of one datum, of an unmoving support."""
     if not in_batch(site):
         raise Unavailable(f"{name} is no latent of one datum: it is outside the plate 'data'")
-    law = site["fn"]
-    while hasattr(law, "base_dist"):
-        law = law.base_dist
-    if isinstance(law, dist.Delta):
+    if isinstance(base(site["fn"]), dist.Delta):
         raise Unavailable(f"p({name}) is a Delta: it has no density")
     support, other = site["fn"].support, again["fn"].support
     if support.is_discrete:
