@@ -7,6 +7,7 @@ import torch
 from torch import Size, Tensor
 
 from priory.nets import one_hot
+from priory.nets.categorical import perturbed
 
 
 class Labels(dist.Categorical):
@@ -16,8 +17,7 @@ class Labels(dist.Categorical):
         """Draw whole numbers, (*sample_shape, *batch), by the Gumbel-max trick."""
         with torch.no_grad():
             shape = self._extended_shape(sample_shape) + self.logits.shape[-1:]
-            noise = torch.empty(shape, dtype=self.logits.dtype, device=self.logits.device)
-            return (self.logits - noise.exponential_().log()).argmax(-1)
+            return perturbed(self.logits, shape).argmax(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability of labels (*batch), in nats."""

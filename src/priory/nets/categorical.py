@@ -28,10 +28,7 @@ class OneHot(OneHotCategorical):
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
         """Draw one-hot vectors, (*sample_shape, *batch, values)."""
         with torch.no_grad():
-            shape = self._extended_shape(sample_shape)
-            noise = torch.empty(shape, dtype=self.logits.dtype, device=self.logits.device)
-            scores = self.logits - noise.exponential_().log()
-            return _highest(scores)
+            return _highest(perturbed(self.logits, self._extended_shape(sample_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-probability, in nats, (*batch)."""
@@ -65,6 +62,17 @@ class SoftCode(OneHot):
     def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
         """Return the probabilities, (*sample_shape, *batch, values)."""
         return self.probs.expand(self._extended_shape(sample_shape))
+
+
+def perturbed(logits: Tensor, shape: Size) -> Tensor:
+    """Return logits with standard Gumbel noise, of which the highest is a draw of the category.
+
+    Args:
+        logits: (*batch, values).
+        shape: Of the draws, (*sample_shape, *batch, values).
+    """
+    noise = torch.empty(shape, dtype=logits.dtype, device=logits.device)
+    return logits - noise.exponential_().log()
 
 
 def _highest(scores: Tensor) -> Tensor:
