@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from priory.models.labels import beside
 from priory.models.opening import batch_plate, is_built, register
+from priory.models.parts import likelihood_named, prior_of, suited
 from priory.names import named
-from priory.nets import LIKELIHOODS, Likelihood, likelihood_for, posterior_for
+from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
 from priory.nets.categorical import CODES, OneHot
 from priory.nets.table import net_of
-from priory.priors import PRIORS, Prior
+from priory.priors import Prior
 
 
 class AAE(nn.Module):
@@ -69,11 +70,9 @@ class AAE(nn.Module):
                 raise ValueError(f"{name} must be {least} or more, got {number}")
         if not noise >= 0:
             raise ValueError(f"noise must not be negative, got {noise}")
-        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+        self.prior = prior_of(prior)
         self.encoder, self.decoder = net_of(encoder), net_of(decoder)
-        if isinstance(likelihood, str) and likelihood != "auto":
-            likelihood = named("likelihood", likelihood, LIKELIHOODS)()
-        self.likelihood = likelihood
+        self.likelihood = likelihood_named(likelihood)
         self.latent = latent
         self.codes = codes
         named("code", code, CODES)
@@ -95,12 +94,7 @@ class AAE(nn.Module):
         if is_built(self.shape, x):
             return
         shape = tuple(x.shape[1:])
-        if isinstance(self.likelihood, str):
-            self.likelihood = likelihood_for(x)
-        self.likelihood.check(x)
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
-        self.likelihood.build(x)
+        self.likelihood, x = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
         self.head = posterior_for(self.prior.support, self.deterministic)
         self.encoder.build(shape, (self.codes + self.head.params * self.latent,))

@@ -6,26 +6,22 @@ from abc import ABC, abstractmethod
 from math import prod, sqrt
 
 import pyro
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.labels import Labels, beside, label_frequencies, with_planes
 from priory.models.opening import batch_plate, is_built, register
-from priory.names import named
+from priory.models.parts import likelihood_named, prior_of, suited
 from priory.nets import (
-    LIKELIHOODS,
-    NETS,
     Delta,
     Likelihood,
     Net,
-    as_net,
-    likelihood_for,
     one_hot,
     posterior_for,
 )
 from priory.nets.base import Shape
-from priory.priors import PRIORS, Prior, VampPrior
+from priory.nets.table import net_of
+from priory.priors import Prior, VampPrior
 
 
 class _Conditional(nn.Module, ABC):
@@ -46,7 +42,7 @@ class _Conditional(nn.Module, ABC):
             if number < 1:
                 raise ValueError(f"{name} must be positive, got {number}")
         self.classes = classes
-        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+        self.prior = prior_of(prior)
         if isinstance(self.prior, VampPrior):
             raise ValueError(
                 "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
@@ -70,12 +66,7 @@ class _Conditional(nn.Module, ABC):
             return
         shape = tuple(x.shape[1:])
         frequencies = label_frequencies(y, self.classes)
-        if isinstance(self.likelihood, str):
-            self.likelihood = likelihood_for(x)
-        self.likelihood.check(x)
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
-        self.likelihood.build(x)
+        self.likelihood, x = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
         self.make(x, shape)
         self.register_buffer("log_frequencies", frequencies.log())
@@ -146,15 +137,8 @@ class CVAE(_Conditional):
         latent: int = 16,
     ) -> None:
         super().__init__(classes, prior, latent)
-        self.encoder = as_net(
-            named("net", encoder, NETS)() if isinstance(encoder, str) else encoder
-        )
-        self.decoder = as_net(
-            named("net", decoder, NETS)() if isinstance(decoder, str) else decoder
-        )
-        if isinstance(likelihood, str) and likelihood != "auto":
-            likelihood = named("likelihood", likelihood, LIKELIHOODS)()
-        self.likelihood = likelihood
+        self.encoder, self.decoder = net_of(encoder), net_of(decoder)
+        self.likelihood = likelihood_named(likelihood)
 
     def make(self, x: Tensor, shape: Shape) -> None:
         """Make encoder and decoder for data (n, *shape)."""
@@ -229,8 +213,7 @@ class ConditionalGAN(_Conditional):
         latent: int = 16,
     ) -> None:
         super().__init__(classes, prior, latent)
-        net = named("net", generator, NETS)() if isinstance(generator, str) else generator
-        self.generator = as_net(net)
+        self.generator = net_of(generator)
         self.likelihood = Delta()
 
     def make(self, x: Tensor, shape: Shape) -> None:

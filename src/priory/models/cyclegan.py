@@ -5,9 +5,8 @@ from pyro.distributions import Delta
 from torch import Tensor, nn
 
 from priory.models.opening import batch_plate, check_real, is_built, register
-from priory.names import named
-from priory.nets import NETS, as_net
 from priory.nets.base import Shape
+from priory.nets.table import net_of
 
 
 class CycleGAN(nn.Module):
@@ -37,8 +36,7 @@ class CycleGAN(nn.Module):
 
     def __init__(self, encoder: nn.Module | str = "mlp", decoder: nn.Module | str = "mlp") -> None:
         super().__init__()
-        nets = [named("net", n, NETS)() if isinstance(n, str) else n for n in (encoder, decoder)]
-        self.encoder, self.decoder = map(as_net, nets)
+        self.encoder, self.decoder = net_of(encoder), net_of(decoder)
         self.shape: Shape | None = None
 
     def build(self, x: Tensor) -> None:

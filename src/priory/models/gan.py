@@ -1,15 +1,15 @@
 """The generator of a generative adversarial net: an implicit model without recognition."""
 
 import pyro
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.opening import batch_plate, is_built, register
-from priory.names import named
-from priory.nets import NETS, Delta, as_net
+from priory.models.parts import prior_of, real
+from priory.nets import Delta
 from priory.nets.base import Shape
-from priory.priors import PRIORS, Prior
+from priory.nets.table import net_of
+from priory.priors import Prior
 
 
 class GAN(nn.Module):
@@ -44,9 +44,8 @@ class GAN(nn.Module):
         super().__init__()
         if latent < 1:
             raise ValueError(f"latent must be positive, got {latent}")
-        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
-        net = named("net", generator, NETS)() if isinstance(generator, str) else generator
-        self.generator = as_net(net)
+        self.prior = prior_of(prior)
+        self.generator = net_of(generator)
         self.latent = latent
         self.likelihood = Delta()
         self.shape: Shape | None = None
@@ -63,8 +62,7 @@ class GAN(nn.Module):
         if is_built(self.shape, x):
             return
         shape = tuple(x.shape[1:])
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
+        x = real(x)
         self.likelihood.build(x)
         self.prior.build(self.latent, x)
         self.generator.build((self.prior.features,), (1, *shape))

@@ -11,9 +11,10 @@ from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.opening import batch_plate, is_built, register
-from priory.names import named
-from priory.nets import LIKELIHOODS, NETS, Likelihood, as_net, likelihood_for
+from priory.models.parts import likelihood_named, suited
+from priory.nets import Likelihood
 from priory.nets.base import Shape
+from priory.nets.table import net_of
 from priory.priors.codes import Codes, in_ball
 
 _STARTS = 1000  # training codes among which a new datum's search begins at the nearest
@@ -73,11 +74,8 @@ class GLO(nn.Module):
         for name, value in (("latent", latent), ("search", search)):
             if value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
-        net = named("net", generator, NETS)() if isinstance(generator, str) else generator
-        self.generator = as_net(net)
-        if isinstance(likelihood, str) and likelihood != "auto":
-            likelihood = named("likelihood", likelihood, LIKELIHOODS)()
-        self.likelihood = likelihood
+        self.generator = net_of(generator)
+        self.likelihood = likelihood_named(likelihood)
         self.latent = latent
         self.search = search
         self.prior = Codes(rows, start, rate)
@@ -111,12 +109,7 @@ class GLO(nn.Module):
         if is_built(self.shape, x):
             return
         shape = tuple(x.shape[1:])
-        if isinstance(self.likelihood, str):
-            self.likelihood = likelihood_for(x)
-        self.likelihood.check(x)
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
-        self.likelihood.build(x)
+        self.likelihood, x = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
         self.generator.build((self.latent,), (self.likelihood.params, *shape))
         bias = self.likelihood.bias(x)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from priory.models.labels import beside
 from priory.models.opening import batch_plate, is_built, register
-from priory.names import named
+from priory.models.parts import prior_of, real
 from priory.nets import Delta
 from priory.nets.base import Shape
 from priory.nets.categorical import OneHot, StraightThroughCode
 from priory.nets.table import net_of
-from priory.priors import PRIORS, Prior
+from priory.priors import Prior
 
 _LEAST = 0.02  # standard deviation of q(u given x), which would else fall to 0 and its bound rise
 
@@ -64,7 +64,7 @@ class InfoGAN(nn.Module):
         for name, number, least in sizes:
             if number < least:
                 raise ValueError(f"{name} must be {least} or more, got {number}")
-        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+        self.prior = prior_of(prior)
         self.encoder, self.generator = net_of(encoder), net_of(generator)
         self.latent = latent
         self.codes = codes
@@ -84,8 +84,7 @@ class InfoGAN(nn.Module):
         if is_built(self.shape, x):
             return
         shape = tuple(x.shape[1:])
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
+        x = real(x)
         self.likelihood.build(x)
         self.prior.build(self.latent, x)
         self.encoder.build(shape, (self.codes + 2 * self.continuous,))

@@ -8,10 +8,11 @@ from torch.func import functional_call
 
 from priory.models.labels import Labels, beside, label_frequencies
 from priory.models.opening import batch_plate, check_real, is_built, register
-from priory.names import named
-from priory.nets import NETS, as_net, one_hot
+from priory.models.parts import prior_of
+from priory.nets import one_hot
 from priory.nets.base import Shape
-from priory.priors import PRIORS, Prior
+from priory.nets.table import net_of
+from priory.priors import Prior
 
 
 class StackedGAN(nn.Module):
@@ -73,10 +74,9 @@ class StackedGAN(nn.Module):
         for name, size in {"features": features, "latent": latent, "classes": classes}.items():
             if size < 1:
                 raise ValueError(f"{name} must be positive, got {size}")
-        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+        self.prior = prior_of(prior)
         self.encoder, self.upper, self.lower, self.upper_inverse, self.lower_inverse = (
-            as_net(named("net", net, NETS)() if isinstance(net, str) else net)
-            for net in (encoder, upper, lower, upper_inverse, lower_inverse)
+            net_of(net) for net in (encoder, upper, lower, upper_inverse, lower_inverse)
         )
         self.features = features
         self.latent = latent

@@ -1,15 +1,15 @@
 """The variational autoencoder, with any prior, nets and likelihood."""
 
 import pyro
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.opening import batch_plate, is_built, register
-from priory.names import named
-from priory.nets import LIKELIHOODS, NETS, Likelihood, as_net, likelihood_for, posterior_for
+from priory.models.parts import likelihood_named, prior_of, suited
+from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
-from priory.priors import PRIORS, Prior
+from priory.nets.table import net_of
+from priory.priors import Prior
 
 
 class VAE(nn.Module):
@@ -51,16 +51,9 @@ class VAE(nn.Module):
         super().__init__()
         if latent < 1:
             raise ValueError(f"latent must be positive, got {latent}")
-        self.prior = named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
-        self.encoder = as_net(
-            named("net", encoder, NETS)() if isinstance(encoder, str) else encoder
-        )
-        self.decoder = as_net(
-            named("net", decoder, NETS)() if isinstance(decoder, str) else decoder
-        )
-        if isinstance(likelihood, str) and likelihood != "auto":
-            likelihood = named("likelihood", likelihood, LIKELIHOODS)()
-        self.likelihood = likelihood
+        self.prior = prior_of(prior)
+        self.encoder, self.decoder = net_of(encoder), net_of(decoder)
+        self.likelihood = likelihood_named(likelihood)
         self.latent = latent
         self.deterministic = deterministic
         self.shape: Shape | None = None
@@ -78,12 +71,7 @@ class VAE(nn.Module):
         if is_built(self.shape, x):
             return
         shape = tuple(x.shape[1:])
-        if isinstance(self.likelihood, str):
-            self.likelihood = likelihood_for(x)
-        self.likelihood.check(x)
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
-        self.likelihood.build(x)
+        self.likelihood, x = suited(self.likelihood, x)
         self.prior.build(self.latent, x, self.posterior)
         self.head = posterior_for(self.prior.support, self.deterministic)
         self.encoder.build(shape, (self.head.params, self.latent))

@@ -1,0 +1,50 @@
+"""The parts of a pair, from what its constructor was given: objects or names."""
+
+import torch
+from torch import Tensor
+
+from priory.names import named
+from priory.nets import LIKELIHOODS, Likelihood, likelihood_for
+from priory.priors import PRIORS, Prior
+
+
+def prior_of(prior: Prior | str) -> Prior:
+    """Return a prior as it is, and a name's prior.
+
+    Raises:
+        ValueError: There is no prior of that name.
+    """
+    return named("prior", prior, PRIORS)() if isinstance(prior, str) else prior
+
+
+def likelihood_named(likelihood: Likelihood | str) -> Likelihood | str:
+    """Return a likelihood as it is, and a name's likelihood; "auto" waits for the data.
+
+    Raises:
+        ValueError: There is no likelihood of that name.
+    """
+    if isinstance(likelihood, str) and likelihood != "auto":
+        return named("likelihood", likelihood, LIKELIHOODS)()
+    return likelihood
+
+
+def suited(likelihood: Likelihood | str, x: Tensor) -> tuple[Likelihood, Tensor]:
+    """Return a likelihood built for data that it was held against, and the data as real numbers.
+
+    Args:
+        likelihood: "auto" for the one that fits the data's values.
+        x: Training data, (n, *shape).
+
+    Raises:
+        ValueError: The data don't suit the likelihood.
+    """
+    chosen = likelihood_for(x) if isinstance(likelihood, str) else likelihood
+    chosen.check(x)
+    x = real(x)
+    chosen.build(x)
+    return chosen, x
+
+
+def real(x: Tensor) -> Tensor:
+    """Return data as real numbers."""
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
