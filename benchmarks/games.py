@@ -187,11 +187,16 @@ def picture(found: dict[str, dict[str, Any]]) -> Any:
             centres = DENSITIES[name].centres
             reach = 1.35 * float(centres.abs().max())
             axes.scatter(*centres.T, s=34, color=DATA, alpha=0.35, linewidths=0)
-            axes.scatter(*zip(*result["dreams"].get(name, [(9, 9)]), strict=True), s=1, color=MODEL)
+            dreams = torch.tensor(result["dreams"].get(name, [[9.0, 9.0]]))
+            axes.scatter(*dreams.T, s=1, color=MODEL)
+            if not (dreams.abs() < reach).all(1).any():
+                axes.text(0, 0, "all outside", ha="center", va="center", fontsize=8, color=INK)
             axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect=1)
             axes.spines[:].set_visible(False)
             if not j:
-                axes.set_title(GAMES[key].title.replace(", ", ",\n"), fontsize=8.5, color=INK)
+                game = GAMES[key]
+                title = game.title.replace(", ", ",\n") + (";\nown setting" if game.own else "")
+                axes.set_title(title, fontsize=8.5, color=INK)
     return figure
 
 
