@@ -278,6 +278,7 @@ PAIRS = {
     "random style": lambda: AAE(codes=4, latent=2, deterministic=False, noise=0.2),
     "infogan": lambda: InfoGAN(codes=4, latent=2),
     "no continuous": lambda: InfoGAN(codes=4, latent=2, continuous=0),
+    "noise": lambda: InfoGAN(codes=4, latent=2, noise=0.2),
 }
 
 
@@ -297,6 +298,17 @@ def test_particles_lead_and_dreams_have_one_hot_codes(name):
     torch.testing.assert_close(dreamt.log_p("c"), torch.full((1, 6), -math.log(4)))
     if "u" in dreamt.sample:
         assert (dreamt.sample["u"].abs() <= 1).all()
+
+
+@pytest.mark.parametrize("pair", [AAE(noise=0.5, latent=2), InfoGAN(noise=0.5, latent=2)])
+def test_noise_is_on_what_the_guide_reads_in_training_alone(pair):
+    x = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)).round()
+    pair.build(x)
+    with torch.no_grad():
+        for training in (True, False):
+            pair.train(training)
+            first, again = (pair.posterior(x)[0].probs for _ in range(2))
+            assert torch.equal(first, again) is not training
 
 
 def test_a_code_given_by_its_probabilities_is_classified_like_any():
@@ -328,6 +340,7 @@ def test_a_traced_step_is_the_eager_one(recipe):
         (lambda: AAE(noise=-1.0), "noise must not be negative"),
         (lambda: AAE(code="soft"), "nearest 'softmax'"),
         (lambda: InfoGAN(continuous=-1), "continuous must be 0 or more"),
+        (lambda: InfoGAN(noise=math.nan), "noise must not be negative"),
     ],
 )
 def test_wrong_options_are_told(make, told):

@@ -12,6 +12,7 @@ from priory.names import named
 from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
 from priory.nets.categorical import CODES, OneHot
+from priory.nets.layers import check_noise, noisy
 from priory.nets.table import net_of
 from priory.priors import Prior
 
@@ -68,8 +69,6 @@ class AAE(nn.Module):
         for name, number, least in (("latent", latent, 1), ("codes", codes, 2)):
             if number < least:
                 raise ValueError(f"{name} must be {least} or more, got {number}")
-        if not noise >= 0:
-            raise ValueError(f"noise must not be negative, got {noise}")
         self.prior = prior_of(prior)
         self.encoder, self.decoder = net_of(encoder), net_of(decoder)
         self.likelihood = likelihood_named(likelihood)
@@ -78,7 +77,7 @@ class AAE(nn.Module):
         named("code", code, CODES)
         self.code = code
         self.deterministic = deterministic
-        self.noise = noise
+        self.noise = check_noise(noise)
         self.shape: Shape | None = None
 
     def build(self, x: Tensor) -> None:
@@ -109,9 +108,9 @@ class AAE(nn.Module):
 
     def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c given x) and q(z given x), batch shape (*batch), for data (*batch, *shape)."""
-        if self.noise and self.training:
-            x = x + self.noise * torch.randn_like(x)
-        code, style = self.encoder(x).split([self.codes, self.head.params * self.latent], -1)
+        sizes = [self.codes, self.head.params * self.latent]
+        x = noisy(x, self.noise if self.training else 0.0)
+        code, style = self.encoder(x).split(sizes, -1)
         logits = self.normalise(code.reshape(-1, self.codes)).reshape(code.shape)
         features = style.unflatten(-1, (self.head.params, self.latent))
         return CODES[self.code](logits=logits), self.head(features)

@@ -12,6 +12,7 @@ from priory.models.parts import prior_of, real
 from priory.nets import Delta
 from priory.nets.base import Shape
 from priory.nets.categorical import OneHot, StraightThroughCode
+from priory.nets.layers import check_noise, noisy
 from priory.nets.table import net_of
 from priory.priors import Prior
 
@@ -27,8 +28,10 @@ class InfoGAN(nn.Module):
     Chen, Duan, Houthooft, Schulman, Sutskever and Abbeel, 2016, InfoGAN: interpretable
     representation learning by information maximizing generative adversarial nets. `Sleep` of `c, u`
     beside the game on `x` holds the codes' mutual information with the dream up. There q shares its
-    body with the critic; here it has a net of its own, as the critic is no part of a pair. The
-    noise is not inferred: the guide draws it from its prior.
+    body with the critic, which keeps it to what makes a datum real; here it has a net of its own,
+    as the critic is no part of a pair, and noise on what it reads keeps it to what can be seen:
+    without, a code written in a few faint pixels tells as much as a digit's class. z is not
+    inferred: the guide draws it from its prior.
 
     Args:
         prior: Of the noise; an object or its name in `priory.priors.PRIORS`.
@@ -37,6 +40,7 @@ class InfoGAN(nn.Module):
         latent: Number of coordinates of the noise.
         codes: K, the number of values of c.
         continuous: Number of coordinates of u; without any there is no u.
+        noise: Standard deviation of normal noise on the encoder's inputs in training.
 
     Raises:
         ValueError: A number is out of range, a name is unknown, or a net's size doesn't fit.
@@ -58,6 +62,7 @@ class InfoGAN(nn.Module):
         latent: int = 16,
         codes: int = 10,
         continuous: int = 2,
+        noise: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = (("latent", latent, 1), ("codes", codes, 2), ("continuous", continuous, 0))
@@ -69,6 +74,7 @@ class InfoGAN(nn.Module):
         self.latent = latent
         self.codes = codes
         self.continuous = continuous
+        self.noise = check_noise(noise)
         self.likelihood = Delta()
         self.shape: Shape | None = None
 
@@ -97,6 +103,7 @@ class InfoGAN(nn.Module):
     def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c given x) and q(u given x), batch shape (*batch), for data (*batch, *shape)."""
         k = self.continuous
+        x = noisy(x, self.noise if self.training else 0.0)
         logits, mean, spread = self.encoder(x).split([self.codes, k, k], -1)
         scale = _LEAST + (1 - _LEAST) * spread.sigmoid()
         return StraightThroughCode(logits=logits), dist.Normal(mean, scale).to_event(1)

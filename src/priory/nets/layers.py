@@ -1,4 +1,4 @@
-"""What stands between a net's layers: normalisation, dropout, spectral norm, the last range."""
+"""What stands between a net's layers: normalisation, dropout, noise, spectral norm, the range."""
 
 from collections.abc import Callable
 
@@ -117,6 +117,22 @@ def check_dropout(dropout: float) -> float:
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout}")
     return dropout
+
+
+def check_noise(noise: float) -> float:
+    """Return a standard deviation of noise.
+
+    Raises:
+        ValueError: It is negative.
+    """
+    if not noise >= 0:
+        raise ValueError(f"noise must not be negative, got {noise}")
+    return noise
+
+
+def noisy(x: Tensor, noise: float) -> Tensor:
+    """Return what was given with normal noise of a standard deviation."""
+    return x + noise * torch.randn_like(x) if noise else x
 
 
 def _same(x: Tensor) -> Tensor:

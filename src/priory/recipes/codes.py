@@ -30,8 +30,11 @@ ROWS = (
         "infogan",
         "Chen et al., 2016, InfoGAN: interpretable representation learning",
         InfoGAN,
-        "adversarial:x:critic=(mlp:128,128:leaky-relu-0.2) + sleep:c,u",
+        # The continuous codes would else take all that the dreams can show.
+        "adversarial:x:critic=(mlp:128,128:leaky-relu-0.2):rate=0.5 + sleep:c + 0.1*sleep:u",
         {
+            "latent": 8,
+            "noise": 0.4,
             "encoder": "mlp:128,128:batch_norm=true",
             "generator": "mlp:128,128:batch_norm=true:output=sigmoid",
         },
