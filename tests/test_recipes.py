@@ -360,3 +360,14 @@ def test_a_given_part_is_taken_as_it_is():
     prior = GaussianMixture(3)
     assert RECIPES["vae"].pair(prior=prior).prior is prior
     assert isinstance(RECIPES["vamp-vae"].pair().prior, VampPrior)
+
+
+def test_data_may_be_given_by_name():
+    recipe = RECIPES["dcgan"]
+    options = {"steps": 1, "valid_every": 0, "generator": "mlp:8"}
+    run = recipe.fit("digits", objective="adversarial:x:critic=(mlp:8)", **options)
+    assert run.data.config["binarise"] == "none"
+    with pytest.raises(ValueError, match="nearest 'digits'"):
+        recipe.fit("digit", **options)
+    with pytest.raises(ValueError, match=r"Data\.named\('digits'\).*got str"):
+        fit(VAE(), data="digits")

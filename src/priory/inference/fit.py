@@ -137,8 +137,11 @@ def fit(
         >>> len(run.history)
         1
     """
-    if data is None:
-        raise ValueError("fit needs data, for instance Data.named('digits')")
+    if not isinstance(data, Data):
+        raise ValueError(
+            "fit needs data, for instance Data.named('digits') or Data.from_arrays(...), got "
+            f"{'none' if data is None else type(data).__name__}"
+        )
     options = {
         "epochs": epochs,
         "steps": steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 from priory.data import Data
@@ -132,15 +133,23 @@ class Recipe:
         """
         return {"binarise": "none"} if self.grey and name in IMAGE_SETS else {}
 
-    def own_data(self) -> Data:
-        """Load the data on which it is at home."""
-        return Data.open(self.data, **self.rendering(self.data))
+    def own_data(self, name: str | PathLike[str] | None = None) -> Data:
+        """Load data as the recipe takes them.
 
-    def fit(self, data: Data | None = None, **options: Any) -> Run:
+        Args:
+            name: of a data set, or a file; those on which it is at home by default.
+
+        Raises:
+            ValueError: if the name fits nothing.
+        """
+        name = self.data if name is None else name
+        return Data.open(name, **self.rendering(str(name)))
+
+    def fit(self, data: Data | str | PathLike[str] | None = None, **options: Any) -> Run:
         """Train it.
 
         Args:
-            data: what on; the recipe's own by default.
+            data: what on, or its name or file; the recipe's own by default.
             options: as in `prepare`.
 
         Raises:
@@ -154,7 +163,9 @@ class Recipe:
             2
         """
         pair, objective, mine = self.prepare(**options)
-        return fit(pair, objective, self.own_data() if data is None else data, **mine)
+        if data is None or isinstance(data, str | PathLike):
+            data = self.own_data(data)
+        return fit(pair, objective, data, **mine)
 
 
 def _replaced(name: str, given: Mapping[str, Any]) -> bool:
