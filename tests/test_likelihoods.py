@@ -10,6 +10,9 @@ from pyro.distributions import Normal as LibraryNormal
 from torch.distributions import ContinuousBernoulli as LibraryContinuousBernoulli
 from torch.distributions import kl_divergence
 
+from priory.data import Data
+from priory.inference import ELBO, fit, load
+from priory.models import VAE
 from priory.nets import LIKELIHOODS, Bernoulli, DiscretizedLogistic, Normal, likelihood_for
 from priory.nets.distributions import IndependentNormal
 from priory.nets.pixels import (
@@ -17,6 +20,7 @@ from priory.nets.pixels import (
     IndependentContinuousBernoulli,
     IndependentLogistic,
 )
+from priory.nets.values import units
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -191,9 +195,58 @@ def test_the_likelihood_follows_from_the_data():
 
 
 def test_learned_scale_starts_at_the_data_and_is_one_number():
-    x = torch.randn(1000, 3) * 2
+    x = torch.randn(1000, 3) / 2
     head = Normal()
     head.build(x)
     assert [tuple(p.shape) for p in head.parameters()] == [()]
     assert head.log_scale.exp().item() == pytest.approx(x.std(correction=0).item())
     assert not list(Normal(0.5).parameters())
+
+
+# --- units ----------------------------------------------------------------------------------------
+
+
+def table(rows=400):
+    """Columns of the order of one, far from zero, large, constant, and both."""
+    noise = torch.randn(rows, 5, generator=torch.Generator().manual_seed(0))
+    return noise * torch.tensor([0.5, 1.0, 3e4, 0.0, 0.0]) + torch.tensor([0.2, 2e3, 0, 7.0, 0.3])
+
+
+def test_columns_of_any_size_are_read_at_the_order_of_one_and_modest_ones_as_they_are():
+    x = table()
+    centre, unit = units(x)
+    torch.testing.assert_close(centre, torch.where(torch.tensor([0, 1, 1, 1, 0]) > 0, x.mean(0), 0))
+    assert unit[0] == unit[3] == unit[4] == 1
+    torch.testing.assert_close(unit[1:3], x[:, 1:3].std(0, correction=0))
+    assert [v.shape for v in units(256 * torch.rand(9, 1, 4, 4))] == [(), ()]
+    assert [v.item() for v in units(torch.rand(9, 1, 4, 4))] == [0, 1]
+
+
+@pytest.mark.parametrize("scale", ["learned", "pixel", 0.3])
+def test_densities_are_in_the_units_of_the_data(scale):
+    x = table()[:, :3]
+    head = Normal(scale)
+    head.build(x)
+    head.to(torch.float64)
+    maps = torch.randn(7, head.params, 3)
+    law = head(maps)
+    inner = {"learned": lambda: head.log_scale.exp(), "pixel": lambda: maps[:, 1].exp()}
+    spread = head.unit * inner[scale]() if scale in inner else torch.tensor(0.3)
+    library = LibraryNormal(head.centre + head.unit * maps[:, 0], spread.expand(7, 3)).to_event(1)
+    torch.testing.assert_close(law.log_prob(x[:7]), library.log_prob(x[:7]))
+    torch.testing.assert_close(law.scale, library.base_dist.scale)
+
+
+def test_a_table_in_any_units_trains_alike_and_comes_back_from_a_file(tmp_path):
+    x = table()[:, :3].to(torch.float32)
+    factor = torch.tensor([1.0, 10.0, 0.1])
+    runs = [
+        fit(VAE(latent=2), ELBO(), Data.from_arrays(v), steps=20, valid_every=0, progress=False)
+        for v in (x, x * factor)
+    ]
+    first, second = (run.history[-1]["loss"] for run in runs)
+    assert second - first == pytest.approx(factor.log().sum().item(), abs=1e-2)
+    runs[0].save(tmp_path / "run")
+    again = load(tmp_path / "run", data=Data.from_arrays(x))
+    torch.testing.assert_close(again.pair.likelihood.unit, runs[0].pair.likelihood.unit)
+    assert again.pair.posterior(x).loc.abs().max() < 50

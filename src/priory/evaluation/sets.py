@@ -13,7 +13,7 @@ from torch import Tensor
 from priory.data.toys import Mixture
 from priory.evaluation.columns import Columns, rows_of, thin
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
-from priory.nets.likelihoods import is_binary
+from priory.nets.values import is_binary
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
 

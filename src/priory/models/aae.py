@@ -109,7 +109,8 @@ class AAE(nn.Module):
     def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c given x) and q(z given x), batch shape (*batch), for data (*batch, *shape)."""
         sizes = [self.codes, self.head.params * self.latent]
-        x = noisy(x, self.noise if self.training else 0.0)
+        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
+        x = noisy(self.likelihood.read(x), self.noise if self.training else 0.0)
         code, style = self.encoder(x).split(sizes, -1)
         logits = self.normalise(code.reshape(-1, self.codes)).reshape(code.shape)
         features = style.unflatten(-1, (self.head.params, self.latent))

@@ -156,7 +156,9 @@ class CVAE(_Conditional):
 
     def posterior(self, x: Tensor, y: Tensor) -> TorchDistribution:
         """Return q(z given x, y), batch shape (*batch), for data (*batch, *shape)."""
+        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
         labels = one_hot(y, self.classes, x)
+        x = self.likelihood.read(x)
         event = len(self.shape or ())
         if self.images:
             joined = with_planes(x, labels)

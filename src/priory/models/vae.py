@@ -84,7 +84,8 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor) -> TorchDistribution:
         """Return q(z given x), batch shape (*batch), for data (*batch, *shape)."""
-        features = self.encoder(x)
+        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
+        features = self.encoder(self.likelihood.read(x))
         return self.head(features)
 
     def likelihood_of(self, z: Tensor) -> TorchDistribution:

@@ -16,6 +16,7 @@ from priory.nets.pixels import (
     IndependentLogistic,
     continuous_bernoulli_mean,
 )
+from priory.nets.values import is_binary, units
 
 
 def _range(x: Tensor) -> str:
@@ -47,6 +48,10 @@ class Likelihood(nn.Module, ABC):
     def check(self, x: Tensor) -> None:
         """Raise ValueError when the data, (n, *shape), are outside the support."""
 
+    def read(self, x: Tensor) -> Tensor:
+        """Return what an encoder is to read of data (*batch, *shape)."""
+        return x
+
     def bias(self, x: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return where the decoder's output may start, (params, *shape), None for anywhere.
 
@@ -54,6 +59,16 @@ class Likelihood(nn.Module, ABC):
             x: Training data, (n, *shape).
         """
         return None
+
+    def check_built(self) -> Shape:
+        """Return the shape of a datum.
+
+        Raises:
+            RuntimeError: The head is not built.
+        """
+        if self.shape is None:
+            raise RuntimeError(f"{type(self).__name__} knows no shape yet: call build first")
+        return self.shape
 
     @abstractmethod
     def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
@@ -65,14 +80,11 @@ class Likelihood(nn.Module, ABC):
         Raises:
             RuntimeError: The head is not built.
         """
-        if self.shape is None:
-            raise RuntimeError(f"{type(self).__name__} knows no shape yet: call build first")
-        event_dim = len(self.shape)
+        event_dim = len(self.check_built())
         dim = -event_dim - 1
         one = features.shape[dim] == 1  # then a view, whose gradient is one too
-        return self.distribution(
-            (features.squeeze(dim),) if one else features.unbind(dim), event_dim
-        )
+        maps = (features.squeeze(dim),) if one else features.unbind(dim)
+        return self.distribution(maps, event_dim)
 
 
 class Bernoulli(Likelihood):
@@ -140,31 +152,41 @@ class ContinuousBernoulli(Likelihood):
 
 
 class Normal(Likelihood):
-    """Independent normal pixels; a map of means and, with scale "pixel", one of log scales.
+    r"""Independent normal pixels; a map of means and, with scale "pixel", one of log scales.
+
+    .. math:: x_i \sim N(a_i + b_i m_i, (b_i s_i)^2)
+
+    Tables have columns of any size: for vectors, a_i and b_i are a column's mean and standard
+    deviation over the training rows, unless both are within [-1, 1], when they are 0 and 1; an
+    image has one a and b. Nets thus see numbers of the order of one (the encoder by `read`), while
+    densities are in the data's units.
 
     Args:
-        scale: "learned" for one scalar learned with the decoder, "pixel" for one from the decoder
+        scale: "learned" for one scalar s learned with the decoder, "pixel" for one from the decoder
             at every pixel, or a fixed standard deviation in the data's units.
 
     Raises:
         ValueError: The scale is neither of the words nor a positive number.
     """
 
+    centre: Tensor
+    unit: Tensor
+
     def __init__(self, scale: str | float = "learned") -> None:
         super().__init__()
-        if scale not in ("learned", "pixel") and not (
-            isinstance(scale, (int, float)) and 0 < scale < math.inf
-        ):
-            raise ValueError(
-                f"scale must be 'learned', 'pixel' or a positive number, got {scale!r}"
-            )
+        fixed = isinstance(scale, (int, float)) and 0 < scale < math.inf
+        if scale not in ("learned", "pixel") and not fixed:
+            raise ValueError(f"scale must be 'learned', 'pixel' or a positive number, got {scale}")
         self.scale = scale
         self.params = 2 if scale == "pixel" else 1
 
     def make(self, x: Tensor) -> None:
-        """Make the log scale: learned from the data's overall standard deviation, or fixed."""
+        """Take the data's units, and make the log scale: learned from their spread, or fixed."""
+        centre, unit = units(x)
+        self.register_buffer("centre", centre)
+        self.register_buffer("unit", unit)
         if self.scale == "learned":
-            start = x.std(correction=0).clamp(min=1e-2).log()
+            start = ((x - centre) / unit).std(correction=0).clamp(min=1e-2).log()
             self.log_scale = nn.Parameter(start.detach().clone())
         elif self.scale != "pixel":
             fixed = torch.tensor(math.log(float(self.scale)), dtype=x.dtype, device=x.device)
@@ -175,8 +197,14 @@ class Normal(Likelihood):
         if not torch.isfinite(x).all():
             raise ValueError("the normal likelihood expected finite values, got nan or infinity")
 
+    def read(self, x: Tensor) -> Tensor:
+        """Return data (*batch, *shape) in their units."""
+        self.check_built()
+        return (x - self.centre) / self.unit
+
     def bias(self, x: Tensor) -> Tensor:
         """Return the training mean and, for the scale's map, the log standard deviation."""
+        x = (x - self.centre) / self.unit
         mean = x.mean(0)
         if self.scale != "pixel":
             return mean.unsqueeze(0)
@@ -186,7 +214,9 @@ class Normal(Likelihood):
     def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
         """Return the distribution for maps (means,) or (means, log scales)."""
         log_scale = maps[1] if self.scale == "pixel" else self.log_scale
-        return IndependentNormal(maps[0], log_scale, event_dim)
+        if isinstance(self.scale, str):
+            log_scale = log_scale + self.unit.log()
+        return IndependentNormal(self.centre + self.unit * maps[0], log_scale, event_dim)
 
 
 class DiscretizedLogistic(Likelihood):
@@ -253,11 +283,6 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "logistic": DiscretizedLogistic,
     "normal": Normal,
 }
-
-
-def is_binary(x: Tensor) -> bool:
-    """Say whether all values are 0 or 1."""
-    return bool(((x == 0) | (x == 1)).all())
 
 
 def likelihood_for(x: Tensor) -> Likelihood:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from priory.evaluation.columns import read
 from priory.evaluation.insight.opened import bound
-from priory.nets.likelihoods import is_binary
+from priory.nets.values import is_binary
 
 _LEVELS = 255
 
