@@ -68,6 +68,19 @@ def test_compiled_steps_are_the_eager_ones(objective):
     assert_same(train("off", "normal", objective, dropout=True), compiled)
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_compiled_expm1_is_exact_near_zero(sign):
+    x = sign * torch.logspace(-12, 1.5, 200, dtype=torch.float32)
+    scale = torch.ones((), dtype=torch.float32, requires_grad=True)
+    graph = Traced(lambda x: torch.expm1(scale * x).abs().log().sum(), [scale], [x])
+    graph.compile([x])
+    y = x.double()
+    loss = graph([x]).double()
+    torch.testing.assert_close(loss, torch.expm1(y).abs().log().sum(), rtol=1e-6, atol=0)
+    exact = (y * y.exp() / torch.expm1(y)).sum()
+    torch.testing.assert_close(scale.grad.double(), exact, rtol=1e-6, atol=0)
+
+
 def test_auto_traces_long_trainings_alone():
     assert train("auto", "normal", "elbo", horizon=499)[2].engine == "eager"
     assert train("auto", "normal", "elbo", horizon=500)[2].engine == "traced"

@@ -90,7 +90,7 @@ class Traced:
 
                 inputs = [x.detach() for x in (*self.held, *batch)]
                 with config.patch(fallback_random=True), own_randomness(inputs[0].device):
-                    compiled: Any = compile_fx(self.graph, inputs, decompositions=_draws_kept())
+                    compiled: Any = compile_fx(self.graph, inputs, decompositions=_decompositions())
                     compiled(*[x.clone() for x in inputs])  # the first run compiles what is left
             except Exception as error:
                 raise Untraceable(f"inductor failed: {first_line(error)}") from error
@@ -115,12 +115,24 @@ _KEPT = {
 }  # products and draws, which stay as they are, and views, which cost nothing
 
 
-def _draws_kept() -> dict[Any, Callable[..., Any]]:
-    """Answer inductor's decompositions but those of random draws, which change the numbers."""
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Answer inductor's decompositions: none of random draws, and one of expm1 that is exact.
+
+    Another way to draw would change the numbers. Inductor's own exp(x) - 1 on a CPU (mended in
+    https://github.com/pytorch/pytorch/pull/190533) is 0 for small x, whose logarithm is not finite.
+    """
     from torch._inductor.decomposition import select_decomp_table
 
     tag = torch.Tag.nondeterministic_seeded
-    return {op: f for op, f in select_decomp_table().items() if tag not in getattr(op, "tags", ())}
+    table = select_decomp_table()
+    kept = {op: f for op, f in table.items() if tag not in getattr(op, "tags", ())}
+    return {**kept, torch.ops.aten.expm1.default: _expm1}
+
+
+def _expm1(x: Tensor) -> Tensor:
+    """Answer exp(x) - 1 to full precision, by 2 t / (1 - t) with t = tanh(x / 2) near zero."""
+    t = (x / 2).tanh()
+    return torch.where(x.abs() < 1, 2 * t / (1 - t), x.exp() - 1)
 
 
 def _fuses(node: Node) -> bool:
