@@ -81,6 +81,28 @@ def test_compiled_expm1_is_exact_near_zero(sign):
     torch.testing.assert_close(scale.grad.double(), exact, rtol=1e-6, atol=0)
 
 
+def test_draws_keep_their_order_when_compiled():
+    scale = torch.ones((), requires_grad=True)
+    first, last = torch.ones(60, 50), torch.ones(50, 3)
+
+    def loss(x):
+        codes = torch.empty(60, 50).exponential_()  # used last
+        torch.empty(70).exponential_().log()  # not at all
+        noise = torch.randn_like(x)  # used first
+        return (scale * (x + noise) @ first).exp().sum() + (scale * codes @ last).sum()
+
+    x = torch.zeros(40, 60)
+    graph, losses = Traced(loss, [scale], [x]), []
+    for way in range(3):
+        step = loss if way == 0 else lambda x: graph([x])
+        if way == 2:
+            graph.compile([x])
+        pyro.set_rng_seed(0)
+        losses.append([step(x).item() for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert losses[0] == pytest.approx(losses[2], rel=1e-12)
+
+
 def test_auto_traces_long_trainings_alone():
     assert train("auto", "normal", "elbo", horizon=499)[2].engine == "eager"
     assert train("auto", "normal", "elbo", horizon=500)[2].engine == "traced"
