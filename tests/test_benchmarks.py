@@ -10,9 +10,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks import apart, gpu, gpu_parts, readme, scaling, step
+from benchmarks import apart, gpu, gpu_parts, readme, scaling, step, zoo
 from benchmarks.cases import CASES
 from benchmarks.contenders import CONTENDERS, PEER, Missing
+
+from priory.recipes import RECIPES
 
 CPU = torch.device("cpu")
 MISSING = ("not installed", "need a CUDA device", "compares particles", "no jitted form", "no MMD")
@@ -187,3 +189,10 @@ def test_scaling_varies_one_size_and_draws_each():
     axes = scaling.picture(rows).get_axes()
     assert len(axes) == 2 * len(scaling.SIZES)
     assert all(len(axis.lines) == 2 for axis in axes)
+
+
+def test_every_recipe_was_measured_and_ran_as_it_was_asked_to():
+    rows = json.loads(zoo.FILE.read_text())["rows"]
+    assert [row["recipe"] for row in rows] == [*RECIPES]
+    assert all(row["engine"] == {mode: zoo.MODES[mode] for mode in row["engine"]} for row in rows)
+    assert not [row["recipe"] for row in rows if row["told"]]
