@@ -129,13 +129,18 @@ def table(result: dict[str, Any]) -> str:
             text = f"{r['milliseconds'][m]:.2f} ({r['ratio'][m]:.2f})"
             cells.append(f"{text}, {r['engine'][m]}" if r["engine"][m] != MODES[m] else text)
         lines.append(f"| {' | '.join([*cells, format(r['mebibytes'], '.0f')])} |")
+    typical = [
+        f"{statistics.median(r['ratio'][m] for r in result['rows']):.2f} {MODES[m]}"
+        for m in modes[1:]
+    ]
     return "\n".join(
         [
             *lines,
             "",
             f"Medians of {result['rounds']} interleaved rounds of {STEPS} steps; a step is one of "
             "every player, with its critic's steps. Peak memory of a process that trains "
-            f"{TRAINED} steps by `fit`, data and libraries included, beyond the start's.",
+            f"{TRAINED} steps by `fit`, data and libraries included, beyond the start's. The "
+            f"median ratio over the recipes is {', '.join(typical)}.",
             "",
             f"Measured on {result['hardware']}; load {result['load']:.1f} before.",
         ]
