@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from priory.cli.entry import main
 from priory.data import Data, Feed
 from priory.evaluation import evaluate
 from priory.evaluation.latents.codes import code_hits, information_values, transferred_hits
-from priory.inference import Classification, Phases, Sleep, fit
+from priory.inference import Adversarial, Classification, Phases, Sleep, fit
 from priory.models import AAE, VAE, InfoGAN
+from priory.nets import MLP
 from priory.nets.categorical import CODES, OneHot, SoftCode, StraightThroughCode
 from priory.recipes import RECIPES
 
@@ -309,6 +311,46 @@ def test_noise_is_on_what_the_guide_reads_in_training_alone(pair):
             pair.train(training)
             first, again = (pair.posterior(x)[0].probs for _ in range(2))
             assert torch.equal(first, again) is not training
+
+
+@pytest.fixture(scope="module")
+def coded():
+    pair = InfoGAN("normal", MLP((8,)), MLP((8,)), latent=2, codes=4)
+    objective = Adversarial(MLP((8,)), "x") + Sleep("c")
+    data = Data.named("digits", rows=300, binarise="none")
+    return fit(pair, objective, data, steps=2, valid_every=0, progress=False)
+
+
+def test_a_code_can_be_given_by_its_number(coded, tmp_path, capsys):
+    each = coded.sample(3, given={"c": [2, 0, 3]})
+    assert torch.equal(each["c"], torch.eye(4)[[2, 0, 3]])
+    assert torch.equal(coded.sample(2, given={"c": 1})["c"], torch.eye(4)[[1, 1]])
+    assert torch.equal(coded.sample(2, given={"c": torch.eye(4)[3]})["c"], torch.eye(4)[[3, 3]])
+    assert coded.every_value("c") == [0, 1, 2, 3]
+    coded.save(tmp_path / "run")
+    picture = tmp_path / "codes.png"
+    assert not main(["sample", str(tmp_path / "run"), "--given", "c=all", "--out", str(picture)])
+    assert "c (40, 4)" in capsys.readouterr().out
+    assert picture.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"c": 4}, "c must be a whole number from 0 to 3, got 4"),
+        ({"c": -1}, "from 0 to 3, got -1"),
+        ({"c": [0, 1]}, r"shape \(4,\)"),
+        ({"c": [0.5, 0.5, 0.0, 0.0]}, "must lie in the support of OneHot"),
+    ],
+)
+def test_a_code_that_is_none_is_told(coded, given, said):
+    with pytest.raises(ValueError, match=said):
+        coded.sample(3, given=given)
+
+
+def test_all_values_are_those_of_labels_or_codes(coded):
+    with pytest.raises(ValueError, match=r"z=all needs a column.*or a categorical site 'z'"):
+        coded.every_value("z")
 
 
 def test_a_code_given_by_its_probabilities_is_classified_like_any():

@@ -101,7 +101,8 @@ def test_a_killed_rank_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys
     finally:
         run.kill()
     assert code != 0
-    assert "rank 0 of 2 failed: LostRank" in err
+    # Rank 0 misses the other one, unless torchrun, which does too, is the first to end it.
+    assert "rank 0 of 2 failed: LostRank" in err or "closing signal SIGTERM" in err
     assert "rank      : 1 (local_rank: 1)" in err
     assert "SIGKILL" in err
     step = json.loads((max(checkpoints.glob("[!.]*")) / "state.json").read_text())["step"]

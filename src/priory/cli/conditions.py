@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import torch
-
 from priory.inference import Run
 from priory.signatures import Option, number
 
@@ -46,13 +44,14 @@ def spread(given: dict[str, list[Any]], run: Run) -> tuple[dict[str, list[Any]],
     """Answer the values given, as many of each site, and how many.
 
     Args:
-        given: as `read_given` answers them; "all" stands for every class of the run's data.
+        given: as `read_given` answers them; "all" stands for every class of the run's data, and
+            for every value of a code.
         run: whose dreams they are for.
 
     Raises:
         ValueError: if one site has two values and another three.
     """
-    values = {s: _every(s, run) if v == [_ALL] else v for s, v in given.items()}
+    values = {s: run.every_value(s) if v == [_ALL] else v for s, v in given.items()}
     counts = {len(v) for v in values.values()} - {1}
     if len(counts) > 1:
         told = ", ".join(f"{len(v)} of {s}" for s, v in values.items())
@@ -64,11 +63,3 @@ def spread(given: dict[str, list[Any]], run: Run) -> tuple[dict[str, list[Any]],
 def repeated(values: list[Any], n: int) -> list[Any]:
     """Answer each value n times."""
     return [value for value in values for _ in range(n)]
-
-
-def _every(site: str, run: Run) -> list[int]:
-    column = run.data.train.columns.get(site)
-    if column is None or not isinstance(column, torch.Tensor) or column.is_floating_point():
-        raise ValueError(f"{site}=all needs a column {site!r} of labels, which the data have not")
-    found: list[int] = column.unique().tolist()
-    return found

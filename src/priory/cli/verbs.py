@@ -111,8 +111,9 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
         means = means.cpu()
         names = [", ".join(map(str, values)) for values in zip(*held.values(), strict=True)]
-        several = by_label(means.unflatten(0, (rows, n)), names) if rows > 1 else dreams(means)
-        save_picture(several, out)
+        of = "label" if [*held] == ["y"] else " and ".join(held)
+        split = means.unflatten(0, (rows, n))
+        save_picture(by_label(split, names, of) if rows > 1 else dreams(means), out)
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
 
 

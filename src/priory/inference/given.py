@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical
+from torch.distributions import Categorical, OneHotCategorical
+from torch.nn.functional import one_hot
 
 from priory.inference.arguments import Program, bind
 from priory.inference.recorder import Recorder
@@ -30,18 +31,14 @@ def given_rows(
         model: Pyro program.
         columns: the data's, which give shapes and devices.
         given: for each site, or argument that the model does not draw, one value for all dreams or
-            n of them; a label may be named.
+            n of them; a label may be named, and a one-hot code may be its number.
         n: number of dreams.
         names: of the labels 0, 1, ...
 
     Raises:
         ValueError: if there is no such site, or a value is not one of its own.
     """
-    rows = {k: v[torch.arange(2, device=v.device) % len(v)] for k, v in columns.items()}
-    recorder = Recorder(dream=True)
-    with recorder:
-        taken = bind(model, rows)
-        model(**taken)
+    recorder, rows, taken = _tried(model, columns)
     known = [k for k in dict.fromkeys([*recorder.sites, *taken]) if k not in ("x", "index")]
     found = {}
     for name, value in given.items():
@@ -54,10 +51,63 @@ def given_rows(
         like = rows[name] if site is None else site["value"]
         event = tuple(like.shape[1:]) if law is None else tuple(law.event_shape)
         labels = names if name == "y" else ()
-        tensor = _as_rows(name, _numbered(name, value, labels), like, event, n)
+        value = _numbered(name, value, labels)
+        if isinstance(base(law), OneHotCategorical):
+            value = _one_hot(name, value, event, n)
+        tensor = _as_rows(name, value, like, event, n)
         _check(name, tensor, law, getattr(getattr(model, "__self__", None), "classes", None))
         found[name] = tensor
     return found
+
+
+def every_value(model: Program, columns: Mapping[str, Any], site: str) -> list[int]:
+    """Answer the values of a label that the data have, or of a categorical site: 0, 1, ...
+
+    Args:
+        model: Pyro program.
+        columns: the data's.
+        site: which.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    column = columns.get(site)
+    if isinstance(column, Tensor) and not column.is_floating_point():
+        found: list[int] = column.unique().tolist()
+        return found
+    recorder, _, _ = _tried(model, columns)
+    law = base(recorder.sites[site]["fn"]) if site in recorder.sites else None
+    if isinstance(law, Categorical | OneHotCategorical):
+        return list(range(law.logits.shape[-1]))
+    raise ValueError(
+        f"{site}=all needs a column {site!r} of labels, which the data have not, or a categorical "
+        f"site {site!r} of the model"
+    )
+
+
+def _tried(
+    model: Program, columns: Mapping[str, Any]
+) -> tuple[Recorder, dict[str, Any], dict[str, Any]]:
+    """Run the model on two rows; answer its sites, the rows, and what it took of them."""
+    rows = {k: v[torch.arange(2, device=v.device) % len(v)] for k, v in columns.items()}
+    recorder = Recorder(dream=True)
+    with recorder:
+        taken = bind(model, rows)
+        model(**taken)
+    return recorder, rows, taken
+
+
+def _one_hot(name: str, value: Any, event: tuple[int, ...], n: int) -> Any:
+    """Answer one-hot rows for numbers of a code's values; anything else as it is."""
+    try:
+        numbers = torch.as_tensor(value)
+    except (RuntimeError, TypeError, ValueError):
+        return value  # which is told later
+    (most,) = event
+    if tuple(numbers.shape) not in ((), (n,)) or numbers.is_floating_point():
+        return value
+    _within(name, numbers, most)
+    return one_hot(numbers.long(), most)
 
 
 def _unknown(name: str, known: list[str]) -> str:
@@ -114,6 +164,12 @@ def _check(name: str, rows: Tensor, law: Any, classes: Any) -> None:
         raise ValueError(f"{name} must lie in the support of {type(inner).__name__}")
     if rows.is_floating_point() or not isinstance(classes, int):
         return
-    if bool((rows < 0).any()) or bool((rows >= classes).any()):
-        wrong = int(rows[(rows < 0) | (rows >= classes)][0])
-        raise ValueError(f"{name} must be a whole number from 0 to {classes - 1}, got {wrong}")
+    _within(name, rows, classes)
+
+
+def _within(name: str, numbers: Tensor, count: int) -> None:
+    wrong = numbers[(numbers < 0) | (numbers >= count)]
+    if len(wrong):
+        raise ValueError(
+            f"{name} must be a whole number from 0 to {count - 1}, got {int(wrong.reshape(-1)[0])}"
+        )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from priory.config import from_config, to_config
 from priory.data import Data
 from priory.inference.arguments import Program, bind, build
-from priory.inference.given import given_rows
+from priory.inference.given import every_value, given_rows
 from priory.inference.keeping.disk import sweep, write_folder
 from priory.inference.keeping.folders import (
     CONFIG,
@@ -106,7 +106,7 @@ class Run:
         Args:
             n: number of dreams.
             given: values of sites such as a label, `{"y": 3}`, or n of them, one for each dream;
-                labels may be named.
+                labels may be named, and a one-hot code given by its number.
             seed: seed of the draws; the global random state is left as it was.
 
         Raises:
@@ -124,6 +124,20 @@ class Run:
                     held = given_rows(model, columns, given, n, self.data.classes)
             with own_randomness(device, seed):
                 return generate(model, columns, n, held)
+
+    def every_value(self, site: str) -> list[int]:
+        """Answer the values of a label that the data have, or of a categorical site: 0, 1, ...
+
+        Args:
+            site: which; each answered value can be given to `sample`.
+
+        Raises:
+            ValueError: if it is neither.
+        """
+        columns, model = self.data.train.columns, self.pair.model
+        own = own_randomness(columns["x"].device, 0)
+        with self.scope(), eval_mode(modules(model, self.pair.guide)), own:
+            return every_value(model, columns, site)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the run into a folder: config.yaml, history.json, weights.safetensors, manifest.

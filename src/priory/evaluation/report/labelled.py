@@ -20,14 +20,15 @@ from priory.evaluation.report.canvas import (
 from priory.evaluation.report.charts import histograms
 
 
-def by_label(x: Tensor, names: Sequence[str]) -> Figure:
-    """Draw as many dreams under each label.
+def by_label(x: Tensor, names: Sequence[str], of: str = "label") -> Figure:
+    """Draw as many dreams under each label, or each value of another site.
 
     Args:
         x: dreams, `(labels, n, *shape)`.
         names: of the labels.
+        of: what a name is the name of.
     """
-    title, note = "Dreams by label", "each under the label that was given"
+    title, note = f"Dreams by {of}", f"each under the {of} that was given"
     rows, n = x.shape[:2]
     flat = x.flatten(0, 1)
     if is_image(flat):
