@@ -6,8 +6,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.labels import beside
-from priory.models.opening import batch_plate, is_built, register
-from priory.models.parts import likelihood_named, prior_of, suited
+from priory.models.opening import is_built, plate
+from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
 from priory.names import named
 from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
@@ -98,10 +98,7 @@ class AAE(nn.Module):
         self.head = posterior_for(self.prior.support, self.deterministic)
         self.encoder.build(shape, (self.codes + self.head.params * self.latent,))
         self.normalise = nn.BatchNorm1d(self.codes)
-        self.decoder.build((self.codes + self.prior.features,), (self.likelihood.params, *shape))
-        bias = self.likelihood.bias(x)
-        if bias is not None:
-            self.decoder.set_bias(bias)
+        build_decoder(self.decoder, self.codes + self.prior.features, self.likelihood, x)
         self.register_buffer("uniform", torch.zeros(self.codes), persistent=False)
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
@@ -121,21 +118,16 @@ class AAE(nn.Module):
         assert isinstance(self.likelihood, Likelihood)  # noqa: S101
         return self.likelihood(self.decoder(beside(self.prior.embed(z), c)))
 
-    def _plate(self, x: Tensor) -> pyro.plate:
-        self.build(x)
-        register("aae", self)
-        return batch_plate(x.shape[-1 - len(self.shape or ())])
-
     def model(self, x: Tensor) -> None:
         """Declare p(x, c, z) for a batch of data (batch, *shape)."""
-        with self._plate(x):
+        with plate("aae", self, x):
             c = pyro.sample("c", OneHot(logits=self.uniform))
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.likelihood_of(c, z), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """Declare q(c, z given x) for a batch of data (batch, *shape)."""
-        with self._plate(x):
+        with plate("aae", self, x):
             code, style = self.posterior(x)
             pyro.sample("c", code)
             pyro.sample("z", style)

@@ -10,8 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.labels import Labels, beside, label_frequencies, with_planes
-from priory.models.opening import batch_plate, is_built, register
-from priory.models.parts import likelihood_named, prior_of, suited
+from priory.models.opening import is_built, plate, register
+from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
 from priory.nets import (
     Delta,
     Likelihood,
@@ -20,7 +20,7 @@ from priory.nets import (
     posterior_for,
 )
 from priory.nets.base import Shape
-from priory.nets.table import net_of
+from priory.nets.table import net_of, positive
 from priory.priors import Prior, VampPrior
 
 
@@ -38,17 +38,14 @@ class _Conditional(nn.Module, ABC):
 
     def __init__(self, classes: int, prior: Prior | str, latent: int) -> None:
         super().__init__()
-        for name, number in (("classes", classes), ("latent", latent)):
-            if number < 1:
-                raise ValueError(f"{name} must be positive, got {number}")
-        self.classes = classes
+        self.classes = positive("classes", classes)
+        self.latent = positive("latent", latent)
         self.prior = prior_of(prior)
         if isinstance(self.prior, VampPrior):
             raise ValueError(
                 "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
                 "use GaussianMixture"
             )
-        self.latent = latent
         self.shape: Shape | None = None
 
     def build(self, x: Tensor, y: Tensor | None = None) -> None:
@@ -68,13 +65,13 @@ class _Conditional(nn.Module, ABC):
         frequencies = label_frequencies(y, self.classes)
         self.likelihood, x = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
-        self.make(x, shape)
+        self.make(x)
         self.register_buffer("log_frequencies", frequencies.log())
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
     @abstractmethod
-    def make(self, x: Tensor, shape: Shape) -> None:
+    def make(self, x: Tensor) -> None:
         """Make the nets for data (n, *shape)."""
 
     def decoding(self, net: Net, z: Tensor, y: Tensor) -> TorchDistribution:
@@ -88,12 +85,6 @@ class _Conditional(nn.Module, ABC):
     def label_law(self) -> Labels:
         """Return p(y): the frequencies of the labels among the training rows."""
         return Labels(logits=self.log_frequencies)
-
-    def plate(self, name: str, x: Tensor) -> pyro.plate:
-        """Register the parameters, and return the plate of a batch (batch, *shape)."""
-        self.build(x)
-        register(name, self)
-        return batch_plate(x.shape[-1 - len(self.shape or ())])
 
 
 class CVAE(_Conditional):
@@ -140,19 +131,16 @@ class CVAE(_Conditional):
         self.encoder, self.decoder = net_of(encoder), net_of(decoder)
         self.likelihood = likelihood_named(likelihood)
 
-    def make(self, x: Tensor, shape: Shape) -> None:
+    def make(self, x: Tensor) -> None:
         """Make encoder and decoder for data (n, *shape)."""
+        shape = tuple(x.shape[1:])
         assert isinstance(self.likelihood, Likelihood)  # noqa: S101
         self.head = posterior_for(self.prior.support)
         self.images = len(shape) == 3 and not self.encoder.flat
         width = shape[0] + self.classes if self.images else prod(shape) + self.classes
         inputs = (width, *shape[1:]) if self.images else (width,)
         self.encoder.build(inputs, (self.head.params, self.latent))
-        features = self.prior.features + self.classes
-        self.decoder.build((features,), (self.likelihood.params, *shape))
-        bias = self.likelihood.bias(x)
-        if bias is not None:
-            self.decoder.set_bias(bias)
+        build_decoder(self.decoder, self.prior.features + self.classes, self.likelihood, x)
 
     def posterior(self, x: Tensor, y: Tensor) -> TorchDistribution:
         """Return q(z given x, y), batch shape (*batch), for data (*batch, *shape)."""
@@ -172,14 +160,14 @@ class CVAE(_Conditional):
 
     def model(self, x: Tensor, y: Tensor) -> None:
         """Declare p(x, z, y) for a batch of data (batch, *shape) with labels (batch)."""
-        with self.plate("cvae", x):
+        with plate("cvae", self, x):
             y = pyro.sample("y", self.label_law(), obs=y)
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.likelihood_of(z, y), obs=x)
 
     def guide(self, x: Tensor, y: Tensor) -> None:
         """Declare q(z given x, y) for a batch of data (batch, *shape) with labels (batch)."""
-        with self.plate("cvae", x):
+        with plate("cvae", self, x):
             pyro.sample("z", self.posterior(x, y))
 
 
@@ -218,10 +206,10 @@ class ConditionalGAN(_Conditional):
         self.generator = net_of(generator)
         self.likelihood = Delta()
 
-    def make(self, x: Tensor, shape: Shape) -> None:
+    def make(self, x: Tensor) -> None:
         """Make the generator for data (n, *shape)."""
-        self.generator.build((self.prior.features + self.classes,), (1, *shape))
-        self.generator.set_bias(Delta().bias(x))
+        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
+        build_decoder(self.generator, self.prior.features + self.classes, self.likelihood, x)
 
     def likelihood_of(self, z: Tensor, y: Tensor) -> TorchDistribution:
         """Return the point mass at f(z, y), batch shape (*batch), for latents (*batch, latent)."""
@@ -229,7 +217,7 @@ class ConditionalGAN(_Conditional):
 
     def model(self, x: Tensor, y: Tensor) -> None:
         """Declare p(x, z, y) for a batch of data (batch, *shape) with labels (batch)."""
-        with self.plate("conditional_gan", x):
+        with plate("conditional_gan", self, x):
             y = pyro.sample("y", self.label_law(), obs=y)
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.likelihood_of(z, y), obs=x)

@@ -4,7 +4,7 @@ import pyro
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
-from priory.models.opening import batch_plate, check_real, is_built, register
+from priory.models.opening import check_real, is_built, plate
 from priory.nets.base import Shape
 from priory.nets.table import net_of
 
@@ -59,11 +59,6 @@ class CycleGAN(nn.Module):
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
-    def _plate(self, x: Tensor) -> pyro.plate:
-        self.build(x)
-        register("cyclegan", self)
-        return batch_plate(x.shape[-1 - len(self.shape or ())])
-
     def model(self, x: Tensor, other: Tensor) -> None:
         """Declare the way from the other domain to the data.
 
@@ -74,7 +69,7 @@ class CycleGAN(nn.Module):
         Raises:
             ValueError: The two domains differ in shape, or `other` isn't of real numbers.
         """
-        with self._plate(x):
+        with plate("cyclegan", self, x):
             dims = len(self.shape or ())
             if other.shape[1:] != self.shape or not other.is_floating_point():
                 raise ValueError(
@@ -86,5 +81,5 @@ class CycleGAN(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         """Declare the way from the data (batch, *shape) to the other domain."""
-        with self._plate(x):
+        with plate("cyclegan", self, x):
             pyro.sample("b", Delta(self.encoder(x), event_dim=len(self.shape or ())))

@@ -4,11 +4,11 @@ import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.opening import batch_plate, is_built, register
-from priory.models.parts import prior_of, real
+from priory.models.opening import is_built, plate, register
+from priory.models.parts import build_decoder, prior_of, real
 from priory.nets import Delta
 from priory.nets.base import Shape
-from priory.nets.table import net_of
+from priory.nets.table import net_of, positive
 from priory.priors import Prior
 
 
@@ -42,11 +42,9 @@ class GAN(nn.Module):
         latent: int = 2,
     ) -> None:
         super().__init__()
-        if latent < 1:
-            raise ValueError(f"latent must be positive, got {latent}")
+        self.latent = positive("latent", latent)
         self.prior = prior_of(prior)
         self.generator = net_of(generator)
-        self.latent = latent
         self.likelihood = Delta()
         self.shape: Shape | None = None
 
@@ -65,8 +63,7 @@ class GAN(nn.Module):
         x = real(x)
         self.likelihood.build(x)
         self.prior.build(self.latent, x)
-        self.generator.build((self.prior.features,), (1, *shape))
-        self.generator.set_bias(self.likelihood.bias(x))
+        build_decoder(self.generator, self.prior.features, self.likelihood, x)
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
@@ -76,9 +73,7 @@ class GAN(nn.Module):
 
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""
-        self.build(x)
-        register("gan", self)
-        with batch_plate(x.shape[-1 - len(self.shape or ())]):
+        with plate("gan", self, x):
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.likelihood_of(z), obs=x)
 

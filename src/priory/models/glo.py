@@ -10,11 +10,11 @@ import torch
 from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.opening import batch_plate, is_built, register
-from priory.models.parts import likelihood_named, suited
+from priory.models.opening import is_built, plate
+from priory.models.parts import build_decoder, likelihood_named, suited
 from priory.nets import Likelihood
 from priory.nets.base import Shape
-from priory.nets.table import net_of
+from priory.nets.table import net_of, positive
 from priory.priors.codes import Codes, in_ball
 
 _STARTS = 1000  # training codes among which a new datum's search begins at the nearest
@@ -71,13 +71,10 @@ class GLO(nn.Module):
         search: int = 50,
     ) -> None:
         super().__init__()
-        for name, value in (("latent", latent), ("search", search)):
-            if value < 1:
-                raise ValueError(f"{name} must be positive, got {value}")
+        self.latent = positive("latent", latent)
+        self.search = positive("search", search)
         self.generator = net_of(generator)
         self.likelihood = likelihood_named(likelihood)
-        self.latent = latent
-        self.search = search
         self.prior = Codes(rows, start, rate)
         self.shape: Shape | None = None
 
@@ -111,10 +108,7 @@ class GLO(nn.Module):
         shape = tuple(x.shape[1:])
         self.likelihood, x = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
-        self.generator.build((self.latent,), (self.likelihood.params, *shape))
-        bias = self.likelihood.bias(x)
-        if bias is not None:
-            self.generator.set_bias(bias)
+        build_decoder(self.generator, self.latent, self.likelihood, x)
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
@@ -158,14 +152,9 @@ class GLO(nn.Module):
         means = self.likelihood_of(codes).mean.flatten(1)
         return codes[torch.cdist(x.flatten(1), means).argmin(1)]
 
-    def _plate(self, x: Tensor) -> pyro.plate:
-        self.build(x)
-        register("glo", self)
-        return batch_plate(x.shape[-1 - len(self.shape or ())])
-
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""
-        with self._plate(x):
+        with plate("glo", self, x):
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.likelihood_of(z), obs=x)
 
@@ -179,7 +168,7 @@ class GLO(nn.Module):
         Raises:
             ValueError: There is no such row, or no index in training mode.
         """
-        with self._plate(x):
+        with plate("glo", self, x):
             if self.training and index is None:
                 raise ValueError(
                     "GLO learns a code for each training row and needs their numbers: give the "

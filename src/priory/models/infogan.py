@@ -7,8 +7,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.labels import beside
-from priory.models.opening import batch_plate, is_built, register
-from priory.models.parts import prior_of, real
+from priory.models.opening import is_built, plate
+from priory.models.parts import build_decoder, prior_of, real
 from priory.nets import Delta
 from priory.nets.base import Shape
 from priory.nets.categorical import OneHot, StraightThroughCode
@@ -94,8 +94,8 @@ class InfoGAN(nn.Module):
         self.likelihood.build(x)
         self.prior.build(self.latent, x)
         self.encoder.build(shape, (self.codes + 2 * self.continuous,))
-        self.generator.build((self.codes + self.continuous + self.prior.features,), (1, *shape))
-        self.generator.set_bias(self.likelihood.bias(x))
+        inputs = self.codes + self.continuous + self.prior.features
+        build_decoder(self.generator, inputs, self.likelihood, x)
         self.register_buffer("uniform", torch.zeros(self.codes), persistent=False)
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
@@ -112,14 +112,9 @@ class InfoGAN(nn.Module):
         """Return the point mass at f(c, u, z), batch shape (*batch), for latents (*batch, ...)."""
         return self.likelihood(self.generator(beside(beside(self.prior.embed(z), u), c)))
 
-    def _plate(self, x: Tensor) -> pyro.plate:
-        self.build(x)
-        register("infogan", self)
-        return batch_plate(x.shape[-1 - len(self.shape or ())])
-
     def model(self, x: Tensor) -> None:
         """Declare p(x, c, u, z) for a batch of data (batch, *shape)."""
-        with self._plate(x):
+        with plate("infogan", self, x):
             c = pyro.sample("c", OneHot(logits=self.uniform))
             bound = self.uniform.new_ones(self.continuous)
             u = bound
@@ -130,7 +125,7 @@ class InfoGAN(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         """Declare q(c, u given x) for a batch of data (batch, *shape), and p(z)."""
-        with self._plate(x):
+        with plate("infogan", self, x):
             code, continuous = self.posterior(x)
             pyro.sample("c", code)
             if self.continuous:

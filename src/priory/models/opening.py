@@ -31,6 +31,19 @@ def register(name: str, module: nn.Module) -> None:
     vars(module)["_registered"] = _places(name, module)
 
 
+def plate(name: str, pair: Any, x: Tensor) -> pyro.plate:
+    """Build a pair where it is not, register its parameters, and answer the plate of a batch.
+
+    Args:
+        name: of the pair in Pyro's store.
+        pair: with `build`, and the `shape` of a datum that it is built for.
+        x: data, `(*batch, *shape)`.
+    """
+    pair.build(x)
+    register(name, pair)
+    return batch_plate(x.shape[-1 - len(pair.shape)])
+
+
 def is_built(shape: tuple[int, ...] | None, x: Tensor) -> bool:
     """Say whether a pair has its parameters, and raise unless they suit the data.
 

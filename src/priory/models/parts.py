@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from priory.names import named
-from priory.nets import LIKELIHOODS, Likelihood, likelihood_for
+from priory.nets import LIKELIHOODS, Likelihood, Net, likelihood_for
 from priory.priors import PRIORS, Prior
 
 
@@ -43,6 +43,21 @@ def suited(likelihood: Likelihood | str, x: Tensor) -> tuple[Likelihood, Tensor]
     x = real(x)
     chosen.build(x)
     return chosen, x
+
+
+def build_decoder(net: Net, inputs: int, likelihood: Likelihood, x: Tensor) -> None:
+    """Make a net from vectors to a likelihood's features, which starts at the data's own.
+
+    Args:
+        net: The decoder or generator.
+        inputs: Number of coordinates that it reads.
+        likelihood: Built for the data.
+        x: Training data, (n, *shape), as real numbers.
+    """
+    net.build((inputs,), (likelihood.params, *x.shape[1:]))
+    bias = likelihood.bias(x)
+    if bias is not None:
+        net.set_bias(bias)
 
 
 def real(x: Tensor) -> Tensor:

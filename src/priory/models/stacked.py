@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from priory.models.labels import Labels, beside, label_frequencies
-from priory.models.opening import batch_plate, check_real, is_built, register
+from priory.models.opening import check_real, is_built, plate
 from priory.models.parts import prior_of
 from priory.nets import one_hot
 from priory.nets.base import Shape
-from priory.nets.table import net_of
+from priory.nets.table import net_of, positive
 from priory.priors import Prior
 
 
@@ -71,16 +71,13 @@ class StackedGAN(nn.Module):
         joint: bool = True,
     ) -> None:
         super().__init__()
-        for name, size in {"features": features, "latent": latent, "classes": classes}.items():
-            if size < 1:
-                raise ValueError(f"{name} must be positive, got {size}")
+        self.features = positive("features", features)
+        self.latent = positive("latent", latent)
+        self.classes = positive("classes", classes)
         self.prior = prior_of(prior)
         self.encoder, self.upper, self.lower, self.upper_inverse, self.lower_inverse = (
             net_of(net) for net in (encoder, upper, lower, upper_inverse, lower_inverse)
         )
-        self.features = features
-        self.latent = latent
-        self.classes = classes
         self.joint = joint
         self.shape: Shape | None = None
 
@@ -127,11 +124,6 @@ class StackedGAN(nn.Module):
         made: Tensor = self.lower(beside(self.prior.embed(z), f))
         return made
 
-    def _plate(self, x: Tensor) -> pyro.plate:
-        self.build(x)
-        register("stacked", self)
-        return batch_plate(x.shape[-1 - len(self.shape or ())])
-
     def model(self, x: Tensor, y: Tensor) -> None:
         """Declare the generators.
 
@@ -139,7 +131,7 @@ class StackedGAN(nn.Module):
             x: Data, (batch, *shape).
             y: Their labels, (batch,).
         """
-        with self._plate(x):
+        with plate("stacked", self, x):
             y = pyro.sample("y", Labels(logits=self.log_frequencies), obs=y)
             z1 = pyro.sample("z1", self.prior())
             h = pyro.sample("h", Delta(self.generate(y, z1), event_dim=1))
@@ -152,7 +144,7 @@ class StackedGAN(nn.Module):
     def guide(self, x: Tensor) -> None:
         """Declare the encoder, and the inverses of the noise, for data (batch, *shape)."""
         own = {"is_auxiliary": True}
-        with self._plate(x):
+        with plate("stacked", self, x):
             seen = self.classifier(torch.relu(self.encoder(x.detach())))
             pyro.sample("label", Labels(logits=seen), infer=own)
             h = self.encode(x)

@@ -4,11 +4,11 @@ import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.opening import batch_plate, is_built, register
-from priory.models.parts import likelihood_named, prior_of, suited
+from priory.models.opening import is_built, plate
+from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
 from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
-from priory.nets.table import net_of
+from priory.nets.table import net_of, positive
 from priory.priors import Prior
 
 
@@ -49,12 +49,10 @@ class VAE(nn.Module):
         deterministic: bool = False,
     ) -> None:
         super().__init__()
-        if latent < 1:
-            raise ValueError(f"latent must be positive, got {latent}")
+        self.latent = positive("latent", latent)
         self.prior = prior_of(prior)
         self.encoder, self.decoder = net_of(encoder), net_of(decoder)
         self.likelihood = likelihood_named(likelihood)
-        self.latent = latent
         self.deterministic = deterministic
         self.shape: Shape | None = None
 
@@ -75,10 +73,7 @@ class VAE(nn.Module):
         self.prior.build(self.latent, x, self.posterior)
         self.head = posterior_for(self.prior.support, self.deterministic)
         self.encoder.build(shape, (self.head.params, self.latent))
-        self.decoder.build((self.prior.features,), (self.likelihood.params, *shape))
-        bias = self.likelihood.bias(x)
-        if bias is not None:
-            self.decoder.set_bias(bias)
+        build_decoder(self.decoder, self.prior.features, self.likelihood, x)
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
@@ -93,18 +88,13 @@ class VAE(nn.Module):
         assert isinstance(self.likelihood, Likelihood)  # noqa: S101
         return self.likelihood(self.decoder(self.prior.embed(z)))
 
-    def _plate(self, x: Tensor) -> pyro.plate:
-        self.build(x)
-        register("vae", self)
-        return batch_plate(x.shape[-1 - len(self.shape or ())])
-
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""
-        with self._plate(x):
+        with plate("vae", self, x):
             z = pyro.sample("z", self.prior())
             pyro.sample("x", self.likelihood_of(z), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """Declare q(z given x) for a batch of data (batch, *shape)."""
-        with self._plate(x):
+        with plate("vae", self, x):
             pyro.sample("z", self.posterior(x))
