@@ -96,8 +96,8 @@ def by_hand(k, rows, scale=1.0):
     mean, sd = rows * 0.5, 1.3
     z = dist.Normal(mean, sd).sample((k,) if k > 1 else ())
     log_w = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z, 0.8).log_prob(rows)
-    log_w = log_w - dist.Normal(mean, sd).log_prob(z)
-    return scale * (log_w.reshape(k, -1).logsumexp(0) - math.log(k))
+    log_w = scale * (log_w - dist.Normal(mean, sd).log_prob(z))
+    return log_w.reshape(k, -1).logsumexp(0) - math.log(k)
 
 
 def local_guide(x, plate=pyro.plate):
@@ -138,18 +138,20 @@ def engines(*sizes):
     engines([1, 7], KS, [None, 0.01, 3.0, "weights"], ["whole", "subsampled"]),
 )
 def test_bounds_under_plates_and_scales_are_per_datum(size, k, scale, plate, engine):
-    """A subsampling plate's scale drops out; a shared poutine.scale stays outside the logarithm."""
+    """The batch plate's scale drops out, poutine.scale is inside, rows' weights are outside."""
     x = torch.linspace(-1, 2, size)
     model, guide = local_model, local_guide
     if plate == "subsampled":
         model, guide = partial(model, plate=subsampled), partial(guide, plate=subsampled)
-    factor = torch.linspace(0.5, 2, size) if scale == "weights" else scale
-    if factor is not None:
+    weight = torch.linspace(0.5, 2, size) if scale == "weights" else None
+    factor = 1.0 if scale in (None, "weights") else scale
+    if factor != 1:
         model, guide = poutine.scale(model, scale=factor), poutine.scale(guide, scale=factor)
     pyro.set_rng_seed(3)
-    expected = -by_hand(k, x, 1.0 if factor is None else factor).mean()
+    expected = -(by_hand(k, x, factor) * (1.0 if weight is None else weight)).mean()
     pyro.set_rng_seed(3)
-    loss = value(IWAE(k), lambda x: model(x), lambda x: guide(x), x, engine)
+    objective = IWAE(k) if weight is None else partial(IWAE(k), weight=weight)
+    loss = value(objective, lambda x: model(x), lambda x: guide(x), x, engine)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
 
 

@@ -292,7 +292,7 @@ def test_particles_lead_and_dreams_have_one_hot_codes(name):
     phases = Phases(pair.model, pair.guide, columns={"x": x}, particles=3)
     assert phases.awake.sample["c"].shape == (3, 6, 4)
     assert phases.awake.log_q("c").shape == (3, 6)
-    assert phases.awake.log_p("c", "z").shape == (3, 6)
+    assert phases.awake.log_p(("c", "z")).shape == (3, 6)
     dreamt = phases.asleep
     assert (dreamt.sample["c"].max(-1).values == 1).all()
     assert dreamt.sample["x"].shape == (1, *x.shape)

@@ -136,9 +136,16 @@ class Draws(Sets):
                 raise Unavailable(
                     f"p({site} | z) is a Delta: an implicit likelihood has no density"
                 )
-        for site in self.phase.latents:
+        if reason := self.phase.no_bound():
+            raise Unavailable(reason)
+        for site in self.phase.latents if not self.phase.auxiliary else ():
             if _is_delta(self.phase.distribution(site)):
                 raise Unavailable(f"q({site} | x) is a Delta: a deterministic guide has no density")
+        if plates := self.phase.subsampled:
+            raise Unavailable(
+                f"the plate {plates[0]!r} is subsampled: its scaled density is an estimate, whose "
+                "logarithm bounds nothing"
+            )
         if self.phase.log_weight().shape[-1] != min(2, self.n):
             raise Unavailable("the pair has no plate 'data' of one row per datum, dim=-1")
         if self.phase.has_shared:
@@ -150,6 +157,16 @@ class Draws(Sets):
         """Bounds from K importance samples per datum."""
         k = self.particles if self.density.latents else 1
         return log_likelihood(self.model, self.guide, self.columns, k, self.seed)
+
+    @cached_property
+    def flags(self) -> tuple[str, ...]:
+        """What every number is to be read with."""
+        try:
+            sites = self.phase.unscaled
+        except Unavailable:
+            sites = ()
+        left = f"poutine.scale at {', '.join(sites)} left out: the model itself is judged"
+        return (*super().flags, *([left] if sites else []))
 
     @property
     def outliers(self) -> Columns:
@@ -184,6 +201,8 @@ class Draws(Sets):
         """Posterior draws for the data, with proper densities."""
         if _is_delta(self.phase.distribution(self.latent_site)):
             raise Unavailable(f"q({self.latent_site} | x) is a Delta: it has no density")
+        if reason := self.phase.no_bound():
+            raise Unavailable(reason)
         return self.latents
 
     @cached_property

@@ -13,6 +13,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from priory.inference.recorder import unscaled
+
 
 @contextmanager
 def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]:
@@ -21,6 +23,7 @@ def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]
     Inside, the pair's modules are in `eval()` mode, gradients and Pyro's validation are off, and
     the parameter store holds the caller's bare `pyro.param` values only: a module carries its own
     weights, and those that another pair left in the store under the same name must not meet them.
+    `poutine.scale`, a device of training, is left out of all densities; masks stay.
     Afterwards every module's own mode, the random generators and the store are restored, so
     that a training run is bit-identical with and without evaluation in between.
 
@@ -38,6 +41,7 @@ def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]
         stack.enter_context(store.scope(bare))
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(unscaled())
         try:
             for module in modes:
                 module.training = False

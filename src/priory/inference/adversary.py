@@ -169,6 +169,7 @@ class Adversarial(Objective):
 
     def _sides(self, phases: Phases) -> tuple[Samples, Samples]:
         """Answer both sides' samples, with noise, packed and grouped, as the critic gets them."""
+        phases.refuse_weights(type(self).__name__)
         awake, asleep = (self._samples(draw, phases) for draw in (phases.data, phases.dream))
         return self._ready(awake), self._ready(asleep)
 

@@ -12,7 +12,7 @@ from priory.inference.particles import bound, vectorises
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
-from priory.inference.recorder import MismatchError
+from priory.inference.recorder import MismatchError, unscaled
 from priory.inference.sites import base
 
 _ROWS = 4096
@@ -28,6 +28,8 @@ def validation_bound(
 ) -> float:
     """Answer the mean importance-weighted bound on a split, in nats per datum.
 
+    The model itself is judged: `poutine.scale` is left out.
+
     Draws from a random state of its own, so that training goes on as if it had not been called.
 
     Args:
@@ -42,12 +44,14 @@ def validation_bound(
     """
     device = split.device
     total = torch.zeros((), dtype=torch.float64, device=device)
-    with own_randomness(device, seed), pyro.validation_enabled(False):
+    with own_randomness(device, seed), pyro.validation_enabled(False), unscaled():
         try:
             first = next(split.batches(8))
             awake = Phases(model, guide, columns=first).awake
             if masses := _point_masses(awake):
                 raise NoBound(f"{masses[0]!r} is a point mass, which has no density")
+            if reason := awake.no_bound():
+                raise NoBound(reason)
             together = vectorises(model, guide, first)
         except MismatchError as error:
             raise NoBound(str(error)) from error
@@ -59,6 +63,6 @@ def validation_bound(
 
 def _point_masses(awake: Phase) -> list[str]:
     """Answer the sites at which the guide's law, or that of an observation, is a point mass."""
-    laws = [(site, "guide") for site in awake.latents]
+    laws = [] if awake.auxiliary else [(site, "guide") for site in awake.latents]
     laws += [(site, "model") for site in awake.observed]
     return [s for s, of in laws if isinstance(base(awake.distribution(s, of=of)), dist.Delta)]

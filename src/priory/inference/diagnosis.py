@@ -166,7 +166,7 @@ def _parts(site: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
         if isinstance(value := vars(fn).get(name), Tensor):
             yield f"the {name}", value
     yield "the value", site["value"]
-    yield "the log-probability", log_prob(dict(site), 1.0)
+    yield "the log-probability", log_prob(dict(site))
 
 
 def _finite(tensor: Tensor) -> bool:

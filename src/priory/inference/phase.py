@@ -1,4 +1,16 @@
-"""One joint sample of a pair, scored per datum."""
+r"""One joint sample of a pair, scored per datum: what a density is, defined once.
+
+Sites in the batch plate are *local*, one for each datum; all others are *shared*, `pyro.factor`
+included, and enter a datum's density by their share 1/N, N being the batch plate's full size.
+
+.. math:: \log p(x_i, z_i, w) = \log p(x_i, z_i \mid w) + \tfrac1N \log p(w)
+
+The batch plate's own subsampling scale is taken out, so that a density is one datum's. Every other
+scale, of `poutine.scale` or of an inner subsampled plate, multiplies the site's log density, as in
+Pyro, and so stands inside of a multi-sample bound's logarithm; a mask leaves elements out. Weights
+of rows are no part of the density: they are the data's column `weight`, by which `Phase.average`
+averages. Under `recorder.unscaled`, as in evaluation, `poutine.scale` is left out.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +19,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from pyro.distributions import Delta, MaskedDistribution
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priory.inference.parallel.noise import shared_by
 from priory.inference.sites import (
+    BATCH_PLATE,
     Site,
+    base,
     batch_frame,
     depth,
     in_batch,
@@ -21,8 +36,8 @@ from priory.inference.sites import (
     is_latent,
     is_observation,
     is_observed,
-    is_one,
     log_prob,
+    masked,
     pick,
     same,
 )
@@ -33,11 +48,24 @@ class Phase:
 
     Values have the shape `(particles, batch, *event)`, observed ones `(batch, *event)`; densities
     have `(particles, batch)` and are in nats. Built by `Phases`.
+
+    Args:
+        model: the model's sites by name.
+        guide: the guide's.
+        nesting: number of plate dimensions to the right of the particles; found if 0.
+        weight: weights of the rows, `(batch,)`.
     """
 
-    def __init__(self, model: dict[str, Site], guide: dict[str, Site], nesting: int = 0) -> None:
+    def __init__(
+        self,
+        model: dict[str, Site],
+        guide: dict[str, Site],
+        nesting: int = 0,
+        weight: Tensor | None = None,
+    ) -> None:
         self._model = model
         self._guide = guide
+        self.weight = weight
         sites = [*model.values(), *guide.values()]
         self.single = not any(in_batch(s) for s in sites)
         self.nesting = nesting or depth(sites, self.single)
@@ -74,77 +102,166 @@ class Phase:
         """
         return pick({"guide": self._guide, "model": self._model}[of], site, of)["fn"]
 
+    @property
+    def auxiliary(self) -> tuple[str, ...]:
+        """Names of the sites that the guide draws and the model does not."""
+        known = self.latents
+        return tuple(n for n, s in self._guide.items() if is_latent(s) and n not in known)
+
+    @property
+    def unscaled(self) -> tuple[str, ...]:
+        """Names of the sites whose `poutine.scale` was left out (see `recorder.unscaled`)."""
+        sites = {**self._guide, **self._model}
+        return tuple(n for n, s in sites.items() if s["infer"].get("_unscaled"))
+
+    @property
+    def subsampled(self) -> tuple[str, ...]:
+        """Names of plates other than the batch's that see a part of their elements."""
+        frames = (f for s in self._model.values() for f in s["cond_indep_stack"])
+        inner = (f for f in frames if f.name != BATCH_PLATE)
+        return tuple(dict.fromkeys(f.name for f in inner if f.full_size not in (None, f.size)))
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the guide's sites that have a density, auxiliary ones and factors included."""
+        return tuple(n for n, s in self._guide.items() if not is_deterministic(s))
+
     def particle(self, k: int) -> dict[str, Tensor]:
-        """Answer the k-th particle of every latent, in the shape that a program drew alone has."""
+        """Return the k-th particle of all that the guide draws, in the shape of a single draw."""
         return {
-            n: self.sample[n][k if self._local(self._guide[n]) else 0]
-            for n in self.latents
-            if n in self._guide
+            n: self.sample[n][k if self._local(s) else 0]
+            for n, s in self._guide.items()
+            if is_latent(s)
         }
 
-    def log_p(self, *sites: str) -> Tensor:
-        """Log density under the model, log p(sites given their parents), `(particles, batch)`.
+    def log_p(self, sites: str | Iterable[str] | None = None) -> Tensor:
+        """Log density under the model, log p(sites | their parents), `(particles, batch)`, in nats.
 
-        All sites of the batch plate if none is named. Without the batch plate's own scale, in
-        nats per datum; a `poutine.scale` that all sites share is left out too (`average` applies
-        it).
+        Args:
+            sites: a name or names, `None` for all local sites; a shared one enters by 1/N.
         """
-        return _leading(self._sum("model", self._model, sites))
+        return _leading(self._sum("model", sites))
 
-    def log_q(self, *sites: str) -> Tensor:
-        """Log density under the guide, log q(sites given x), `(particles, batch)`. See `log_p`."""
-        return _leading(self._sum("guide", self._guide, sites))
+    def log_q(self, sites: str | Iterable[str] | None = None) -> Tensor:
+        """Log density under the guide, log q(sites | x), `(particles, batch)`, in nats.
+
+        Args:
+            sites: a name or names, `None` for all local sites; a shared one enters by 1/N.
+        """
+        return _leading(self._sum("guide", sites))
 
     def log_weight(self) -> Tensor:
-        """Log importance weight of each datum, log p(x, z) - log q(z given x).
+        """Log importance weight of each datum, log p(x, z) - log q(z | x), of the local sites.
 
         Shape `(particles, batch)`, in nats.
         """
-        p, q = self._sum("model", self._model, ()), self._sum("guide", self._guide, ())
+        p, q = self._sum("model", None), self._sum("guide", None)
         return _leading(p if q is None else -q if p is None else p - q)
 
-    def kl(self, site: str) -> Tensor | None:
-        """KL(q(z given x) || p(z given its parents)) in closed form, `(particles, batch)`.
+    def mean_log_p(self, sites: Iterable[str]) -> Tensor:
+        """Log density of some of the model's sites, averaged over particles and data, shape ().
 
-        `None` where no closed form is registered with `torch.distributions.kl`, or where the guide
-        draws the site's parents after it, so that the closed form would not be the bound's term.
+        Args:
+            sites: names; none give 0.
+        """
+        return self._mean("model", sites)
+
+    def mean_log_q(self, sites: Iterable[str]) -> Tensor:
+        """Log density of some of the guide's sites, averaged over particles and data, shape ().
+
+        Args:
+            sites: names; none give 0.
+        """
+        return self._mean("guide", sites)
+
+    def kl(self, site: str) -> Tensor | None:
+        """KL(q(z | x) || p(z | its parents)) in closed form, `(particles, batch)`, in nats.
+
+        With the scale and the mask that both sites carry; a shared site's enters by 1/N. `None`
+        where the closed form would not be the bound's term: none is registered with
+        `torch.distributions.kl`, the two sites carry different scales or masks, the guide's is a
+        point mass, whose density is that of a change of variables, or the guide draws the site's
+        parents after it.
         """
         q, p = pick(self._guide, site, "guide"), pick(self._model, site, "model")
         order = [n for n in self._guide if n in self._model]
         parents = self.latents[: self.latents.index(site)]
         if any(order.index(parent) > order.index(site) for parent in parents):
             return None
+        if not self._alike(q, p):
+            return None
         try:
             value = kl_divergence(q["fn"], p["fn"])
         except NotImplementedError:
             return None
-        return _leading(self._reduce(p, value))
+        return _leading(self._score(p, masked(p, value)))
+
+    def _alike(self, q: Site, p: Site) -> bool:
+        """Say whether two sites weigh their densities alike."""
+        if isinstance(base(q["fn"]), Delta) or self._local(q) != self._local(p):
+            return False
+        if any(isinstance(s["fn"], MaskedDistribution) for s in (q, p)):
+            return False
+        masks = [None if s["mask"] is True else s["mask"] for s in (q, p)]
+        return same(inner_scale(q), inner_scale(p)) and masks[0] is masks[1]
+
+    def mean_kl(self, site: str) -> Tensor | None:
+        """KL of a site in closed form, averaged over particles and data, shape (); see `kl`."""
+        value = self.kl(site)
+        if value is None:
+            return None
+        return self._weighted(value) if self._local(self._model[site]) else value.sum()
 
     def average(self, bound: Tensor, *, shared: bool = True) -> Tensor:
-        """Average a per-datum quantity over particles and batch, in nats per datum.
+        """Average a per-datum quantity over particles and batch, shape ().
 
-        Applies the `poutine.scale` that all sites share, outside of any logarithm, and adds the
-        global sites' share (log p(w) - log q(w)) / N, with N the batch plate's full size.
+        Rows count by their weight, where they have one; the shared sites' share is added.
 
         Args:
             bound: `(batch,)` or `(particles, batch)`.
-            shared: whether to add the global sites' share.
+            shared: whether to add the shared sites' share (log p(w) - log q(w)) / N.
         """
-        scale = self._outer_scale
-        value = (bound if is_one(scale) else bound * scale).mean()
+        value = self._weighted(bound)
         return value + self.shared() if shared and self.has_shared else value
 
     def shared(self) -> Tensor:
-        """Answer one datum's share of the sites outside the batch plate, shape ().
+        """Return one datum's share of the sites outside the batch plate, shape (), in nats.
 
         (log p(w) - log q(w)) / N, with N the batch plate's full size.
         """
         total: Tensor | float = 0.0
-        for sign, sites in ((1.0, self._model), (-1.0, self._guide)):
-            for site in sites.values():
+        for sign, program in ((1.0, "model"), (-1.0, "guide")):
+            for name, site in self._sites(program).items():
                 if not self._local(site) and not is_deterministic(site):
-                    total = total + sign * log_prob(site, site["scale"]).sum()
-        return torch.as_tensor(total) / self.size
+                    total = total + sign * self._scored(program, name)
+        return torch.as_tensor(total)
+
+    def no_bound(self) -> str:
+        """Say why the guide's density is not that of the model's latents; "" where it is.
+
+        A guide may draw auxiliary sites a. Where the latents are a function of a, and their point
+        masses carry the change of variables, as in Pyro's autoguides, the densities are exact.
+        Where q(z | x) is an integral over a, p(x, z) / q(z, a | x) bounds log p(x) only with a
+        reverse model r(a | x, z), which the model does not have.
+        """
+        if not self.auxiliary:
+            return ""
+        points = [n for n in self.latents if isinstance(base(self._guide[n]["fn"]), Delta)]
+        sizes = [sum(self._guide[n]["value"].numel() for n in g) for g in (self.auxiliary, points)]
+        if points and sizes[0] <= sizes[1]:
+            return ""
+        return (
+            f"the guide draws the auxiliary site {self.auxiliary[0]!r}, and the latents are no "
+            "function of it: q(z | x) is an integral, and the weights p(x, z) / q(z, a | x) bound "
+            "nothing without a reverse model of the site"
+        )
+
+    @property
+    def weighs_rows_by_scale(self) -> bool:
+        """Whether every local site carries a tensor of scales: weights of the rows, it seems."""
+        sites = [*self._model.values(), *self._guide.values()]
+        scales = [s["scale"] for s in sites if self._local(s) and not is_deterministic(s)]
+        return bool(scales) and all(isinstance(s, Tensor) and s.numel() > 1 for s in scales)
 
     def stray_shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """Yield program, site and shape of each density that has a dimension of no plate's.
@@ -153,7 +270,7 @@ class Phase:
         """
         for program, sites in (("model", self._model), ("guide", self._guide)):
             for name, site in sites.items():
-                shape = tuple(log_prob(site, 1.0).shape)
+                shape = tuple(log_prob(site).shape)
                 plates = {f.dim for f in site["cond_indep_stack"] if f.vectorized}
                 if any(n > 1 and d - len(shape) not in plates for d, n in enumerate(shape)):
                     yield program, name, shape
@@ -175,35 +292,57 @@ class Phase:
         sites = (*self._model.values(), *self._guide.values())
         return any(not self._local(s) and not is_deterministic(s) for s in sites)
 
-    @functools.cached_property
-    def _outer_scale(self) -> Any:
-        """The scale of the observed sites, if they agree and it is one number per datum."""
-        seen = [s for s in self._model.values() if self._local(s) and is_observation(s)]
-        scales = [inner_scale(s) for s in seen]
-        if not scales or not all(same(scales[0], s) for s in scales):
-            return 1.0
-        scale = scales[0]
-        if isinstance(scale, Tensor) and scale.dim() > 1:
-            return 1.0
-        return scale
+    def _sites(self, program: str) -> dict[str, Site]:
+        return self._model if program == "model" else self._guide
 
-    def _sum(self, program: str, sites: dict[str, Site], names: tuple[str, ...]) -> Tensor | None:
+    def _sum(self, program: str, names: str | Iterable[str] | None) -> Tensor | None:
         """Sum the scores of some sites, `(batch,)` or `(particles, batch)`; `None` of none."""
-        chosen: Iterable[str]
-        chosen = names or [
-            n for n, s in sites.items() if self._local(s) and not is_deterministic(s)
-        ]
+        if names is None:
+            sites = self._sites(program).items()
+            names = [n for n, s in sites if self._local(s) and not is_deterministic(s)]
         total: Tensor | None = None
-        for name in chosen:
-            score = self._scores.get((program, name))
-            if score is None:
-                site = pick(sites, name, program)
-                outer, inner = self._outer_scale, inner_scale(site)
-                scale = 1.0 if same(inner, outer) else inner / outer
-                score = self._reduce(site, log_prob(site, scale))
-                self._scores[program, name] = score
+        for name in (names,) if isinstance(names, str) else names:
+            score = self._scored(program, name)
             total = score if total is None else total + score
         return total
+
+    def _mean(self, program: str, names: Iterable[str]) -> Tensor:
+        sites = self._sites(program)
+        local: list[str] = []
+        shared: list[str] = []
+        for name in names:
+            (local if self._local(pick(sites, name, program)) else shared).append(name)
+        total = [self._weighted(_leading(self._sum(program, local)))] if local else []
+        total += [self._scored(program, name) for name in shared]
+        return sum(total[1:], total[0]) if total else torch.zeros(())
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        """Average over particles and data, by the rows' weights where there are any."""
+        if self.weight is None:
+            return values.mean()
+        if values.dim() == 1 and len(values) % len(self.weight) == 0:  # particles, then rows
+            values = values.reshape(-1, len(self.weight))
+        if values.shape[-1] != len(self.weight):
+            raise ValueError(
+                f"the column 'weight' has {len(self.weight)} rows, and the pair's density has "
+                f"{values.shape[-1]}: rows are weighted within the plate {BATCH_PLATE!r}"
+            )
+        return (values * self.weight.to(values)).mean()
+
+    def _scored(self, program: str, name: str) -> Tensor:
+        """Score a site once: `(batch,)` or `(particles, batch)`, or () for a shared one's share."""
+        score = self._scores.get((program, name))
+        if score is None:
+            site = pick(self._sites(program), name, program)
+            score = self._scores[program, name] = self._score(site, log_prob(site))
+        return score
+
+    def _score(self, site: Site, elements: Tensor) -> Tensor:
+        """Scale and sum a site's masked elements: of each datum, or all by 1/N."""
+        scale = inner_scale(site)
+        if isinstance(scale, Tensor) or scale != 1.0:
+            elements = elements * scale
+        return self._reduce(site, elements) if self._local(site) else elements.sum() / self.size
 
     def _reduce(self, site: Site, score: Tensor) -> Tensor:
         """Sum a site's densities over all dimensions but the particles' and the batch plate's."""
@@ -221,6 +360,8 @@ def _leading(score: Tensor | None) -> Tensor:
     """Give a score its particles' dimension."""
     if score is None:
         return torch.zeros(1, 1)
+    if score.dim() == 0:
+        return score.reshape(1, 1)
     return score.unsqueeze(0) if score.dim() == 1 else score
 
 

@@ -18,6 +18,7 @@ from priory.inference.sites import Site, base, is_latent, is_observed, pick
 from priory.names import suggestion
 
 _HINT = " (did you mean {!r}?)"
+WEIGHT = "weight"  # the column of the rows' weights
 
 
 class Phases:
@@ -32,7 +33,8 @@ class Phases:
         model: Pyro program of p(x, z); the data's plate is called `data`.
         guide: Pyro program of q(z given x).
         args: positional arguments of both programs.
-        columns: arguments by name.
+        columns: arguments by name. `weight`, `(batch,)`, is no argument: it is the rows' weights,
+            by which densities are averaged, outside of any logarithm.
         particles: samples of the latents per datum, awake.
         latents: values of the guide's sites that are given rather than drawn, awake.
 
@@ -64,6 +66,8 @@ class Phases:
         self._dreamt: Recorder | None = None
         self._dreamt_whole = False
         self.columns = {**named(model, args), **(columns or {})}
+        self.weight: Tensor | None = self.columns.get(WEIGHT)
+        self._inputs = {n: v for n, v in self.columns.items() if n != WEIGHT}
 
     @functools.cached_property
     def awake(self) -> Phase:
@@ -98,9 +102,10 @@ class Phases:
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
         model = many({**drawn, **guide.subsamples})
         with model:
-            self.model(**bind(self.model, self.columns))
+            self.model(**bind(self.model, self._inputs))
         check_match(model.sites, guide.sites)
-        return Phase(model.sites, guide.sites, nesting if self.particles > 1 else 0)
+        nesting = nesting if self.particles > 1 else 0
+        return Phase(model.sites, guide.sites, nesting, self.weight)
 
     @functools.cached_property
     def _guided(self) -> Recorder:
@@ -109,7 +114,7 @@ class Phases:
 
     def _guide(self, recorder: Recorder) -> Recorder:
         with recorder:
-            self.guide(**bind(self.guide, self.columns))
+            self.guide(**bind(self.guide, self._inputs))
         return recorder
 
     @functools.cached_property
@@ -117,7 +122,7 @@ class Phases:
         """One dream of the model per row of the batch, and the guide replayed on it."""
         model = self._dream()
         drawn = _drawn(model)
-        columns = {n: drawn.get(n, value) for n, value in self.columns.items()}
+        columns = {n: drawn.get(n, value) for n, value in self._inputs.items()}
         guide = Recorder(drawn)
         with guide:
             self.guide(**bind(self.guide, columns))
@@ -129,7 +134,7 @@ class Phases:
         if self._dreamt is None or not known:
             model = Recorder(_drawn(self._dreamt), dream=True, until=until)
             with contextlib.suppress(Enough), model:
-                self.model(**bind(self.model, self.columns))
+                self.model(**bind(self.model, self._inputs))
                 self._dreamt_whole = True
             self._dreamt = model
         return self._dreamt
@@ -160,6 +165,18 @@ class Phases:
             return column
         value: Tensor = pick(sites, site, "model")["value"]
         return value
+
+    def refuse_weights(self, what: str) -> None:
+        """Raise a ValueError if rows have weights, which a comparison of sets cannot heed.
+
+        Args:
+            what: the name of what compares.
+        """
+        if self.weight is not None:
+            raise ValueError(
+                f"{what} compares sets of samples, which have no weights; leave the column "
+                f"{WEIGHT!r} out, or draw the rows in proportion to it"
+            )
 
     def classes(self, site: str) -> int:
         """Answer how many classes a site of whole numbers has: those of the model's Categorical.

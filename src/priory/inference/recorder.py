@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from priory.inference.engine.precision import casting, widened
-from priory.inference.sites import Site, depth, in_batch
+from priory.inference.sites import Site, depth, in_batch, plates_scale, same
+
+_unscaled: ContextVar[bool] = ContextVar("unscaled", default=False)
+
+
+@contextmanager
+def unscaled() -> Iterator[None]:
+    """Context manager that leaves `poutine.scale` out of all densities; plates and masks stay.
+
+    A scale is a device of training, such as an annealed KL: the model itself is judged without.
+    """
+    token = _unscaled.set(True)
+    try:
+        yield
+    finally:
+        _unscaled.reset(token)
 
 
 class MismatchError(ValueError):
@@ -64,6 +81,7 @@ class Recorder(Messenger):
         self.nesting = nesting
         self.single = single
         self.casting = casting()
+        self.unscaled = _unscaled.get()
         self.sites: dict[str, Site] = {}
         self.subsamples: dict[str, Tensor] = {}
 
@@ -109,6 +127,9 @@ class Recorder(Messenger):
             raise MismatchError(f"two sites are called {name!r}; give each site its own name")
         if self.particles > 1 and (plates := depth([msg], self.single)) > self.nesting:
             raise DeeperPlates(plates)
+        if self.unscaled and not same(msg["scale"], scale := plates_scale(msg)):
+            msg["scale"] = scale
+            msg["infer"] = {**msg["infer"], "_unscaled": True}
         self.sites[name] = msg
         if name == self.until:
             raise Enough

@@ -62,7 +62,7 @@ def is_latent(site: Site) -> bool:
 
 
 def inner_scale(site: Site) -> Any:
-    """Answer a site's scale without the batch plate's own N / batch."""
+    """Return a site's scale without the batch plate's own N / batch."""
     scale, frame = site["scale"], batch_frame(site)
     if frame is None or frame.full_size in (None, frame.size):
         return scale
@@ -77,11 +77,6 @@ def base(law: Any) -> Any:
     return law
 
 
-def is_one(scale: Any) -> bool:
-    """Say whether a scale changes nothing, without a look at a tensor's values."""
-    return not isinstance(scale, Tensor) and scale == 1.0
-
-
 def same(a: Any, b: Any) -> bool:
     """Say whether two scales are the same number, or the same tensor."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
@@ -89,12 +84,21 @@ def same(a: Any, b: Any) -> bool:
     return math.isclose(a, b, rel_tol=1e-12)
 
 
-def log_prob(site: Site, scale: Any) -> Tensor:
-    """Answer a site's masked and scaled log density over its batch shape."""
-    score: Tensor = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+def log_prob(site: Site) -> Tensor:
+    """Return a site's masked log density over its batch shape, without any scale."""
+    return masked(site, site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"]))
+
+
+def masked(site: Site, score: Tensor) -> Tensor:
+    """Leave out the elements of a score that the site's mask leaves out."""
     mask = site["mask"]
     if mask is False:
-        score = torch.zeros_like(score)
-    elif isinstance(mask, Tensor):
-        score = torch.where(mask, score, score.new_zeros(()))
-    return score if is_one(scale) else score * scale
+        return torch.zeros_like(score)
+    return torch.where(mask, score, score.new_zeros(())) if isinstance(mask, Tensor) else score
+
+
+def plates_scale(site: Site) -> float:
+    """Return the scale that a site has from its subsampled plates alone, the batch's included."""
+    frames = site["cond_indep_stack"]
+    parts = (f.full_size / f.size for f in frames if f.full_size not in (None, f.size))
+    return math.prod(parts)

@@ -56,7 +56,7 @@ class Reconstruction(Objective):
         """Answer the mean cost."""
         awake = phases.awake
         if self.cost != "features":
-            return awake.average(_cost(awake, self.site, "model", self.cost), shared=False)
+            return _cost(awake, self.site, "model", self.cost)
         if self._critic is None:
             raise ValueError(
                 f"Reconstruction({self.site!r}, 'features') needs a critic of {self.site!r} alone "
@@ -106,8 +106,7 @@ class Sleep(Objective):
         """Answer the mean cost."""
         asleep = phases.asleep
         sites = self.sites or asleep.latents
-        costs = [_cost(asleep, site, "guide", self.cost) for site in sites]
-        return torch.stack([asleep.average(c, shared=False) for c in costs]).sum()
+        return torch.stack([_cost(asleep, s, "guide", self.cost) for s in sites]).sum()
 
 
 class Classification(Objective):
@@ -145,11 +144,12 @@ class Classification(Objective):
             )
         logits = logits.log_softmax(-1)
         cost = -(one_hot(labels, logits.shape[-1], logits) * logits).sum(-1)
+        weighted = cost if phases.weight is None else cost * phases.weight.to(cost)
         seen = phases.columns.get("labelled")
         if seen is None:
-            return cost.mean()
+            return weighted.mean()
         seen = seen.to(cost.dtype).expand_as(cost)
-        return (cost * seen).sum() / seen.sum().clamp(min=1)
+        return (weighted * seen).sum() / seen.sum().clamp(min=1)
 
 
 class Match(Objective):
@@ -179,6 +179,7 @@ class Match(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Answer the divergence, between the samples of all ranks where there are several."""
+        phases.refuse_weights(type(self).__name__)
         awake, asleep = (joined(draw, self.sites) for draw in (phases.data, phases.dream))
         return self.divergence(ranks.gather(awake), ranks.gather(asleep))
 
@@ -190,7 +191,7 @@ def _check_cost(cost: str, *more: str) -> None:
 
 
 def _cost(phase: Phase, site: str, of: str, cost: str) -> Tensor:
-    """Answer each datum's cost, `(particles, batch)` or `(batch,)`."""
+    """Return the mean cost, shape ()."""
     if cost == "likelihood":
         law = phase.distribution(site, of=of)
         if isinstance(base(law), dist.Delta):
@@ -198,8 +199,8 @@ def _cost(phase: Phase, site: str, of: str, cost: str) -> Tensor:
                 f"{site!r} is a point mass in the {of}, which gives no density to learn from; "
                 "name a cost, for instance cost='squared'"
             )
-        return -(phase.log_p(site) if of == "model" else phase.log_q(site))
-    return COSTS[cost](*_compared(phase, site, of))
+        return -(phase.mean_log_p([site]) if of == "model" else phase.mean_log_q([site]))
+    return phase.average(COSTS[cost](*_compared(phase, site, of)), shared=False)
 
 
 def _compared(phase: Phase, site: str, of: str) -> tuple[Tensor, Tensor]:

@@ -36,15 +36,13 @@ class ELBO(Objective):
         self.analytic_kl = analytic_kl
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer -ELBO."""
+        """Return -ELBO."""
         awake = phases.awake
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
         if plain and not self.analytic_kl:
             return -awake.average(awake.log_weight())
-        bound = awake.log_p(*awake.observed) - current(self.beta) * divergence(
-            awake, self.analytic_kl
-        )
-        return -awake.average(bound)
+        kl = divergence(awake, self.analytic_kl)
+        return current(self.beta) * kl - awake.mean_log_p(awake.observed)
 
 
 class KL(Objective):
@@ -62,28 +60,41 @@ class KL(Objective):
         self.analytic = analytic
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer KL(q || p)."""
-        awake = phases.awake
-        return awake.average(divergence(awake, self.analytic), shared=False) - (
-            awake.shared() if awake.has_shared else 0.0
-        )
+        """Return KL(q || p)."""
+        return divergence(phases.awake, self.analytic)
 
 
 def divergence(awake: Phase, analytic: bool = False) -> Tensor:
-    """Answer KL(q(z given x) || p(z)) of the latents in the batch plate, `(particles, batch)`.
+    """Return KL(q(z | x) || p(z)) of all latents, averaged over particles and data, shape ().
 
     Args:
         awake: the data and the guide's latents.
         analytic: in closed form where there is one.
     """
-    total = awake.log_q()
-    if awake.local:
-        total = total - awake.log_p(*awake.local)
-    for site in awake.latents if analytic else ():
-        exact = awake.kl(site)
-        if exact is not None:
-            total = total - (awake.log_q(site) - awake.log_p(site)) + exact
-    return total
+    found = {site: awake.mean_kl(site) for site in (awake.latents if analytic else ())}
+    exact = {site: kl for site, kl in found.items() if kl is not None}
+    sampled = awake.mean_log_q([n for n in awake.scored if n not in exact])
+    sampled = sampled - awake.mean_log_p([n for n in awake.latents if n not in exact])
+    return sum(exact.values(), sampled)
+
+
+def log_weights(phases: Phases) -> Tensor:
+    """Return the log weights of a multi-sample bound, `(particles, batch)`, in nats.
+
+    Raises:
+        ValueError: If the weights' mean would bound nothing, or rows are weighted inside of it.
+    """
+    awake = phases.awake
+    if phases.particles > 1:
+        if reason := awake.no_bound():
+            raise ValueError(f"no multi-sample bound: {reason}; train by ELBO()")
+        if awake.weighs_rows_by_scale:
+            raise ValueError(
+                "poutine.scale gives every site one scale for each row, which would stand inside "
+                "of the multi-sample bound's logarithm; give the rows' weights as the data's "
+                "column 'weight', which is applied outside"
+            )
+    return awake.log_weight()
 
 
 class IWAE(Objective):
@@ -91,13 +102,16 @@ class IWAE(Objective):
 
     -L_K = -E[log 1/K sum_k p(x, z_k) / q(z_k given x)], in nats per datum; L_K grows with K towards
     log p(x). Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016. The sum is
-    over the particles of one datum, whatever scales the program's plates carry.
+    over the particles of one datum: the batch plate's subsampling scale stays outside of the
+    logarithm, as do the rows' weights (the data's column `weight`). Any other scale is part of the
+    density, as in Pyro.
 
     Args:
         particles: K, draws of the latents per datum.
 
     Raises:
-        ValueError: if `particles` is not positive.
+        ValueError: if `particles` is not positive; at the first loss with K > 1, if the guide draws
+            auxiliary sites of which the latents are no function, or `poutine.scale` weighs rows.
     """
 
     def __init__(self, particles: int = 5) -> None:
@@ -105,8 +119,7 @@ class IWAE(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Answer -L_K."""
-        awake = phases.awake
-        log_weight = awake.log_weight()
+        awake, log_weight = phases.awake, log_weights(phases)
         bound = log_weight.logsumexp(0) - math.log(log_weight.shape[0])
         return -awake.average(bound)
 
@@ -132,8 +145,7 @@ class Renyi(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Answer -L."""
-        awake = phases.awake
-        log_weight = awake.log_weight()
+        awake, log_weight = phases.awake, log_weights(phases)
         if self.alpha == 1:
             return -awake.average(log_weight)
         power = 1 - self.alpha

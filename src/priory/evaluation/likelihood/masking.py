@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from priory.evaluation.sets import Unavailable
-from priory.inference.sites import Site
+from priory.inference.sites import Site, masked
 from priory.nets.distributions import Factorised
 
 
@@ -42,8 +42,8 @@ def masked_log_prob(site: Site, mask: Tensor) -> Tensor:
     """Answer the log density of a site's features that a mask shows, `(rows,)`, in nats.
 
     Args:
-        site: in the plate `data` alone.
+        site: in the plate `data` alone; rows that its own mask leaves out have 0.
         mask: boolean, of the value's shape.
     """
     score = coordinate_log_prob(site["fn"], site["value"])
-    return score.where(mask, score.new_zeros(())).flatten(1).sum(1)
+    return masked(site, score.where(mask, score.new_zeros(())).flatten(1).sum(1))
