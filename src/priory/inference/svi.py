@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import pyro
@@ -43,7 +44,8 @@ class SVI(pyro.infer.SVI):
     Works with any Pyro program (`pyro.param`, `pyro.module`, PyroModules, autoguides) and with
     Pyro's own ELBOs or any callable as loss. Beyond Pyro's it steps all parameters of a player by
     one fused optimiser, leaves the loss on the device, checks the pair before the first step, stops
-    a loss that is not finite before it touches the weights, and trains critics as further players.
+    a loss or gradient that is NaN or infinite before it touches the weights (of other people's
+    losses the gradient alone), and trains critics as further players.
 
     Args:
         model: Pyro program of p(x, z).
@@ -58,7 +60,9 @@ class SVI(pyro.infer.SVI):
         ema: decay of an exponential moving average of the parameters; see `averaged`.
         check: whether to look at the pair before the first step, and raise where Pyro would warn
             or keep silent: sites that do not match, data outside of a likelihood's support,
-            log-probabilities of a wrong shape, parameters that are not trained.
+            log-probabilities of a wrong shape, parameters that are not trained. Pyro's validation
+            is never switched on; an `Objective`, and what is compiled, do without it after the
+            first step.
         compile: "trace" replays the step's tensor operations without Pyro's overhead, "inductor"
             compiles them (some ten seconds, and a C++ compiler), "cudagraph" captures the whole
             step on CUDA; "auto" chooses what the steps to come repay. What cannot be traced or
@@ -103,7 +107,10 @@ class SVI(pyro.infer.SVI):
         self.rate, self.check, self.compile = rate, check, compile
         self.guard = Guard(skip)
         self._ready = False
-        self._store_size = -1
+        self._stored: list[Tensor] | None = None
+        self._strangers = False
+        ours = isinstance(loss, Objective)
+        self._validates = not ours and compile == "off"
         own = loss_and_grads is not None or isinstance(loss, PyroELBO)
         if own and ranks.world() > 1:
             raise ValueError(
@@ -118,18 +125,19 @@ class SVI(pyro.infer.SVI):
             )
 
         whole = functools.partial(self.loss_and_grads if own else self.loss, model, guide)
-        self.pair = player(self._registering(whole), self.optim, clip=clip)
+        # Pyro's tail-adaptive bound, for one, has an infinite loss and a finite gradient.
+        self.pair = player(self._registering(whole), self.optim, clip=clip, judges_loss=ours)
         if own and self.pair.compiler is not None:
             self.pair.compiler.give_up("the loss computes its gradients by itself")
         factory = critic_optim if critic_optim is not None else optim
+        adversaries = list(loss.adversaries()) if isinstance(loss, Objective) else []
 
         def critic(a: Adversarial) -> Player:
-            loss, optim = critic_loss(model, guide, a), critic_optim_of(factory, a.rate)
-            return player(loss, optim, name="critic's ", after=a.bound)
+            own = factory is critic_optim and len(adversaries) == 1
+            loss_of, optim = critic_loss(model, guide, a), critic_optim_of(factory, a.rate, own=own)
+            return player(loss_of, optim, name="critic's ", after=a.bound)
 
-        self.critics: list[tuple[Adversarial, Player]] = [
-            (a, critic(a)) for a in (loss.adversaries() if isinstance(loss, Objective) else ())
-        ]
+        self.critics: list[tuple[Adversarial, Player]] = [(a, critic(a)) for a in adversaries]
         self._engine = Engine(
             model,
             self.pair,
@@ -199,7 +207,11 @@ class SVI(pyro.infer.SVI):
         first = not self._ready
         if first:
             self._look(args, columns)
-        with pyro.validation_enabled(first and self.check):
+        # Validation is as the user has it, at each step of Pyro's own losses, and at the first one
+        # of ours, which then do without for speed.
+        if self._validates or (first and self.check):
+            return self._engine.take(args, columns)
+        with pyro.validation_enabled(False):
             return self._engine.take(args, columns)
 
     def step_from(self, feed: Feed) -> Any:
@@ -283,7 +295,7 @@ class SVI(pyro.infer.SVI):
         """Answer a loss that takes in the parameters that its programs have added to the store."""
 
         def registering(*args: Any, **columns: Any) -> Any:
-            if len(pyro.get_param_store()) == self._store_size:
+            if not self._strangers and self._same_store():
                 return loss(*args, **columns)
             with ParameterRecorder() as recorder:
                 value = loss(*args, **columns)
@@ -292,9 +304,18 @@ class SVI(pyro.infer.SVI):
 
         return registering
 
+    def _same_store(self) -> bool:
+        """Say whether the store holds the tensors that it held when it was last looked at."""
+        known = self._stored
+        found = [p for _, p in pyro.get_param_store().named_parameters()]
+        return known is not None and len(found) == len(known) and all(map(is_, found, known))
+
     def _register(self, params: dict[str, Tensor]) -> None:
-        self._store_size = len(pyro.get_param_store())
+        self._stored = [p for _, p in pyro.get_param_store().named_parameters()]
         self.pair.meet(params)
+        # A parameter of another program may become one of this pair's at any step.
+        met = {id(p) for p in self.params.values()}
+        self._strangers = any(id(p) not in met for p in self._stored)
         if self.check:
             check_registered((self.model, self.guide), list(self.params.values()))
             check_critics([a.critic for a, _ in self.critics], list(self.params.values()))

@@ -58,7 +58,7 @@ class Guard:
 
         Args:
             step: its number.
-            loss: shape (), or what Pyro's losses answer.
+            loss: shape (), or what Pyro's losses answer; `None` if the gradients alone count.
             params: those whose gradients are looked at.
             check: finite only if the loss and all gradients are, where that is known already.
             owner: of the loss, for the message: "critic's ".
@@ -77,18 +77,18 @@ class Guard:
             raise NonFinite(step, f"the {owner}{culprit}")
         return False
 
-    def flag(self, step: Tensor, loss: Tensor, params: Iterable[Tensor]) -> Tensor:
+    def flag(self, step: Tensor, loss: Tensor | None, params: Iterable[Tensor]) -> Tensor:
         """Answer, on the device and without waiting for it, 1.0 if a step may not be taken.
 
         Args:
             step: its number, shape (), on the device.
-            loss: shape ().
+            loss: shape (); `None` if the gradients alone count.
             params: those whose gradients are looked at.
         """
         if self._count is None or self._first is None:
             self._count = torch.zeros_like(step)
             self._first = torch.full_like(step, -1)
-        finite = loss.isfinite()
+        finite = torch.ones_like(step, dtype=torch.bool) if loss is None else loss.isfinite()
         gradients = [p.grad for p in params if p.grad is not None]
         if gradients:
             finite = finite & torch.stack(torch._foreach_norm(gradients)).sum().isfinite()
@@ -143,8 +143,8 @@ class Buffers:
 
 def _culprit(loss: Any, params: Iterable[Tensor]) -> str:
     """Answer what is not finite, "" if all is. A sum is read off for each: the fastest on a CPU."""
-    values = loss if isinstance(loss, list | tuple) else [loss]
-    total = sum(float(torch.as_tensor(v).sum()) for v in values)
+    values = loss if isinstance(loss, list | tuple) else [] if loss is None else [loss]
+    total = sum((float(torch.as_tensor(v).sum()) for v in values), 0.0)
     if not math.isfinite(total):
         return "loss"
     for p in params:

@@ -1,9 +1,9 @@
-"""One torch optimiser over all parameters of a player, in the clothes of a Pyro optimiser."""
+"""One torch optimiser over all parameters of a player, as a Pyro optimiser."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import pyro
@@ -13,12 +13,15 @@ from torch import Tensor
 
 Factory = Callable[..., torch.optim.Optimizer]
 
+_KERNEL = {"fused", "foreach", "capturable", "differentiable"}  # the same numbers by other code
+
 
 class JointOptim(PyroOptim):
     """A `PyroOptim` that steps all parameters together, by torch's fused or multi-tensor code.
 
     Pyro builds one torch optimiser per tensor. This one builds a single one, which gives the same
-    numbers in a fraction of the calls; parameters that turn up later join it.
+    numbers in a fraction of the calls; parameters that turn up later join it. Its state has Pyro's
+    form, parameter by parameter, and so have its `optim_objs`.
 
     Args:
         constructor: a torch optimiser's class or a `functools.partial` of one.
@@ -30,19 +33,55 @@ class JointOptim(PyroOptim):
         self, constructor: Factory, options: dict[str, Any] | Callable[..., dict[str, Any]]
     ) -> None:
         super().__init__(constructor, options)
+        self._begin()
+
+    def _begin(self) -> None:
         self.optimizer: torch.optim.Optimizer | None = None
         self.capturable = False
         self._known: dict[Tensor, int] = {}  # in the order in which they came
 
+    @classmethod
+    def adopt(cls, optim: PyroOptim) -> JointOptim:
+        """Make one of Pyro's optimisers step all its parameters together, with what it has so far.
+
+        The object stays the caller's, so that its `get_state`, `save` and `optim_objs` show the
+        training, and a second training with it goes on from there.
+        """
+        former = vars(optim).pop("optim_objs")
+        waiting = dict(optim._state_waiting_to_be_consumed)
+        optim.__class__ = cls
+        optim._begin()
+        if former:
+            optim._state_waiting_to_be_consumed = {
+                optim._name(p): made.state_dict() for p, made in former.items()
+            }
+            optim.add(former)
+        optim._state_waiting_to_be_consumed = waiting
+        adopted: JointOptim = optim
+        return adopted
+
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
-        """Step all parameters, those not seen before included."""
+        """Step parameters, those not seen before included; each once."""
+        params = list(params)
         self.add(params)
-        if self.optimizer is not None:
+        if self.optimizer is None:
+            return
+        if len(params) >= len(self._known):
             self.optimizer.step(*args, **kwargs)
+            return
+        moved = {id(p) for p in params}
+        resting = [(p, p.grad) for p in self._known if id(p) not in moved and p.grad is not None]
+        try:
+            for p, _ in resting:
+                p.grad = None
+            self.optimizer.step(*args, **kwargs)
+        finally:
+            for p, grad in resting:
+                p.grad = grad
 
     def add(self, params: Iterable[Tensor]) -> None:
         """Take in parameters not seen before."""
-        new = [p for p in params if p not in self._known]
+        new = [p for p in dict.fromkeys(params) if p not in self._known]
         if not new:
             return
         self._known |= {p: len(self._known) + i for i, p in enumerate(new)}
@@ -52,7 +91,8 @@ class JointOptim(PyroOptim):
         else:
             groups, options = [{"params": new}], dict(self.pt_optim_args)
         if self.optimizer is None:
-            if _fusable(self.pt_optim_constructor, options, new):
+            given = set(options).union(*groups)
+            if _fusable(self.pt_optim_constructor, given, new):
                 options["fused"] = True
             if self.capturable and new[0].is_cuda:
                 options |= self._capture_options(options, new[0].device)
@@ -61,6 +101,39 @@ class JointOptim(PyroOptim):
             for group in groups:
                 self.optimizer.add_param_group(group)
         self._load_waiting(new)
+
+    @property
+    def optim_objs(self) -> dict[Tensor, torch.optim.Optimizer]:
+        """Pyro's view: for each parameter an optimiser of it alone, with the state in common.
+
+        To set an option, such as a learning rate, sets it for that parameter.
+        """
+        return {p: self._share(p) for p in self._known}
+
+    @optim_objs.setter
+    def optim_objs(self, empty: dict[Tensor, torch.optim.Optimizer]) -> None:
+        """Take Pyro's assignment in its constructor; there is nothing to keep."""
+
+    def set_option(self, param: Tensor, key: str, value: Any) -> None:
+        """Set an option of the optimiser for one parameter.
+
+        Raises:
+            ValueError: if its steps are part of a CUDA graph, which would not notice.
+        """
+        group = self.group(param)
+        if key in group and group[key] == value:
+            return
+        if isinstance(group.get(key), Tensor):
+            raise ValueError(
+                f"{key!r} cannot be set while steps are captured; give SVI a schedule (rate=...), "
+                "or compile='off'"
+            )
+        self._move(param, {**_options(group), key: value})
+
+    def group(self, param: Tensor) -> dict[str, Any]:
+        """Return the parameter group of a parameter that is known."""
+        groups = [] if self.optimizer is None else self.optimizer.param_groups
+        return next(g for g in groups if any(q is param for q in g["params"]))
 
     @property
     def obeys_flags(self) -> bool:
@@ -76,12 +149,16 @@ class JointOptim(PyroOptim):
     def scaled(self, factor: float) -> JointOptim:
         """Answer an optimiser like this one before its first step, with `factor` times its rate."""
         options = dict(self.pt_optim_args)
-        return JointOptim(self.pt_optim_constructor, options | {"lr": factor * self._lr(options)})
+        if factor != 1:
+            options["lr"] = factor * self._lr(options)
+        return JointOptim(self.pt_optim_constructor, options)
 
     def uncapturable(self) -> str:
         """Say why steps of this optimiser cannot be part of a CUDA graph, "" if they can."""
         if callable(self.pt_optim_args):
             return "the optimiser has options for each parameter"
+        if self.optimizer is not None and not self.capturable:
+            return "the optimiser has taken steps before"
         if not {"capturable", "fused"} <= set(_signature(self.pt_optim_constructor)):
             return "the optimiser has no capturable fused form (torch's Adam and AdamW have)"
         return ""
@@ -93,16 +170,34 @@ class JointOptim(PyroOptim):
 
     def get_state(self) -> dict[str, Any]:
         """Answer the state of each parameter by its name in the store, as Pyro does."""
+        out: dict[str, Any] = dict(self._state_waiting_to_be_consumed)
         if self.optimizer is None:
-            return {}
-        state = self.optimizer.state_dict()
-        names = [self._name(p) for g in self.optimizer.param_groups for p in g["params"]]
-        out = {}
-        for group in state["param_groups"]:
-            for index in group["params"]:
-                own = {0: state["state"][index]} if index in state["state"] else {}
-                out[names[index]] = {"state": own, "param_groups": [{**group, "params": [0]}]}
+            return out
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                own = {0: self.optimizer.state[p]} if self.optimizer.state.get(p) else {}
+                groups = [{**_options(group), "params": [0]}]
+                out[self._name(p)] = {"state": own, "param_groups": groups}
         return out
+
+    def set_state(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state that `get_state` gave, here or of Pyro's optimiser of the same kind.
+
+        Parameters that have taken steps get it at once, those to come when they come.
+
+        Raises:
+            ValueError: if it has another form, or fits the shape of a parameter not.
+        """
+        for name, own in state_dict.items():
+            if not (isinstance(own, Mapping) and {"state", "param_groups"} <= set(own)):
+                raise ValueError(
+                    f"the optimiser's state of {name!r} has the form of another kind of optimiser "
+                    "(a learning-rate scheduler's, say); load it into one of that kind"
+                )
+        for p in self._known:
+            self._check_shapes(p, state_dict)
+        self._state_waiting_to_be_consumed.update(state_dict)
+        self._load_waiting(list(self._known))
 
     def check_state(self, state: dict[str, Any]) -> None:
         """Raise unless a state's tensors have the shapes of the parameters that they belong to.
@@ -113,21 +208,50 @@ class JointOptim(PyroOptim):
         Raises:
             ValueError: naming the first that differs.
         """
-        params = {self._name(p): p for p in self._known}
+        names = {name for p in self._known for name in self._names(p)}
         for name in state:
-            if name not in params:
+            if name not in names:
                 raise ValueError(f"the optimiser's state has {name!r}, which is not trained here")
-            for key, value in state[name]["state"].get(0, {}).items():
-                if isinstance(value, Tensor) and value.dim() and value.shape != params[name].shape:
-                    raise ValueError(
-                        f"the optimiser's {key!r} of {name!r} has the shape {tuple(value.shape)}, "
-                        f"expected {tuple(params[name].shape)}"
-                    )
+        for p in self._known:
+            self._check_shapes(p, state)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state, as `get_state` answers it, of the parameters taken in so far."""
         self._state_waiting_to_be_consumed = dict(state)
         self._load_waiting(list(self._known))
+
+    def _check_shapes(self, param: Tensor, state: Mapping[str, Any]) -> None:
+        for name in self._names(param):
+            for key, value in state.get(name, {"state": {}})["state"].get(0, {}).items():
+                if isinstance(value, Tensor) and value.dim() and value.shape != param.shape:
+                    raise ValueError(
+                        f"the optimiser's {key!r} of {name!r} has the shape {tuple(value.shape)}, "
+                        f"expected {tuple(param.shape)}"
+                    )
+
+    def _share(self, param: Tensor) -> torch.optim.Optimizer:
+        """Return an optimiser of one parameter, whose state and options are this one's."""
+        share = self.pt_optim_constructor([param], **self._get_optim_args(param))
+        if self.optimizer is not None:
+            share.state[param] = self.optimizer.state[param]
+        share.param_groups = [_Options(self, param)]
+        return share
+
+    def _move(self, param: Tensor, options: dict[str, Any]) -> None:
+        """Put a parameter into the group that has such options, a new one if none has."""
+        if self.optimizer is None:
+            return
+        groups, old = self.optimizer.param_groups, self.group(param)
+        into = next((g for g in groups if g is not old and _options(g) == options), None)
+        if into is None and len(old["params"]) == 1:
+            old.update(options)
+            return
+        old["params"] = [q for q in old["params"] if q is not param]
+        if into is None:
+            groups.append({"params": [param], **options})
+        else:
+            into["params"].append(param)
+        self.optimizer.param_groups = [g for g in groups if g["params"]]
 
     def _capture_options(self, options: dict[str, Any], device: torch.device) -> dict[str, Any]:
         """Answer the options of a step that a CUDA graph can repeat: nothing stays on the host."""
@@ -139,20 +263,71 @@ class JointOptim(PyroOptim):
         return float(keywords.get("lr", _signature(self.pt_optim_constructor)["lr"].default))
 
     def _load_waiting(self, params: list[Tensor]) -> None:
-        """Give parameters the state that `set_state` holds for them."""
-        optimizer = self.optimizer
+        """Give parameters the state and the options that `set_state` holds for them."""
+        optimizer, waiting = self.optimizer, self._state_waiting_to_be_consumed
+        if optimizer is None or not waiting:
+            return
         for p in params:
-            waiting = self._state_waiting_to_be_consumed.pop(self._name(p), None)
-            if waiting and optimizer is not None and 0 in waiting["state"]:
-                on_device = any(optimizer.defaults.get(k) for k in ("capturable", "fused"))
-                optimizer.state[p] = {
-                    k: _placed(v, p, on_device or k != "step") if isinstance(v, Tensor) else v
-                    for k, v in waiting["state"][0].items()
-                }
+            name = next((n for n in self._names(p) if n in waiting), None)
+            if name is None:
+                continue
+            self._check_shapes(p, waiting)
+            found = waiting.pop(name)
+            on_device = any(optimizer.defaults.get(k) for k in ("capturable", "fused"))
+            state = optimizer.state[p]
+            state.clear()
+            for key, v in found["state"].get(0, {}).items():
+                is_tensor = isinstance(v, Tensor)
+                state[key] = _placed(v, p, on_device or key != "step") if is_tensor else v
+            self._load_options(p, found["param_groups"][0])
+
+    def _load_options(self, param: Tensor, found: Mapping[str, Any]) -> None:
+        """Give a parameter the options of a state, apart from those that name a kernel."""
+        present = self.group(param)
+        options = _options(present) | {k: v for k, v in _options(found).items() if k not in _KERNEL}
+        for key, value in options.items():
+            if isinstance(present.get(key), Tensor):  # a captured step reads it where it is
+                present[key].fill_(float(value))
+                options[key] = present[key]
+            elif isinstance(value, Tensor):
+                options[key] = value.item()
+        if options != _options(present):
+            self._move(param, options)
 
     def _name(self, param: Tensor) -> str:
         name: str | None = pyro.get_param_store().param_name(param)
         return str(self._known[param]) if name is None else name  # a critic's are not in the store
+
+    def _names(self, param: Tensor) -> list[str]:
+        """Return all names of a parameter: a net may be registered twice."""
+        first = self._name(param)
+        every = pyro.get_param_store().named_parameters()
+        return [first, *(n for n, q in every if q is param and n != first)]
+
+
+class _Options(MutableMapping[str, Any]):
+    """The options of one parameter, as a group of a torch optimiser of it alone."""
+
+    def __init__(self, optim: JointOptim, param: Tensor) -> None:
+        self._optim, self._param = optim, param
+
+    def _live(self) -> dict[str, Any]:
+        return {**_options(self._optim.group(self._param)), "params": [self._param]}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._live()[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._optim.set_option(self._param, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError(f"the option {key!r} of an optimiser cannot be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._live())
+
+    def __len__(self) -> int:
+        return len(self._live())
 
 
 def joint(optim: Any) -> PyroOptim:
@@ -160,13 +335,14 @@ def joint(optim: Any) -> PyroOptim:
 
     Args:
         optim: a `pyro.optim` optimiser, or a torch optimiser's class or `functools.partial`.
-            Pyro's optimisers that do more than step (schedulers, clipping) are kept as they are.
+            One of Pyro's is made joint in place; those that do more than step (schedulers,
+            clipping) are kept as they are.
 
     Raises:
         TypeError: if it is none of these.
     """
     if type(optim) is PyroOptim and not optim.pt_clip_args:
-        return JointOptim(optim.pt_optim_constructor, optim.pt_optim_args)
+        return JointOptim.adopt(optim)
     if isinstance(optim, PyroOptim):
         return optim
     if callable(optim) and not isinstance(optim, torch.optim.Optimizer):
@@ -177,9 +353,13 @@ def joint(optim: Any) -> PyroOptim:
     )
 
 
-def _fusable(constructor: Factory, options: dict[str, Any], params: list[Tensor]) -> bool:
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in group.items() if k != "params"}
+
+
+def _fusable(constructor: Factory, given: Collection[str], params: list[Tensor]) -> bool:
     """Say whether torch has a fused kernel for this optimiser and these parameters."""
-    keywords = {**getattr(constructor, "keywords", {}), **options}
+    keywords = {*getattr(constructor, "keywords", {}), *given}
     if not {"fused", "foreach", "differentiable"}.isdisjoint(keywords):
         return False
     target = getattr(constructor, "func", constructor)

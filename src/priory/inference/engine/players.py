@@ -33,6 +33,7 @@ class Player:
         precision: "bf16" for nets in bfloat16.
         clip: largest global norm of the gradient.
         name: owner of the loss in messages, for instance "critic's ".
+        judges_loss: whether a loss that is NaN or infinite stops a step whose gradients are finite.
         after: is called after each update, to bring the parameters within bounds, in place; it
             must leave parameters alone that are within them.
     """
@@ -48,14 +49,14 @@ class Player:
         clip: float | None = None,
         precision: str = "float32",
         name: str = "",
+        judges_loss: bool = True,
         after: Callable[[], None] | None = None,
     ) -> None:
         self.loss, self.optim, self.guard, self.compiler = loss, optim, guard, compiler
         self.rate, self.clip, self.precision, self.name = rate, clip, precision, name
-        self.after = after
+        self.after, self.judges_loss = after, judges_loss
         self.params: dict[str, Tensor] = {}
         self.silent: set[str] = set()
-        self.base_rates: list[float] = []
         self.flag: Tensor | None = None
         self.check: Tensor | None = None
 
@@ -65,10 +66,22 @@ class Player:
         return next((p.device for p in self.params.values()), torch.device("cpu"))
 
     def meet(self, params: Mapping[str, Tensor]) -> None:
-        """Take in parameters by name; `silent` has the names of those without a gradient so far."""
-        new = {n: p for n, p in params.items() if n not in self.params}
-        self.params.update(new)
-        self.silent |= set(new)
+        """Take in parameters by name; `silent` has the names of those without a gradient so far.
+
+        A tensor that has several names is one parameter, under the first of them. One that has
+        taken the name of another, after the store was cleared, takes its place.
+        """
+        for name, param in params.items():
+            if name in self.params and self.params[name] is not param:
+                del self.params[name]
+                if self.compiler is not None and not self.compiler.reason:
+                    self.compiler.give_up(f"the parameter {name!r} has been replaced")
+        known = {id(p) for p in self.params.values()}
+        for name, param in params.items():
+            if id(param) not in known:
+                known.add(id(param))
+                self.params[name] = param
+                self.silent.add(name)
 
     def gradients(self, args: tuple[Any, ...], columns: Mapping[str, Any]) -> Any:
         """Set the gradients of the parameters, and answer the loss, shape ().
@@ -131,13 +144,13 @@ class Player:
         if isinstance(self.optim, JointOptim) and self.optim.optimizer is None:
             self.optim.add(params)
             self.set_rate(step)
-        taken = True
+        taken, judged = True, loss if self.judges_loss else None
         try:
             if clock is not None and getattr(self.optim, "obeys_flags", False):
-                self.flag = self.guard.flag(clock, loss, params)
+                self.flag = self.guard.flag(clock, judged, params)
                 self.optim.flag(self.flag)
             else:
-                taken = self.guard.verdict(step, loss, params, self.check, self.name)
+                taken = self.guard.verdict(step, judged, params, self.check, self.name)
             if taken:
                 self.optim(params)
                 if self.after is not None:
@@ -155,10 +168,9 @@ class Player:
         optimizer = getattr(self.optim, "optimizer", None)
         if self.rate is None or optimizer is None:
             return
-        groups = optimizer.param_groups
-        self.base_rates.extend(float(g["lr"]) for g in groups[len(self.base_rates) :])
         self.rate.step = step
-        for group, base in zip(groups, self.base_rates, strict=True):
+        for group in optimizer.param_groups:
+            base = group.setdefault("initial_lr", float(group["lr"]))
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(base * float(self.rate))
             else:
@@ -166,7 +178,10 @@ class Player:
 
     def state_dict(self) -> dict[str, Any]:
         """Answer the optimiser's state by parameter, and the rates before the schedule's factor."""
-        return {"optim": self.optim.get_state(), "rates": list(self.base_rates)}
+        optimizer = getattr(self.optim, "optimizer", None)
+        groups = [] if optimizer is None or self.rate is None else optimizer.param_groups
+        rates = [float(g.get("initial_lr", g["lr"])) for g in groups]
+        return {"optim": self.optim.get_state(), "rates": rates}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Raise a ValueError unless a state has the names and shapes of the parameters."""
@@ -176,15 +191,18 @@ class Player:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of `state_dict`."""
-        self.base_rates = list(state["rates"])
         if isinstance(self.optim, JointOptim):
             self.optim.load_state(state["optim"])
+            groups = [] if self.optim.optimizer is None else self.optim.optimizer.param_groups
+            for group, rate in zip(groups, state["rates"], strict=False):
+                group["initial_lr"] = rate
         else:
             self.optim.set_state(state["optim"])
 
     def _forget(self, params: list[Tensor]) -> None:
         if isinstance(self.optim, JointOptim):
-            self.optim.zero_grad()
+            for p in params:
+                p.grad = None
         else:
             zero_grads(params)
 
@@ -211,17 +229,18 @@ def critic_loss(model: Program, guide: Program, adversary: Adversarial) -> Calla
     return loss
 
 
-def critic_optim_of(optim: Any, rate: float = 1.0) -> JointOptim:
+def critic_optim_of(optim: Any, rate: float = 1.0, *, own: bool = False) -> JointOptim:
     """Answer an optimiser for a critic's parameters.
 
     Args:
         optim: the pair's optimiser, or the critics' own, as a factory.
         rate: the critic's learning rate over that optimiser's.
+        own: whether no other player uses it, so that one of Pyro's can itself keep the state.
 
     Raises:
-        ValueError: if it is good for one player only, or for named parameters only.
+        ValueError: if it does more than step, or is good for named parameters only.
     """
     made = joint(optim)
-    if not isinstance(made, JointOptim) or made is optim or callable(made.pt_optim_args):
+    if not isinstance(made, JointOptim) or callable(made.pt_optim_args):
         raise ValueError("an adversarial objective needs a critic_optim beside this optimiser")
-    return made if rate == 1 else made.scaled(rate)
+    return made if own and rate == 1 else made.scaled(rate)
