@@ -356,6 +356,25 @@ def test_latents_drawn_jointly_are_functions_of_their_auxiliary_site(x, auto):
     assert Phases(positive_rates, program, (x.abs(),)).awake.no_bound() == ""
 
 
+@pytest.mark.parametrize("objective", [IWAE(K), Renyi(0.5, K)])
+def test_particles_that_no_datum_has_are_refused(x, objective):
+    """An objective of K samples must not quietly be one of a single sample."""
+
+    def location(x):
+        u = pyro.sample("u", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("x", dist.Normal(u, 5.0), obs=x)
+
+    def seen(x):
+        pyro.sample("u", dist.Normal(0.2, 0.15))
+
+    joint = AutoDiagonalNormal(positive_rates)
+    joint(x.abs())
+    for pair in ((location, seen), (positive_rates, joint)):
+        with pytest.raises(ValueError, match="outside of the batch plate"):
+            objective(*pair, x.abs())
+
+
 @pytest.mark.parametrize("law", [dist.Bernoulli(0.5), dist.Normal(0.0, 3.0)])
 def test_auxiliary_sites_without_a_reverse_model_give_no_bound(law):
     x = 1.3 * torch.randn(40, 1)

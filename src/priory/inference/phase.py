@@ -126,6 +126,11 @@ class Phase:
         """Names of the guide's sites that have a density, auxiliary ones and factors included."""
         return tuple(n for n, s in self._guide.items() if not is_deterministic(s))
 
+    def drawn_per_datum(self, site: str) -> bool:
+        """Say whether each datum has its own random draw of a guide's site."""
+        own = self._guide[site]
+        return is_latent(own) and self._local(own) and not isinstance(base(own["fn"]), Delta)
+
     def particle(self, k: int) -> dict[str, Tensor]:
         """Return the k-th particle of all that the guide draws, in the shape of a single draw."""
         return {

@@ -94,6 +94,11 @@ def log_weights(phases: Phases) -> Tensor:
                 "of the multi-sample bound's logarithm; give the rows' weights as the data's "
                 "column 'weight', which is applied outside"
             )
+        if awake.latents and not any(awake.drawn_per_datum(n) for n in awake.scored):
+            raise ValueError(
+                f"{phases.particles} particles of one datum cannot be had: the guide draws all "
+                "that is random outside of the batch plate, once for all data; train by ELBO()"
+            )
     return awake.log_weight()
 
 
