@@ -393,6 +393,30 @@ def test_auxiliary_sites_without_a_reverse_model_give_no_bound(law):
         assert "reverse model" in found[name].note
 
 
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_point_mass_must_carry_its_jacobian_to_be_judged(slope, declared):
+    """z = 2 a without the log of 2 would make the bound too high by it."""
+    x = 1.3 * torch.randn(40, 1)
+
+    def scaled(x):
+        with pyro.plate("data", len(x), dim=-1):
+            law = dist.Normal(0.5 * x[:, 0] / slope, SD_Q / slope)
+            a = pyro.sample("a", law, infer={"is_auxiliary": True})
+            density = torch.full_like(a, -math.log(slope) if declared else 0.0)
+            pyro.sample("z", dist.Delta(slope * a, log_density=density))
+
+    plain, found = (
+        evaluate(pair_of(rows_model, q), {"x": x}, metrics=["nll"], pictures=False)["nll"]
+        for q in (rows_guide, scaled)
+    )
+    if slope == 1 or declared:
+        assert found.value == pytest.approx(plain.value, abs=1e-9)
+    else:
+        assert found.value is None
+        assert "asks for -0.6931" in found.note
+
+
 def test_a_training_with_such_a_site_prints_no_bound():
     def mixed(x):
         with pyro.plate("data", len(x), dim=-1):

@@ -13,6 +13,7 @@ from torch import Tensor
 from priory.data.toys import Mixture
 from priory.evaluation.columns import Columns, blocks, place, rows_of
 from priory.evaluation.latents.information import aggregate_log_density, mean_of
+from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import SAMPLES, Sets, Unavailable
@@ -136,7 +137,7 @@ class Draws(Sets):
                 raise Unavailable(
                     f"p({site} | z) is a Delta: an implicit likelihood has no density"
                 )
-        if reason := self.phase.no_bound():
+        if reason := self.phase.no_bound() or self._wrong_jacobian():
             raise Unavailable(reason)
         for site in self.phase.latents if not self.phase.auxiliary else ():
             if _is_delta(self.phase.distribution(site)):
@@ -151,6 +152,13 @@ class Draws(Sets):
         if self.phase.has_shared:
             raise Unavailable("the pair has latents that all data share, outside the plate 'data'")
         return self.phase
+
+    def _wrong_jacobian(self) -> str:
+        if not self.phase.auxiliary:
+            return ""
+        rows = place({name: value[:2] for name, value in self.columns.items()}, self._like)
+        reseed(self._device, self.seed, _PROBE)
+        return wrong_jacobian(self.guide, self.phase, rows)
 
     @cached_property
     def log_weight(self) -> Bounds:
