@@ -17,6 +17,7 @@ from pairs import LinearGaussian
 from priory import evaluate, fit, load
 from priory.data import Data
 from priory.divergences import mmd
+from priory.evaluation import ByMetric
 from priory.inference import ELBO, IWAE, Adversarial, Linear, Match, Pair, Reconstruction
 from priory.models import GAN, VAE
 from priory.nets import MLP
@@ -349,3 +350,24 @@ def test_adversarial_fit_on_cuda_traces_its_steps():
     run = fit(pair, objective, data, steps=5, device="cuda", compile="trace")
     assert {p.device.type for p in objective.critic.parameters()} == {"cuda"}
     assert math.isfinite(run.history[-1]["loss"])
+
+
+@pytest.mark.parametrize("valid_every", [0, 1])
+@pytest.mark.parametrize("objective", [ELBO, lambda: Adversarial(MLP((8,)), "x")])
+def test_without_validation_rows_a_pair_trains(objective, valid_every):
+    data = Data.from_arrays(torch.randn(40, 3), valid=0)
+    pair = VAE(latent=2) if objective is ELBO else GAN(latent=2)
+    run = fit(pair, objective(), data, steps=15, valid_every=valid_every, snapshot_every=1)
+    assert run.history[-1]["step"] == 15
+    assert all(row.get("bound") is None for row in run.history)
+    alone = Data.from_arrays(torch.randn(1, 3), valid=0, test=0)
+    assert fit(VAE(latent=2), ELBO(), alone, steps=2).history[-1]["step"] == 2
+
+
+@pytest.mark.parametrize("options", [{"patience": 2}, {"best": ByMetric("mmd")}])
+def test_best_weights_need_validation_rows(options):
+    data = Data.from_arrays(torch.randn(40, 3), valid=0)
+    steps = []
+    with pytest.raises(ValueError, match=r"validation rows, and the data have none; keep some"):
+        fit(VAE(latent=2), ELBO(), data, epochs=2, on_epoch=steps.append, **options)
+    assert not steps

@@ -50,7 +50,8 @@ class Evaluations:
     ) -> None:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
         self.options = options
-        self.bounded = bool(options["valid_every"])
+        self.bounded = bool(options["valid_every"] and len(data.valid))
+        _check_rows(data, criterion, options["patience"])
         self.selection = Selection(criterion, options["patience"])
         self.snapshots = Snapshots(options["snapshot_every"], options["seed"])
         found = objective.adversaries() if isinstance(objective, Objective) else []
@@ -182,3 +183,13 @@ class Evaluations:
         """Answer copies of the weights that the run would end with now, and of all buffers."""
         with self.svi.averaged():
             return {n: v.detach().clone() for n, v in self._tensors().items()}
+
+
+def _check_rows(data: Data, criterion: Criterion | None, patience: int | None) -> None:
+    """Raise unless there are validation rows, or none are needed."""
+    asked = {"best": criterion, "patience": patience}
+    if not len(data.valid) and (named := [n for n, value in asked.items() if value is not None]):
+        raise ValueError(
+            f"{' and '.join(named)} compare weights on validation rows, and the data have none; "
+            "keep some, for instance valid=0.1, or leave the option out"
+        )

@@ -120,7 +120,8 @@ class Watch:
 
     Args:
         pair: the pair.
-        data: what it is trained on; the critics are asked about validation rows.
+        data: what it is trained on; the critics are asked about validation rows, or training
+            rows where there are none.
         svi: takes the steps.
         critics: the adversaries of the objective.
         seed: of all draws.
@@ -171,7 +172,7 @@ class Watch:
         """Answer the numbers of dreams and critics at this moment, as plain values."""
         resting = modules(self.pair.model, self.pair.guide, *(a.critic for a in self.critics))
         device = self.data.device
-        held = _evenly(self.data.valid, _ROWS)
+        held = _evenly(self.data.valid if len(self.data.valid) else self.data.train, _ROWS)
         with (
             own_randomness(device, self.seed),
             eval_mode(resting),
