@@ -3,8 +3,9 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BIN := .venv/bin
-BASE := .venv/.installed
-DEV := .venv/.installed-dev
+VERSION := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null)
+BASE := .venv/.installed-$(VERSION)
+DEV := .venv/.installed-dev-$(VERSION)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -29,11 +30,12 @@ clean:  ## remove .venv, report/, build output and caches
 	rm -rf .venv report build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
-# An environment without pip was cut short while it was made: it is made anew.
+# An environment of another Python, or without pip (cut short while it was made), is made anew.
 define venv
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Priory needs \
 Python >= 3.11, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.12" >&2; exit 1; }
-@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+@{ test -x $(BIN)/pip && $(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] \
+!= "$(VERSION)")'; } || { echo "making .venv with Python $(VERSION)"; $(PYTHON) -m venv --clear .venv; }
 endef
 
 $(BASE): pyproject.toml constraints.txt

@@ -1,8 +1,20 @@
 """What every test starts from: an empty parameter store, a seed, and untouched global switches."""
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
+
+# Each process has a home of its own, before anything is imported that could look for or write one.
+os.environ["HOME"] = tempfile.mkdtemp(prefix="priory-tests-")
+os.environ.update(
+    XDG_CACHE_HOME=f"{os.environ['HOME']}/.cache",
+    XDG_CONFIG_HOME=f"{os.environ['HOME']}/.config",
+    XDG_DATA_HOME=f"{os.environ['HOME']}/.local/share",
+    MPLCONFIGDIR=f"{os.environ['HOME']}/.config/matplotlib",
+    DASK_CONFIG=f"{os.environ['HOME']}/.config/dask",
+)
 
 import pyro
 import pytest
@@ -16,6 +28,10 @@ def pytest_configure(config):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(os.environ["HOME"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -2,6 +2,8 @@
 
 import functools
 import math
+import os
+import subprocess
 import sys
 import warnings
 from types import ModuleType, SimpleNamespace
@@ -23,9 +25,7 @@ from priory.inference import ELBO, Adversarial
 from priory.models import GAN, VAE
 from priory.nets import MLP
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    az = pytest.importorskip("arviz")
+az = last_step.import_arviz()
 
 HIGH_K = "ignore:Estimated shape parameter:UserWarning"
 
@@ -365,10 +365,23 @@ def test_few_draws_have_no_log_likelihood():
         loo(pair, 10, x)
 
 
-def test_absence_names_the_extra(monkeypatch):
+def test_absence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz", None)
-    with pytest.raises(ImportError, match=r"pip install 'priory\[arviz\]'"):
+    with pytest.raises(ImportError, match="pip install arviz"):
         to_arviz(truth()[0], 30, truth()[1])
+
+
+@pytest.mark.parametrize("home", ["empty", "unwritable"])
+def test_the_import_leaves_the_home_alone(home, tmp_path):
+    place = tmp_path / "home"
+    place.mkdir() if home == "empty" else place.touch()  # a file is unwritable to root as well
+    told = {"HOME": str(place), "MPLCONFIGDIR": str(tmp_path / "plots")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
+    code = "from priory.evaluation.arviz.container import import_arviz as f; f().from_dict"
+    words = [sys.executable, "-W", "error", "-c", code]
+    run = subprocess.run(words, env=kept | told, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert home == "unwritable" or not [*place.rglob("*")]
 
 
 def test_a_younger_arviz_gets_a_tree(monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from priory import compare_runs, evaluate, evaluate_samples, fit, load
 from priory.cli import main
 from priory.data import Data
+from priory.evaluation.arviz.container import import_arviz
 from priory.evaluation.insight import mutate
 from priory.inference import ELBO
 from priory.models import VAE
@@ -217,7 +218,7 @@ def test_paths_are_drawn_for_all_pairs_or_one_vector(capsys, folder, runs):
 def test_draws_are_written_for_arviz(capsys, folder, runs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ArviZ's own import, and of a k-hat that is too high
-        arviz = pytest.importorskip("arviz")
+        arviz = import_arviz()
         words = ["evaluate", runs / "normal-seed1", "--metrics", "elbo", "--particles", 5]
         code, out, _ = said(capsys, *words, "--few", 7, "--arviz", "draws.nc")
         assert code == 0

@@ -10,10 +10,9 @@ import torch
 from tests.pairs import LinearGaussian
 
 from priory.evaluation import evaluate, log_likelihood
+from priory.evaluation.arviz.container import import_arviz
 from priory.evaluation.likelihood.bits import bits_per_dim, level_spacing
 from priory.evaluation.likelihood.pareto import Tail, khat, tail_length
-
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:arviz")
 
 
 def weights(s, particles, n, seed=0):
@@ -36,7 +35,7 @@ def test_khat_is_negative_where_weights_are_bounded():
 
 @pytest.mark.parametrize("particles", [22, 63, 400, 5000])
 def test_khat_agrees_with_arviz(particles):
-    arviz = pytest.importorskip("arviz")
+    arviz = import_arviz()
     log_w = weights(1.7, particles, 7, seed=3)
     theirs = [float(arviz.psislw(column.numpy())[1]) for column in log_w.T]
     assert khat(log_w).tolist() == pytest.approx(theirs, abs=1e-9)

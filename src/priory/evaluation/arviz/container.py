@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +27,38 @@ _OTHER = "ArviZ {} has no {}; to_arviz and loo know 0.17 to 0.23 and 1.0 to 1.3"
 
 
 def import_arviz() -> Any:
-    """Answer the module arviz, imported without a word of its own.
+    """Return the module arviz, imported without a word of its own and without writing at home.
 
     Raises:
-        ImportError: if it is not installed; names the extra.
+        ImportError: if it cannot be imported; says how to install it.
     """
-    with warnings.catch_warnings():
+    if sys.modules.get("arviz") is not None:
+        return sys.modules["arviz"]
+    with warnings.catch_warnings(), _stamped_elsewhere():
         warnings.simplefilter("ignore")
         try:
             return import_module("arviz")
         except ImportError as error:
             raise ImportError(
-                f"this needs ArviZ, which cannot be imported ({error}): pip install 'priory[arviz]'"
+                f"this needs ArviZ, which cannot be imported ({error}): pip install arviz"
             ) from error
+
+
+@contextmanager
+def _stamped_elsewhere() -> Iterator[None]:
+    """Give ArviZ 0.x a folder that passes for the user's cache.
+
+    Its import warns once a day, and stamps the day there: an import fails where the home cannot be
+    written, or where another process stamps it at the same moment.
+    """
+    if find_spec("platformdirs") is None:  # the ArviZ of today asks no other for the folder
+        yield
+        return
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch("platformdirs.user_cache_dir", lambda *_, **__: folder),
+    ):
+        yield
 
 
 def inference_data(
