@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from priory.inference.arguments import modules_of
 from priory.inference.recorder import unscaled
 
 
@@ -31,7 +30,7 @@ def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]
         programs: the pair, or its model and guide.
         device: where random numbers are drawn; the CPU's are always kept.
     """
-    modes = {m: m.training for p in programs for root in _modules(p) for m in root.modules()}
+    modes = {m: m.training for p in programs for root in modules_of(p) for m in root.modules()}
     store = pyro.get_param_store()
     state = store.get_state()
     bare = {k: {n: v for n, v in state[k].items() if "$$$" not in n} for k in state}
@@ -71,31 +70,8 @@ def reseed(device: torch.device, *key: int) -> None:
 def placement(*programs: Any) -> Tensor | None:
     """Answer the first floating-point parameter of a pair: data go to its device and dtype."""
     for program in programs:
-        for root in _modules(program):
+        for root in modules_of(program):
             for parameter in root.parameters():
                 if parameter.is_floating_point():
                     return parameter
     return None
-
-
-def _modules(program: Any) -> list[nn.Module]:
-    """Answer the modules that a pair or a program runs: itself, its owner, those it closes over."""
-    if isinstance(program, nn.Module):
-        return [program]
-    if inspect.ismethod(program):
-        return _modules(program.__self__)
-    if inspect.isfunction(program):
-        return [m for m in _closure(program) if isinstance(m, nn.Module)]
-    if isinstance(program, functools.partial):
-        return [m for part in (program.func, *program.args) for m in _modules(part)]
-    held = list(getattr(program, "__dict__", {}).values())
-    programs = [part for part in held if isinstance(part, nn.Module) or inspect.isroutine(part)]
-    return [m for part in programs for m in _modules(part)]
-
-
-def _closure(function: Callable[..., Any]) -> list[Any]:
-    try:
-        scope = inspect.getclosurevars(function)
-    except ValueError:  # a cell that is not filled yet
-        return []
-    return [*scope.nonlocals.values(), *scope.globals.values()]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from priory.inference.arguments import owner
 from priory.inference.objectives import Objective
 from priory.inference.particles import vectorises
 from priory.inference.parts import eval_mode, modules
@@ -138,13 +139,13 @@ def check_registered(programs: Iterable[Any], trained: list[Tensor]) -> None:
     """
     seen = {id(p) for p in trained}
     for program in programs:
-        owner = getattr(program, "__self__", program)
-        if not isinstance(owner, nn.Module):
+        own = owner(program)
+        if not isinstance(own, nn.Module):
             continue
-        lost = [n for n, p in owner.named_parameters() if p.requires_grad and id(p) not in seen]
+        lost = [n for n, p in own.named_parameters() if p.requires_grad and id(p) not in seen]
         if lost:
             raise ValueError(
-                f"{lost[0]!r} of {type(owner).__name__} (and {len(lost) - 1} more) would not be "
+                f"{lost[0]!r} of {type(own).__name__} (and {len(lost) - 1} more) would not be "
                 "trained: either no pyro.module line names its module, or Pyro's parameter store "
                 "already holds tensors of another module under the same names; train inside "
                 "pyro.get_param_store().scope() (fit does), or call pyro.clear_param_store() first"

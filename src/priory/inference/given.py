@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from priory.inference.arguments import Program, bind
+from priory.inference.arguments import Program, bind, owner
 from priory.inference.recorder import Recorder
 from priory.inference.sites import base, in_batch
 from priory.names import suggestion
@@ -55,7 +55,7 @@ def given_rows(
         if isinstance(base(law), OneHotCategorical):
             value = _one_hot(name, value, event, n)
         tensor = _as_rows(name, value, like, event, n)
-        _check(name, tensor, law, getattr(getattr(model, "__self__", None), "classes", None))
+        _check(name, tensor, law, getattr(owner(model), "classes", None))
         found[name] = tensor
     return found
 

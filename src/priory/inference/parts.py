@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from priory.inference.arguments import modules_of, owner
 from priory.inference.objectives import Objective
 from priory.inference.schedules import Schedule
 
 
 def modules(*programs: Any) -> list[nn.Module]:
-    """Answer the modules that programs are, or are methods of, each once."""
-    owners = (getattr(p, "__self__", p) for p in programs)
-    return list({id(m): m for m in owners if isinstance(m, nn.Module)}.values())
+    """Answer the modules that programs are, are methods of, or close over, each once."""
+    return list({id(m): m for p in programs for m in modules_of(p)}.values())
 
 
 @contextmanager
@@ -50,14 +50,15 @@ def frozen(*roots: nn.Module) -> Iterator[None]:
 def schedules(*roots: Any) -> Iterator[Schedule]:
     """Find the schedules among the attributes of objectives and of the pair's modules."""
     for root in roots:
-        owner = getattr(root, "__self__", root)
-        if isinstance(owner, Schedule):
-            yield owner
-        elif isinstance(owner, Objective):
-            yield from schedules(*(v for v in vars(owner).values() if isinstance(v, Schedule)))
-            yield from schedules(*(t for t in owner.terms() if t is not owner))
-        elif isinstance(owner, nn.Module):
-            attributes = itertools.chain.from_iterable(vars(m).values() for m in owner.modules())
+        own = owner(root)
+        if isinstance(own, Schedule):
+            yield own
+        elif isinstance(own, Objective):
+            yield from schedules(*(v for v in vars(own).values() if isinstance(v, Schedule)))
+            yield from schedules(*(t for t in own.terms() if t is not own))
+        else:
+            parts = [m for held in modules_of(root) for m in held.modules()]
+            attributes = itertools.chain.from_iterable(vars(m).values() for m in parts)
             yield from (v for v in attributes if isinstance(v, Schedule))
 
 

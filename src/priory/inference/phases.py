@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from priory.inference.arguments import Program, bind, named
+from priory.inference.arguments import Program, bind, named, owner
 from priory.inference.phase import Phase
 from priory.inference.recorder import DeeperPlates, Enough, MismatchError, Recorder
 from priory.inference.sites import Site, base, is_latent, is_observed, pick
@@ -189,7 +189,7 @@ class Phases:
         law = base(self._dream(site).sites.get(site, {}).get("fn"))
         if isinstance(law, Categorical):
             return int(law.logits.shape[-1])
-        classes = getattr(getattr(self.model, "__self__", self.model), "classes", None)
+        classes = getattr(owner(self.model), "classes", None)
         if not isinstance(classes, int):
             raise ValueError(
                 f"{site!r} holds whole numbers, and the model does not say how many classes there "

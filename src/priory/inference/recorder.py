@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
-from pyro.poutine.messenger import Messenger
+from pyro.poutine.messenger import Messenger, _bound_partial, _context_wrap
+from pyro.poutine.trace_messenger import TraceHandler
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -146,3 +149,17 @@ class ParameterRecorder(Messenger):
         value = msg["value"]
         # Pyro's setting module_local_params gives parameters that are in no store.
         self.params[msg["name"]] = getattr(value, "unconstrained", lambda: value)()
+
+
+def below_handler(program: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """Return the program that one of Pyro's handlers wraps, and the arguments it has already.
+
+    `None` if the program is not a handler's.
+    """
+    if isinstance(program, TraceHandler):
+        return program.fn, ()
+    if isinstance(program, _bound_partial):  # a method before it is one's own
+        return program.func, ()
+    if isinstance(program, functools.partial) and program.func is _context_wrap:
+        return program.args[1], program.args[2:]
+    return None

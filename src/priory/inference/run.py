@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from priory.config import from_config, to_config
 from priory.data import Data
-from priory.inference.arguments import Program, bind, build
+from priory.inference.arguments import Program, bind, build, owner
 from priory.inference.given import every_value, given_rows
 from priory.inference.keeping.disk import sweep, write_folder
 from priory.inference.keeping.folders import (
@@ -49,7 +49,7 @@ class Pair(nn.Module):
         super().__init__()
         self.model = model
         self.guide = guide
-        owners = {id(o): o for p in (model, guide) if (o := getattr(p, "__self__", None))}
+        owners = {id(o): o for p in (model, guide) if (o := owner(p)) is not p}
         self.owners = nn.ModuleList(o for o in owners.values() if isinstance(o, nn.Module))
 
 
@@ -193,7 +193,8 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
 
     Args:
         folder: where the run was saved.
-        pair: the pair to load the weights into; needed if its class is not Priory's.
+        pair: the pair to load the weights into, or a tuple of two Pyro callables; needed if its
+            class is not Priory's. Autoguides may be new ones.
         data: the data; needed if they were given as arrays.
 
     Raises:
@@ -208,8 +209,8 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     except (AttributeError, KeyError, MemoryError, RuntimeError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG} does not describe a run: {error}") from error
     run = Run(pair, objective, data, config["fit"], history, snapshots=read_snapshots(folder))
-    if any(name.startswith("store.") for name in tensors):
-        run.store = _declared(pair, data)
+    if set(tensors_of(pair, None, {})) != {n for n in tensors if not n.startswith("critic")}:
+        run.store = _declared(pair, data, config["fit"].get("batch_size", 2))
     if not isinstance(objective, Objective):  # its critics are not needed to judge the run
         tensors = {n: t for n, t in tensors.items() if not n.startswith("critic")}
     own = tensors_of(pair, objective, run.store.get("params", {}))
@@ -221,6 +222,7 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
 def _rebuilt(config: dict[str, Any], pair: Any, data: Data | None) -> tuple[Any, Any, Data]:
     """Answer pair, objective and data of a configuration, with parameters of their shapes."""
     pair = from_config(config["pair"]) if pair is None else pair
+    pair = Pair(*pair) if isinstance(pair, tuple) else pair
     data = Data.open(**config["data"]) if data is None else data
     objective = _objective(config["objective"])
     dtype = getattr(torch, config["dtype"])
@@ -245,9 +247,15 @@ def _objective(config: Any) -> Any:
         return config
 
 
-def _declared(pair: Any, data: Data) -> dict[str, Any]:
-    """Answer a parameter store in which the programs have declared their parameters."""
-    batch = next(data.train.batches(2))
+def _declared(pair: Any, data: Data, rows: int) -> dict[str, Any]:
+    """Answer a parameter store in which the programs have declared their parameters.
+
+    Args:
+        pair: autoguides make their parameters when they are first run.
+        data: what the programs are run on.
+        rows: of a training step, which may be the number of some parameters' rows.
+    """
+    batch = next(data.train.batches(min(rows, len(data.train))))
     with (
         pyro.get_param_store().scope() as state,
         own_randomness(data.device),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from priory.data import Feed
 from priory.inference.adversary import Adversarial
-from priory.inference.arguments import Program, bind, named
+from priory.inference.arguments import Program, bind, check_keywords, named
 from priory.inference.checks import check_critics, check_pair, check_registered
 from priory.inference.engine.average import MovingAverage
 from priory.inference.engine.compiled import Compiler, Mode
@@ -206,6 +206,8 @@ class SVI(pyro.infer.SVI):
         """
         first = not self._ready
         if first:
+            if isinstance(self.objective, Objective):
+                check_keywords((self.model, self.guide), columns)
             self._look(args, columns)
         # Validation is as the user has it, at each step of Pyro's own losses, and at the first one
         # of ours, which then do without for speed.

@@ -114,14 +114,11 @@ class Buffers:
     """A pair's buffers, such as running means, as they were after the last finite step.
 
     Args:
-        owners: programs that may be modules or methods of modules.
+        modules: those that hold them.
     """
 
-    def __init__(self, owners: Sequence[Any]) -> None:
-        modules = {
-            id(m): m for o in owners if isinstance(m := getattr(o, "__self__", o), nn.Module)
-        }
-        self.live = list({id(b): b for m in modules.values() for b in m.buffers()}.values())
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.live = list({id(b): b for m in modules for b in m.buffers()}.values())
         self.kept = [b.clone() for b in self.live]
 
     @torch.no_grad()

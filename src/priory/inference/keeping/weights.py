@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from priory.inference.arguments import modules_of
 from priory.inference.keeping.disk import Damaged
 from priory.inference.objectives import Objective
 from priory.names import first_line
@@ -24,6 +25,9 @@ def critics_of(objective: Any) -> list[nn.Module]:
 
 def tensors_of(pair: Any, objective: Any, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Answer the live tensors: the pair's state, the critics', and the store's bare parameters.
+
+    Of modules that a pair's programs close over, the parameters are in the store; their buffers,
+    such as running means, are taken here.
 
     Args:
         pair: the pair.
@@ -39,7 +43,21 @@ def tensors_of(pair: Any, objective: Any, params: Mapping[str, Tensor]) -> dict[
         if isinstance(value, Tensor)
     }
     owned = {id(p) for module in modules.values() for p in module.parameters()}
-    return tensors | {f"store.{n}": p for n, p in params.items() if id(p) not in owned}
+    tensors |= {f"store.{n}": p for n, p in params.items() if id(p) not in owned}
+    return tensors | _closed_over(pair, [*modules.values()])
+
+
+def _closed_over(pair: Any, known: list[nn.Module]) -> dict[str, Tensor]:
+    """Return the buffers of those modules that a pair's programs close over."""
+    owned = {id(part) for module in known for part in module.modules()}
+    programs = [getattr(pair, name, None) for name in ("model", "guide")]
+    found = {id(m): m for p in programs for m in modules_of(p) if id(m) not in owned}
+    return {
+        f"closed{number}.{name}": value
+        for number, module in enumerate(found.values())
+        for name, value in module.state_dict(keep_vars=True).items()
+        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+    }
 
 
 def encode(tensors: Mapping[str, Tensor]) -> bytes:
