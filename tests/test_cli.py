@@ -72,12 +72,12 @@ def said(capsys, *words):
 def test_help_and_version(capsys):
     code, out, _ = said(capsys)
     assert code == 0
-    assert all(verb in out for verb in priory.cli.verbs.VERBS)
+    assert all(verb in out for verb in priory.cli.entry.VERBS)
     assert said(capsys, "--help")[1] == out
     assert said(capsys, "--version") == (0, f"priory {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", priory.cli.verbs.VERBS)
+@pytest.mark.parametrize("verb", priory.cli.entry.VERBS)
 def test_every_verb_has_help(capsys, verb):
     code, out, err = said(capsys, verb, "--help")
     assert (code, err) == (0, "")

@@ -1,22 +1,51 @@
-"""From the words of a command line to an exit code."""
+"""The command line's front door: what needs no more than its own words is said without torch."""
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
-import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
+from typing import NamedTuple
 
-from priory.cli.verbs import VERBS
-from priory.comparing import FailedFits
-from priory.inference.keeping.signals import Terminated
-from priory.inference.parallel import ranks
-from priory.inference.parallel.launch import start
-from priory.names import named
-from priory.signatures import Collector, Faults, summary
+
+class Verb(NamedTuple):
+    """A verb of the command line.
+
+    Attributes:
+        at: module in `priory.cli`, and function; imported when the verb is used.
+        about: what it does, the first sentence of the function's docstring.
+    """
+
+    at: tuple[str, str]
+    about: str
+
+
+VERBS = {
+    "fit": Verb(
+        ("training", "run_fit"),
+        "Train a recipe, or a pair of your own, and keep the run in a folder",
+    ),
+    "evaluate": Verb(
+        ("judging", "run_evaluate"),
+        "Judge a run, or samples of any origin, by the same measures as every other",
+    ),
+    "sample": Verb(("verbs", "run_sample"), "Draw dreams from a run, as a picture or as arrays"),
+    "compare": Verb(
+        ("verbs", "run_compare"),
+        "Train every combination of priors, objectives and recipes, and judge all alike",
+    ),
+    "insight": Verb(
+        ("insight", "run_insight"),
+        "Say which training rows a run covers thinly, and weigh all so that these come up more",
+    ),
+    "paths": Verb(
+        ("paths", "run_paths"),
+        "Draw images moved from class to class by the difference of their codes' centroids",
+    ),
+    "list": Verb(
+        ("verbs", "show_list"),
+        "Show the recipes, priors, objectives, data sets and other parts by name",
+    ),
+}
 
 _ABOUT = """usage: priory COMMAND [options]
 
@@ -42,69 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         after SIGTERM, 129 after SIGHUP.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _warn
-            _run(words)
-    except Faults as error:
-        verb = f" {words[0]}" if words and words[0] in VERBS else ""
-        _complain([*error.faults, f"see priory{verb} --help"])
-        return 2
-    except FailedFits as error:
-        _complain(error.failures)
-        return 1
-    except KeyboardInterrupt as error:
-        print(f"\npriory: interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
-        return 130
-    except Terminated as error:
-        _complain([error.text])
-        return 128 + error.number
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        _complain([f"{error}{_place(error)}"])
-        return 1
-    return 0
-
-
-def _run(words: list[str]) -> None:
     if not words or words[0] in ("--help", "-h", "help"):
-        lines = [f"  {verb.ljust(10)}{summary(run)}" for verb, run in VERBS.items()]
+        lines = [f"  {name.ljust(10)}{verb.about}" for name, verb in VERBS.items()]
         print(_ABOUT.format(verbs="\n".join(lines)))
-        return
+        return 0
     if words[0] == "--version":
         from priory import __version__
 
         print(f"priory {__version__}")
-        return
-    verb, *rest = words
-    faults = Collector()
-    run = faults.attempt(named, "command", verb, VERBS)
-    faults.check()
-    assert run is not None  # noqa: S101
-    given = [word for word in rest if word not in ("--help", "-h")]
-    with start(quiet=True) if verb in ("fit", "evaluate") else nullcontext():
-        run(given, len(given) < len(rest))
+        return 0
+    from priory.cli.running import run  # imports torch
 
-
-def _complain(lines: Sequence[str]) -> None:
-    if not ranks.is_main():  # the main rank speaks for all; each has told its own failure
-        return
-    print("\n".join(f"priory: {line}" for line in lines), file=sys.stderr)
-
-
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    _complain([f"warning: {message}"])
-
-
-def _place(error: BaseException) -> str:
-    """Answer where in the user's own code an error arose, "" if it is not from there."""
-    own = Path(__file__).parents[1]
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        file = Path(frame.filename)
-        installed = own in file.parents or "site-packages" in file.parts or not file.is_file()
-        if not installed and file.is_relative_to(Path.cwd()):
-            return f" ({file.name}, line {frame.lineno})"
-    return ""
+    return run(words)

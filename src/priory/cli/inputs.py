@@ -7,9 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from priory.cli.grammar import Command
 from priory.config import from_config
@@ -23,6 +21,9 @@ from priory.names import named
 from priory.recipes import RECIPES, Recipe, pair_class
 from priory.signatures import Collector, Option, options_of
 from priory.specs import read
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OVERWRITE = Option("overwrite", bool, False, "replace what is there")
 RUN = ("RUN", "the folder of a run, as priory fit has written it")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 
 from priory.cli.grammar import Command
 from priory.cli.inputs import (
@@ -27,6 +27,9 @@ from priory.evaluation.report.ways import ways
 from priory.evaluation.sets import Unavailable
 from priory.inference import Run
 from priory.signatures import Option, summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _RUN = ("RUN", "the folder of a run on labelled images, as priory fit has written it")
 _ALPHAS = tuple(i / 4 for i in range(7))

@@ -22,9 +22,7 @@ from priory.cli.inputs import (
     trains,
     values_of,
 )
-from priory.comparing import slug
 from priory.config import from_config, to_config
-from priory.evaluation.report.pictures import dreams, snapshots, training
 from priory.inference import Run, fit
 from priory.inference.keeping.folders import CONFIG, read_config
 from priory.inference.keeping.lock import check_unlocked
@@ -87,6 +85,8 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
         print(command.help())
         return
     texts = command.read(rest, faults)
+    from priory.comparing import slug
+
     source = Source(texts, recipe.data, faults, recipe.rendering)
     said = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
     parts = [recipe.name, slug(Path(source.name).stem), *said, f"seed{texts.get('seed', 0)}"]
@@ -154,6 +154,8 @@ def _optim(config: Any) -> Callable[..., Any]:
 
 def _show(run: Run, out: Path, own: str) -> None:
     """Draw the run's pictures into its folder, and say how it went."""
+    from priory.evaluation.report.pictures import dreams, snapshots, training
+
     if not ranks.is_main():
         return
     if len(run.history) > 1:

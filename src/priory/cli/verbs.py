@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,9 @@ from priory.cli.inputs import (
     trains,
     values_of,
 )
-from priory.cli.insight import run_insight
-from priory.cli.judging import compare_trained, run_evaluate
-from priory.cli.paths import run_paths
+from priory.cli.judging import compare_trained
 from priory.cli.tables import TABLES, publish, table_text
-from priory.cli.training import KEPT, run_fit
+from priory.cli.training import KEPT
 from priory.comparing import FailedFits, compare, plan
 from priory.evaluation.metrics import choose
 from priory.evaluation.report.labelled import by_label
@@ -182,14 +180,3 @@ def run_compare(words: Sequence[str], wants_help: bool) -> None:
             publish(error.comparison, metrics, out)
         raise
     publish(table, metrics, out)
-
-
-VERBS: dict[str, Callable[[Sequence[str], bool], None]] = {
-    "fit": run_fit,
-    "evaluate": run_evaluate,
-    "sample": run_sample,
-    "compare": run_compare,
-    "insight": run_insight,
-    "paths": run_paths,
-    "list": show_list,
-}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 
 class Progress:
@@ -22,7 +21,10 @@ class Progress:
     def __init__(self, show: bool | None, total: int) -> None:
         self.bars: Bars | None = None
         if sys.stderr.isatty() if show is None else show:
-            self.bars = Bars(
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bars = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[figures]}"),

@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union
 
 import torch
 from torch import nn
 
-from priory.evaluation.criterion import CRITERIA
 from priory.inference import Criterion
 from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
 from priory.names import named, suggestion
@@ -134,6 +133,25 @@ def read(option: Option, text: Any) -> Any:
         raise Faults([f"{option.name} {error}" if own else str(error)]) from error
 
 
+class _Criteria(Mapping[str, Callable[..., Any]]):
+    """The criteria by name; the evaluation, which has them, is imported when they are looked at."""
+
+    @functools.cached_property
+    def _table(self) -> Mapping[str, Callable[..., Any]]:
+        from priory.evaluation.criterion import CRITERIA
+
+        return CRITERIA
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        return self._table[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
 _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Prior: ("prior", PRIORS),
     Likelihood: ("likelihood", LIKELIHOODS),
@@ -141,7 +159,7 @@ _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Net: ("net", NETS),
     nn.Module: ("net", NETS),
     Schedule: ("schedule", SCHEDULES),
-    Criterion: ("metric", CRITERIA),
+    Criterion: ("metric", _Criteria()),
 }
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

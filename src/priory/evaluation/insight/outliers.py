@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from priory.evaluation.columns import read
@@ -57,6 +56,8 @@ def auroc(inside: Tensor, outside: Tensor) -> Area:
         raise ValueError(f"auroc needs at least 2 scores of each set, got {len(a)} and {len(b)}")
     if np.isnan(a).any() or np.isnan(b).any():
         raise ValueError("scores must be numbers, got nan")
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([a, b]))
     won = (ranks[: len(a)] - rankdata(a)) / len(b)
     lost = 1 - (ranks[len(a) :] - rankdata(b)) / len(a)

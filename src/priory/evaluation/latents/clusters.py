@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from priory.evaluation.latents.influence import pseudo_values
@@ -59,6 +57,8 @@ def hungarian_hits(clusters: Tensor, labels: Tensor) -> Tensor:
     """
     table, row, column = contingency(clusters, labels)
     chosen = torch.full((len(table),), -1)
+    from scipy.optimize import linear_sum_assignment
+
     of, to = linear_sum_assignment(table.numpy(), maximize=True)
     chosen[torch.from_numpy(of)] = torch.from_numpy(to)
     return (chosen[row] == column).double()
@@ -182,6 +182,8 @@ def kmeans(z: Tensor, clusters: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     if distinct < clusters:
         raise ValueError(f"{clusters} clusters need as many distinct latents, got {distinct}")
     centre = points.mean(0)  # against cancellation in the distances
+    from sklearn.cluster import KMeans
+
     fitted = KMeans(clusters, n_init=_STARTS, random_state=seed).fit(points - centre)
     found = fitted.labels_
     distance = np.linalg.norm(points - centre - fitted.cluster_centers_[found], axis=1)

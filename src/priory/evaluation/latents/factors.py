@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from torch import Tensor
 
 from priory.evaluation.latents.influence import pseudo_values
@@ -169,6 +168,8 @@ def dci(
     Raises:
         ValueError: if a factor has a single value.
     """
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
     _check(z, factors)
     fit, query = z.double().cpu().numpy(), test[0].double().cpu().numpy()
     importances, scores = [], []

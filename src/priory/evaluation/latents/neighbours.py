@@ -6,10 +6,6 @@ import warnings
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 _FOLDS = 5
@@ -58,6 +54,8 @@ def knn_hits(
             f"{neighbours} neighbours need more than {neighbours} rows, got {len(pool)}"
         )
     labels, classes, voted = _classes(z, labels, train)
+    from sklearn.neighbors import NearestNeighbors
+
     index = NearestNeighbors(n_neighbors=neighbours).fit(_array(pool))
     query = _array(z) if train is not None else None
     near = voted[index.kneighbors(query, return_distance=False)]
@@ -97,6 +95,8 @@ def linear_probe(
         found, converged = _predict(_array(train[0]), train[1].long().cpu().numpy(), latents)
         return torch.from_numpy(found == wanted).double(), converged
     hits, settled = np.zeros(len(z)), []
+    from sklearn.model_selection import KFold
+
     for fit, held in KFold(_FOLDS, shuffle=True, random_state=seed).split(latents):
         if len(np.unique(wanted[fit])) < 2:
             raise ValueError("a fold has rows of a single label: nothing to tell apart")
@@ -134,6 +134,9 @@ def _predict(z: np.ndarray, labels: np.ndarray, query: np.ndarray) -> tuple[np.n
     z, query = z.astype(np.float64), query.astype(np.float64)
     centre, scale = z.mean(0), z.std(0)
     scale[scale == 0] = 1.0
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(max_iter=_ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
@@ -83,6 +82,8 @@ class Codec:
                 f"latent must be from 1 to {min(flat.shape)}, the smaller of rows and features, "
                 f"got {latent}"
             )
+        from sklearn.decomposition import PCA
+
         fitted = PCA(latent, svd_solver="auto", random_state=0).fit(flat.numpy())
         axes, centre = (torch.from_numpy(a) for a in (fitted.components_, fitted.mean_))
         shape = tuple(x.shape[1:])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from priory.evaluation.columns import rows_of
@@ -30,6 +28,9 @@ class Judge:
         self.classes = y.unique().cpu()
         if len(self.classes) < 2:
             raise ValueError(f"a judge needs at least 2 classes, got {len(self.classes)}")
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         fitted = LogisticRegression(max_iter=iterations, tol=1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from priory.evaluation.columns import Columns, place
@@ -65,6 +64,8 @@ class Calibration:
         """P-value of Pearson's test that ranks are uniform in each dimension, `(latent,)`."""
         expected = len(self.ranks) / _BINS
         statistic = ((self.counts(_BINS) - expected).square() / expected).sum(0)
+        from scipy import stats
+
         return torch.from_numpy(np.asarray(stats.chi2.sf(statistic.numpy(), _BINS - 1)))
 
     @property
@@ -120,6 +121,8 @@ class Calibration:
         histogram's odd part has more energy than its even part; else the curvature names it.
         """
         slope, curve = self.contrasts
+        from scipy import stats
+
         tails = [2 * stats.norm.sf(c.abs().numpy()) for c in (slope, curve)]
         tests = np.stack([*tails, self.chi_square.numpy()])
         failed = holm(torch.from_numpy(tests.ravel())).view(tests.shape) < _ALPHA

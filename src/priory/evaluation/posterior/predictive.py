@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from priory.evaluation.columns import place, rows_of, thin
@@ -102,6 +101,8 @@ def compare_replicates(name: str, data: Tensor, replicated: Tensor) -> Check | N
     z = math.inf if variance == 0.0 else abs(centre) / math.sqrt(variance)
     spread = float(data.double().mean(0).std(correction=0))
     effect = centre / spread if spread > 0 else 0.0
+    from scipy import stats
+
     p = float(2 * stats.norm.sf(z))
     return Check(name, float(data.mean()), float(replicated.mean()), effect, p)
 

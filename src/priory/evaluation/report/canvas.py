@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DATA, MODEL, PRIOR = "#8a9099", "#2a5db0", "#c9ccd1"
 INK, SOFT = "#1c1e21", "#666b73"
@@ -21,6 +22,9 @@ CLASSES = (
 
 def canvas(width: float, height: float) -> Figure:
     """Answer an empty figure of a size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

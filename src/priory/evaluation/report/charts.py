@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from priory.evaluation.report.canvas import (
@@ -27,6 +25,9 @@ from priory.evaluation.report.canvas import (
     plain,
 )
 from priory.inference.selection import judged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FEATURES = 6
 _GRID = 100  # points at which a calibration curve is drawn
@@ -195,6 +196,8 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
         if best is not None:
             axes.axvline(best, c=PRIOR, lw=1.2, ls="--", zorder=1)
         axes.set_ylabel(name.replace("_", " ") + nats.get(name, ""), color=SOFT)
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         plain(axes)
         if i == 0:

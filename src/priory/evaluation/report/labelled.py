@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from priory.evaluation.columns import rows_of
@@ -18,6 +18,9 @@ from priory.evaluation.report.canvas import (
     tile,
 )
 from priory.evaluation.report.charts import histograms
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def by_label(x: Tensor, names: Sequence[str], of: str = "label") -> Figure:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from priory.evaluation.columns import rows_of
@@ -32,6 +32,9 @@ from priory.evaluation.report.charts import (
 )
 from priory.evaluation.report.gallery import Gallery
 from priory.evaluation.report.labelled import by_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "PLACES",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from priory.evaluation.report.canvas import INK, SOFT, canvas, tile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TITLE: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": INK, "ha": "left"}
 

@@ -1,0 +1,91 @@
+"""From a verb and its words to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+
+from priory.cli.entry import VERBS
+from priory.comparing import FailedFits
+from priory.inference.keeping.signals import Terminated
+from priory.inference.parallel import ranks
+from priory.inference.parallel.launch import start
+from priory.names import named
+from priory.signatures import Collector, Faults
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a verb.
+
+    Args:
+        words: the verb, and what follows it.
+
+    Returns:
+        0; 1 if something failed on the way, 2 if the request was wrong, 130 after Ctrl-C, 143
+        after SIGTERM, 129 after SIGHUP.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            _run(words)
+    except Faults as error:
+        verb = f" {words[0]}" if words and words[0] in VERBS else ""
+        _complain([*error.faults, f"see priory{verb} --help"])
+        return 2
+    except FailedFits as error:
+        _complain(error.failures)
+        return 1
+    except KeyboardInterrupt as error:
+        print(f"\npriory: interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
+        return 130
+    except Terminated as error:
+        _complain([error.text])
+        return 128 + error.number
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        _complain([f"{error}{_place(error)}"])
+        return 1
+    return 0
+
+
+def _run(words: Sequence[str]) -> None:
+    verb, *rest = words
+    faults = Collector()
+    place = faults.attempt(named, "command", verb, VERBS)
+    faults.check()
+    assert place is not None  # noqa: S101
+    module, name = place.at
+    do = getattr(import_module(f"priory.cli.{module}"), name)
+    given = [word for word in rest if word not in ("--help", "-h")]
+    with start(quiet=True) if verb in ("fit", "evaluate") else nullcontext():
+        do(given, len(given) < len(rest))
+
+
+def _complain(lines: Sequence[str]) -> None:
+    if not ranks.is_main():  # the main rank speaks for all; each has told its own failure
+        return
+    print("\n".join(f"priory: {line}" for line in lines), file=sys.stderr)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    _complain([f"warning: {message}"])
+
+
+def _place(error: BaseException) -> str:
+    """Answer where in the user's own code an error arose, "" if it is not from there."""
+    own = Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        file = Path(frame.filename)
+        installed = own in file.parents or "site-packages" in file.parts or not file.is_file()
+        if not installed and file.is_relative_to(Path.cwd()):
+            return f" ({file.name}, line {frame.lineno})"
+    return ""
