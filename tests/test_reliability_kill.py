@@ -12,7 +12,7 @@ import torch
 import processes
 from priory import fit, load
 from priory.data import Data
-from priory.inference import IWAE, Adversarial
+from priory.inference import IWAE, Adversarial, Cosine
 from priory.inference.keeping.checkpoint import checkpoints
 from priory.models import GAN, VAE
 from priory.nets import MLP
@@ -128,9 +128,21 @@ def test_longer_run_goes_on_where_the_shorter_ended(tmp_path, steps):
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
     with pytest.raises(ValueError, match="has 14 steps behind it, and 9 are asked for"):
         small(tmp_path / "run", steps=9, resume=True)
-    small(tmp_path / "falls", steps=5, schedule="cosine")
-    with pytest.raises(ValueError, match=r"fit.steps was 5, now 14, and the cosine .* whole run"):
-        small(tmp_path / "falls", steps=14, schedule="cosine", resume=True)
+
+
+@pytest.mark.parametrize("length", ["steps", "epochs"])
+def test_a_cosine_goes_on_to_the_new_end(tmp_path, length):
+    short, long = ({length: n, "steps": n if length == "steps" else None} for n in (1, 3))
+    small(tmp_path / "run", schedule="cosine", **short)
+    total = small(tmp_path / "other", **long).history[-1]["step"]
+    told = rf"now falls over {total} steps, and the learning rate goes on from [\d.]+ of its first"
+    with pytest.warns(UserWarning, match=told):
+        run = small(tmp_path / "run", schedule="cosine", resume=True, **long)
+    assert run.history[-1]["step"] == total
+    begun = run.history[0]["step"]
+    for row in run.history:
+        end = begun if row["step"] <= begun else total
+        assert row["rate"] == pytest.approx(1e-3 * Cosine(1, 0.01, end).at(row["step"] - 1))
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,14 @@ class Command:
             if name in values:
                 faults.found.append(f"--{typed} is given twice")
             if switch:
-                if sign and (off or value not in _SWITCHED):
-                    faults.found.append(f"--{typed} takes true or false, got {value!r}")
-                values[name] = _SWITCHED.get(value, "true") if sign else "false" if off else "true"
+                more = _words(self.options[name])  # such as auto in --resume=auto
+                if not sign and not off and rest and rest[0] in more:
+                    sign, value = "=", rest.pop(0)
+                if sign and (off or value not in {*_SWITCHED, *more}):
+                    takes = " or ".join([", ".join(["true", *more]), "false"])
+                    faults.found.append(f"--{typed} takes {takes}, got {value!r}")
+                taken = value if value in more else _SWITCHED.get(value, "true")
+                values[name] = taken if sign else "false" if off else "true"
             elif sign:
                 values[name] = value
             elif rest and not rest[0].startswith("--"):
@@ -109,7 +114,9 @@ class Command:
         for heading, group in self.groups.items():
             lines += ["", f"{heading}:"]
             for name, option in group.items():
-                typed = f"--{self.spelled(name)} {metavar(option)}".rstrip()
+                word = metavar(option)
+                gap = "" if word.startswith("[=") else " "
+                typed = f"--{self.spelled(name)}{gap}{word}".rstrip()
                 lines += _entry(typed, option.help + _default(option), width)
         if self.examples:
             lines += ["", "examples:", *(f"  {line}" for line in self.examples)]
@@ -119,14 +126,12 @@ class Command:
 def metavar(option: Option) -> str:
     """Answer the word that stands for an option's value in its help; "" for a switch."""
     if _is_switch(option):
-        return ""
+        return "".join(f"[={word}]" for word in _words(option))
     kind = part_of(option.annotation)
     if kind:
         return kind.upper()
-    union = typing.get_origin(option.annotation) in (typing.Union, types.UnionType)
-    members = typing.get_args(option.annotation) if union else [option.annotation]
     words = []
-    for member in members:
+    for member in _members(option):
         if typing.get_origin(member) is Literal:
             words += [str(a) for a in typing.get_args(member)]
         elif typing.get_origin(member) in (tuple, list, Sequence):
@@ -137,7 +142,25 @@ def metavar(option: Option) -> str:
 
 
 def _is_switch(option: Option) -> bool:
-    return option.annotation == bool | None or option.annotation is bool
+    return bool in _members(option) and {*_members(option)} <= {
+        bool,
+        types.NoneType,
+        *_literals(option),
+    }
+
+
+def _words(option: Option) -> list[str]:
+    """Return the words that a switch takes besides true and false."""
+    return [str(word) for kind in _literals(option) for word in typing.get_args(kind)]
+
+
+def _literals(option: Option) -> list[typing.Any]:
+    return [kind for kind in _members(option) if typing.get_origin(kind) is Literal]
+
+
+def _members(option: Option) -> tuple[typing.Any, ...]:
+    union = typing.get_origin(option.annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(option.annotation) if union else (option.annotation,)
 
 
 def _default(option: Option) -> str:

@@ -23,8 +23,8 @@ from priory.cli.inputs import (
     values_of,
 )
 from priory.config import from_config, to_config
-from priory.inference import Run, fit
-from priory.inference.keeping.folders import CONFIG, read_config
+from priory.inference import Run, fit, load
+from priory.inference.keeping.folders import CONFIG, Resume, read_config
 from priory.inference.keeping.lock import check_unlocked
 from priory.inference.parallel import ranks
 from priory.inference.selection import judged
@@ -36,12 +36,14 @@ KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
 """Options of `fit` that say where a run is kept."""
 
 _LENGTH = ("epochs", "steps")
+_PARTS = ("pair", "objective", "data")
 _BEHIND = 500  # rows of the data behind the snapshots
 _NAME = (
     "NAME",
     "a recipe (see priory list recipes), path/to/file.py:Class for a pair of your own, or with "
     "--resume the folder of a run",
 )
+_WARM = Option("warm", bool, False, "begin another run with this one's weights")
 _OBJECTIVE = Option("objective", str, help="what to train by (see priory list objectives)")
 
 
@@ -78,6 +80,7 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
             "priory fit vae --data digits --prior vamp:100 --objective iwae:10 --latent 20",
             "priory fit my_pairs.py:MyPair --data my_table.csv --standardise --epochs 50",
             "priory fit runs/vae-digits-seed0 --resume --steps 5000",
+            "priory fit runs/vae-digits-seed0 --warm --out runs/warm --lr 1e-4 --epochs 5",
         ),
     )
     if wants_help:
@@ -109,19 +112,42 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
 
 
 def _go_on(folder: Path, words: Sequence[str]) -> None:
-    """Go on with a run by the options that its folder tells."""
-    known = options_of(fit)
-    group = {n: known[n] for n in (*_LENGTH, "skip_nonfinite", "progress")} | _keeping()
+    """Go on with a run by the options that its folder has, or begin a new one with its weights."""
+    free = (*_LENGTH, "skip_nonfinite", "progress")
     command = Command(
-        "priory fit RUN --resume [options]",
-        "Go on with a run.",
-        {"training": group, "run": foreign() | data_options(None)},
+        "priory fit RUN --resume [options]\n       priory fit RUN --warm --out FOLDER [options]",
+        "Go on with a run, or begin another one with its weights.",
+        {
+            "training": {n: o for n, o in RECIPES["vae"].trainable().items() if n not in KEPT},
+            "run": foreign() | data_options(None),
+            "output": output("folder of a warm start's own run") | {"warm": _WARM} | _keeping(),
+        },
     )
     faults = Collector()
     texts = command.read(words, faults)
-    if texts.pop("resume", "false") == "false":
-        faults.found.append(f"{folder} is the folder of a run; pass --resume to go on with it")
-    values = values_of(group, texts, faults)
+    resume = texts.pop("resume", "false")
+    warm = texts.pop("warm", "false") == "true"
+    if warm == (resume != "false"):
+        faults.found.append(
+            f"{folder} is the folder of a run; pass --resume to go on with it, or --warm --out "
+            "FOLDER to begin another one with its weights"
+        )
+    kept = ("pair", *_keeping())
+    changed = [n for n in texts if n not in free and n not in kept and not n.startswith("data")]
+    if changed and not warm:
+        faults.found.append(
+            f"a run goes on with the options that it has, and only {' or '.join(_LENGTH)} may "
+            f"change; for another {', '.join(changed)}, begin another run with its weights: priory "
+            f"fit {folder} --warm --out FOLDER"
+        )
+    group = command.options
+    out = Path(texts.pop("out", folder))
+    if warm and (out.resolve() == folder.resolve()):
+        faults.found.append("a warm start needs a folder of its own: --out FOLDER")
+    if warm:
+        faults.attempt(free_folder, out, texts.get("overwrite") == "true", CONFIG)
+    told = {n: t for n, t in texts.items() if n in options_of(fit) and n not in _PARTS}
+    values = values_of(group, told, faults)
     pair, data = parts_of(folder, texts, faults)
     config = read_config(folder)
     options = {**config["fit"], "optim": _optim(config["fit"]["optim"])}
@@ -129,16 +155,27 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
     if any(n in values for n in _LENGTH):
         options |= dict.fromkeys(_LENGTH)
     print(data, flush=True)
-    objective = from_config(config["objective"])
-    run = fit(pair, objective, data, folder=folder, resume=True, **{**options, **values})
-    _show(run, folder, f" --pair {texts['pair']}" if "pair" in texts else "")
+    if warm:
+        begun = load(folder, pair=pair, data=data)
+        pair, objective = begun.pair, begun.objective
+        print(f"warm start: the weights of {folder}, with a new optimiser", flush=True)
+        if begun.store.get("params"):
+            raise ValueError(
+                "a warm start takes the weights of modules, and this pair keeps parameters by "
+                "pyro.param alone: " + ", ".join(begun.store["params"])
+            )
+    else:
+        objective = from_config(config["objective"])
+        values["resume"] = "auto" if resume == "auto" else True
+    run = fit(pair, objective, data, folder=out, **{**options, **values})
+    _show(run, out, f" --pair {texts['pair']}" if "pair" in texts else "")
 
 
 def _keeping() -> dict[str, Option]:
     known = options_of(fit)
     resume = "go on with the run in the folder; --resume=auto begins one where there is none"
     names = ("checkpoint_every", "keep", "inexact")
-    return {"resume": Option("resume", bool, False, resume), **{n: known[n] for n in names}}
+    return {"resume": Option("resume", Resume, False, resume), **{n: known[n] for n in names}}
 
 
 def _optim(config: Any) -> Callable[..., Any]:

@@ -62,6 +62,7 @@ class Loop:
         self.history: list[dict[str, Any]] = []
         self.random: Tensor | None = None
         self.feed: Feed | None = None
+        self._former: tuple[int, float] | None = None  # last step before a resume, and its rate
         self._started = time.perf_counter()
 
     def prepare(self) -> None:
@@ -98,6 +99,7 @@ class Loop:
             "batch": self.batch,
             "seconds": time.perf_counter() - self._started,
             "history": self.history,
+            "rate": self._rate(),
             **self.evaluations.state(),
         }
 
@@ -127,6 +129,8 @@ class Loop:
         for term, own in zip(terms, train["terms"], strict=True):
             term.load_state_dict(own)
         self.epoch, self.batch, self.counted = state["epoch"], state["batch"], train["counted"]
+        if "rate" in state:
+            self._former = state["step"], state["rate"]
         device = self.data.device
         loss = train["loss"]
         self.loss = loss.to(device) if isinstance(loss, Tensor) else loss
@@ -204,14 +208,20 @@ class Loop:
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": step}
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
         self.evaluations.add(row, self.history, last=step >= self.total)
-        rate = self.svi.rate
-        row["rate"] = self.options["lr"] * (1.0 if rate is None else float(rate.at(step - 1)))
+        row["rate"] = self._rate()
         if self.options["skip_nonfinite"]:
             row["skipped"] = self.svi.guard.skipped
         row["seconds"] = time.perf_counter() - self._started
         ranks.agree("the random state", ranks.random_states())
         ranks.agree("the weights", self.svi.params.values())
         return row
+
+    def _rate(self) -> float:
+        """Return the learning rate of the last step, which may be a former, shorter run's."""
+        step, rate = self.svi.steps, self.svi.rate
+        if self._former is not None and self._former[0] == step:
+            return self._former[1]
+        return float(self.options["lr"] * (1.0 if rate is None else float(rate.at(step - 1))))
 
     def _check_gradients(self) -> None:
         lost = self.svi.untrained()

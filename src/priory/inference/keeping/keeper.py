@@ -29,7 +29,12 @@ from priory.inference.keeping.folders import (
     snapshots_file,
 )
 from priory.inference.keeping.lock import LOCK, locked
-from priory.inference.keeping.resume import check_request, check_surroundings, environment
+from priory.inference.keeping.resume import (
+    check_request,
+    check_schedule,
+    check_surroundings,
+    environment,
+)
 from priory.inference.keeping.signals import Signals
 from priory.inference.keeping.weights import check_fit, put, tensors_of
 from priory.inference.parallel import ranks
@@ -153,6 +158,7 @@ class Keeper:
                 raise
             loop.evaluations.snapshots.taken.update(self._snapshots(state["snapshots"]))
             set_aside(self.folder / CHECKPOINTS, found.path)
+            check_schedule(found.path, state["config"], config, state["step"], loop.total)
         except (KeyError, TypeError) as error:
             raise Damaged(f"{found.path} is no checkpoint of a run: {error!r}") from error
         return True

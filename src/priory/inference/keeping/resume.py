@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from priory.inference.parallel import ranks
+from priory.inference.schedules import Cosine
 
 _FREE = {"fit.epochs", "fit.steps", "fit.device", "fit.skip_nonfinite"}
 _SHOWN = 5
@@ -48,19 +49,40 @@ def check_request(source: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     """
     before, now = dict(_flat(old)), dict(_flat(new))
     changed = [k for k in dict.fromkeys([*before, *now]) if before.get(k) != now.get(k)]
-    longer = {"fit.epochs", "fit.steps"} & {*changed}
-    faults = [f"{k} was {before.get(k)!r}, now {now.get(k)!r}" for k in changed if k not in _FREE]
-    if longer and not faults and before.get("fit.schedule") == "cosine":
-        faults = [
-            f"{k} was {before.get(k)!r}, now {now.get(k)!r}, and the cosine schedule falls over "
-            "the whole run"
-            for k in sorted(longer)
-        ]
+    free = _FREE | ({"data.name"} if before.get("data.sha256") == now.get("data.sha256") else set())
+    faults = [
+        f"{k} was {before.get(k)!r}, now {now.get(k)!r}"
+        for k in changed
+        if k not in free and not k.startswith("units.")
+    ]
     if faults:
         more = [f"{len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
         raise ValueError(
             f"{source} was begun otherwise: {'; '.join([*faults[:_SHOWN], *more])}; go on with "
-            "the same options, or begin in another folder"
+            "the same options, or begin a warm start, another run with its weights: "
+            "fit(load(folder).pair, ...), priory fit RUN --warm --out FOLDER"
+        )
+
+
+def check_schedule(
+    source: Path, old: Mapping[str, Any], new: Mapping[str, Any], step: int, total: int
+) -> None:
+    """Warn if a run goes on to another end under a schedule that falls over the whole run.
+
+    Args:
+        source: the checkpoint.
+        old: the configuration then.
+        new: the configuration now.
+        step: number of steps behind.
+        total: number of steps now.
+    """
+    lengths = [[config["fit"][k] for k in ("epochs", "steps")] for config in (old, new)]
+    if new["fit"]["schedule"] == "cosine" and lengths[0] != lengths[1]:
+        factor = Cosine(1.0, 0.01, total).at(step)
+        warnings.warn(
+            f"{source} goes on to another end: the cosine schedule now falls over {total:,} steps, "
+            f"and the learning rate goes on from {factor:.3g} of its first value",
+            stacklevel=2,
         )
 
 

@@ -1,0 +1,75 @@
+"""A run goes on, begins another one, or is opened where its training file is gone."""
+
+import pytest
+import torch
+
+from priory import load
+from priory.cli import main
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A folder to work in, with a table of rows."""
+    monkeypatch.chdir(tmp_path)
+    rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    text = "\n".join(",".join(f"{v:.6f}" for v in row) for row in rows.tolist())
+    (tmp_path / "rows.csv").write_text(f"a,b,c\n{text}\n")
+    return tmp_path
+
+
+SMALL = ["--latent", "2", "--encoder", "mlp:8", "--decoder", "mlp:8", "--batch-size", "16"]
+SMALL += ["--no-progress", "--schedule", "constant"]
+
+
+def said(capsys, line, *more):
+    code = main([*line.split(), *more])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+@pytest.mark.parametrize("auto", [["--resume=auto"], ["--resume", "auto"]])
+def test_auto_begins_and_goes_on(capsys, table, auto):
+    line = "fit vae --data rows.csv --out run --steps"
+    assert said(capsys, f"{line} 3", *SMALL, *auto)[0] == 0
+    assert said(capsys, f"{line} 6", *SMALL, *auto)[0] == 0
+    assert load("run").history[-1]["step"] == 6
+    assert said(capsys, "fit run --steps 9", *auto)[0] == 0
+    assert load("run").history[-1]["step"] == 9
+    code, _, err = said(capsys, "fit vae --resume=perhaps")
+    assert (code, "--resume takes true, auto or false, got 'perhaps'" in err) == (2, True)
+
+
+def test_a_warm_start_takes_the_weights_alone(capsys, table):
+    assert said(capsys, "fit vae --data rows.csv --out run --steps 3", *SMALL)[0] == 0
+    code, out, _ = said(capsys, "fit run --warm --out warm --lr 1e-30 --steps 2")
+    assert code == 0
+    assert "warm start: the weights of run, with a new optimiser" in out
+    first, second = load("run"), load("warm")
+    assert second.config["lr"] == 1e-30
+    assert second.history[-1]["step"] == 2
+    for name, value in first.pair.state_dict().items():
+        torch.testing.assert_close(second.pair.state_dict()[name], value)
+    (table / "more.csv").write_text((table / "rows.csv").read_text() + "1,2,3\n")
+    assert said(capsys, "fit run --warm --out other --data more.csv --epochs 1")[0] == 0
+    assert load("other").data.config["name"].endswith("more.csv")
+
+
+def test_other_options_name_the_warm_start(capsys, table):
+    assert said(capsys, "fit vae --data rows.csv --out run --steps 3", *SMALL)[0] == 0
+    (table / "more.csv").write_text((table / "rows.csv").read_text() + "1,2,3\n")
+    for line in ("--lr 0.1", "--schedule cosine", "--data more.csv", "--batch-size 8"):
+        code, _, err = said(capsys, f"fit run --resume --steps 5 {line}")
+        assert code
+        assert "--warm --out FOLDER" in err
+    for line in ("fit run --steps 5", "fit run --warm --resume", "fit run --warm --out run"):
+        code, _, err = said(capsys, line)
+        assert code == 2
+        assert "warm" in err
+
+
+def test_the_training_file_may_move(capsys, table):
+    assert said(capsys, "fit vae --data rows.csv --out run --steps 3", *SMALL)[0] == 0
+    (table / "rows.csv").rename(table / "moved.csv")
+    assert said(capsys, "fit run --resume --steps 5 --data moved.csv")[0] == 0
+    assert load("run").history[-1]["step"] == 5
