@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from priory.inference.alone import alone
 from priory.inference.arguments import modules_of
 from priory.inference.recorder import unscaled
 
@@ -30,12 +31,12 @@ def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]
         programs: the pair, or its model and guide.
         device: where random numbers are drawn; the CPU's are always kept.
     """
-    modes = {m: m.training for p in programs for root in modules_of(p) for m in root.modules()}
-    store = pyro.get_param_store()
-    state = store.get_state()
-    bare = {k: {n: v for n, v in state[k].items() if "$$$" not in n} for k in state}
     devices = [device] if device is not None and device.type == "cuda" else []
-    with ExitStack() as stack:
+    with alone(), ExitStack() as stack:
+        modes = {m: m.training for p in programs for root in modules_of(p) for m in root.modules()}
+        store = pyro.get_param_store()
+        state = store.get_state()
+        bare = {k: {n: v for n, v in state[k].items() if "$$$" not in n} for k in state}
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(store.scope(bare))
         stack.enter_context(pyro.validation_enabled(False))

@@ -14,6 +14,7 @@ from torch import nn
 
 from priory.config import to_config
 from priory.data import Data
+from priory.inference.alone import alone
 from priory.inference.arguments import Program, bind, build
 from priory.inference.engine.compiled import Mode
 from priory.inference.engine.precision import Precision
@@ -70,9 +71,10 @@ def fit(
     """Train a pair by an objective on data.
 
     The pair's parameters live in a parameter store of their own, and the global random state is
-    left as it was: two fits in one process do not touch each other. With a `folder`, nothing is
-    lost: checkpoints are written into it, and what was killed at any step goes on by `resume` to
-    the same bits as if it had not been.
+    left as it was: two fits in one process do not touch each other. In two threads the second
+    waits for the first, as Pyro's handlers are the process's own. With a `folder`, nothing is lost:
+    checkpoints are written into it, and what was killed at any step goes on by `resume` to the
+    same bits as if it had not been.
 
     Args:
         pair: a module with `model` and `guide`, or a tuple of two Pyro callables.
@@ -84,7 +86,8 @@ def fit(
         lr: learning rate at the start.
         schedule: a schedule of a factor on `lr`, or its name; "cosine" falls to 1% of `lr` over
             the whole run.
-        optim: a torch optimiser's class or `functools.partial`, called with `lr`.
+        optim: a torch optimiser's class or `functools.partial`, called with `lr`; a partial's own
+            `lr` must be the same.
         clip: largest global norm of the gradient.
         ema: decay of a moving average of the pair's weights, by which the run is evaluated and
             which it ends with; buffers, such as running means, are taken as they are.
@@ -142,7 +145,7 @@ def fit(
             "fit needs data, for instance Data.named('digits') or Data.from_arrays(...), got "
             f"{'none' if data is None else type(data).__name__}"
         )
-    options = {
+    options: dict[str, Any] = {
         "epochs": epochs,
         "steps": steps,
         "batch_size": batch_size,
@@ -163,44 +166,52 @@ def fit(
         "precision": precision,
         "skip_nonfinite": skip_nonfinite,
     }
-    kept_by = {"checkpoint_every": checkpoint_every, "keep": keep}
-    check_options({**options, "best": best, **kept_by})
-    with start():
+    given = {**options, "best": best, "schedule": schedule, "optim": optim, "device": device}
+    given |= {"check": check, "checkpoint_every": checkpoint_every, "keep": keep, "folder": folder}
+    given |= {"resume": resume, "inexact": inexact, "overwrite": overwrite, "on_epoch": on_epoch}
+    plain = check_options({**given, "progress": progress})
+    described_by = ("best", "schedule", "optim", "device")
+    options |= {name: plain[name] for name in options if name not in described_by}
+    with alone(), start():
         objective = ELBO() if objective is None else objective
         pair = Pair(*pair) if isinstance(pair, tuple) else pair
         where = pick_device(device)
         data = data.to(where)
-        size = min(batch_size, len(data.train))
+        size = min(plain["batch_size"], len(data.train))
         ranks.each(size)
         check_device(where)
-        total = steps or len(data.train) // size * (20 if epochs is None else epochs)
+        passes = 20 if epochs is None else plain["epochs"]
+        total = plain["steps"] or len(data.train) // size * passes
         kept: Any = nullcontext()
         if folder is not None:
             kept = keeping(
-                folder, every=checkpoint_every, keep=keep, resume=resume, overwrite=overwrite
+                folder,
+                every=checkpoint_every,
+                keep=plain["keep"],
+                resume=resume,
+                overwrite=overwrite,
             )
         with (
             kept as keeper,
             pyro.get_param_store().scope() as state,
-            own_randomness(where, seed),
+            own_randomness(where, plain["seed"]),
             Progress(progress if ranks.is_main() else False, total) as bar,
         ):
             prepare(pair, data, where)
             svi = SVI(
                 *_programs(pair, objective),
-                functools.partial(optim, lr=lr),
+                functools.partial(optim, lr=plain["lr"]),
                 objective,
-                rate=Cosine(1.0, 0.01, total) if schedule == "cosine" else _rate(schedule),
-                clip=clip,
-                ema=ema,
+                rate=_rate(schedule, total),
+                clip=plain["clip"],
+                ema=plain["ema"],
                 check=check,
                 compile="off" if any(True for _ in stateful(objective)) else compile,
                 horizon=total,
                 precision=precision,
-                skip=skip_nonfinite,
+                skip=plain["skip_nonfinite"],
                 tell=bar.tell,
             )
-            every = {**options, "check": check}
             loop = Loop(
                 pair,
                 objective,
@@ -208,7 +219,7 @@ def fit(
                 svi,
                 total,
                 size,
-                every,
+                {**options, "check": check},
                 keeper,
                 criterion=best,
                 tell=bar.tell,
@@ -263,9 +274,7 @@ def _accepting(program: Program) -> Program:
     return run
 
 
-def _rate(schedule: Any) -> Schedule | None:
+def _rate(schedule: Any, total: int) -> Schedule | None:
     if isinstance(schedule, Schedule):
         return schedule
-    if schedule != "constant":
-        raise ValueError(f"schedule must be 'constant', 'cosine' or a Schedule, got {schedule!r}")
-    return None
+    return Cosine(1.0, 0.01, total) if schedule == "cosine" else None

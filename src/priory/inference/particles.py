@@ -80,7 +80,7 @@ def bound(phases: Phases, *, together: bool = True) -> Tensor:
     if len(drawn) > 1 and drawn[0].has_shared:
         return torch.stack([a.average(a.log_weight().mean(0)) for a in drawn]).mean()
     log_weight = torch.cat([awake.log_weight() for awake in drawn])
-    return drawn[0].average(log_weight.logsumexp(0) - math.log(phases.particles))
+    return drawn[0].average(log_weight.logsumexp(0) - math.log(len(log_weight)))
 
 
 def _draw(phases: Phases, together: bool) -> Iterator[Phase]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from priory.config import from_config, to_config
 from priory.data import Data
+from priory.inference.alone import alone
 from priory.inference.arguments import Program, bind, build, owner
 from priory.inference.given import every_value, given_rows
 from priory.inference.keeping.disk import sweep, write_folder
@@ -91,7 +92,7 @@ class Run:
     def scope(self) -> Iterator[None]:
         """Make the run's own parameter store Pyro's for a while."""
         state = self.store or {"params": {}, "constraints": {}}
-        with pyro.get_param_store().scope(state):
+        with alone(), pyro.get_param_store().scope(state):
             yield
 
     @torch.no_grad()
@@ -257,6 +258,7 @@ def _declared(pair: Any, data: Data, rows: int) -> dict[str, Any]:
     """
     batch = next(data.train.batches(min(rows, len(data.train))))
     with (
+        alone(),
         pyro.get_param_store().scope() as state,
         own_randomness(data.device),
         eval_mode(modules(pair.model, pair.guide)),

@@ -26,6 +26,7 @@ from priory.inference.engine.optim import joint
 from priory.inference.engine.players import Player, critic_loss, critic_optim_of
 from priory.inference.engine.precision import Precision
 from priory.inference.objectives import Objective
+from priory.inference.options import check_choice, check_options
 from priory.inference.parallel import ranks
 from priory.inference.parallel.batchnorm import share_statistics
 from priory.inference.parallel.noise import global_noise, rows_of
@@ -100,8 +101,9 @@ class SVI(pyro.infer.SVI):
         skip: int = 0,
         tell: Callable[[str], object] = str,
     ) -> None:
-        if clip is not None and clip <= 0:
-            raise ValueError(f"clip must be positive, got {clip}")
+        check_options({"clip": clip, "skip_nonfinite": skip})
+        check_choice("compile", compile)
+        check_choice("precision", precision)
         super().__init__(model, guide, joint(optim), loss, loss_and_grads)
         self.objective = loss
         self.rate, self.check, self.compile = rate, check, compile

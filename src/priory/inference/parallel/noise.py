@@ -95,16 +95,18 @@ class GlobalNoise(TorchDispatchMode):
     def __init__(self, rank: int, world: int, rows: int) -> None:
         super().__init__()
         self.rank, self.world, self.rows = rank, world, rows
+        self._former: list[GlobalNoise | None] = []
 
     def __enter__(self) -> GlobalNoise:
         """Begin."""
         super().__enter__()
+        self._former.append(GlobalNoise.present)
         GlobalNoise.present = self
         return self
 
     def __exit__(self, *error: Any) -> None:
         """End."""
-        GlobalNoise.present = None
+        GlobalNoise.present = self._former.pop()
         super().__exit__(*error)
 
     def __torch_dispatch__(
