@@ -26,7 +26,7 @@ class LinearGaussian(nn.Module):
         self.w = nn.Parameter(torch.randn(observed, latent, **real))
         self.b = nn.Parameter(torch.randn(observed, **real))
         self.log_s = nn.Parameter(torch.tensor(math.log(0.7), dtype=torch.float64))
-        self.widen, self.shift, self.latent = widen, shift, latent
+        self.widen, self.shift, self.latent, self.observed = widen, shift, latent, observed
 
     @property
     def marginal(self) -> dist.MultivariateNormal:

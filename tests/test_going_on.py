@@ -1,10 +1,16 @@
 """A run goes on, begins another one, or is opened where its training file is gone."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from priory import load
+from priory import evaluate, fit, load
 from priory.cli import main
+from priory.data import Data
+from priory.inference import ELBO
+from priory.models import VAE
+from priory.nets import MLP
 
 
 @pytest.fixture
@@ -73,3 +79,51 @@ def test_the_training_file_may_move(capsys, table):
     (table / "rows.csv").rename(table / "moved.csv")
     assert said(capsys, "fit run --resume --steps 5 --data moved.csv")[0] == 0
     assert load("run").history[-1]["step"] == 5
+
+
+@pytest.mark.parametrize("standardise", [[], ["--standardise"]])
+def test_a_run_whose_file_is_gone_draws_and_judges_what_is_given(capsys, table, standardise):
+    words = [*SMALL, *standardise]
+    assert said(capsys, "fit vae --data rows.csv --out run --steps 3", *words)[0] == 0
+    assert said(capsys, "sample run --n 5 --out before.npz")[0] == 0
+    options = {"standardise": bool(standardise)}
+    rows = Data.from_file("rows.csv", **options)
+    before = evaluate(load("run"), rows, metrics=["nll"], particles=20)["nll"].value
+    (table / "rows.csv").rename(table / "moved.csv")
+    assert said(capsys, "sample run --n 5 --out after.npz")[0] == 0
+    one, other = (np.load(name)["x"] for name in ("before.npz", "after.npz"))
+    assert (one == other).all()
+    assert evaluate(load("run"), rows, metrics=["nll"], particles=20)["nll"].value == before
+    for line in ("evaluate run --metrics nll", "fit run --resume --steps 5"):
+        code, _, err = said(capsys, line)
+        assert code == 1
+        assert "rows.csv; put the file back, or give the data" in err
+
+
+class Forgetful(VAE):
+    """Keeps one of its arguments under another name."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__(latent=2, encoder=MLP((width,)), decoder=MLP((8,)))
+        self.other = width
+
+
+class Narrow(nn.Sequential):
+    """A net that does not keep its argument."""
+
+    def __init__(self, width):
+        super().__init__(nn.Linear(2, width), nn.Tanh())
+
+
+def test_a_pair_that_cannot_be_rebuilt_is_refused_before_it_is_trained(tmp_path):
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    data, seen = Data.from_arrays(x), []
+    told = "cannot be rebuilt from a folder: .*argument 'width' is not kept as self.width"
+    for pair in (Forgetful(), VAE(latent=2, encoder=Narrow(4))):
+        with pytest.raises(ValueError, match=told):
+            fit(pair, ELBO(), data, steps=2, folder=tmp_path / "run", on_epoch=seen.append)
+    assert not seen
+    run = fit(Forgetful(), ELBO(), data, steps=2)
+    with pytest.raises(ValueError, match=r"keep each argument .* under its own name"):
+        run.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()

@@ -15,6 +15,7 @@ from priory.data import Data
 from priory.data.data import SETS
 from priory.data.files import find
 from priory.inference import Run, load
+from priory.inference.absent import opened
 from priory.inference.keeping.folders import CONFIG, read_config
 from priory.inference.keeping.lock import LOCK
 from priory.names import named
@@ -230,7 +231,7 @@ def parts_of(folder: Path, texts: Mapping[str, str], faults: Collector) -> tuple
         )
     else:
         pair = from_config(stored)
-    return pair, source.open() if "data" in texts else Data.open(**config["data"])
+    return pair, source.open() if "data" in texts else opened(config)
 
 
 def values_of(

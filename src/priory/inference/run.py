@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from priory.config import from_config, to_config
 from priory.data import Data
+from priory.inference.absent import Absent, columns_of, opened, units_of
 from priory.inference.alone import alone
 from priory.inference.arguments import Program, bind, build, owner
 from priory.inference.given import every_value, given_rows
@@ -116,7 +117,7 @@ class Run:
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
-        columns, model = self.data.train.columns, self.pair.model
+        columns, model = columns_of(self.data), self.pair.model
         device = columns["x"].device
         with self.scope(), eval_mode(modules(model, self.pair.guide)):
             held = None
@@ -135,7 +136,7 @@ class Run:
         Raises:
             ValueError: if it is neither.
         """
-        columns, model = self.data.train.columns, self.pair.model
+        columns, model = columns_of(self.data), self.pair.model
         own = own_randomness(columns["x"].device, 0)
         with self.scope(), eval_mode(modules(model, self.pair.guide)), own:
             return every_value(model, columns, site)
@@ -151,6 +152,7 @@ class Run:
             overwrite: whether a run that is there may be replaced.
 
         Raises:
+            ValueError: if the pair's constructor does not keep its arguments.
             FileExistsError: if the folder is not empty and `overwrite` is off, or holds anything
                 but a run.
             OSError: naming the file that cannot be written; a former run stands.
@@ -177,16 +179,43 @@ def described(pair: Any, objective: Any, data: Data, options: Mapping[str, Any])
         objective: what it is trained by.
         data: what on.
         options: `fit`'s.
+
+    Raises:
+        ValueError: if the pair's constructor does not keep its arguments.
     """
     return {
-        "pair": to_config(pair),
+        "pair": _writable(pair),
         "objective": to_config(objective),
         "data": data.config,
+        "units": units_of(data),
         "shapes": {k: [*v.shape[1:]] for k, v in data.train.columns.items()},
         "dtype": str(data.train.x.dtype).removeprefix("torch."),
         "critics": [[*(getattr(c, "inputs", None) or ())] for c in critics_of(objective)],
         "fit": dict(options),
     }
+
+
+def _writable(pair: Any) -> Any:
+    """Return a pair as plain values; two programs alone are given again when they are loaded."""
+    config = to_config(pair)
+    if not isinstance(pair, Pair) and (faults := [*_unwritable(config)]):
+        raise ValueError(
+            f"the pair cannot be rebuilt from a folder: {faults[0]}; keep each argument of a "
+            "constructor under its own name (self.hidden = hidden), and give functions that stand "
+            "at the top of a module, or train without a folder"
+        )
+    return config
+
+
+def _unwritable(config: Any) -> Iterator[str]:
+    if isinstance(config, Mapping):
+        if "unwritable" in config:
+            yield config["unwritable"]
+        for value in config.values():
+            yield from _unwritable(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _unwritable(value)
 
 
 def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None = None) -> Run:
@@ -196,7 +225,8 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
         folder: where the run was saved.
         pair: the pair to load the weights into, or a tuple of two Pyro callables; needed if its
             class is not Priory's. Autoguides may be new ones.
-        data: the data; needed if they were given as arrays.
+        data: the data; needed if they were given as arrays. A run whose file is not there any more
+            draws and judges data that are given; what needs its own rows says that they are absent.
 
     Raises:
         FileNotFoundError: if there is no run.
@@ -224,7 +254,7 @@ def _rebuilt(config: dict[str, Any], pair: Any, data: Data | None) -> tuple[Any,
     """Answer pair, objective and data of a configuration, with parameters of their shapes."""
     pair = from_config(config["pair"]) if pair is None else pair
     pair = Pair(*pair) if isinstance(pair, tuple) else pair
-    data = Data.open(**config["data"]) if data is None else data
+    data = opened(config) if data is None else data
     objective = _objective(config["objective"])
     dtype = getattr(torch, config["dtype"])
     sizes = config["shapes"]["x"]
@@ -256,7 +286,10 @@ def _declared(pair: Any, data: Data, rows: int) -> dict[str, Any]:
         data: what the programs are run on.
         rows: of a training step, which may be the number of some parameters' rows.
     """
-    batch = next(data.train.batches(min(rows, len(data.train))))
+    if isinstance(data, Absent):
+        batch = data.like(rows)
+    else:
+        batch = next(data.train.batches(min(rows, len(data.train))))
     with (
         alone(),
         pyro.get_param_store().scope() as state,
