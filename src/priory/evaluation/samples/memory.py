@@ -8,9 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.samples.pairwise import Neighbours, nearest, row_blocks
+from priory.divergences import squared_distances
+from priory.evaluation.samples.pairwise import Neighbours, check_sets, nearest, row_blocks
 
 _SHARE = 0.01
+_TIE = 1e-12
 _COMPONENTS = 64  # dimensions that rows are compared in, at most
 _BASIS_ROWS = 5000  # rows that the components are found from, at most
 
@@ -26,6 +28,7 @@ class Copying(NamedTuple):
             shuffled, over the latter's standard deviation; high for copies.
         copied: share of dreams nearer to a training row than the nearest 1% of fresh data.
         copied_se: its standard error.
+        expected: the share without copying: 1%, or one row of fewer than 100.
     """
 
     preference: float
@@ -33,6 +36,7 @@ class Copying(NamedTuple):
     z: float
     copied: float
     copied_se: float
+    expected: float
 
 
 def nearest_training(dreams: Tensor, train: Tensor, k: int = 1) -> Neighbours:
@@ -57,7 +61,8 @@ def nearest_training(dreams: Tensor, train: Tensor, k: int = 1) -> Neighbours:
 def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
     r"""Ask whether dreams are nearer to training rows than to fresh data of the same law.
 
-    With c_r the number of dreams that have row r nearest, of all N training and M fresh rows,
+    With c_r the number of dreams that have row r nearest, of all N training and M fresh rows, rows
+    that are equally near sharing the dream,
 
     .. math:: \frac{a}{a + b}, \quad a = \frac{1}{N} \sum_{r \in \text{train}} c_r, \quad
         b = \frac{1}{M} \sum_{r \in \text{fresh}} c_r
@@ -82,20 +87,48 @@ def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
             f"needs at least 2 dreams, training rows and fresh data, got {len(dreams)}, "
             f"{len(train)} and {len(fresh)}"
         )
-    own, other = nearest(dreams, train), nearest(dreams, fresh)
-    known = own.distance[:, 0] <= other.distance[:, 0]
-    row = torch.where(known, own.row[:, 0], len(train) + other.row[:, 0])
     n, big, small = len(dreams), len(train), len(fresh)
-    counts = row.bincount(minlength=big + small).double()
+    counts = _nearest_counts(dreams, torch.cat([train, fresh]))
     strays = float(counts[big:].sum())
     spread = math.sqrt(small * big / (big + small) * float(counts.var()))
     a, b = (n - strays) / big, strays / small
     slope = (b / big + a / small) / (a + b) ** 2
     z = (n * small / (big + small) - strays) / spread if spread else 0.0
-    limit = nearest(fresh, train).distance[:, 0].quantile(_SHARE)
-    copied = float((own.distance[:, 0] < limit).double().mean())
-    error = math.sqrt(copied * (1 - copied) / n + _SHARE * (1 - _SHARE) / small)
-    return Copying(a / (a + b), slope * spread, z, copied, error)
+    share = max(_SHARE, 1 / (small + 1))
+    near, ordinary = (nearest(x, train).distance[:, 0] for x in (dreams, fresh))
+    copied = _nearer(near, ordinary, share)
+    error = math.sqrt(copied * (1 - copied) / n + share * (1 - share) / small)
+    return Copying(a / (a + b), slope * spread, z, copied, error, share)
+
+
+def _nearest_counts(dreams: Tensor, rows: Tensor) -> Tensor:
+    """Count the dreams that have each row nearest, in equal shares where rows are equally near."""
+    dreams, rows = check_sets(dreams, rows)
+    centre = rows.mean(0)
+    dreams, rows = dreams - centre, rows - centre
+    slack = _TIE * float(rows.square().sum(1).max() + dreams.square().sum(1).max())
+    counts = rows.new_zeros(len(rows))
+    for _, part in row_blocks(dreams, len(rows)):
+        squares = squared_distances(part, rows)
+        tied = (squares <= squares.amin(1, keepdim=True) + slack).double()
+        counts += (tied / tied.sum(1, keepdim=True)).sum(0)
+    return counts
+
+
+def _nearer(distances: Tensor, fresh: Tensor, share: float) -> float:
+    """Answer the share of distances below a quantile of others, which takes its part of ties.
+
+    Args:
+        distances: `(n,)`.
+        fresh: the others, `(m,)`.
+        share: of the others that are below the quantile.
+    """
+    limit = fresh.sort().values[max(0, math.ceil(share * len(fresh)) - 1)]
+    slack = _TIE**0.5 * float(limit)
+    below, at = (fresh < limit - slack).double().mean(), ((fresh - limit).abs() <= slack)
+    part = (share - below) / at.double().mean()
+    tied = ((distances - limit).abs() <= slack).double()
+    return float(((distances < limit - slack).double() + part * tied).mean())
 
 
 def shared_components(*sets: Tensor) -> list[Tensor]:
