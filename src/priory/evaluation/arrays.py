@@ -15,7 +15,7 @@ from priory.evaluation.given import check_counts
 from priory.evaluation.metrics import choose
 from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import sealed
-from priory.evaluation.sets import SAMPLES, Sets
+from priory.evaluation.sets import SAMPLES, Sets, Units
 
 
 def evaluate_samples(
@@ -74,6 +74,7 @@ def evaluate_samples(
             features=features,
             mixture=getattr(data, "density", None),
             seed=seed,
+            units=Units.of(data),
             **counts,
         )
         return assemble(

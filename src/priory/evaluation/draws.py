@@ -15,8 +15,9 @@ from priory.evaluation.columns import Columns, blocks, place, rows_of
 from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
+from priory.evaluation.likelihood.quantity import Quantity, quantity_of
 from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import SAMPLES, Sets, Unavailable
+from priory.evaluation.sets import SAMPLES, Sets, Unavailable, Units
 from priory.inference.parts import device_of
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases, generate
@@ -86,6 +87,7 @@ class Draws(Sets):
         outliers: columns of another kind, which the pair is to tell from the data, if any.
         background: a run on mutated data, to judge likelihoods against, if there is one.
         seed: seed of all draws.
+        units: as in `Sets`.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Draws(Sets):
         outliers: Columns | None = None,
         background: Any = None,
         seed: int = 0,
+        units: Units | None = None,
     ) -> None:
         super().__init__(
             columns,
@@ -112,6 +115,7 @@ class Draws(Sets):
             features=features,
             mixture=mixture,
             seed=seed,
+            units=units,
         )
         self.model, self.guide, self.particles = model, guide, particles
         self.steps, self.few = steps, few
@@ -162,9 +166,30 @@ class Draws(Sets):
 
     @cached_property
     def log_weight(self) -> Bounds:
-        """Bounds from K importance samples per datum."""
+        """Bounds from K importance samples per datum, of densities in the data's own units."""
+        return self.bounds(self.columns)
+
+    def bounds(self, columns: Columns) -> Bounds:
+        """Bound log p of any rows, in the data's own units.
+
+        Args:
+            columns: the rows.
+        """
         k = self.particles if self.density.latents else 1
-        return log_likelihood(self.model, self.guide, self.columns, k, self.seed)
+        found = log_likelihood(self.model, self.guide, columns, k, self.seed)
+        return found._replace(
+            log_likelihood=found.log_likelihood - self.log_scale, elbo=found.elbo - self.log_scale
+        )
+
+    @cached_property
+    def quantity(self) -> Quantity:
+        """What the pair's log likelihood is."""
+        return quantity_of(self.density, self.model, self.columns)
+
+    @property
+    def log_scale(self) -> float:
+        """What a log density in the data's own units is less by, in nats per datum."""
+        return self.units.log_scale if self.units and self.quantity.is_density else 0.0
 
     @cached_property
     def flags(self) -> tuple[str, ...]:

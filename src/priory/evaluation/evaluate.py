@@ -14,7 +14,7 @@ from priory.evaluation.metrics import Metric, choose, measure
 from priory.evaluation.report.gallery import gather
 from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import placement, sealed
-from priory.evaluation.sets import SAMPLES, Sets
+from priory.evaluation.sets import SAMPLES, Sets, Units
 from priory.inference.parallel.launch import start
 from priory.inference.parts import device_of
 
@@ -96,6 +96,7 @@ def evaluate(
             outliers=strange,
             background=background,
             seed=seed,
+            units=Units.of(data if run is None else run.data),
             **counts,
         )
         return assemble(

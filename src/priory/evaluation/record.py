@@ -31,6 +31,9 @@ class Record:
         warnings: reasons to doubt the value, such as too few effective samples.
         values: the numbers that it averages, one per datum, `(n,)`, by which runs are compared in
             pairs; not a part of the JSON.
+        quantity: what exactly is measured, where the name leaves it open: whether a likelihood is
+            of x alone or of x and labels, of a density or a mass; in which features samples are
+            compared. Runs are ranked by like quantities only.
 
     Raises:
         ValueError: if the value is not a number, or the fields contradict each other.
@@ -52,6 +55,7 @@ class Record:
     steps: int | None = None
     warnings: tuple[str, ...] = ()
     values: Tensor | None = field(default=None, repr=False, compare=False)
+    quantity: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -91,6 +95,7 @@ class Record:
         if self.value is None:
             return f"{self.name}: not applicable ({self.note})"
         facts: list[str] = [self.kind]
+        facts += [unusual] if (unusual := unusual_likelihood(self.quantity)) else []
         if self.particles is not None:
             facts.append(f"K = {self.particles}")
         if self.steps is not None:
@@ -102,6 +107,20 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """Answer the record as plain values, without the numbers by datum."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
+
+
+def unusual_likelihood(quantity: str) -> str:
+    """Answer what a likelihood is of, where it is not of x alone.
+
+    Args:
+        quantity: of a record.
+
+    Example:
+        >>> unusual_likelihood("log p(x, y): x a density, y a mass")
+        'log p(x, y)'
+    """
+    name = quantity.partition(":")[0]
+    return name if name.startswith("log p(") and name != "log p(x)" else ""
 
 
 def not_applicable(name: str, reason: str, *, n: int = 0, seed: int = 0) -> Record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,10 +25,57 @@ class Unavailable(Exception):  # an answer, not a failure: hence the name
     """A pair or its data cannot give a draw; the message says why."""
 
 
+class Units(NamedTuple):
+    """The units of standardised data: own = mean + scale * standardised.
+
+    Args:
+        mean: of each feature, in the data's own units.
+        scale: the length of a standardised unit, in the data's own.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, data: Any) -> Units | None:
+        """Answer the units of standardised data, `None` where data are as they were given.
+
+        Args:
+            data: a `Data`, or anything else.
+        """
+        mean, scale = getattr(data, "mean", None), getattr(data, "scale", None)
+        if not isinstance(mean, Tensor) or not isinstance(scale, Tensor):
+            return None
+        return cls(mean.double().cpu(), scale.double().cpu())
+
+    @property
+    def log_scale(self) -> float:
+        """What a log density in the data's own units is less by, in nats per datum."""
+        return float(self.scale.log().sum())
+
+    def own(self, x: Tensor) -> Tensor:
+        """Answer standardised rows in the data's own units, in double precision.
+
+        Args:
+            x: `(n, *shape)`.
+        """
+        return (x.double().cpu() * self.scale + self.mean).reshape(x.shape)
+
+
+class _OfPair:
+    """A draw that only a pair can give: `Draws` puts its own in the place of it."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise Unavailable("there are samples alone, no pair whose densities or latents can be had")
+
+
 class Sets:
     """Dreams beside data, made lazily: a metric reads what it declares to need.
 
-    An attribute that is not there raises `Unavailable` with the reason.
+    A draw that cannot be had raises `Unavailable` with the reason; any other error is the pair's
+    own, and goes through as it is.
 
     Args:
         columns: the data to compare with.
@@ -39,6 +86,7 @@ class Sets:
             extractor.
         mixture: the law of the data, where it is a known mixture.
         seed: seed of all draws.
+        units: what standardised data are in, if they are.
     """
 
     def __init__(
@@ -51,8 +99,9 @@ class Sets:
         features: Any = "auto",
         mixture: Mixture | None = None,
         seed: int = 0,
+        units: Units | None = None,
     ) -> None:
-        self.mixture = mixture
+        self.mixture, self.units = mixture, units
         self.columns, self.reference = columns, reference
         self.samples, self.features, self.seed = samples, features, seed
         self.n = len(next(iter(columns.values())))
@@ -61,10 +110,25 @@ class Sets:
         self._own: dict[Hashable, Any] = {}
         self._common: dict[Hashable, Any] = {}
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in _OF_PAIRS:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        raise Unavailable("there are samples alone, no pair whose densities or latents can be had")
+    model: Any = _OfPair()
+    guide: Any = _OfPair()
+    particles: Any = _OfPair()
+    steps: Any = _OfPair()
+    few: Any = _OfPair()
+    phase: Any = _OfPair()
+    density: Any = _OfPair()
+    log_weight: Any = _OfPair()
+    quantity: Any = _OfPair()
+    log_scale: Any = _OfPair()
+    latent_site: Any = _OfPair()
+    latents: Any = _OfPair()
+    posterior: Any = _OfPair()
+    log_aggregate: Any = _OfPair()
+    train_latents: Any = _OfPair()
+    reconstructions: Any = _OfPair()
+    outliers: Any = _OfPair()
+    background: Any = _OfPair()
+    dream: Any = _OfPair()
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """Answer what `make` makes, made once for these draws; an anchor has its own.
@@ -183,10 +247,3 @@ class Sets:
     def _halved(self) -> bool:
         """Whether real data are compared with themselves, for want of training rows."""
         return self._anchor == "real" and self.reference is None
-
-
-_OF_PAIRS = {
-    *("phase", "density", "log_weight", "latents", "posterior", "reconstructions"),
-    *("log_aggregate", "train_latents", "latent_site", "model", "guide", "particles", "dream"),
-    *("outliers", "background"),
-}

@@ -147,13 +147,15 @@ class Evaluations:
     def _bound(self) -> float | None:
         try:
             with self._answering():
-                return validation_bound(
+                bound = validation_bound(
                     self.pair.model,
                     self.pair.guide,
                     self.data.valid,
                     particles=self.options["valid_particles"],
                     seed=self.options["seed"],
                 )
+                scale = self.data.scale  # of standardised data: a density in their own units
+                return bound if scale is None else bound - float(scale.double().log().sum())
         except NoBound as error:
             if self.options["patience"] is not None and self.selection.criterion is None:
                 raise ValueError(

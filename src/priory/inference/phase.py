@@ -33,6 +33,7 @@ from priory.inference.sites import (
     in_batch,
     inner_scale,
     is_deterministic,
+    is_discrete,
     is_latent,
     is_observation,
     is_observed,
@@ -247,8 +248,15 @@ class Phase:
         A guide may draw auxiliary sites a. Where the latents are a function of a, and their point
         masses carry the change of variables, as in Pyro's autoguides, the densities are exact.
         Where q(z | x) is an integral over a, p(x, z) / q(z, a | x) bounds log p(x) only with a
-        reverse model r(a | x, z), which the model does not have.
+        reverse model r(a | x, z), which the model does not have. A relaxed draw of a discrete
+        latent has no probability under the model.
         """
+        for name in self.latents:
+            if name in self._guide and self._is_relaxed(name):
+                return (
+                    f"the guide draws {name!r} between the values that the model gives it: a "
+                    "relaxed code has no probability under the model's discrete distribution"
+                )
         if not self.auxiliary:
             return ""
         points = [n for n in self.latents if isinstance(base(self._guide[n]["fn"]), Delta)]
@@ -260,6 +268,14 @@ class Phase:
             "function of it: q(z | x) is an integral, and the weights p(x, z) / q(z, a | x) bound "
             "nothing without a reverse model of the site"
         )
+
+    def _is_relaxed(self, site: str) -> bool:
+        """Say whether the guide draws a latent, discrete in the model, from a continuum."""
+        if not is_discrete(self._model[site]["fn"]):
+            return False
+        drawn = self._guide[site]
+        whole = bool((drawn["value"] == drawn["value"].round()).all())
+        return not (whole and is_discrete(drawn["fn"]))
 
     @property
     def weighs_rows_by_scale(self) -> bool:

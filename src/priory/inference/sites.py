@@ -70,6 +70,18 @@ def inner_scale(site: Site) -> Any:
     return 1.0 if isinstance(inner, float) and math.isclose(inner, 1.0, rel_tol=1e-12) else inner
 
 
+def is_discrete(law: Any) -> bool:
+    """Say whether a distribution's values are discrete; one that does not know its support isn't.
+
+    Args:
+        law: The distribution.
+    """
+    try:
+        return bool(law.support.is_discrete)
+    except NotImplementedError:
+        return False
+
+
 def base(law: Any) -> Any:
     """Answer a distribution without what was wrapped around it."""
     while hasattr(law, "base_dist"):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from priory.evaluation.likelihood.bound import log_likelihood
+from priory.evaluation.sets import Units
 
 
 @contextmanager
@@ -33,6 +34,8 @@ def opened(run: Any) -> Iterator[Any]:
 def bound(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor:
     """Bound log p(x) of each datum, `(n,)`, in nats, float64; see `log_likelihood`.
 
+    Of a run on standardised data it is the density in the data's own units.
+
     Args:
         run: a run, or an object with `model` and `guide`.
         data: a split, columns by name, or an array of x.
@@ -40,4 +43,6 @@ def bound(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor
         seed: seed of the samples.
     """
     with opened(run) as pair:
-        return log_likelihood(pair.model, pair.guide, data, particles, seed).log_likelihood
+        found = log_likelihood(pair.model, pair.guide, data, particles, seed).log_likelihood
+    units = Units.of(getattr(run, "data", None))
+    return found if units is None else found - units.log_scale

@@ -90,6 +90,8 @@ def _spacing(values: Tensor, rounding: float) -> float | None:
         fitted /= float(((levels - levels.mean()) * levels).sum())
         rest = (values - values.mean() - fitted * (levels - levels.mean())).abs()
         if rest.max() <= 2 * slack:
+            whole = round(1 / fitted)  # 1/255, say, freed of roundings
+            fitted = 1 / whole if whole and abs(whole * fitted - 1) < rounding else fitted
             return fitted if _is_no_chance(len(values), span / fitted, fitted, slack) else None
         remainders = (gaps - spacing * steps).abs()
         spacing = min((r for r in remainders.tolist() if r > 4 * slack), default=0.0)

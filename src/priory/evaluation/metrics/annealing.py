@@ -9,7 +9,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.ais import CHAINS, Annealed, annealed_log_likelihood
 from priory.evaluation.likelihood.bidirectional import bidirectional
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
-from priory.evaluation.metrics.metric import Metric
+from priory.evaluation.metrics.metric import Metric, likelihood_of
 from priory.evaluation.posterior.gap import Gaps, inference_gaps
 from priory.evaluation.record import Kind, Record, mean_record
 
@@ -26,10 +26,11 @@ def ais(draws: Draws) -> Record:
     doubts = _doubts(found.ess, found.acceptance)
     if _below_zero(gain):
         doubts += ("looser than the K-sample bound on the same rows: take more steps",)
-    nll = -float(bounds.log_likelihood.mean())
+    shift = draws.log_scale
+    nll = shift - float(bounds.log_likelihood.mean())
     return mean_record(
         "ais",
-        -found.log_likelihood,
+        shift - found.log_likelihood,
         seed=draws.seed,
         kind="upper bound",
         unit="nats",
@@ -42,7 +43,7 @@ def ais(draws: Draws) -> Record:
 def bdmc(draws: Draws) -> Record:
     """Bound on the mean error of annealing: reverse less forward estimate, on the pair's dreams."""
     found = bidirectional(draws.model, draws.guide, _few(draws), steps=draws.steps, seed=draws.seed)
-    low, high = float(found.lower.mean()), float(found.upper.mean())
+    low, high = (float(part.mean()) - draws.log_scale for part in (found.lower, found.upper))
     return mean_record(
         "bdmc",
         found.upper - found.lower,
@@ -50,7 +51,8 @@ def bdmc(draws: Draws) -> Record:
         kind="upper bound",
         unit="nats",
         steps=draws.steps,
-        note=f"log p of the dreams lies between {low:.2f} and {high:.2f} on average; {_HOW}",
+        note=f"{draws.quantity.name} of the dreams lies between {low:.2f} and {high:.2f} on "
+        f"average; {_HOW}",
         warnings=_doubts(found.ess, None),
     )
 
@@ -88,7 +90,7 @@ def _gap(draws: Draws, name: str, values: Tensor, kind: Kind, note: str) -> Reco
         kind=kind,
         unit="nats",
         steps=draws.steps,
-        note=f"log p(x) by {truth}{note}",
+        note=f"{draws.quantity.name} by {truth}{note}",
         warnings=doubts,
     )
 
@@ -150,9 +152,15 @@ def _doubts(ess: Tensor, acceptance: Tensor | None) -> tuple[str, ...]:
 
 
 ROWS: dict[str, Metric] = {
-    "ais": Metric(ais, "likelihood", ("density",), "lower", slow=True),
-    "bdmc": Metric(bdmc, "likelihood", ("density",), "lower", slow=True),
-    "inference_gap": Metric(inference_gap, "posterior", ("density",), "lower", slow=True),
-    "approximation_gap": Metric(approximation_gap, "posterior", ("density",), "lower", slow=True),
-    "amortisation_gap": Metric(amortisation_gap, "posterior", ("density",), "lower", slow=True),
+    "ais": Metric(ais, "likelihood", ("density",), "lower", slow=True, quantity=likelihood_of),
+    "bdmc": Metric(bdmc, "likelihood", ("density",), "lower", slow=True, quantity=likelihood_of),
+    "inference_gap": Metric(
+        inference_gap, "posterior", ("density",), "lower", slow=True, quantity=likelihood_of
+    ),
+    "approximation_gap": Metric(
+        approximation_gap, "posterior", ("density",), "lower", slow=True, quantity=likelihood_of
+    ),
+    "amortisation_gap": Metric(
+        amortisation_gap, "posterior", ("density",), "lower", slow=True, quantity=likelihood_of
+    ),
 }

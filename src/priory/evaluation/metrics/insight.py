@@ -11,7 +11,6 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.insight.density import latent_density, rare_share
 from priory.evaluation.insight.opened import bound
 from priory.evaluation.insight.outliers import auroc, code_length
-from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.metrics.metric import Metric, Need
 from priory.evaluation.record import Record
 from priory.evaluation.sets import Unavailable
@@ -31,8 +30,10 @@ def rare(draws: Draws) -> Record:
     def density(columns: Columns, reference: Columns | None = None) -> Tensor:
         return latent_density(pair, columns, reference, components=_COMPONENTS, seed=draws.seed)
 
+    if len(next(iter(train.values()))) < 2:
+        raise Unavailable("one training row is too few to say where codes lie")
+    known, new = density(train), density(draws.columns, train)
     try:
-        known, new = density(train), density(draws.columns, train)
         hits, se = rare_share(known, new, _LEVEL, draws.seed)
     except ValueError as error:
         raise Unavailable(str(error)) from error
@@ -74,10 +75,7 @@ def _bounds(draws: Draws) -> tuple[Tensor, Tensor]:
     """Answer the bounds on log p(x) of data and of outliers, `(n,)` and `(m,)`."""
 
     def make() -> Tensor:
-        k = draws.particles if draws.density.latents else 1
-        return log_likelihood(
-            draws.model, draws.guide, draws.outliers, k, draws.seed
-        ).log_likelihood
+        return draws.bounds(draws.outliers).log_likelihood
 
     return draws.log_weight.log_likelihood, draws.once("outliers", make)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import thin
+from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bits import bits_per_dim, level_spacing
 from priory.evaluation.likelihood.bound import Bounds
@@ -13,9 +15,10 @@ from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.likelihood.imputation import missing_log_likelihood
 from priory.evaluation.likelihood.pareto import THRESHOLD, tail_length
 from priory.evaluation.metrics import annealing
-from priory.evaluation.metrics.metric import Metric, check_finite
+from priory.evaluation.metrics.metric import Metric, check_finite, likelihood_of
 from priory.evaluation.record import Kind, Record, mean_record, share_record
 from priory.evaluation.sets import Unavailable
+from priory.inference.sites import is_discrete
 
 _FEW_EFFECTIVE = 10
 _DOUBTFUL = 0.1  # share of the data above which a warning is given
@@ -45,7 +48,7 @@ def elbo(draws: Draws) -> Record:
         kind="lower bound",
         unit="nats",
         particles=draws.particles,
-        note="bounds log p(x); averaged over the K samples of each datum",
+        note=f"bounds {draws.quantity.name}; averaged over the K samples of each datum",
     )
 
 
@@ -91,15 +94,15 @@ def bits(draws: Draws) -> Record:
     law, features, note = draws.density.distribution("x", of="model"), draws.x[0].numel(), ""
     kind: Kind = "upper bound" if draws.density.latents else "exact"
     spacing, warnings = 1.0, _doubts(draws)
-    if not law.support.is_discrete:
-        found = level_spacing(draws.x)
+    x = draws.x if draws.units is None else draws.units.own(draws.x).float()
+    if not is_discrete(law):
+        found = level_spacing(x)
         if found is None:
             raise Unavailable(
-                "x has a density and lies on no levels k / L, L up to 1024: a density alone has no "
-                "bits"
+                "x has a density and lies on no levels, evenly spaced: a density alone has no bits"
             )
         spacing, kind = found, "biased"
-        note = f"; density times the levels' distance 1/{1 / spacing:.0f}"
+        note = f"; density times the levels' distance {_distance(spacing)}"
         warnings += (
             "a density on discrete levels: what stands for a level's mass is no bound on it",
         )
@@ -113,6 +116,13 @@ def bits(draws: Draws) -> Record:
         note=f"over {features} features{note}",
         warnings=warnings,
     )
+
+
+def _distance(spacing: float) -> str:
+    """Write the levels' distance, as 1/L where it is."""
+    levels = 1 / spacing
+    whole = round(levels) > 1 and abs(levels - round(levels)) < 1e-4 * levels
+    return f"1/{levels:.0f}" if whole else f"{spacing:.6g}"
 
 
 def conditional(draws: Draws) -> Record:
@@ -130,7 +140,7 @@ def conditional(draws: Draws) -> Record:
     if seen:
         how = "exact" if found.exact else f"estimated by {draws.particles} draws from the prior"
         note += f", log p({seen}) {how} and taken off"
-    return mean_record(
+    record = mean_record(
         "conditional_nll",
         -found.log_likelihood,
         seed=draws.seed,
@@ -140,6 +150,7 @@ def conditional(draws: Draws) -> Record:
         note=note,
         warnings=_doubts(draws),
     )
+    return replace(record, quantity=str(draws.quantity.only(("x",), found.given)))
 
 
 def imputation(draws: Draws) -> Record:
@@ -150,9 +161,12 @@ def imputation(draws: Draws) -> Record:
         draws.model, draws.guide, columns, mask, particles=draws.particles, seed=draws.seed
     )
     hidden = int((~mask[0]).sum())
-    return mean_record(
+    values = -found.log_likelihood
+    if draws.units is not None and draws.quantity.is_density:
+        values = values + rows_of(~mask).double() @ draws.units.scale.log()
+    record = mean_record(
         "imputation_nll",
-        -found.log_likelihood,
+        values,
         seed=draws.seed,
         kind="biased",
         unit="nats",
@@ -161,6 +175,7 @@ def imputation(draws: Draws) -> Record:
         "bounds, exact as K grows",
         warnings=_doubts_of(found, draws.particles),
     )
+    return replace(record, quantity=f"of hidden features, of {draws.quantity}")
 
 
 def half_shown(x: Tensor, seed: int) -> tuple[Tensor, str]:
@@ -212,10 +227,10 @@ def _doubts_of(bounds: Bounds, particles: int) -> tuple[str, ...]:
 
 
 ROWS: dict[str, Metric] = {
-    "nll": Metric(nll, "likelihood", ("density", "log_weight"), "lower"),
-    "elbo": Metric(elbo, "likelihood", ("density", "log_weight"), "higher"),
-    "ess": Metric(ess, "likelihood", ("density", "log_weight")),
-    "khat": Metric(khat, "likelihood", ("density", "log_weight"), "lower"),
+    "nll": Metric(nll, "likelihood", ("density", "log_weight"), "lower", quantity=likelihood_of),
+    "elbo": Metric(elbo, "likelihood", ("density", "log_weight"), "higher", quantity=likelihood_of),
+    "ess": Metric(ess, "likelihood", ("density", "log_weight"), quantity=likelihood_of),
+    "khat": Metric(khat, "likelihood", ("density", "log_weight"), "lower", quantity=likelihood_of),
     "bits_per_dim": Metric(bits, "likelihood", ("density", "x", "log_weight"), "lower"),
     "conditional_nll": Metric(
         conditional, "likelihood", ("density", "x", "log_weight"), "lower", slow=True

@@ -7,7 +7,7 @@ import torch
 from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.metrics.metric import Metric, with_note
-from priory.evaluation.paths.arithmetic import Arithmetic, arithmetic, class_moments
+from priory.evaluation.paths.arithmetic import Arithmetic, arithmetic, check_classes, class_moments
 from priory.evaluation.paths.codec import Codec
 from priory.evaluation.paths.judge import Judge
 from priory.evaluation.record import Record, mean_record
@@ -61,9 +61,10 @@ def _compute(draws: Draws) -> Arithmetic:
     centroids = class_moments(codec.free(train.mean).cpu(), draws.train["y"].cpu())
     few = thin({"x": draws.x, "y": draws.labels}, draws.few)
     try:
-        return arithmetic(codec, judge, few["x"], few["y"], centroids, (0.0, 1.0))
+        check_classes(judge, few["y"], centroids)
     except ValueError as error:
         raise Unavailable(str(error)) from error
+    return arithmetic(codec, judge, few["x"], few["y"], centroids, (0.0, 1.0))
 
 
 def _judge(draws: Draws) -> tuple[Judge, float]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from priory.evaluation.columns import rows_of, thin
-from priory.evaluation.metrics.metric import Metric, check_finite
+from priory.evaluation.metrics.metric import Metric, check_finite, units_of, with_note
 from priory.evaluation.record import Record, mean_record, share_record
 from priory.evaluation.samples.features import Extractor, extractor
 from priory.evaluation.samples.frechet import frechet as frechet_of
 from priory.evaluation.samples.kernels import cubic, discrepancies
 from priory.evaluation.samples.manifold import Manifold, expected_coverage, manifold
+from priory.evaluation.samples.manifold_errors import manifold_errors
 from priory.evaluation.samples.memory import Copying, copying, shared_components
+from priory.evaluation.samples.pairwise import stream
 from priory.evaluation.samples.twosample import (
     TwoSample,
     logistic_test,
@@ -24,6 +27,7 @@ from priory.evaluation.sets import Sets, Unavailable
 
 _NEIGHBOURS = 5
 _DOUBT = 3.0  # standard errors
+_DIVISIONS = 33  # random stream
 _T = TypeVar("_T")
 
 
@@ -128,7 +132,7 @@ def copied(draws: Sets) -> Record:
     """Share of dreams nearer to a training row than the nearest 1% of fresh data."""
     found = _copying(draws)
     warned: tuple[str, ...] = ()
-    if found.z > _DOUBT and found.copied > 0.01 + _DOUBT * found.copied_se:
+    if found.z > _DOUBT and found.copied > found.expected + _DOUBT * found.copied_se:
         warned = (f"{found.copied:.1%} of the dreams are all but training rows",)
     return Record(
         "copied",
@@ -137,7 +141,7 @@ def copied(draws: Sets) -> Record:
         len(draws.dreams),
         draws.seed,
         "biased",
-        note="0.01 without copying, more where dreams are blurred",
+        note=f"{found.expected:.3g} without copying, more where dreams are blurred",
         warnings=warned,
     )
 
@@ -149,6 +153,18 @@ def features_of(draws: Sets) -> Extractor:
         draws: those whose `features` say which.
     """
     return draws.common("extractor", lambda: extractor(draws.features, draws))
+
+
+def features_quantity(draws: Sets) -> tuple[str, str]:
+    """Answer the features that dreams and data are compared in.
+
+    Args:
+        draws: the draws.
+    """
+    units, remark = units_of(draws)
+    return "; ".join(
+        part for part in (f"features {features_of(draws).text}", units) if part
+    ), remark
 
 
 def pair_of(draws: Sets) -> Pair:
@@ -170,10 +186,18 @@ def pair_of(draws: Sets) -> Pair:
 def _by_sample(draws: Sets, name: str, note: str) -> Record:
     real, dreams = pair_of(draws)
     found: Manifold = _try(lambda: draws.once("manifold", lambda: manifold(real, dreams)))
+    errors = draws.once(
+        "manifold errors",
+        lambda: manifold_errors(real, dreams, stream(draws.seed, _DIVISIONS), _NEIGHBOURS),
+    )
     note = f"{note}; {_NEIGHBOURS} neighbours; {_among(draws)}"
     values: Tensor = getattr(found, name)
     made = mean_record if name == "density" else share_record
-    return made(name, values, seed=draws.seed, kind="biased", note=note)
+    record = made(name, values, seed=draws.seed, kind="biased", note=note)
+    if errors is None:
+        return replace(with_note(record, "too few rows for a standard error"), se=None, values=None)
+    # The balls are shared: no value stands for its row alone, and a pairing by rows has no sense.
+    return replace(record, se=getattr(errors, name) or record.se, values=None)
 
 
 def _two_sample(draws: Sets, name: str, found: TwoSample, what: str) -> Record:
@@ -217,15 +241,29 @@ def _try(make: Callable[[], _T]) -> _T:
 
 
 ROWS: dict[str, Metric] = {
-    "frechet": Metric(frechet, "samples", ("dreams",), "lower", anchored=True),
-    "kernel_distance": Metric(kernel_distance, "samples", ("dreams",), "lower", anchored=True),
-    "precision": Metric(precision, "samples", ("dreams",), "higher", anchored=True),
-    "recall": Metric(recall, "samples", ("dreams",), "higher", anchored=True),
-    "density": Metric(density, "samples", ("dreams",), anchored=True),
-    "coverage": Metric(coverage, "samples", ("dreams",), "higher", anchored=True),
-    "c2st": Metric(c2st, "samples", ("dreams",), "lower", anchored=True),
-    "c2st_1nn": Metric(c2st_1nn, "samples", ("dreams",), anchored=True),
-    "c2st_1nn_train": Metric(c2st_1nn_train, "samples", ("dreams", "train")),
+    "frechet": Metric(
+        frechet, "samples", ("dreams",), "lower", anchored=True, quantity=features_quantity
+    ),
+    "kernel_distance": Metric(
+        kernel_distance, "samples", ("dreams",), "lower", anchored=True, quantity=features_quantity
+    ),
+    "precision": Metric(
+        precision, "samples", ("dreams",), "higher", anchored=True, quantity=features_quantity
+    ),
+    "recall": Metric(
+        recall, "samples", ("dreams",), "higher", anchored=True, quantity=features_quantity
+    ),
+    "density": Metric(density, "samples", ("dreams",), anchored=True, quantity=features_quantity),
+    "coverage": Metric(
+        coverage, "samples", ("dreams",), "higher", anchored=True, quantity=features_quantity
+    ),
+    "c2st": Metric(
+        c2st, "samples", ("dreams",), "lower", anchored=True, quantity=features_quantity
+    ),
+    "c2st_1nn": Metric(c2st_1nn, "samples", ("dreams",), anchored=True, quantity=features_quantity),
+    "c2st_1nn_train": Metric(
+        c2st_1nn_train, "samples", ("dreams", "train"), quantity=features_quantity
+    ),
     "memorisation": Metric(memorisation, "samples", ("dreams", "train")),
     "copied": Metric(copied, "samples", ("dreams", "train")),
 }

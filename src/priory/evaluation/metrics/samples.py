@@ -7,7 +7,7 @@ from torch import Tensor
 from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.metrics import sample_features, sample_labels, sample_modes
-from priory.evaluation.metrics.metric import Metric, check_finite
+from priory.evaluation.metrics.metric import Metric, check_finite, units_of
 from priory.evaluation.record import Record, mean_record
 from priory.evaluation.samples.distances import sliced_wasserstein2, wasserstein2
 from priory.evaluation.samples.kernels import (
@@ -136,16 +136,22 @@ def _alike(draws: Sets) -> tuple[Tensor, Tensor]:
 
 
 ROWS: dict[str, Metric] = {
-    "reconstruction": Metric(reconstruction, "samples", ("reconstructions",), "lower"),
-    "mmd": Metric(mmd, "samples", ("dreams",), "lower", anchored=True),
-    "mmd_p": Metric(mmd_p, "samples", ("dreams",), anchored=True),
-    "mmd_imq": Metric(mmd_imq, "samples", ("dreams",), "lower", anchored=True),
-    "mmd_hamming": Metric(mmd_hamming, "samples", ("dreams",), "lower", anchored=True),
-    "energy": Metric(energy, "samples", ("dreams",), "lower", anchored=True),
-    "sliced_wasserstein": Metric(
-        sliced_wasserstein, "samples", ("dreams",), "lower", anchored=True
+    "reconstruction": Metric(
+        reconstruction, "samples", ("reconstructions",), "lower", quantity=units_of
     ),
-    "wasserstein": Metric(wasserstein, "samples", ("dreams",), "lower", anchored=True),
+    "mmd": Metric(mmd, "samples", ("dreams",), "lower", anchored=True, quantity=units_of),
+    "mmd_p": Metric(mmd_p, "samples", ("dreams",), anchored=True),
+    "mmd_imq": Metric(mmd_imq, "samples", ("dreams",), "lower", anchored=True, quantity=units_of),
+    "mmd_hamming": Metric(
+        mmd_hamming, "samples", ("dreams",), "lower", anchored=True, quantity=units_of
+    ),
+    "energy": Metric(energy, "samples", ("dreams",), "lower", anchored=True, quantity=units_of),
+    "sliced_wasserstein": Metric(
+        sliced_wasserstein, "samples", ("dreams",), "lower", anchored=True, quantity=units_of
+    ),
+    "wasserstein": Metric(
+        wasserstein, "samples", ("dreams",), "lower", anchored=True, quantity=units_of
+    ),
     **sample_features.ROWS,
     **sample_modes.ROWS,
     **sample_labels.ROWS,

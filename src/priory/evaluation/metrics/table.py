@@ -84,10 +84,19 @@ def _measure(name: str, metric: Metric, draws: Sets) -> Record:
     try:
         for need in metric.needs:
             getattr(draws, need)
-        record = metric.function(draws)
+        record = _quantified(metric.function(draws), metric, draws)
         return with_note(record, "; ".join(draws.flags)) if draws.flags else record
     except Unavailable as reason:
         return not_applicable(name, str(reason), n=draws.n, seed=draws.seed)
+
+
+def _quantified(record: Record, metric: Metric, draws: Sets) -> Record:
+    """Write into a record what exactly it measures, where its metric leaves that open."""
+    if metric.quantity is None or record.value is None:
+        return record
+    quantity, remark = metric.quantity(draws)
+    record = replace(record, quantity=record.quantity or quantity)
+    return with_note(record, remark) if remark else record
 
 
 def _renamed(record: Record, name: str, note: str) -> Record:

@@ -160,6 +160,26 @@ def pair_paths(
     return along(codec, x[torch.stack(nearest)[a]], c[b] - c[a], alphas)
 
 
+def check_classes(judge: Judge, y: Tensor, centroids: Moments) -> None:
+    """Raise a ValueError unless judge and centroids know the same classes, and all labels.
+
+    Args:
+        judge: says what class an image shows.
+        y: labels, `(n,)`.
+        centroids: of the training rows' codes.
+    """
+    classes, y = centroids.classes.cpu(), y.cpu()
+    if not torch.equal(judge.classes, classes):
+        raise ValueError(
+            f"the judge knows the classes {judge.classes.tolist()}, the centroids "
+            f"{classes.tolist()}; make both from the same training rows"
+        )
+    unknown = (~torch.isin(y, classes)).nonzero().flatten()
+    if len(unknown):
+        row = int(unknown[0])
+        raise ValueError(f"no training row has the label {float(y[row]):g} of row {row}")
+
+
 def arithmetic(
     codec: Codec,
     judge: Judge,
@@ -187,17 +207,8 @@ def arithmetic(
     Raises:
         ValueError: if a label is no class of the centroids, or the judge knows others.
     """
-    classes = centroids.classes.cpu()
-    if not torch.equal(judge.classes, classes):
-        raise ValueError(
-            f"the judge knows the classes {judge.classes.tolist()}, the centroids "
-            f"{classes.tolist()}; make both from the same training rows"
-        )
-    y = y.cpu()
-    unknown = (~torch.isin(y, classes)).nonzero().flatten()
-    if len(unknown):
-        row = int(unknown[0])
-        raise ValueError(f"no training row has the label {float(y[row]):g} of row {row}")
+    check_classes(judge, y, centroids)
+    classes, y = centroids.classes.cpu(), y.cpu()
     source = torch.searchsorted(classes, y)
     z = codec.encode(x)
     vectors = centroids.mean.to(z)[None] - centroids.mean.to(z)[source.to(z.device), None]

@@ -14,6 +14,7 @@ from priory.evaluation.columns import Columns, blocks, rows_of
 from priory.evaluation.latents.information import mean_of
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
+from priory.inference.arguments import bind
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError
@@ -170,11 +171,14 @@ def _probe(model: Any, guide: Any, x: Tensor, like: Tensor | None) -> tuple[Phas
     with sealed(model, guide, device=x.device):
         reseed(x.device, _STREAM)
         try:
+            for program in (model, guide):
+                bind(program, {"x": x})
+        except ValueError as error:
+            raise Unavailable(f"paths need a pair of x alone: {error}") from error
+        try:
             phase = Phases(model, guide, columns={"x": x}).awake
         except MismatchError as error:
             raise Unavailable(str(error)) from error
-        except ValueError as error:
-            raise Unavailable(f"paths need a pair of x alone: {error}") from error
     if len(phase.latents) != 1:
         raise Unavailable(f"needs exactly one latent site; the model has {len(phase.latents)}")
     if "x" not in phase.observed:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from priory.evaluation.metrics import METRICS
+from priory.evaluation.record import Record
 from priory.evaluation.report.report import Report
 
 
@@ -99,10 +102,33 @@ def column_of(name: str, groups: dict[str, list[Entry]]) -> dict[str, Cell]:
     }
     better = METRICS[name].better if name in METRICS else None
     found = {label: cell.value for label, cell in cells.items() if cell.value is not None}
-    if better is None or len(found) < 2 or len({cells[label].kind for label in found}) > 1:
+    records = [e.report[name] for label in found for e in groups[label]]
+    if better is None or len(found) < 2 or unlike(records):
         return cells
     best = (min if better == "lower" else max)(found.values())
     return {label: replace(cell, best=cell.value == best) for label, cell in cells.items()}
+
+
+def unlike(records: Sequence[Record]) -> str:
+    """Answer in what records differ that are not to be ranked; empty if they can be.
+
+    A bound by more samples is nearer to what it bounds: only bounds of like effort are ranked.
+
+    Args:
+        records: of one metric that have a value.
+    """
+    facts: dict[str, Iterable[Any]] = {
+        "quantities": (record.quantity for record in records if record.quantity),
+        "numbers of rows": (record.n for record in records),
+        "kinds": (record.kind for record in records),
+        "K": (record.particles for record in records),
+        "steps": (record.steps for record in records),
+    }
+    for what, found in facts.items():
+        distinct = list(dict.fromkeys(map(str, found)))
+        if len(distinct) > 1:
+            return f"different {what}: {(' and ' if what == 'quantities' else ', ').join(distinct)}"
+    return ""
 
 
 def _cell(name: str, group: list[Entry]) -> Cell:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from priory.evaluation.metrics import ANCHORS, GROUPS, METRICS
-from priory.evaluation.record import Record
+from priory.evaluation.record import Record, unusual_likelihood
 from priory.evaluation.sets import Anchor
 
 OTHER = "other"
@@ -53,6 +53,7 @@ class Line:
         """
         r = self.record
         facts: list[str] = [] if r.kind == "unbiased" else [r.kind]
+        facts += [unusual] if (unusual := unusual_likelihood(r.quantity)) else []
         facts += [] if r.particles is None else [f"K = {r.particles:,}"]
         facts += [] if r.steps is None else [f"{r.steps:,} steps"]
         facts += [] if r.n in (0, n) else [f"n = {r.n:,}"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from priory.evaluation.metrics import METRICS
 from priory.evaluation.multiple import holm
 from priory.evaluation.record import Record
-from priory.evaluation.report.cells import Entry
+from priory.evaluation.report.cells import Entry, unlike
 
 LEVEL = 0.05
 
@@ -165,13 +165,11 @@ def _obstacle(groups: Mapping[str, Sequence[Entry]], metric: str) -> str:
         return "it has no values by test row, or its report was read from a file without them"
     if any(not _is_mean(record) for record in records):
         return "its value is not the mean of its values by test row"
+    if differing := unlike(records):
+        return f"the runs were judged with {differing}"
     facts: dict[str, list[Any]] = {
-        "numbers of rows": [record.n for record in records],
         "rows": [report.digest for report in reports if report.digest],
         "splits": [report.split for report in reports],
-        "kinds": [record.kind for record in records],
-        "K": [record.particles for record in records],
-        "steps": [record.steps for record in records],
         "seeds of the evaluation": [record.seed for record in records],
     }
     for what, found in facts.items():

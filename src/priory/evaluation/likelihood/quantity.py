@@ -1,0 +1,63 @@
+"""What a likelihood is of: which sites, densities or masses, and in whose units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from priory.evaluation.columns import Columns
+from priory.inference.arguments import bind
+from priory.inference.phase import Phase
+from priory.inference.sites import is_discrete
+
+
+class Quantity(NamedTuple):
+    """What the log likelihood of a pair is.
+
+    Args:
+        observed: sites that have a density.
+        given: columns that the model takes besides.
+        masses: the observed sites whose values are discrete: they have a probability, no density.
+    """
+
+    observed: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    masses: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is, such as log p(x, y)."""
+        given = f" | {', '.join(self.given)}" if self.given else ""
+        return f"log p({', '.join(self.observed)}{given})"
+
+    def __str__(self) -> str:
+        kinds = (f"{s} a {'mass' if s in self.masses else 'density'}" for s in self.observed)
+        return f"{self.name}: {', '.join(kinds)}"
+
+    @property
+    def is_density(self) -> bool:
+        """Whether x has a density, whose logarithm depends on the units of x."""
+        return "x" in self.observed and "x" not in self.masses
+
+    def only(self, sites: Sequence[str], given: Sequence[str]) -> Quantity:
+        """Answer the likelihood of some of the sites, given others.
+
+        Args:
+            sites: those that have a density.
+            given: those that are given.
+        """
+        return Quantity(tuple(sites), tuple(given), tuple(s for s in self.masses if s in sites))
+
+
+def quantity_of(phase: Phase, model: Callable[..., Any], columns: Columns) -> Quantity:
+    """Answer what the log likelihood of a pair is.
+
+    Args:
+        phase: of the pair, awake.
+        model: its model.
+        columns: the data.
+    """
+    observed = sorted(phase.observed, key=lambda site: site != "x")
+    given = [n for n in bind(model, columns) if n not in observed and n not in ("x", "index")]
+    discrete = (s for s in observed if is_discrete(phase.distribution(s, of="model")))
+    return Quantity(tuple(observed), tuple(given), tuple(discrete))
