@@ -139,6 +139,7 @@ def modules_of(program: Any) -> list[nn.Module]:
         m
         for part in getattr(program, "__dict__", {}).values()
         if isinstance(part, nn.Module | functools.partial) or inspect.isroutine(part)
+        if getattr(part, "__self__", None) is not program  # a method of its own, held under a name
         for m in modules_of(part)
     ]
 
