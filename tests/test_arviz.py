@@ -55,8 +55,8 @@ def compare(models):
 def smoothed(idata):
     """log mean of the Pareto-smoothed weights of each datum."""
     log_w = idata.sample_stats.log_weight.values[0]
-    normal, _ = az.psislw(log_w.T.copy())
-    log_sum = log_w.min(0) - np.take_along_axis(normal, log_w.T.argmin(1)[:, None], 1)[:, 0]
+    normal, _ = last_step._psis()(log_w.copy())
+    log_sum = log_w.min(0) - np.take_along_axis(normal, log_w.argmin(0)[None], 0)[0]
     return log_sum - math.log(len(log_w))
 
 
