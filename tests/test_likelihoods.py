@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import mpmath
 import pytest
 import torch
 from pyro.distributions import Bernoulli as LibraryBernoulli
@@ -250,3 +251,74 @@ def test_a_table_in_any_units_trains_alike_and_comes_back_from_a_file(tmp_path):
     again = load(tmp_path / "run", data=Data.from_arrays(x))
     torch.testing.assert_close(again.pair.likelihood.unit, runs[0].pair.likelihood.unit)
     assert again.pair.posterior(x).loc.abs().max() < 50
+
+
+# --- extremes -------------------------------------------------------------------------------------
+
+CENTRES = (-1e6, -1e3, -1.0, 0.0, 0.3, 0.5, 1.0, 2.0, 1e3, 1e6)
+LOG_SCALES = (-1e6, -100.0, -60.0, -25.0, -8.0, -5.0, 0.0, 5.0, 20.0, 40.0, 60.0, 90.0, 1e6)
+ODDS = (-1e30, -1e6, -100.0, -1e-3, 0.0, 1e-6, 0.1, 100.0, 1e6, 1e30)
+EXTREMES = {
+    "bernoulli": ((0.0, 1.0), [(o,) for o in ODDS]),
+    "continuous-bernoulli": ((0.0, 0.3, 1.0), [(o,) for o in ODDS]),
+    "logistic": ((0.0, 1 / 255, 128 / 255, 1.0), [*itertools.product(CENTRES, LOG_SCALES)]),
+    "normal": ((0.0, 0.3, 1e3), [(c,) for c in CENTRES]),
+    "normal-pixel": ((0.0, 0.3, 1e3), [*itertools.product(CENTRES, LOG_SCALES)]),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_any_parameters_of_a_net_give_a_finite_density_gradient_and_sample(name):
+    values, params = EXTREMES[name]
+    head = HEADS[name]()
+    head.build(torch.tensor([[0.0], [1.0]], dtype=torch.float32))
+    features = torch.tensor(params, dtype=torch.float32).unsqueeze(-1).requires_grad_()
+    for value in values:
+        law = head(features)
+        density = law.log_prob(torch.tensor([value], dtype=torch.float32))
+        assert density.isfinite().all()
+        (slope,) = torch.autograd.grad(density.sum(), features)
+        assert slope.isfinite().all()
+    assert law.sample().isfinite().all()
+    assert law.mean.isfinite().all()
+
+
+def test_a_learned_scale_of_any_size_has_a_finite_density():
+    head = Normal()
+    head.build(torch.tensor([[0.0], [1e8]], dtype=torch.float32))
+    for log_scale in (-1e6, -100.0, 90.0, 1e6):
+        head.log_scale.data.fill_(log_scale)
+        density = head(torch.zeros(1, 1, 1)).log_prob(torch.tensor([[0.0]]))
+        assert density.isfinite()
+
+
+def logistic_mass(x, loc, log_scale, levels):
+    """The log mass of a level, in 60 digits."""
+    with mpmath.workdps(60):
+        top, scale = levels - 1, mpmath.exp(log_scale)
+        k = round(x * top)
+        upper, lower = (((2 * k + s) / mpmath.mpf(2 * top) - loc) / scale for s in (1, -1))
+        mass = mpmath.mpf(0)
+        mass -= mpmath.log1p(mpmath.exp(-upper)) if k < top else 0
+        mass -= mpmath.log1p(mpmath.exp(lower)) if k > 0 else 0
+        mass += mpmath.log(-mpmath.expm1(lower - upper)) if 0 < k < top else 0
+        return float(mass)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_discretised_logistic_is_exact_at_every_size(dtype):
+    tolerance = 5e-6 if dtype == torch.float32 else 1e-13
+    scales = (-25.0, -8.0, -5.0, 0.0, 20.0, 40.0, 90.0)
+    for x, loc, log_scale in itertools.product((0.0, 1 / 255, 128 / 255, 1.0), CENTRES, scales):
+        given = [torch.tensor([v], dtype=dtype) for v in (loc, log_scale)]
+        found = IndependentLogistic(*given, 256, 1).log_prob(torch.tensor([x], dtype=dtype))
+        exact = logistic_mass(x, given[0].item(), log_scale, 256)
+        assert found.item() == pytest.approx(exact, rel=tolerance, abs=tolerance)
+
+
+def test_levels_sum_to_one_in_single_precision():
+    values = (torch.arange(256) / 255).float().unsqueeze(-1)
+    for loc, log_scale in itertools.product((-3.0, 0.0, 0.2, 0.5, 1.5), (-12.0, -8.0, -5.5, 3.0)):
+        given = [torch.tensor([v], dtype=torch.float32) for v in (loc, log_scale)]
+        mass = IndependentLogistic(*given, 256, 1).log_prob(values).exp()
+        assert mass.sum().item() == pytest.approx(1, abs=1e-5)

@@ -160,3 +160,28 @@ def test_the_family_follows_from_the_support():
     for support in (constraints.simplex, constraints.interval(0, 2), constraints.positive):
         with pytest.raises(ValueError, match="the supported are real, unit_interval"):
             posterior_for(support)
+
+
+@pytest.mark.parametrize("head", [NormalPosterior(), KumaraswamyPosterior()])
+def test_any_features_give_a_finite_divergence_and_gradient(head):
+    sizes = (-1e6, -1e3, -100.0, -13.0, 0.0, 4.0, 90.0, 1e3, 1e6)
+    features = torch.cartesian_prod(torch.tensor(sizes), torch.tensor(sizes)).float().unsqueeze(-1)
+    features.requires_grad_()
+    q = head(features)
+    one = torch.ones(1, dtype=torch.float32)
+    prior = Independent(Beta(one, 5 * one), 1)
+    if isinstance(head, NormalPosterior):
+        prior = NormalPosterior()(torch.zeros(2, 1, dtype=torch.float32))
+    z = q.rsample()
+    loss = kl_divergence(q, prior) + q.log_prob(z)
+    assert loss.isfinite().all()
+    (slope,) = torch.autograd.grad(loss.sum() + z.sum(), features)
+    assert slope.isfinite().all()
+
+
+def test_log_scales_are_exact_within_their_bounds_and_tend_to_a_limit_beyond():
+    s = torch.tensor([-1e9, -14.0, -12.0, -3.0, 0.0, 4.0, 5.0, 1e9], requires_grad=True)
+    found = NormalPosterior()(torch.stack([torch.zeros(8), s])).log_scale
+    assert found.tolist() == pytest.approx([-13, -12 - 2 / 3, -12, -3, 0, 4, 4.5, 5])
+    (slope,) = torch.autograd.grad(found.sum(), s)
+    assert slope.tolist() == pytest.approx([1e-18, 1 / 9, 1, 1, 1, 1, 0.25, 1e-18])

@@ -151,6 +151,9 @@ class ContinuousBernoulli(Likelihood):
         return IndependentContinuousBernoulli(maps[0], event_dim)
 
 
+_LOG_SCALES = (-25.0, 40.0)
+
+
 class Normal(Likelihood):
     r"""Independent normal pixels; a map of means and, with scale "pixel", one of log scales.
 
@@ -158,7 +161,8 @@ class Normal(Likelihood):
 
     Tables have columns of any size: for vectors, a_i and b_i are a column's mean and standard
     deviation over the training rows, unless both are within [-1, 1], when they are 0 and 1; an
-    image has one a and b. Nets thus see numbers of the order of one (the encoder by `read`), while
+    image has one a and b. log s_i is kept in [-25, 40], beyond which single precision has no use
+    for it. Nets thus see numbers of the order of one (the encoder by `read`), while
     densities are in the data's units.
 
     Args:
@@ -215,7 +219,7 @@ class Normal(Likelihood):
         """Return the distribution for maps (means,) or (means, log scales)."""
         log_scale = maps[1] if self.scale == "pixel" else self.log_scale
         if isinstance(self.scale, str):
-            log_scale = log_scale + self.unit.log()
+            log_scale = log_scale.clamp(*_LOG_SCALES) + self.unit.log()
         return IndependentNormal(self.centre + self.unit * maps[0], log_scale, event_dim)
 
 

@@ -1,5 +1,6 @@
 """Distributions over the pixels of an image or the cells of a table, each coordinate its own."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -8,6 +9,9 @@ from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
 from priory.nets.distributions import Factorised
+
+_LEAST_LOG_SCALE, _MOST_LOG_SCALE = -30.0, 80.0  # of a logistic density over levels of [0, 1]
+_FARTHEST = 1e6  # a logistic centre, where all mass is at one end
 
 
 class IndependentBernoulli(Factorised):
@@ -130,7 +134,9 @@ class IndependentLogistic(Factorised):
 
     The lowest bin reaches to minus infinity and the highest to infinity, so the levels' masses sum
     to one. Salimans, Karpathy, Chen and Kingma, 2017, PixelCNN++. The difference is written as
-    s(a) s(-b) (1 - e^(b - a)), with s the sigmoid, which loses no precision in the tails.
+    s(a) s(-b) (1 - e^(b - a)), with s the sigmoid, which loses no precision in the tails. Centres
+    are kept in [-10^6, 10^6] and log scales above -30, where all mass is at one level or at two:
+    beyond, the gradient is 0.
 
     Args:
         loc: Centres m, (*batch, *event).
@@ -166,7 +172,7 @@ class IndependentLogistic(Factorised):
     @property
     def mean(self) -> Tensor:
         """The mean of each coordinate, (*batch, *event): the sum over levels of P(x >= level)."""
-        rate = torch.exp(-self.log_scale)
+        rate = torch.exp(-self.log_scale.clamp(min=_LEAST_LOG_SCALE))
         total = torch.zeros_like(self.loc)
         for k in range(1, self.levels):
             total = total + torch.sigmoid((self.loc - (k - 0.5) / (self.levels - 1)) * rate)
@@ -174,13 +180,16 @@ class IndependentLogistic(Factorised):
 
     def density(self, value: Tensor) -> Tensor:
         """Return the log mass of events of shape (..., *event)."""
-        half = 0.5 / (self.levels - 1)
-        rate = torch.exp(-self.log_scale)
-        gap = value - self.loc
-        upper = torch.where(value > 1 - half, 0.0, logsigmoid((gap + half) * rate))
-        lower = torch.where(value < half, 0.0, logsigmoid((half - gap) * rate))
-        inner = (value >= half) & (value <= 1 - half)
-        width = torch.where(inner, torch.log(-torch.expm1(-2 * half * rate)), 0.0)
+        top = self.levels - 1
+        log_scale = self.log_scale.clamp(min=_LEAST_LOG_SCALE)
+        rate, loc = torch.exp(-log_scale), self.loc.clamp(-_FARTHEST, _FARTHEST)
+        level = (value * top).round()
+        # Neighbours share the very same edge, so that their masses add without a gap.
+        above, below = ((2 * level + side) / (2 * top) - loc for side in (1, -1))
+        upper = torch.where(level >= top, 0.0, logsigmoid(above * rate))
+        lower = torch.where(level <= 0, 0.0, logsigmoid(-below * rate))
+        inner = (level > 0) & (level < top)
+        width = torch.where(inner, _log_width(rate / top, log_scale + math.log(top)), 0.0)
         return (upper + lower + width).sum(self.dims)
 
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
@@ -188,5 +197,14 @@ class IndependentLogistic(Factorised):
         with torch.no_grad():
             shape = self._extended_shape(sample_shape)
             u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            x = self.loc + self.log_scale.exp() * torch.logit(u, eps=torch.finfo(u.dtype).eps)
-            return (x * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
+            scale = self.log_scale.clamp(_LEAST_LOG_SCALE, _MOST_LOG_SCALE).exp()
+            x = self.loc + scale * torch.logit(u, eps=torch.finfo(u.dtype).eps)
+            top = self.levels - 1
+            return (x.clamp(-1, 2) * top).round().clamp(0, top) / top
+
+
+def _log_width(u: Tensor, log_inverse: Tensor) -> Tensor:
+    """Return log(1 - e^-u), for u = e^-v given with v, to full precision at both ends."""
+    large = torch.log(-torch.expm1(-u.clamp(min=1e-3)))
+    small = u.clamp(max=1e-3)
+    return torch.where(u > 1e-3, large, -log_inverse - small * (0.5 - small / 24))

@@ -24,14 +24,21 @@ class Posterior(ABC):
 
 
 class NormalPosterior(Posterior):
-    """Independent normal coordinates: features are the means and the log standard deviations."""
+    """Independent normal coordinates: features are the means and the log standard deviations.
+
+    Log standard deviations in [-12, 4] are taken as they are; those beyond tend to -13 and 5, with
+    a gradient that leads back, so that no odd datum draws a latent without bound.
+    """
 
     params = 2
+    least, most = -12.0, 4.0
 
     def __call__(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
         loc, log_scale = features.unbind(-2)
-        return IndependentNormal(loc, log_scale, 1)
+        inner = log_scale.clamp(self.least, self.most)
+        rest = log_scale - inner
+        return IndependentNormal(loc, inner + rest / (1 + rest.abs()), 1)
 
 
 class DeltaPosterior(Posterior):
@@ -48,18 +55,20 @@ class KumaraswamyPosterior(Posterior):
     """Independent Kumaraswamy coordinates in the unit interval.
 
     Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features of zero give the
-    law Kumaraswamy(1, 5), which is Beta(1, 5).
+    law Kumaraswamy(1, 5), which is Beta(1, 5). Shapes are at most about 10^6.
     """
 
     params = 2
     least = 1e-3
+    most = 1e6
     starts = (1.0, 5.0)
 
     def __call__(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
+        kept = features.clamp(max=self.most).unbind(-2)
         a, b = (
             softplus(feature + math.log(math.expm1(start - self.least))) + self.least
-            for feature, start in zip(features.unbind(-2), self.starts, strict=True)
+            for feature, start in zip(kept, self.starts, strict=True)
         )
         return Kumaraswamy(a, b).to_event(1)
 
