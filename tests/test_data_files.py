@@ -94,8 +94,8 @@ def test_csv_as_spreadsheets_write_it(tmp_path):
     path.write_bytes('\ufeff"size, cm",class\r\n"1.5",7\r\n2,9\r\n\r\n'.encode())
     data = load(path)
     assert data.train.x.tolist() == [[1.5], [2.0]]
-    assert data.train.columns["y"].tolist() == [7, 9]
-    assert data.classes[7] == "7"
+    assert data.train.columns["y"].tolist() == [0, 1]
+    assert data.classes == ("7", "9")
 
 
 def test_csv_needs_no_pandas(tmp_path, monkeypatch):
@@ -112,7 +112,8 @@ def test_parquet(tmp_path):
     parquet.write_table(pyarrow.table(columns), path)
     assert same(load(path))
     parquet.write_table(pyarrow.table({"a": [1, 2], "y": [0, 5]}), path)
-    assert load(path).train.columns["y"].tolist() == [0, 5]
+    assert load(path).train.columns["y"].tolist() == [0, 1]
+    assert load(path).classes == ("0", "5")
     for columns, message in [
         ({"a": [1.0, None]}, "column 'a' has no value in row 1"),
         ({"a": ["u", "v"], "y": [1, 2]}, "column 'a' has 'u' in row 0"),

@@ -76,7 +76,7 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
     facts = [coverage.bound, coverage.density, weights]
     lines: list[tuple[str, ...]] = [("row", "label", "bound", "density", "weight")]
     for i in range(len(weights)):
-        label = "" if labels is None else str(int(labels[i]))
+        label = "" if labels is None or labels[i] < 0 else run.data.classes[int(labels[i])]
         lines.append((str(i), label, *(f"{float(fact[i]):.6g}" for fact in facts)))
     with out.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)

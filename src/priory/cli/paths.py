@@ -20,7 +20,7 @@ from priory.cli.inputs import (
     save_picture,
     values_of,
 )
-from priory.evaluation.columns import check, read
+from priory.evaluation.columns import check, labelled_rows, read
 from priory.evaluation.paths import Codec, along, class_moments, pair_paths
 from priory.evaluation.report.canvas import is_image
 from priory.evaluation.report.ways import ways
@@ -48,7 +48,7 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
         f"{summary(run_paths)}. Every pair of classes has a row; or images of one class are moved "
         "along the vector between two others.",
         {
-            "what to move": {n: Option(n, int, None, text) for n, text in _MOVED.items()},
+            "what to move": {n: Option(n, str, None, text) for n, text in _MOVED.items()},
             "run": foreign() | data_options(None),
             "output": {
                 "out": Option("out", Path, "paths.png", f"the picture: {', '.join(PICTURES)}"),
@@ -74,10 +74,12 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
     train = run.data.train.columns
     if not is_image(train["x"]) or "y" not in train:
         raise ValueError("paths are drawn of labelled images, and the run's data are none")
-    known = train["y"].unique().tolist()
+    known = labelled_rows({"y": train["y"]})["y"].unique().tolist()
+    names = [run.data.classes[number] for number in known]
     for option, label in chosen.items():
-        if label not in known:
-            raise ValueError(f"{option} must be a class of the training rows {known}, got {label}")
+        if label not in names:
+            told = ", ".join(names)
+            raise ValueError(f"{option} must be a class of the training rows, {told}; got {label}")
     try:
         with run.scope():
             figure = _draw(run, chosen)
@@ -87,20 +89,23 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
     print(f"wrote {out}")
 
 
-def _draw(run: Run, chosen: dict[str, int]) -> Figure:
+def _draw(run: Run, chosen: dict[str, str]) -> Figure:
     """Draw a row for each pair of classes, or images of one class on one way."""
-    train, test = check(read(run.data.train)), check(read(run.data.test))
+    train, test = (labelled_rows(check(read(split))) for split in (run.data.train, run.data.test))
+    names = run.data.classes
     codec = Codec.of_pair(run.pair.model, run.pair.guide, train)
     centroids = class_moments(codec.encode(train["x"]).cpu(), train["y"])
     classes = centroids.classes.tolist()
     if not chosen:
         frames = pair_paths(codec, train["x"], train["y"], centroids, _ALPHAS)
         first, second = torch.triu_indices(len(classes), len(classes), 1).tolist()
-        labels = [f"{classes[a]} → {classes[b]}" for a, b in zip(first, second, strict=True)]
+        called = [names[number] for number in classes]
+        labels = [f"{called[a]} → {called[b]}" for a, b in zip(first, second, strict=True)]
         title = "From each class to every later one, by the means of their codes"
         return ways(frames, labels, _ALPHAS, title, columns=min(3, -(-len(labels) // 5)))
-    end, start = (centroids.mean[classes.index(chosen[name])] for name in ("end", "start"))
-    x = test["x"][test["y"] == chosen["moved"]][:_ROWS]
+    number = {name: names.index(label) for name, label in chosen.items()}
+    end, start = (centroids.mean[classes.index(number[name])] for name in ("end", "start"))
+    x = test["x"][test["y"] == number["moved"]][:_ROWS]
     frames = along(codec, x, end - start, _ALPHAS)
     title = f"What turns {chosen['start']} into {chosen['end']}, added to {chosen['moved']}"
-    return ways(frames, [str(chosen["moved"])] * len(x), _ALPHAS, title)
+    return ways(frames, [chosen["moved"]] * len(x), _ALPHAS, title)

@@ -3,6 +3,7 @@
 from priory.data.data import SETS, Data
 from priory.data.domains import DOMAINS
 from priory.data.feed import Feed
+from priory.data.preparation import Preparation
 from priory.data.split import Split
 from priory.data.toys import DENSITIES, GRID, RING, Mixture, toy
 
@@ -15,6 +16,7 @@ __all__ = [
     "Data",
     "Feed",
     "Mixture",
+    "Preparation",
     "Split",
     "toy",
 ]

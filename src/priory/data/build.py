@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from priory.data.columns import Arrays, arrange, as_tensor, blocks, digest, encode
+from priory.data.columns import Arrays, arrange, as_tensor, blocks, digest
+from priory.data.labels import UNKNOWN, encode
 from priory.data.mapped import Mapped
 from priory.data.partition import PARTS, gather, partition
 from priory.data.pixels import binarise_once
-from priory.data.split import Column, Split
+from priory.data.preparation import Preparation
+from priory.data.split import LABELLED, Column, Split
+from priory.data.units import centres, in_units, standards
 
 
 @dataclass(frozen=True)
@@ -24,56 +27,119 @@ class Built:
     """What `build` makes: three splits, and what it did to the columns."""
 
     splits: dict[str, Split]
-    classes: tuple[str, ...]
     notes: tuple[str, ...]
-    mean: Tensor | None
-    scale: Tensor | None
+    preparation: Preparation
 
 
-def build(parts: dict[str, Arrays], *, binarise: str, standardise: bool) -> Built:
+def build(
+    parts: dict[str, Arrays],
+    *,
+    binarise: str,
+    standardise: bool,
+    classes: tuple[str, ...] = (),
+) -> Built:
     """Turn the arrays of the three parts into splits.
 
     Args:
         parts: columns of each part, all with the same names and shapes.
         binarise: "dynamic", "threshold" or "none".
         standardise: whether to shift and scale `x` by the training rows' mean and sd.
+        classes: names of the classes where labels are their numbers already.
 
     Raises:
         ValueError: if `x` can't be binarised or standardised.
     """
+    parts, classes = _with_labels(parts, classes)
+    columns: dict[str, dict[str, Column]] = {
+        part: {n: as_tensor(a) for n, a in parts[part].items() if n != "x"} for part in PARTS
+    }
+    for own in columns.values():
+        own |= {n: c.bool() for n, c in own.items() if n == LABELLED and isinstance(c, Tensor)}
+    arrays: dict[str, Any] = {part: parts[part]["x"] for part in PARTS}
+    arrays = {p: a if isinstance(a, Mapped) else arrange(a) for p, a in arrays.items()}
     notes = []
-    columns: dict[str, dict[str, Column]] = {part: {} for part in PARTS}
-    classes: tuple[str, ...] = ()
-    for name in parts["train"]:
-        arrays: list[Any] = [parts[part][name] for part in PARTS]
-        if name == "y":
-            numbers, classes = encode(np.concatenate(arrays))
-            ends = np.cumsum([len(array) for array in arrays])[:-1]
-            arrays = list(np.split(numbers, ends))
-        divisor = 1.0
-        if name == "x":
-            arrays = [a if isinstance(a, Mapped) else arrange(a) for a in arrays]
-            byte = _stored(arrays[0]).dtype == np.uint8
-            if byte and any(_exceeds_one(_stored(array)) for array in arrays):
-                divisor = 255.0
-                notes.append("0..255 scaled to [0, 1]")
-        for part, array in zip(PARTS, arrays, strict=True):
-            if isinstance(array, Mapped):
-                columns[part][name] = Mapped(array.array, array.rows, divisor=divisor)
-                notes.append("mapped from its file")
-            else:
-                columns[part][name] = as_tensor(array, divisor=divisor, real=name == "x")
+    pixels = _stored(arrays["train"]).dtype == np.uint8
+    divisor = 1.0
+    if pixels and any(_exceeds_one(_stored(array)) for array in arrays.values()):
+        divisor = 255.0
+        notes.append("0..255 scaled to [0, 1]")
     mean = scale = None
     if standardise:
-        mean, scale = _standardise(columns, binarise)
+        _check_standardise(arrays["train"], binarise)
+        mean, scale = standards(arrays["train"], divisor)
         notes.append("standardised")
+    elif binarise == "none" and (found := centres(arrays["train"])) is not None:
+        mean, scale = found, np.ones_like(found)
+        notes.append("centred, as it lies far from zero")
+    for part, array in arrays.items():
+        if isinstance(array, Mapped):
+            columns[part]["x"] = Mapped(array.array, array.rows, divisor=divisor)
+            notes.append("mapped from its file")
+        elif mean is None or scale is None:
+            columns[part]["x"] = as_tensor(array, divisor=divisor, real=True)
+        else:
+            columns[part]["x"] = as_tensor(in_units(array, divisor, mean, scale), real=True)
+    high = None if isinstance(arrays["train"], Mapped) else _extent(columns["train"]["x"])[1]
     if binarise != "none":
         _binarise(columns, binarise)
     splits = {
         part: Split(columns[part], dynamic=binarise == "dynamic" and part == "train", stream=stream)
         for stream, part in enumerate(PARTS)
     }
-    return Built(splits, classes, tuple(notes), mean, scale)
+    preparation = Preparation(
+        shape=splits["train"].shape,
+        dtype=str(splits["train"].columns["x"].dtype).removeprefix("torch."),
+        pixels=pixels,
+        divisor=divisor,
+        high=high,
+        binarise=binarise,
+        mean=None if mean is None else tuple(mean.reshape(-1).tolist()),
+        scale=None if scale is None else tuple(scale.reshape(-1).tolist()),
+        classes=classes,
+    )
+    return Built(splits, tuple(notes), preparation)
+
+
+def _with_labels(
+    parts: dict[str, Arrays], classes: tuple[str, ...]
+) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+    """Give numbers to labels that may be seen; others, whatever stands there, become unknown."""
+    names = parts["train"].keys()
+    if LABELLED in names and "y" not in names:
+        raise ValueError("a column 'labelled' needs labels, and the data have no column 'y'")
+    if "y" not in names:
+        return parts, ()
+    rows = [len(parts[part]["y"]) for part in PARTS]
+    seen = None
+    if LABELLED in names:
+        seen = np.concatenate([_truths(parts[part][LABELLED]) for part in PARTS])
+    labels = np.concatenate([parts[part]["y"] for part in PARTS])
+    if classes:
+        numbers = labels.astype(np.int64)
+    else:
+        numbers, classes = encode(labels, seen)
+    known = numbers != UNKNOWN
+    ends = np.cumsum(rows)[:-1]
+    found = zip(PARTS, np.split(numbers, ends), np.split(known, ends), strict=True)
+    blind = LABELLED in names or not known.all()
+    return {
+        part: {**parts[part], "y": own} | ({LABELLED: mark} if blind else {})
+        for part, own, mark in found
+    }, classes
+
+
+def _truths(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return a column of truths.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if column.ndim != 1 or not np.isin(column, (0, 1)).all():
+        raise ValueError(
+            "'labelled' must be a number of rows, or True or False for each row, of shape (rows,); "
+            f"got {column.dtype} of shape {column.shape}"
+        )
+    return column.astype(bool)
 
 
 def build_own(
@@ -128,8 +194,7 @@ def _exceeds_one(array: NDArray[Any]) -> bool:
     return any(block.max(initial=0) > 1 for _, block in blocks(array))
 
 
-def _standardise(columns: dict[str, dict[str, Column]], binarise: str) -> tuple[Tensor, Tensor]:
-    x = columns["train"]["x"]
+def _check_standardise(x: Any, binarise: str) -> None:
     if binarise != "none":
         raise ValueError(f"standardise=True and binarise={binarise!r} exclude each other")
     if isinstance(x, Mapped):
@@ -137,17 +202,10 @@ def _standardise(columns: dict[str, dict[str, Column]], binarise: str) -> tuple[
             "standardise=True needs x in memory, and it is mapped from its file; standardise it "
             "before it is saved, or pass mapped=False"
         )
-    if x.dim() != 2:
+    if x.ndim != 2:
         raise ValueError(
-            f"standardise=True is for tables, x of shape (rows, features), got {tuple(x.shape)}"
+            f"standardise=True is for tables, x of shape (rows, features), got {x.shape}"
         )
-    sd, mean = torch.std_mean(x, 0, correction=0)
-    scale = torch.where(sd > 0, sd, torch.ones_like(sd))  # a constant feature is only shifted
-    for part in PARTS:
-        x = columns[part]["x"] = (columns[part]["x"][:] - mean) / scale
-        if not x.isfinite().all():
-            raise ValueError("standardise=True: x is too large for its mean and sd; scale it first")
-    return mean, scale
 
 
 def _binarise(columns: dict[str, dict[str, Column]], binarise: str) -> None:

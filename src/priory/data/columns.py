@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from priory.data.labels import MISSING, label_array
+
 Arrays = dict[str, NDArray[Any]]
 
-_MOST_CLASSES = 10_000
 _BLOCK = 1 << 25  # bytes
 
 
@@ -23,7 +25,8 @@ def as_array(name: str, values: object) -> NDArray[Any]:
 
     Args:
         name: name of the column, for the messages.
-        values: a tensor, array, data frame or nested sequence with the rows first.
+        values: a tensor, array, data frame or nested sequence with the rows first; of labels,
+            unknown ones are NaN or empty in what is returned.
 
     Raises:
         ValueError: if the values are ragged, of a dtype that isn't understood, without rows, or
@@ -31,11 +34,14 @@ def as_array(name: str, values: object) -> NDArray[Any]:
     """
     try:
         values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+        if is_label(name):
+            values = label_array(values)
         array = values if isinstance(values, np.memmap) else np.asarray(values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"column {name!r} is not an array with equal rows: {error}") from error
-    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
-        array = array.astype(np.str_)
+    _check_masked(name, values)
+    if array.dtype.kind == "O":
+        array = _plain(name, array)
     if array.dtype.kind not in "biufUS":
         raise ValueError(
             f"column {name!r} has dtype {array.dtype}; expected numbers (or strings for labels). "
@@ -46,7 +52,42 @@ def as_array(name: str, values: object) -> NDArray[Any]:
     if array.size == 0:
         raise ValueError(f"column {name!r} is empty: shape {array.shape}")
     if array.dtype.kind == "f":
-        _check_finite(name, array)
+        _check_finite(name, np.where(np.isnan(array), 0, array) if is_label(name) else array)
+    return array
+
+
+def is_label(name: str) -> bool:
+    """Say whether a column holds labels, of any part."""
+    return name in ("y", "y_train", "y_valid", "y_test")
+
+
+def _check_masked(name: str, values: object) -> None:
+    """Raise a ValueError if values of a masked array are masked."""
+    if not np.ma.isMA(values):
+        return
+    mask = np.ma.getmaskarray(values)
+    rows = mask.reshape(len(mask), -1).any(1)
+    if rows.any():
+        raise ValueError(
+            f"column {name!r} has {int(mask.sum()):,} masked values, in {int(rows.sum()):,} rows, "
+            f"the first of them row {int(rows.argmax())}; fill them, or drop such rows"
+        )
+
+
+def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Turn an array of objects into strings or numbers, where all of them are."""
+    if all(isinstance(value, str) for value in array.flat):
+        return array.astype(np.str_)
+    for place, value in np.ndenumerate(array):
+        nan = isinstance(value, float) and value != value
+        if nan or value is None or type(value).__name__ in MISSING:
+            raise ValueError(
+                f"column {name!r} has dtype object, with {value!r} in row {place[0]}: a missing "
+                "value; drop or fill such rows first"
+            )
+    kinds = int | float | np.number | np.bool_ | Decimal
+    if array.size and all(isinstance(value, kinds) for value in array.flat):
+        return array.astype(np.float64)
     return array
 
 
@@ -85,41 +126,6 @@ def release(array: NDArray[Any]) -> None:
     pages = getattr(array, "_mmap", None)
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
-
-
-def encode(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Turn labels into whole numbers from 0 and name the classes.
-
-    Whole numbers from 0 up are kept; all else is numbered in sorted order.
-
-    Args:
-        values: labels of shape (rows,).
-
-    Returns:
-        The numbers, and the names of the classes 0, 1, ...
-
-    Raises:
-        ValueError: if the labels have a wrong rank or are fractions.
-    """
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise ValueError(f"labels 'y' must have shape (rows,), got {values.shape}")
-    if values.dtype.kind == "f":
-        fractions = np.flatnonzero(values != np.floor(values))
-        if len(fractions):
-            raise ValueError(
-                f"labels 'y' must be whole numbers or strings, got {values[fractions[0]]} in row "
-                f"{fractions[0]}; pass a continuous target as a column of another name"
-            )
-    if values.dtype.kind in "iuf" and values.min() >= 0 and values.max() < _MOST_CLASSES:
-        numbers = values.astype(np.int64)
-        return numbers, tuple(str(i) for i in range(int(numbers.max()) + 1))
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
-    names, inverse = np.unique(values, return_inverse=True)
-    whole = values.dtype.kind == "f"  # -1.0 is the class -1
-    return inverse.astype(np.int64), tuple(f"{name:.0f}" if whole else str(name) for name in names)
 
 
 def arrange(x: NDArray[Any]) -> NDArray[Any]:

@@ -19,8 +19,10 @@ from priory.data.files import find, read_columns
 from priory.data.labelled import summary, with_labelled
 from priory.data.named import IMAGE_SETS, image_parts
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
+from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
 from priory.data.toys import DENSITIES, TOYS, Mixture, toy_parts
+from priory.data.units import is_far
 from priory.names import named
 
 SETS = {**IMAGE_SETS, **TOYS}
@@ -58,9 +60,7 @@ class Data:
         self.train: Split = built.splits["train"]
         self.valid: Split = built.splits["valid"]
         self.test: Split = built.splits["test"]
-        self.classes = built.classes
-        self.mean = built.mean
-        self.scale = built.scale
+        self.preparation = built.preparation
         self.notes = built.notes
         self.name = name
         self.binarise = binarise
@@ -94,7 +94,8 @@ class Data:
                 grey images.
             valid: validation rows.
             rows: training rows: drawn for a toy set (10,000 by default), else the first (all).
-            labelled: training rows whose label may be seen, true in a column `labelled`; `y` stays.
+            labelled: training rows whose label may be seen, true in a column `labelled`; the
+                others' become unknown, -1.
             seed: seed of a toy set, and of which rows are labelled.
 
         Raises:
@@ -115,9 +116,9 @@ class Data:
                 f"{name} is not to be binarised, got binarise={binarise!r}; use 'auto' or 'none'"
             )
         chosen = usual if binarise == "auto" else binarise
-        built = with_other(build(parts, binarise=chosen, standardise=False), domain)
         labels = IMAGE_SETS[base].labels if base in IMAGE_SETS else ()
-        built = replace(built, classes=labels or built.classes, notes=())
+        built = build(parts, binarise=chosen, standardise=False, classes=labels)
+        built = replace(with_other(built, domain), notes=())
         built = with_labelled(built, few(labelled), seed)
         config = {"name": name, "binarise": binarise, "valid": valid, "rows": rows, "seed": seed}
         config |= {} if labelled is None else {"labelled": labelled}
@@ -144,13 +145,15 @@ class Data:
 
         Args:
             x: data of shape (rows, *shape).
-            y: labels of shape (rows,): whole numbers or strings.
+            y: labels of shape (rows,): whole numbers or strings, numbered from 0 in sorted order
+                (`data.classes` has their names); -1, NaN and an empty string are unknown ones.
             valid: validation rows, a number or a share, taken at random.
             test: test rows, likewise.
             binarise: "none" (also "auto"), "dynamic" or "threshold", as for `named`.
             standardise: whether to shift and scale a table `x` by its training mean and sd, kept as
                 `data.mean` and `data.scale`.
             labelled: training rows whose label may be seen, as for `named`; or a column of truths.
+                What stands in the place of an unseen label has no effect.
             seed: seed of the partition, and of which rows are labelled.
             **columns: further columns; the endings `_valid` and `_test` (`x_test`, `y_test`) give
                 rows of those splits, and the options of the same name are then without effect.
@@ -261,6 +264,34 @@ class Data:
         return cls(built, name=name, binarise=binarise, config=config)
 
     @property
+    def preparation(self) -> Preparation:
+        """What was done to the rows, and is to be done to new ones."""
+        return self._preparation
+
+    @preparation.setter
+    def preparation(self, preparation: Preparation) -> None:
+        self._preparation = preparation
+        for part in PARTS:
+            getattr(self, part).preparation = preparation
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes 0, 1, ...; none without labels."""
+        return self.preparation.classes
+
+    @property
+    def mean(self) -> Tensor | None:
+        """What `x` was centred by, of the shape of one datum, float64; None if it was not."""
+        units = self.preparation.units
+        return None if units is None else torch.from_numpy(units[0]).to(self.device)
+
+    @property
+    def scale(self) -> Tensor | None:
+        """What `x` was divided by after that, likewise; ones if it was centred alone."""
+        units = self.preparation.units
+        return None if units is None else torch.from_numpy(units[1]).to(self.device)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one datum `x`."""
         return self.train.shape
@@ -278,19 +309,49 @@ class Data:
         """
         moved = copy(self)
         vars(moved).update(sent({part: getattr(self, part) for part in PARTS}, device))
-        if self.mean is not None and self.scale is not None:
-            moved.mean, moved.scale = self.mean.to(device), self.scale.to(device)
         return moved
+
+    def like(self, preparation: Preparation, *, drop: bool = False) -> Data:
+        """Return the same data prepared as other rows were: what was done is undone first.
+
+        Args:
+            preparation: of the rows that a pair was trained on.
+            drop: whether a class that they lack becomes an unknown label; it is an error otherwise.
+
+        Raises:
+            ValueError: if the data can't be prepared so, or have a class that those rows lack.
+        """
+        if preparation == self.preparation:
+            return self
+        made = copy(self)
+        for stream, part in enumerate(PARTS):
+            split: Split = getattr(self, part)
+            dynamic = preparation.binarise == "dynamic" and part == "train"
+            columns = split.columns
+            if len(split):
+                columns = preparation.again(
+                    columns, self.preparation, dynamic=dynamic, stream=stream, drop=drop
+                )
+            new = Split(columns, dynamic=dynamic, stream=split.stream, device=split.device)
+            setattr(made, part, new)
+        made.preparation, made.binarise = preparation, preparation.binarise
+        return made
 
     def restore(self, x: Tensor) -> Tensor:
         """Undo the standardisation, if there was one.
 
         Args:
-            x: standardised rows of shape (*batch, features).
+            x: rows as the data hold them, of shape (*batch, *shape).
+
+        Returns:
+            The rows in the data's own units; in float64 if these lie too far from zero for less.
         """
-        if self.mean is None or self.scale is None:
+        units = self.preparation.units
+        if units is None:
             return x
-        return x * self.scale.to(x) + self.mean.to(x)
+        mean, scale = (torch.from_numpy(values).to(x.device) for values in units)
+        found = x.double() * scale + mean
+        return found if is_far(*units) else found.to(x.dtype)
 
     def summary(self) -> str:
         """Return one line: rows, shape, what was done to `x`, labels."""

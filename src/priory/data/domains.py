@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from priory.data.build import Built
-from priory.data.split import Split
 from priory.names import named
 
 
@@ -88,5 +87,5 @@ def with_other(built: Built, domain: str) -> Built:
         if part == "train":
             columns = {n: c[0 : 2 * rows : 2] for n, c in columns.items()}
             other = other[1 : 2 * rows : 2]
-        splits[part] = Split({**columns, "other": other}, stream=split.stream)
+        splits[part] = split.like({**columns, "other": other})
     return replace(built, splits=splits)

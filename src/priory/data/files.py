@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from priory.data.columns import Arrays
 from priory.data.images import read_folder
+from priory.data.labels import label_array
 from priory.data.mapped import (
     check_size,
     expected,
@@ -177,7 +178,7 @@ def _read_parquet(path: Path) -> Arrays:
     columns = []
     for name in table.column_names:
         column = table.column(name).combine_chunks()
-        if column.null_count:
+        if column.null_count and name.lower() not in LABELS:
             row = next(i for i, value in enumerate(column) if not value.is_valid)
             raise ValueError(f"column {name!r} has no value in row {row}; fill or drop such rows")
         columns.append(column.to_numpy(zero_copy_only=False))
@@ -188,6 +189,7 @@ def _table(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> Arrays:
     """Stack the numeric columns of a table to `x`, and set the labels apart as `y`."""
     if len(set(names)) < len(names):
         raise ValueError(f"two columns have the same name in {list(names)}")
+    names, columns = _without_index(names, columns)
     labels = [name for name in names if name.lower() in LABELS]
     if len(labels) > 1:
         raise ValueError(f"more than one column of labels: {labels}; rename all but one")
@@ -203,6 +205,25 @@ def _table(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> Arrays:
         if name in labels:
             arrays["y"] = _classes(column)
     return arrays
+
+
+def _without_index(
+    names: Sequence[str], columns: Sequence[NDArray[Any]]
+) -> tuple[list[str], list[NDArray[Any]]]:
+    """Leave out the column of row numbers that pandas writes, which is no feature."""
+    kept = []
+    for i, name in enumerate(names):
+        unnamed = name.strip() == "" or name.startswith(("Unnamed: ", "__index_level_"))
+        if not (unnamed and len(names) > 1 and _counts(columns[i])):
+            kept.append(i)
+    return [names[i] for i in kept], [columns[i] for i in kept]
+
+
+def _counts(column: NDArray[Any]) -> bool:
+    """Say whether a column holds each whole number once, as an index does."""
+    cells = [_value(cell) if isinstance(cell, str) else cell for cell in column.tolist()]
+    numbers = {cell for cell in cells if isinstance(cell, int | float) and cell == int(cell)}
+    return len(numbers) == len(cells)
 
 
 def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
@@ -233,17 +254,34 @@ def _value(cell: object) -> float:
 
 
 def _classes(column: NDArray[Any]) -> NDArray[Any]:
-    """Labels as numbers if all of them are, else as strings."""
-    if column.dtype.kind in "iubf":
+    """Labels as numbers if all of them are, else as strings; unknown ones are NaN, or empty."""
+    column = label_array(column)
+    if column.dtype.kind not in "USO":
         return column
     text = np.array([str(cell).strip() for cell in column])
-    empty = np.flatnonzero(text == "")
-    if len(empty):
-        raise ValueError(f"the labels have an empty cell in row {empty[0]}")
-    numbers = [_number(label) for label in text]
+    numbers = [_number(label) if label else np.nan for label in text]
     if not any(number is None for number in numbers):
-        return np.array(numbers, np.float64)  # fractions and nan are refused with all labels
+        return np.array(numbers, np.float64)  # fractions are refused with all labels
     return text
+
+
+def is_frame(given: object) -> bool:
+    """Say whether something is a data frame, by what it can do."""
+    return hasattr(given, "columns") and hasattr(given, "to_numpy")
+
+
+def read_frame(frame: Any) -> Arrays:
+    """Return the columns of a data frame, as those of a table in a file.
+
+    Args:
+        frame: of pandas, or one that answers `columns` and `frame[name].to_numpy()` alike.
+
+    Raises:
+        ValueError: if a column other than the labels holds no numbers; the message names it.
+    """
+    names = [str(name) for name in frame.columns]
+    columns = [frame.iloc[:, i].to_numpy() for i in range(len(names))]
+    return _table(names, columns)
 
 
 READERS: dict[str, Callable[[Path], Arrays]] = {

@@ -12,26 +12,59 @@ from numpy.typing import NDArray
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 """Endings of the files that are read; others are passed over."""
 
+SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+"""What the folders of splits are called, in any case."""
+
 _GREY, _COLOUR = ("1", "L"), ("RGB", "P")
 
 
 def read_folder(folder: Path) -> dict[str, NDArray[Any]]:
     """Read images of one size, in the order of their names.
 
-    They are grey if all files are grey, else RGB. Images in sub-folders have the sub-folder's name
-    as label. Hidden files are passed over.
+    Sub-folders train, valid (or val, validation) and test are splits, if there are no others; each
+    is read alike. Else images in sub-folders have the sub-folder's name as label.
+
+    They are grey if all files are grey, else RGB. Hidden files are passed over.
 
     Args:
         folder: the folder.
 
     Returns:
-        `x`, uint8 of shape (rows, channels, height, width), and `y` where there are sub-folders.
+        `x`, uint8 of shape (rows, channels, height, width), and `y` where there are sub-folders;
+        those of splits have the endings `_valid` and `_test`.
 
     Raises:
         ValueError: if there are no images, or one is damaged, transparent or of another size; the
             message names the file.
         ImportError: if Pillow is missing.
     """
+    parts = _parts(folder)
+    if not parts:
+        return _read_images(folder)
+    if "train" not in parts:
+        raise ValueError(f"{folder}: it has the splits {', '.join(parts)}, and no folder train")
+    found = {part: _read_images(path) for part, path in parts.items()}
+    channels = max(columns["x"].shape[1] for columns in found.values())
+    for columns in found.values():
+        shape = (len(columns["x"]), channels, *columns["x"].shape[2:])
+        columns["x"] = np.broadcast_to(columns["x"], shape)
+    return {
+        name if part == "train" else f"{name}_{part}": array
+        for part, columns in found.items()
+        for name, array in columns.items()
+    }
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """Return the folders of splits, if all sub-folders are such."""
+    folders = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    parts = {SPLITS.get(path.name.lower()): path for path in folders}
+    if None in parts or len(parts) < len(folders):
+        return {}
+    return {part: path for part, path in parts.items() if part is not None}
+
+
+def _read_images(folder: Path) -> dict[str, NDArray[Any]]:
     paths = sorted(
         path
         for path in (*folder.glob("*"), *folder.glob("*/*"))

@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from priory.data.build import Built
 from priory.data.columns import brief
-from priory.data.mapped import Mapped
+from priory.data.labels import UNKNOWN
 from priory.data.split import LABELLED, Split
 
 
 def with_labelled(built: Built, count: int | None, seed: int) -> Built:
     """Return splits with a column `labelled`: true for some training rows, and for all others'.
 
-    As many rows of each class as can be, drawn at random. The labels themselves stay whole, so that
-    a run can be judged by them.
+    As many rows of each class as can be, drawn at random. The labels of the other training rows
+    become unknown.
 
     Args:
         built: the splits.
@@ -36,24 +35,22 @@ def with_labelled(built: Built, count: int | None, seed: int) -> Built:
     train = built.splits["train"].columns
     if "y" not in train:
         raise ValueError(f"labelled={count} needs labels, and the data have no column 'y'")
-    if LABELLED in train:
-        raise ValueError(f"labelled={count} and a column of that name exclude each other")
     labels = train["y"].cpu().numpy()
-    classes = len(np.unique(labels))
-    if not classes <= count <= len(labels):
+    known = np.flatnonzero(labels != UNKNOWN)
+    classes = len(np.unique(labels[known]))
+    if not classes <= count <= len(known):
         raise ValueError(
-            f"labelled must be from {classes}, the number of classes, to {len(labels)}, the number "
-            f"of training rows; got {count}"
+            f"labelled must be from {classes}, the number of classes, to {len(known)}, the number "
+            f"of training rows with a label; got {count}"
         )
     chosen = torch.zeros(len(labels), dtype=torch.bool)
-    chosen[torch.from_numpy(balanced(labels, seed)[:count])] = True
+    chosen[torch.from_numpy(known[balanced(labels[known], seed)[:count]])] = True
     splits = {}
     for part, split in built.splits.items():
-        seen = chosen if part == "train" else torch.ones(len(split), dtype=torch.bool)
-        columns = {**split.columns, LABELLED: seen.to(_device(split))}
-        splits[part] = Split(
-            columns, dynamic=split.dynamic, stream=split.stream, device=split.device
-        )
+        y = split.columns["y"]
+        seen = chosen.to(y.device) if part == "train" else y != UNKNOWN
+        hidden = torch.where(seen, y, UNKNOWN)
+        splits[part] = split.like({**split.columns, "y": hidden, LABELLED: seen}, split.device)
     return replace(built, splits=splits)
 
 
@@ -93,8 +90,3 @@ def summary(
     if LABELLED in train.columns:
         labels += f", {int(train.columns[LABELLED].bool().sum()):,} of them seen in training"
     return f"{rows}; {', '.join(x)}{labels}"
-
-
-def _device(split: Split) -> torch.device:
-    x: Tensor | Mapped = split.columns["x"]
-    return x.device

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from priory.data.mapped import Mapped
 from priory.data.pixels import ORDER, PIXELS, binarise_once, uniform
+from priory.data.preparation import Preparation
 from priory.data.stream import Batch, ahead, fits
 
 Column = Tensor | Mapped
@@ -56,6 +57,7 @@ class Split:
         dynamic: whether `x` holds greys that are binarised at every batch.
         stream: number of the split, so that two splits never share their stored binarisation.
         device: where batches are served; where the columns are, by default.
+        preparation: what was done to the rows, where that is known.
 
     Raises:
         ValueError: if `x` is missing or the columns differ in length.
@@ -73,6 +75,7 @@ class Split:
         dynamic: bool = False,
         stream: int = 0,
         device: torch.device | str | None = None,
+        preparation: Preparation | None = None,
     ) -> None:
         if "x" not in columns:
             raise ValueError(f"a split needs a column 'x', got {sorted(columns)}")
@@ -84,6 +87,7 @@ class Split:
         self.dynamic = dynamic
         self.stream = stream
         self.device = columns["x"].device if device is None else torch.device(device)
+        self.preparation = preparation
 
     def __len__(self) -> int:
         return len(self.columns["x"])
@@ -122,7 +126,24 @@ class Split:
         stay = not fits(self.nbytes, target)
         stay |= isinstance(self.columns["x"], Mapped) and target.type != "cuda"
         columns = self.columns if stay else {n: c.to(target) for n, c in self.columns.items()}
-        return Split(columns, dynamic=self.dynamic, stream=self.stream, device=target)
+        return self.like(columns, device=target)
+
+    def like(
+        self, columns: Mapping[str, Column], device: torch.device | str | None = None
+    ) -> Split:
+        """Return a split of other columns, served and prepared as these are.
+
+        Args:
+            columns: as for a new split.
+            device: likewise.
+        """
+        return Split(
+            columns,
+            dynamic=self.dynamic,
+            stream=self.stream,
+            device=device,
+            preparation=self.preparation,
+        )
 
     def resident(self, limit: int = 1 << 30) -> Split:
         """Return a split in memory: this one, or evenly spaced rows of one in a mapped file.
@@ -136,7 +157,7 @@ class Split:
         index = torch.linspace(0, len(self) - 1, rows, dtype=torch.float64).round().long()
         columns = {name: column[index] for name, column in self.columns.items()}
         columns.pop("index")
-        return Split(columns, dynamic=self.dynamic, stream=self.stream)
+        return self.like(columns)
 
     def order(self, *, epoch: int = 0, seed: int = 0) -> Tensor:
         """Return the shuffled row numbers of an epoch: the same on every device.

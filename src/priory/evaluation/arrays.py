@@ -94,6 +94,12 @@ def _like(given: dict[str, Tensor], columns: dict[str, Tensor]) -> Tensor:
         if "x" not in found:
             raise ValueError(f"the {what} have no column x, only {', '.join(found)}")
     x, like = given["x"], columns["x"]
+    levels = bool((x == x.round()).all()) and 1 < float(x.max()) <= 255 and float(x.min()) >= 0
+    if levels and float(like.min()) >= 0 and float(like.max()) <= 1:
+        raise ValueError(
+            f"the samples are whole numbers up to {float(x.max()):g}, and the data lie in [0, 1]; "
+            "give pixels 0..255 as uint8, or divide them by 255"
+        )
     if rows_of(x).shape[1] != rows_of(like).shape[1]:
         raise ValueError(
             f"expected rows of shape {tuple(like.shape[1:])} as in the data, got "

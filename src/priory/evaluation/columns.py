@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from priory.data.labels import UNKNOWN
 from priory.names import suggestion
 
 Columns = dict[str, Tensor]
@@ -59,15 +60,23 @@ def read(part: Any) -> Columns:
             columns["x"] = part.snapshot()
         return columns
     if isinstance(part, Mapping):
-        return {str(name): torch.as_tensor(value) for name, value in part.items()}
+        columns = {str(name): torch.as_tensor(value) for name, value in part.items()}
+        return columns | ({"x": scaled(columns["x"])} if "x" in columns else {})
     if isinstance(part, (Tensor, np.ndarray, list)):
-        x = torch.as_tensor(np.asarray(part) if isinstance(part, list) else part)
+        x = scaled(torch.as_tensor(np.asarray(part) if isinstance(part, list) else part))
         if not x.is_floating_point():
             x = x.to(torch.get_default_dtype())
         return {"x": x}
     raise ValueError(
         f"data must be a Data, a split, a mapping of columns or an array, got {type(part).__name__}"
     )
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Return pixels 0..255 of dtype uint8 scaled to [0, 1], as `Data` does; others as they are."""
+    if x.dtype != torch.uint8 or not len(x) or int(x.max()) <= 1:
+        return x
+    return x.to(torch.get_default_dtype()) / 255
 
 
 def check(columns: Columns, split: str = "test") -> Columns:
@@ -98,6 +107,20 @@ def thin(columns: Columns, limit: int | None) -> Columns:
         return columns
     index = torch.linspace(0, rows - 1, limit, dtype=torch.float64).round().long()
     return {name: value[index.to(value.device)] for name, value in columns.items()}
+
+
+def has_unknown(columns: Columns | None) -> bool:
+    """Say whether there are labels y of which some are unknown."""
+    y = None if columns is None else columns.get("y")
+    return y is not None and not y.is_floating_point() and bool((y == UNKNOWN).any())
+
+
+def labelled_rows(columns: Columns) -> Columns:
+    """Keep the rows whose label is known."""
+    if not has_unknown(columns):
+        return columns
+    known = (columns["y"] != UNKNOWN).nonzero().flatten()
+    return {name: value[known.to(value.device)] for name, value in columns.items()}
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -7,9 +7,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
-from priory.evaluation.columns import check, digest_of, has_splits, read, split_of
+from priory.data.rows import prepared
+from priory.evaluation.columns import check, digest_of, has_splits, place, read, split_of
 from priory.evaluation.draws import FEW, STEPS, Draws
-from priory.evaluation.given import build, check_counts, like_own, name_of, resolve
+from priory.evaluation.given import (
+    build,
+    check_background,
+    check_counts,
+    name_of,
+    preparation_of,
+    resolve,
+)
 from priory.evaluation.metrics import Metric, choose, measure
 from priory.evaluation.report.gallery import gather
 from priory.evaluation.report.report import Report
@@ -17,6 +25,7 @@ from priory.evaluation.sealed import placement, sealed
 from priory.evaluation.sets import SAMPLES, Sets, Units
 from priory.inference.parallel.launch import start
 from priory.inference.parts import device_of
+from priory.inference.support import check_rows
 
 
 def evaluate(
@@ -44,7 +53,8 @@ def evaluate(
 
     Args:
         pair: a run, or an object with `model` and `guide`.
-        data: a `Data`, one of its splits, columns by name or an array of x; a run's own if `None`.
+        data: a `Data`, one of its splits, columns by name, a data frame or an array of x; a run's
+            own if `None`. A run's training rows say how others are prepared: see `docs/data.md`.
         split: which part of a `Data` to judge on: train, valid or test.
         particles: importance samples K per datum, of the bound on log p(x).
         seed: seed of all draws.
@@ -82,10 +92,16 @@ def evaluate(
     build(pair, columns if reference is None else reference)
     strange = None
     if outliers is not None:
-        strange = split_of(like_own(outliers, data), split, samples)
+        own = preparation_of(run) or getattr(data, "preparation", None)
+        strange = split_of(prepared(outliers, own, drop=True), split, samples)
+    if background is not None:
+        check_background(background, preparation_of(run))
     like = placement(pair, pair.model, pair.guide)
     device = device_of([like, *columns.values()])
     with start(), scope, sealed(pair, pair.model, pair.guide, device=device):
+        check_rows(pair.model, pair.guide, place(columns, like), f"the {split} rows")
+        if strange is not None:
+            check_rows(pair.model, pair.guide, place(strange, like), "the outliers")
         draws = Draws(
             pair.model,
             pair.guide,

@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from priory.data import Data
-from priory.data.named import IMAGE_SETS
-from priory.data.toys import TOYS
+from priory.data.rows import prepared
 from priory.evaluation.columns import Columns
 from priory.inference.arguments import build as build_from
 
@@ -29,7 +27,7 @@ def check_counts(counts: Mapping[str, int], seed: int) -> None:
 
 
 def resolve(pair: Any, data: Any) -> tuple[Any, Any, Any]:
-    """Answer the run (or None), the pair and the data.
+    """Return the run (or None), the pair and the data, prepared as the run's were.
 
     Args:
         pair: a run, or an object with `model` and `guide`.
@@ -41,7 +39,7 @@ def resolve(pair: Any, data: Any) -> tuple[Any, Any, Any]:
     run = None
     if hasattr(pair, "pair") and hasattr(pair, "data"):
         run, pair = pair, pair.pair
-        data = run.data if data is None else data
+        data = run.data if data is None else prepared(data, preparation_of(run))
     missing = [name for name in ("model", "guide") if not callable(getattr(pair, name, None))]
     if missing:
         raise ValueError(
@@ -65,17 +63,31 @@ def build(pair: Any, columns: Columns) -> None:
             build_from(pair, columns["x"], columns)
 
 
-def like_own(other: Any, data: Any) -> Any:
-    """Answer other data, opened by name with the binarisation of one's own.
+def preparation_of(run: Any) -> Any:
+    """Return how a run's training rows were prepared; None if it does not say.
 
     Args:
-        other: data, or their name.
-        data: one's own.
+        run: a run, or a pair.
     """
-    if not isinstance(other, str):
-        return other
-    fixed = other in TOYS or (other in IMAGE_SETS and IMAGE_SETS[other].binarise == "none")
-    return Data.open(other, binarise="auto" if fixed else getattr(data, "binarise", "auto"))
+    return getattr(run, "preparation", None)
+
+
+def check_background(background: Any, preparation: Any) -> None:
+    """Raise a ValueError unless a background run's rows were in the units of the run's.
+
+    Args:
+        background: a run.
+        preparation: of the run's rows; None if it is not known.
+    """
+    other = preparation_of(background)
+    if preparation is None or other is None:
+        return
+    if (other.mean, other.scale) != (preparation.mean, preparation.scale):
+        raise ValueError(
+            "the background's rows were standardised by another mean and sd than the run's, so "
+            "that their densities don't compare; train it on rows that are mutated as the run's "
+            "data hold them: Data.from_arrays(mutate(run.data.train.x, 0.2))"
+        )
 
 
 def name_of(pair: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from priory.evaluation.columns import labelled_rows
 from priory.evaluation.sets import Sets, Unavailable
 from priory.inference.arguments import bind
 
@@ -32,7 +33,10 @@ def known_labels(draws: Sets) -> Tensor:
     columns = draws.columns if draws.reference is None else draws.reference
     if "y" not in columns or columns["y"].is_floating_point() or columns["y"].dim() != 1:
         raise Unavailable("the data have no labels y that are whole numbers")
-    return columns["y"].unique().cpu()
+    known = labelled_rows(columns)["y"].unique().cpu()
+    if not len(known):
+        raise Unavailable("no label is known")
+    return known
 
 
 def _check(draws: Sets) -> None:

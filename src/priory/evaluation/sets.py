@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
-from priory.evaluation.columns import Columns, rows_of, thin
+from priory.evaluation.columns import Columns, has_unknown, labelled_rows, rows_of, thin
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
 from priory.nets.values import is_binary
 
@@ -162,6 +162,32 @@ class Sets:
                 none; baseline: each feature drawn by itself from its marginal.
         """
         return self.common(("anchor", anchor), lambda: self._as(anchor))
+
+    def labelled(self) -> Sets:
+        """Return the same draws for the rows whose label is known alone; these if all are.
+
+        Raises:
+            Unavailable: if no label is known.
+        """
+        unknown = (has_unknown(columns) for columns in (self.columns, self.reference))
+        if not any(unknown):
+            return self
+        return self.common("labelled rows", self._labelled)
+
+    def _labelled(self) -> Sets:
+        other = copy.copy(self)
+        for kind in type(self).__mro__:
+            for name, value in vars(kind).items():
+                if isinstance(value, cached_property):
+                    other.__dict__.pop(name, None)
+        other._own, other._common = {}, {}
+        other.columns = labelled_rows(self.columns)
+        other.reference = None if self.reference is None else labelled_rows(self.reference)
+        other.n = len(next(iter(other.columns.values())))
+        for what, columns in (("data", other.columns), ("training rows", other.reference)):
+            if columns is not None and not len(next(iter(columns.values()))):
+                raise Unavailable(f"no label of the {what} is known")
+        return other
 
     def _as(self, anchor: Anchor) -> Sets:
         other = copy.copy(self)

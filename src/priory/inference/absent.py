@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.data import Data
+from priory.data import Data, Preparation
 
 
 class Absent(Data):
@@ -25,13 +25,10 @@ class Absent(Data):
         self._shape = tuple(config["shapes"]["x"])
         self.config = config["data"]
         self.name = str(config["data"]["name"])
-        units = config.get("units") or {}
-        if "classes" in units:
-            self.classes = tuple(units["classes"])
-        if units or not config["data"].get("standardise"):
-            mean, scale = units.get("mean"), units.get("scale")
-            self.mean = None if mean is None else torch.tensor(mean, dtype=self._dtype)
-            self.scale = None if scale is None else torch.tensor(scale, dtype=self._dtype)
+        if "preparation" in config:
+            self._preparation = Preparation.from_config(config["preparation"])
+        elif not config["data"].get("standardise"):
+            self._preparation = Preparation(self._shape, config["dtype"])
 
     def __getattr__(self, name: str) -> Any:
         """Say that the rows are not there."""
@@ -44,10 +41,10 @@ class Absent(Data):
 
     @property
     def device(self) -> torch.device:
-        """The device of the rows that `like` returns."""
+        """The device of the rows that `zeros` returns."""
         return torch.device("cpu")
 
-    def like(self, rows: int) -> dict[str, Tensor]:
+    def zeros(self, rows: int) -> dict[str, Tensor]:
         """Return rows of zeros in the shape of the data's x, for programs that draw x anew.
 
         Args:
@@ -77,15 +74,4 @@ def columns_of(data: Data) -> Mapping[str, Tensor]:
     Args:
         data: of a run.
     """
-    return data.like(2) if isinstance(data, Absent) else data.train.columns
-
-
-def units_of(data: Data) -> dict[str, Any]:
-    """Return what undoes the preparation of the rows, as plain values.
-
-    Args:
-        data: of a run.
-    """
-    shifts = {"mean": data.mean, "scale": data.scale}
-    told: dict[str, Any] = {n: v.tolist() for n, v in shifts.items() if v is not None}
-    return {**told, "classes": [*map(str, data.classes)]}
+    return data.zeros(2) if isinstance(data, Absent) else data.train.columns

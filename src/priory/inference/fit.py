@@ -30,6 +30,7 @@ from priory.inference.randomness import own_randomness
 from priory.inference.run import Pair, Run, described
 from priory.inference.schedules import Cosine, Schedule
 from priory.inference.selection import Criterion
+from priory.inference.support import check_compared
 from priory.inference.svi import SVI
 from priory.inference.variational import ELBO
 
@@ -197,6 +198,7 @@ def fit(
             own_randomness(where, plain["seed"]),
             Progress(progress if ranks.is_main() else False, total) as bar,
         ):
+            check_compared(objective, data.train.columns)
             prepare(pair, data, where)
             svi = SVI(
                 *_programs(pair, objective),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, OneHotCategorical
 from torch.nn.functional import one_hot
 
+from priory.data.labels import UNKNOWN, called_by_number, number_of
 from priory.inference.arguments import Program, bind, owner
 from priory.inference.recorder import Recorder
 from priory.inference.sites import base, in_batch
@@ -60,21 +62,25 @@ def given_rows(
     return found
 
 
-def every_value(model: Program, columns: Mapping[str, Any], site: str) -> list[int]:
+def every_value(
+    model: Program, columns: Mapping[str, Any], site: str, names: Sequence[str] = ()
+) -> list[int]:
     """Answer the values of a label that the data have, or of a categorical site: 0, 1, ...
 
     Args:
         model: Pyro program.
         columns: the data's.
         site: which.
+        names: of the labels 0, 1, ...; labels that are called by other numbers are returned so.
 
     Raises:
         ValueError: if it is neither.
     """
     column = columns.get(site)
     if isinstance(column, Tensor) and not column.is_floating_point():
-        found: list[int] = column.unique().tolist()
-        return found
+        found: list[int] = column[column != UNKNOWN].unique().tolist()
+        called = site == "y" and called_by_number(names)
+        return [int(names[number]) for number in found] if called else found
     recorder, _, _ = _tried(model, columns)
     law = base(recorder.sites[site]["fn"]) if site in recorder.sites else None
     if isinstance(law, Categorical | OneHotCategorical):
@@ -120,14 +126,22 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _numbered(name: str, value: Any, names: Sequence[str]) -> Any:
-    """Answer numbers for the names of labels."""
+    """Return numbers for labels as the user calls them."""
     if isinstance(value, str):
-        if value in names:
-            return list(names).index(value)
+        number = number_of(value, names)
+        if number is not None:
+            return number
         told = f", one of {', '.join(names)}" if names else ""
         raise ValueError(f"{name} must be a number{told}; got {value!r}")
+    if isinstance(value, Tensor | np.ndarray) and value.ndim <= 1 and called_by_number(names):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return [_numbered(name, v, names) for v in value]
+    if called_by_number(names) and isinstance(value, int | float) and value == int(value):
+        number = number_of(int(value), names)
+        if number is None:
+            raise ValueError(f"{name} must be one of {', '.join(names)}; got {value!r}")
+        return number
     return value
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from priory.config import from_config, to_config
-from priory.data import Data
-from priory.inference.absent import Absent, columns_of, opened, units_of
+from priory.data import Data, Preparation
+from priory.inference.absent import Absent, columns_of, opened
 from priory.inference.alone import alone
 from priory.inference.arguments import Program, bind, build, owner
 from priory.inference.given import every_value, given_rows
@@ -69,6 +69,8 @@ class Run:
             learning rate), watch and warnings (of an adversarial training that collapses), seconds.
         store: the parameters that the programs hold in Pyro's store, by name.
         snapshots: the same dreams `(n, *shape)` by the step at which they were drawn.
+        preparation: what was done to the training rows, and is done to new ones; the data's own if
+            `None`.
     """
 
     pair: Any
@@ -78,6 +80,11 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     store: dict[str, Any] = field(default_factory=dict)
     snapshots: dict[int, Tensor] = field(default_factory=dict)
+    preparation: Preparation | None = None
+
+    def __post_init__(self) -> None:
+        if self.preparation is None:
+            self.preparation = getattr(self.data, "_preparation", None)
 
     @property
     def warnings(self) -> list[str]:
@@ -108,7 +115,8 @@ class Run:
         Args:
             n: number of dreams.
             given: values of sites such as a label, `{"y": 3}`, or n of them, one for each dream;
-                labels may be named, and a one-hot code given by its number.
+                labels are what the data call them (`data.classes`), and a one-hot code may be
+                given by its number.
             seed: seed of the draws; the global random state is left as it was.
 
         Raises:
@@ -139,7 +147,7 @@ class Run:
         columns, model = columns_of(self.data), self.pair.model
         own = own_randomness(columns["x"].device, 0)
         with self.scope(), eval_mode(modules(model, self.pair.guide)), own:
-            return every_value(model, columns, site)
+            return every_value(model, columns, site, self.data.classes)
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the run into a folder: config.yaml, history.json, weights.safetensors, manifest.
@@ -187,9 +195,9 @@ def described(pair: Any, objective: Any, data: Data, options: Mapping[str, Any])
         "pair": _writable(pair),
         "objective": to_config(objective),
         "data": data.config,
-        "units": units_of(data),
         "shapes": {k: [*v.shape[1:]] for k, v in data.train.columns.items()},
         "dtype": str(data.train.x.dtype).removeprefix("torch."),
+        "preparation": data.preparation.to_config(),
         "critics": [[*(getattr(c, "inputs", None) or ())] for c in critics_of(objective)],
         "fit": dict(options),
     }
@@ -225,8 +233,9 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
         folder: where the run was saved.
         pair: the pair to load the weights into, or a tuple of two Pyro callables; needed if its
             class is not Priory's. Autoguides may be new ones.
-        data: the data; needed if they were given as arrays. A run whose file is not there any more
-            draws and judges data that are given; what needs its own rows says that they are absent.
+        data: the data; needed if they were given as arrays; prepared as the training rows were. A
+            run whose file is not there any more draws and judges data that are given; what needs
+            its own rows says that they are absent.
 
     Raises:
         FileNotFoundError: if there is no run.
@@ -237,8 +246,11 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     config, history, tensors = read_run(folder)
     try:
         pair, objective, data = _rebuilt(config, pair, data)
+        preparation = _preparation(config, data)
     except (AttributeError, KeyError, MemoryError, RuntimeError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG} does not describe a run: {error}") from error
+    if preparation is not None and not isinstance(data, Absent):
+        data = data.like(preparation)
     run = Run(pair, objective, data, config["fit"], history, snapshots=read_snapshots(folder))
     if set(tensors_of(pair, None, {})) != {n for n in tensors if not n.startswith("critic")}:
         run.store = _declared(pair, data, config["fit"].get("batch_size", 2))
@@ -270,6 +282,17 @@ def _rebuilt(config: dict[str, Any], pair: Any, data: Data | None) -> tuple[Any,
     return pair, objective, data
 
 
+def _preparation(config: dict[str, Any], data: Data) -> Preparation | None:
+    """Return how the training rows were prepared; an old run does not say, and its data do."""
+    if "preparation" not in config:
+        found: Preparation | None = getattr(data, "_preparation", None)
+        return found
+    try:
+        return Preparation.from_config(config["preparation"])
+    except ValueError as error:
+        raise TypeError(str(error)) from error
+
+
 def _objective(config: Any) -> Any:
     """Rebuild the objective, or keep its description: evaluation does not need it."""
     try:
@@ -287,7 +310,7 @@ def _declared(pair: Any, data: Data, rows: int) -> dict[str, Any]:
         rows: of a training step, which may be the number of some parameters' rows.
     """
     if isinstance(data, Absent):
-        batch = data.like(rows)
+        batch = data.zeros(rows)
     else:
         batch = next(data.train.batches(min(rows, len(data.train))))
     with (

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from priory.data.labels import UNKNOWN
 from priory.inference.costs import COSTS, squared
 from priory.inference.objectives import Objective, joined
 from priory.inference.parallel import ranks
@@ -112,8 +113,9 @@ class Sleep(Objective):
 class Classification(Objective):
     """How well the guide tells the labels of those data whose labels may be seen.
 
-    -log q(site = label given x), in nats, averaged over the rows of the batch whose column
-    `labelled` is true (all rows if there is no such column); 0 if there are none.
+    -log q(site = label given x), in nats, averaged over the rows of the batch whose label is known
+    (not -1) and whose column `labelled` is true, where there is one; 0 if there are none. What
+    stands in the place of other labels has no effect.
 
     Args:
         site: a site that the guide draws from a categorical law.
@@ -143,13 +145,15 @@ class Classification(Objective):
                 f"{type(law).__name__}"
             )
         logits = logits.log_softmax(-1)
-        cost = -(one_hot(labels, logits.shape[-1], logits) * logits).sum(-1)
-        weighted = cost if phases.weight is None else cost * phases.weight.to(cost)
-        seen = phases.columns.get("labelled")
-        if seen is None:
-            return weighted.mean()
-        seen = seen.to(cost.dtype).expand_as(cost)
-        return (weighted * seen).sum() / seen.sum().clamp(min=1)
+        seen = labels != UNKNOWN
+        if "labelled" in phases.columns:
+            seen = seen & phases.columns["labelled"].bool()
+        # What stands in the place of an unseen label, or comes of it, is never multiplied.
+        rows = one_hot(torch.where(seen, labels, 0), logits.shape[-1], logits)
+        cost = torch.where(seen, -(rows * logits).sum(-1), 0.0)
+        if phases.weight is not None:
+            cost = cost * phases.weight.to(cost)
+        return cost.sum() / seen.expand_as(cost).sum().clamp(min=1)
 
 
 class Match(Objective):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod, sqrt
+from typing import Any
 
 import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.labels import Labels, beside, label_frequencies, with_planes
+from priory.models.labels import Labels, beside, count_classes, label_frequencies, with_planes
 from priory.models.opening import is_built, plate, register
 from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
 from priory.nets import (
@@ -36,9 +37,9 @@ class _Conditional(nn.Module, ABC):
     log_frequencies: Tensor
     likelihood: Likelihood | str
 
-    def __init__(self, classes: int, prior: Prior | str, latent: int) -> None:
+    def __init__(self, classes: int | None, prior: Prior | str, latent: int) -> None:
         super().__init__()
-        self.classes = positive("classes", classes)
+        self.classes: Any = None if classes is None else positive("classes", classes)
         self.latent = positive("latent", latent)
         self.prior = prior_of(prior)
         if isinstance(self.prior, VampPrior):
@@ -62,6 +63,7 @@ class _Conditional(nn.Module, ABC):
         if is_built(self.shape, x):
             return
         shape = tuple(x.shape[1:])
+        self.classes = count_classes(self.classes, y)
         frequencies = label_frequencies(y, self.classes)
         self.likelihood, x = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
@@ -100,7 +102,7 @@ class CVAE(_Conditional):
     convolutions as planes.
 
     Args:
-        classes: Number of labels; y is a whole number from 0.
+        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
         prior: Of the latent; an object or its name in `priory.priors.PRIORS`.
         encoder: From a datum and its label to the posterior's features; a net, any module (which
             is given an image's label as planes), or a name.
@@ -120,7 +122,7 @@ class CVAE(_Conditional):
 
     def __init__(
         self,
-        classes: int = 10,
+        classes: int | None = None,
         prior: Prior | str = "normal",
         encoder: nn.Module | str = "mlp",
         decoder: nn.Module | str = "mlp",
@@ -180,7 +182,7 @@ class ConditionalGAN(_Conditional):
     label: one that compares `x, y` awake with `x, y` asleep. The guide has no sites.
 
     Args:
-        classes: Number of labels; y is a whole number from 0.
+        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
         prior: Of the latent; an object or its name in `priory.priors.PRIORS`.
         generator: From a latent and a label to a datum; a net, any module, or a name.
         latent: Number of latent coordinates.
@@ -197,7 +199,7 @@ class ConditionalGAN(_Conditional):
 
     def __init__(
         self,
-        classes: int = 10,
+        classes: int | None = None,
         prior: Prior | str = "normal",
         generator: nn.Module | str = "mlp",
         latent: int = 16,

@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 
+from priory.data.labels import UNKNOWN
 from priory.nets import one_hot
 from priory.nets.categorical import perturbed
 
@@ -43,6 +44,26 @@ def with_planes(images: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([images.expand(*lead, -1, -1, -1), planes], -3)
 
 
+def count_classes(classes: int | None, y: Tensor | None) -> int:
+    """Return how many classes there are: as many as are asked for, else as the labels have.
+
+    Args:
+        classes: The number that is asked for, if any.
+        y: Labels, (n,), whole numbers from 0; -1 where unknown.
+
+    Raises:
+        ValueError: Neither says.
+    """
+    if classes is not None:
+        return classes
+    if y is None:
+        raise ValueError(
+            "the number of classes is not known without labels: build the pair with the labels y "
+            "of the training rows, or set classes"
+        )
+    return int(y.max()) + 1
+
+
 def label_frequencies(y: Tensor | None, classes: int) -> Tensor:
     """Return each class's share of the labels, (classes,), in float64; equal shares of none.
 
@@ -58,6 +79,12 @@ def label_frequencies(y: Tensor | None, classes: int) -> Tensor:
     if y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
         raise ValueError(
             f"labels y must be whole numbers of shape (n,), got {y.dtype} of shape {tuple(y.shape)}"
+        )
+    unknown = int((y == UNKNOWN).sum())
+    if unknown:
+        raise ValueError(
+            f"{unknown} of {len(y)} rows have no label (-1), and this pair needs every row's: "
+            "leave them out, or use a pair that learns from few labels, such as the recipe aae-semi"
         )
     outside = ((y < 0) | (y >= classes)).nonzero().flatten()
     if len(outside):

@@ -1,12 +1,14 @@
 """The stacked GAN: a generator for each level of an encoder that labels train."""
 
+from typing import Any
+
 import pyro
 import torch
 from pyro.distributions import Delta, Normal
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from priory.models.labels import Labels, beside, label_frequencies
+from priory.models.labels import Labels, beside, count_classes, label_frequencies
 from priory.models.opening import check_real, is_built, plate
 from priory.models.parts import prior_of
 from priory.nets import one_hot
@@ -42,7 +44,7 @@ class StackedGAN(nn.Module):
         lower_inverse: Q_0, from a datum to the mean of the noise below; likewise.
         features: Number of features.
         latent: Number of coordinates of the noise at each level.
-        classes: Number of labels; y is a whole number from 0.
+        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
         joint: Whether the lower generator reads the upper one's features in training too.
 
     Raises:
@@ -67,13 +69,13 @@ class StackedGAN(nn.Module):
         lower_inverse: nn.Module | str = "mlp",
         features: int = 64,
         latent: int = 16,
-        classes: int = 10,
+        classes: int | None = None,
         joint: bool = True,
     ) -> None:
         super().__init__()
         self.features = positive("features", features)
         self.latent = positive("latent", latent)
-        self.classes = positive("classes", classes)
+        self.classes: Any = None if classes is None else positive("classes", classes)
         self.prior = prior_of(prior)
         self.encoder, self.upper, self.lower, self.upper_inverse, self.lower_inverse = (
             net_of(net) for net in (encoder, upper, lower, upper_inverse, lower_inverse)
@@ -96,6 +98,7 @@ class StackedGAN(nn.Module):
         if is_built(self.shape, x):
             return
         shape = tuple(x.shape[1:])
+        self.classes = count_classes(self.classes, y)
         frequencies = label_frequencies(y, self.classes)
         self.prior.build(self.latent, x)
         noise = self.prior.features

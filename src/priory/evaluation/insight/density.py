@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from priory.data.rows import prepared
 from priory.evaluation.columns import Columns, blocks, check, read, thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.insight.opened import bound, opened
+from priory.evaluation.given import preparation_of
+from priory.evaluation.insight.opened import bound_of, opened
 from priory.evaluation.sealed import sealed
 from priory.inference.phases import Phases
 
@@ -66,10 +68,10 @@ def cover(
         >>> images = run.data.train.x[rarest(coverage.density, 20)]   # doctest: +SKIP
     """
     train = check(read(run.data.train), "train")
-    columns = train if data is None else check(read(data))
+    columns = train if data is None else check(read(prepared(data, preparation_of(run))))
     reference = None if data is None else train
     density = latent_density(run, columns, reference, components=components, seed=seed)
-    explained = bound(run, columns, particles=particles, seed=seed)
+    explained = bound_of(run, columns, particles=particles, seed=seed)
     return Coverage(explained, density, prior_density(run, columns, seed=seed))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from priory.data.rows import prepared
+from priory.evaluation.given import preparation_of
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.sets import Units
 
@@ -38,7 +40,20 @@ def bound(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor
 
     Args:
         run: a run, or an object with `model` and `guide`.
-        data: a split, columns by name, or an array of x.
+        data: a `Data`'s split, columns by name, a data frame or an array of x; prepared as the
+            run's training rows were.
+        particles: importance samples K per datum.
+        seed: seed of the samples.
+    """
+    return bound_of(run, prepared(data, preparation_of(run)), particles=particles, seed=seed)
+
+
+def bound_of(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor:
+    """Bound log p(x) of each datum as `bound` does, of rows that are prepared already.
+
+    Args:
+        run: a run, or an object with `model` and `guide`.
+        data: a split or columns by name.
         particles: importance samples K per datum.
         seed: seed of the samples.
     """

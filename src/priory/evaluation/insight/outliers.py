@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from priory.data.rows import prepared
 from priory.evaluation.columns import read
-from priory.evaluation.insight.opened import bound
+from priory.evaluation.given import preparation_of
+from priory.evaluation.insight.opened import bound, bound_of
 from priory.nets.values import is_binary
 
 _LEVELS = 255
@@ -140,7 +142,8 @@ def complexity_ratio(run: Any, data: Any, *, particles: int = 100, seed: int = 0
     Returns:
         `(n,)`, in nats, high for data of the run's kind.
     """
-    return bound(run, data, particles=particles, seed=seed) + code_length(read(data)["x"])
+    rows = prepared(data, preparation_of(run))
+    return bound_of(run, rows, particles=particles, seed=seed) + code_length(read(rows)["x"])
 
 
 def code_length(x: Tensor) -> Tensor:

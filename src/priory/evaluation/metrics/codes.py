@@ -51,6 +51,7 @@ def code_accuracy(draws: Draws) -> Record:
         check_labels(labels)
     except ValueError as error:
         raise Unavailable(str(error)) from error
+    known = [labels, *([draws.train["y"]] if "y" in (draws.reference or {}) else [])]
     like, hits = placement(draws.model, draws.guide), []
     for start, rows in blocks(draws.columns, _ROWS, like):
         reseed(next(iter(rows.values())).device, draws.seed, _ACCURACY, start)
@@ -58,7 +59,7 @@ def code_accuracy(draws: Draws) -> Record:
         found = choices(law)
         if found is None or found.dim() != 2:
             raise Unavailable(f"q({site} | x) is not one distribution for each row")
-        classes = int(labels.max()) + 1
+        classes = 1 + max(int(y.max()) for y in known)
         if found.shape[1] != classes:
             raise Unavailable(f"{site} has {found.shape[1]} values, and there are {classes} labels")
         hits.append(code_hits(found, rows["y"]).cpu())

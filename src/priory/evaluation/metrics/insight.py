@@ -9,7 +9,7 @@ from torch import Tensor
 from priory.evaluation.columns import Columns, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.insight.density import latent_density, rare_share
-from priory.evaluation.insight.opened import bound
+from priory.evaluation.insight.opened import bound_of
 from priory.evaluation.insight.outliers import auroc, code_length
 from priory.evaluation.metrics.metric import Metric, Need
 from priory.evaluation.record import Record
@@ -65,8 +65,8 @@ def outlier_auroc_ratio(draws: Draws) -> Record:
     """How well the likelihood ratio to a background model tells data from the outliers."""
     options = {"particles": draws.particles, "seed": draws.seed}
     known, new = _bounds(draws)
-    known = known - bound(draws.background, draws.columns, **options)
-    new = new - bound(draws.background, draws.outliers, **options)
+    known = known - bound_of(draws.background, draws.columns, **options)
+    new = new - bound_of(draws.background, draws.outliers, **options)
     note = "by the difference of the bounds of the run and of its background"
     return _auroc("outlier_auroc_ratio", draws, known, new, note)
 

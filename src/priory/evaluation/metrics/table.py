@@ -82,6 +82,7 @@ def measure(name: str, metric: Metric, draws: Sets) -> list[Record]:
 
 def _measure(name: str, metric: Metric, draws: Sets) -> Record:
     try:
+        draws = draws.labelled() if "labels" in metric.needs else draws
         for need in metric.needs:
             getattr(draws, need)
         record = _quantified(metric.function(draws), metric, draws)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from priory.evaluation.columns import Columns, rows_of
+from priory.evaluation.columns import Columns, labelled_rows, rows_of
 from priory.evaluation.sets import Unavailable
 from priory.inference.keeping.disk import Damaged, read_checked, write_folder
 from priory.inference.keeping.weights import decode, encode
@@ -99,7 +99,8 @@ def labelled(columns: Columns) -> bool:
     y = columns.get("y")
     if y is None or "x" not in columns or y.dim() != 1 or y.is_floating_point():
         return False
-    return 2 <= len(y.unique()) <= min(_CLASSES, len(y) // 2)
+    known = labelled_rows(columns)["y"]
+    return 2 <= len(known.unique()) <= min(_CLASSES, len(known) // 2)
 
 
 def trained_classifier(train: Columns, shape: tuple[int, ...]) -> Classifier:
@@ -119,6 +120,7 @@ def trained_classifier(train: Columns, shape: tuple[int, ...]) -> Classifier:
     """
     if not labelled(train):
         raise Unavailable("a classifier needs training rows with labels y of at least two classes")
+    train = labelled_rows(train)
     x = rows_of(train["x"]).detach().cpu().float().contiguous()
     known, y = train["y"].detach().cpu().unique(return_inverse=True)
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn again below

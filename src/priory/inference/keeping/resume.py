@@ -53,7 +53,7 @@ def check_request(source: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     faults = [
         f"{k} was {before.get(k)!r}, now {now.get(k)!r}"
         for k in changed
-        if k not in free and not k.startswith("units")
+        if k not in free and not k.startswith(("units", "preparation"))
     ]
     if faults:
         more = [f"{len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []

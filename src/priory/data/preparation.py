@@ -1,0 +1,226 @@
+"""How the rows of a training set were prepared, so that new ones can be prepared alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from priory.data.columns import arrange, as_array, as_tensor
+from priory.data.labels import UNKNOWN, numbered
+from priory.data.mapped import Mapped
+from priory.data.pixels import binarise_once
+from priory.data.units import in_units
+
+Rows = Tensor | NDArray[Any]
+_STREAM = 2  # of the test rows: new rows are binarised as they are
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was done to the training rows; kept with a run, and done to every new row.
+
+    Args:
+        shape: of one datum.
+        dtype: of `x`, a torch dtype's name.
+        pixels: whether `x` was given as uint8.
+        divisor: what the values were divided by (255 for pixels).
+        high: the largest value of the training rows as prepared; None if it is not known.
+        binarise: "dynamic", "threshold" or "none".
+        mean: what the features were centred by, flat, in float64; None if they were not.
+        scale: what they were divided by after that.
+        classes: names of the classes 0, 1, ...; none without labels.
+
+    Example:
+        >>> kept = Preparation((2,), "float32", mean=(1.0, 2.0), scale=(1.0, 10.0))
+        >>> kept.columns({"x": [[1.0, 12.0]]})["x"]
+        tensor([[0., 1.]])
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    pixels: bool = False
+    divisor: float = 1.0
+    high: float | None = None
+    binarise: str = "none"
+    mean: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
+    classes: tuple[str, ...] = ()
+
+    def to_config(self) -> dict[str, Any]:
+        """Return plain values from which `from_config` makes the same again."""
+        return {k: [*v] if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preparation:
+        """Make a preparation of plain values.
+
+        Raises:
+            ValueError: if they describe none.
+        """
+        known = {field.name for field in fields(cls)}
+        if not {"shape", "dtype"} <= set(config) <= known:
+            raise ValueError(f"a preparation has {', '.join(known)}, got {', '.join(config)}")
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in config.items()
+        }
+        found = cls(**values)
+        if not isinstance(getattr(torch, str(found.dtype), None), torch.dtype):
+            raise ValueError(f"a preparation needs a dtype of torch, got {found.dtype!r}")
+        size = int(np.prod(found.shape))
+        for units in (found.mean, found.scale):
+            if units is not None and len(units) != size:
+                raise ValueError(f"a preparation of {size} features has {len(units)} means")
+        return found
+
+    @property
+    def units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Mean and scale, each of the shape of one datum; None if `x` has its own units."""
+        if self.mean is None or self.scale is None:
+            return None
+        mean, scale = (np.array(v, np.float64).reshape(self.shape) for v in (self.mean, self.scale))
+        return mean, scale
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of `x`."""
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
+    def columns(
+        self, given: Mapping[str, Any], *, stream: int = _STREAM, drop: bool = False
+    ) -> dict[str, Tensor]:
+        """Prepare rows that are as the user has them.
+
+        Args:
+            given: columns by name, in the units of the training rows before they were prepared.
+            stream: number of the split, by which greys are binarised.
+            drop: whether a class that the training rows lack becomes an unknown label; it is an
+                error otherwise.
+
+        Raises:
+            ValueError: if the rows cannot be prepared as the training rows were.
+        """
+        arrays = {name: as_array(name, values) for name, values in given.items()}
+        columns = {n: as_tensor(a) for n, a in arrays.items() if n not in ("x", "y")}
+        if "x" in arrays:
+            columns["x"] = self._data(arrays["x"], stream)
+        if "y" in arrays:
+            y = arrays["y"]
+            if self.classes:
+                y = numbered(y, self.classes, drop)
+            columns["y"] = as_tensor(y)
+        return columns
+
+    def _data(self, array: NDArray[Any], stream: int) -> Tensor:
+        pixels = array.dtype == np.uint8
+        x = self._shaped(arrange(array))
+        divisor = self.divisor if pixels else 1.0
+        if pixels and x.max(initial=0) > 1 and not self.pixels and self._unit:
+            divisor = 255.0  # 8 bits, where the training rows are greys in [0, 1]
+        if self.units is not None:
+            return as_tensor(in_units(x, divisor, *self.units), real=True).to(self.torch_dtype)
+        found = as_tensor(x, divisor=divisor, real=True).to(self.torch_dtype)
+        return self._binary(self._checked(found), stream)
+
+    @property
+    def _unit(self) -> bool:
+        return self.high is not None and self.high <= 1
+
+    def _shaped(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return rows of the training rows' shape, where only dimensions of size 1 differ."""
+        shape = x.shape[1:]
+        if shape == self.shape:
+            return x
+        if [n for n in shape if n != 1] != [n for n in self.shape if n != 1]:
+            raise ValueError(
+                f"x has rows of shape {shape}, expected {self.shape} as in the training rows"
+            )
+        return x.reshape(len(x), *self.shape)
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """Raise a ValueError if values can't be those of scaled pixels."""
+        low, high = float(x.min()), float(x.max())
+        if self.divisor != 1 and (low < 0 or high > 1):
+            raise ValueError(
+                f"x has values in [{low:g}, {high:g}], and the training rows were pixels 0..255 of "
+                f"dtype uint8, divided by {self.divisor:g}; give pixels as uint8, or divide them"
+            )
+        return x
+
+    def _binary(self, x: Tensor, stream: int) -> Tensor:
+        if self.binarise == "none":
+            return x
+        low, high = float(x.min()), float(x.max())
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"the training rows were binarised (binarise={self.binarise!r}), which needs x in "
+                f"[0, 1], got values in [{low:g}, {high:g}]; scale x, or give pixels as uint8"
+            )
+        if self.binarise == "threshold":
+            return (x > 0.5).to(x.dtype)
+        return binarise_once(x, stream)
+
+    def again(
+        self,
+        columns: Mapping[str, Any],
+        former: Preparation,
+        *,
+        dynamic: bool,
+        stream: int = _STREAM,
+        drop: bool = False,
+    ) -> dict[str, Any]:
+        """Prepare rows that were prepared otherwise: undo that, in float64, and do this.
+
+        Args:
+            columns: as a split holds them.
+            former: how they were prepared.
+            dynamic: whether greys stay, to be binarised at every batch.
+            stream: number of the split, by which greys are binarised.
+            drop: as for `columns`.
+
+        Raises:
+            ValueError: if it cannot be undone, or the rows cannot be prepared so.
+        """
+        found = dict(columns)
+        if "y" in found and self.classes != former.classes and self.classes:
+            names = np.array([*former.classes, ""])  # -1, unknown, takes the last
+            numbers = found["y"].cpu().numpy()
+            texts = names[numbers] if former.classes else numbers.astype(str)
+            found["y"] = as_tensor(numbered(texts, self.classes, drop)).to(found["y"].device)
+            if (unknown := found["y"] == UNKNOWN).any():
+                seen = found.get("labelled", ~unknown)
+                found["labelled"] = seen.bool() & ~unknown
+        if self._same(former):
+            return found
+        if former.binarise != "none" and self.binarise != former.binarise:
+            raise ValueError(
+                f"the rows are binarised (binarise={former.binarise!r}), and the training rows "
+                f"have binarise={self.binarise!r}; open the data with binarise='none'"
+            )
+        x: Tensor | Mapped = found["x"]
+        array = (x.to("cpu") if isinstance(x, Mapped) else x.detach().cpu()).double().numpy()
+        array = self._shaped(array)
+        if former.units is not None:
+            mean, scale = (v.reshape(self.shape) for v in former.units)
+            array = array * scale + mean
+        if former.divisor != 1 and self.divisor == 1 and not self._unit:
+            array = array * former.divisor
+        if self.units is not None:
+            array = in_units(array, 1.0, *self.units)
+        made = self._checked(torch.from_numpy(array).to(x.device, self.torch_dtype))
+        found["x"] = made if dynamic else self._binary(made, stream)
+        return found
+
+    def _same(self, former: Preparation) -> bool:
+        """Say whether `x` was prepared alike."""
+        ours, theirs = (
+            (p.shape, p.dtype, p.binarise, p.mean, p.scale, p.divisor if p.divisor != 1 else 1)
+            for p in (self, former)
+        )
+        return ours == theirs

@@ -1,0 +1,85 @@
+"""New rows in any form, prepared as the training rows of a run were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from priory.data.data import Data
+from priory.data.files import is_frame, read_frame
+from priory.data.named import IMAGE_SETS
+from priory.data.partition import PARTS
+from priory.data.preparation import Preparation
+from priory.data.split import Split
+from priory.data.toys import TOYS
+
+
+def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False) -> Any:
+    """Return rows prepared as the training rows were, in a form that has the same columns.
+
+    Rows that a `Data` or its split holds know how they were prepared: nothing is done twice, and
+    what was done otherwise is undone first. Columns with an `index`, as a split serves them, are
+    taken as they are. Anything else is in the units of the training rows before they were
+    prepared.
+
+    Args:
+        given: a `Data`, a split, columns by name, a data frame, an array whose rows are `x`, or the
+            name of a set or file.
+        preparation: of the training rows; `None` leaves all as it is.
+        drop: whether a class that the training rows lack becomes an unknown label; it is an error
+            otherwise.
+
+    Raises:
+        ValueError: if the rows cannot be prepared so.
+    """
+    if preparation is None or given is None:
+        return given
+    if isinstance(given, str | Path):
+        given = _opened(given)
+    if isinstance(given, Data):
+        return given.like(preparation, drop=drop)
+    if isinstance(given, Split):
+        return _split(given, preparation, drop)
+    if is_frame(given):
+        given = read_frame(given)
+    if isinstance(given, Mapping):
+        return given if "index" in given else preparation.columns(given, drop=drop)
+    if all(hasattr(given, part) for part in PARTS):
+        made = copy(given)
+        for part in PARTS:
+            setattr(made, part, prepared(getattr(given, part), preparation, drop=drop))
+        return made
+    if hasattr(given, "columns"):
+        return given
+    return preparation.columns({"x": given}, drop=drop)
+
+
+def _opened(name: str | Path) -> Data:
+    """Open data with greys left as they are."""
+    base = str(name).partition(":")[0]
+    fixed = base in TOYS or (base in IMAGE_SETS and IMAGE_SETS[base].binarise == "none")
+    return Data.open(name, binarise="auto" if fixed else "none")
+
+
+def _split(split: Split, preparation: Preparation, drop: bool) -> Split:
+    former = split.preparation
+    if former is None:
+        columns: Any = {n: c for n, c in split.columns.items() if n != "index"}
+        columns["x"] = split.resident().snapshot()
+        columns = preparation.columns(columns, stream=split.stream, drop=drop)
+    elif former == preparation:
+        return split
+    else:
+        dynamic = split.dynamic and preparation.binarise == "dynamic"
+        columns = preparation.again(
+            split.columns, former, dynamic=dynamic, stream=split.stream, drop=drop
+        )
+    return Split(
+        columns,
+        dynamic=split.dynamic and preparation.binarise == "dynamic",
+        stream=split.stream,
+        device=split.device,
+        preparation=preparation,
+    )

@@ -1,0 +1,118 @@
+"""Whether every row lies where a pair's likelihood puts probability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from priory.data.labels import UNKNOWN
+from priory.inference.arguments import Program
+from priory.inference.checks import check_support
+from priory.inference.objectives import Objective
+from priory.inference.parts import eval_mode, modules
+from priory.inference.phases import Phases
+from priory.inference.randomness import own_randomness
+from priory.inference.recorder import MismatchError
+from priory.nets.likelihoods import Likelihood
+
+_ROWS = 1000  # rows at a time
+
+
+def check_rows(model: Program, guide: Program, columns: Mapping[str, Tensor], what: str) -> None:
+    """Raise unless every row lies in the support of what the model observes.
+
+    By the check that training uses: the likelihood's own on `x`, where the pair has one, and the
+    support of each observed site's distribution. A pair whose guide does not fit the model, or
+    whose likelihood is implicit, has no density and nothing to check.
+
+    Args:
+        model: Pyro program.
+        guide: Pyro program.
+        columns: by name, on the pair's device.
+        what: the rows, for the message.
+
+    Raises:
+        ValueError: naming the site, the range found and the mends.
+    """
+    try:
+        _check_x(getattr(getattr(model, "__self__", model), "likelihood", None), columns)
+        device = next(iter(columns.values())).device
+        resting = eval_mode(modules(model, guide))
+        with own_randomness(device, 0), torch.no_grad(), resting, pyro.validation_enabled(False):
+            _check_sites(model, guide, columns)
+    except MismatchError:
+        return
+    except OutsideError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def check_compared(objective: Any, columns: Mapping[str, Any]) -> None:
+    """Raise if an adversary compares labels of which some are unknown.
+
+    Args:
+        objective: what a pair is trained by.
+        columns: the training columns.
+
+    Raises:
+        ValueError: naming the site and how many labels lack.
+    """
+    for adversary in objective.adversaries() if isinstance(objective, Objective) else ():
+        for site in adversary.sites:
+            column = columns.get(site)
+            if not isinstance(column, Tensor) or column.is_floating_point():
+                continue
+            if unknown := int((column == UNKNOWN).sum()):
+                raise ValueError(
+                    f"the critic compares {site!r}, and {unknown} of {len(column)} rows have an "
+                    "unknown one (-1); leave these rows out, or the site"
+                )
+
+
+class OutsideError(ValueError):
+    """Rows lie outside of a support."""
+
+
+def _check_x(likelihood: Any, columns: Mapping[str, Tensor]) -> None:
+    if not isinstance(likelihood, Likelihood) or "x" not in columns:
+        return
+    try:
+        likelihood.check(columns["x"])
+    except ValueError as error:
+        raise OutsideError(str(error)) from error
+
+
+def _check_sites(model: Program, guide: Program, columns: Mapping[str, Tensor]) -> None:
+    rows = len(next(iter(columns.values())))
+    for start in range(0, rows, _ROWS):
+        block = {name: value[start : start + _ROWS] for name, value in columns.items()}
+        awake = Phases(model, guide, columns=block).awake
+        fixed = True
+        for site in awake.observed:
+            distribution, value = awake.distribution(site, of="model"), awake.sample[site]
+            whole = _is_fixed(distribution) and _is_column(value, block.get(site))
+            fixed = fixed and whole
+            try:
+                check_support(site, distribution, columns[site] if whole else value)
+            except ValueError as error:
+                raise OutsideError(str(error)) from error
+        if fixed:  # all rows are looked at
+            return
+
+
+def _is_column(value: Tensor, column: Tensor | None) -> bool:
+    return column is not None and value.shape == column.shape and torch.equal(value, column)
+
+
+def _is_fixed(distribution: Any) -> bool:
+    """Say whether a distribution's support is the same for every row."""
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return True
+    while support is not None and not any(isinstance(v, Tensor) for v in vars(support).values()):
+        support = getattr(support, "base_constraint", None)
+    return support is None
