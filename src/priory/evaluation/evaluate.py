@@ -94,14 +94,12 @@ def evaluate(
     if outliers is not None:
         own = preparation_of(run) or getattr(data, "preparation", None)
         strange = split_of(prepared(outliers, own, drop=True), split, samples)
-    if background is not None:
-        check_background(background, preparation_of(run))
+    check_background(background, preparation_of(run))
     like = placement(pair, pair.model, pair.guide)
     device = device_of([like, *columns.values()])
     with start(), scope, sealed(pair, pair.model, pair.guide, device=device):
-        check_rows(pair.model, pair.guide, place(columns, like), f"the {split} rows")
-        if strange is not None:
-            check_rows(pair.model, pair.guide, place(strange, like), "the outliers")
+        for what, given in ((f"the {split} rows", columns), ("the outliers", strange or {})):
+            check_rows(pair.model, pair.guide, place(given, like), what)
         draws = Draws(
             pair.model,
             pair.guide,

@@ -38,6 +38,8 @@ def check_rows(model: Program, guide: Program, columns: Mapping[str, Tensor], wh
     Raises:
         ValueError: naming the site, the range found and the mends.
     """
+    if not columns:
+        return
     try:
         _check_x(getattr(getattr(model, "__self__", model), "likelihood", None), columns)
         device = next(iter(columns.values())).device
