@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 from priory.data.rows import prepared
-from priory.evaluation.columns import check, digest_of, has_splits, place, read, split_of
+from priory.evaluation.columns import Columns, check, digest_of, has_splits, place, read, split_of
 from priory.evaluation.draws import FEW, STEPS, Draws
 from priory.evaluation.given import (
     build,
@@ -90,10 +90,7 @@ def evaluate(
     if has_splits(data) and split != "train":
         reference = check(read(data.train), "train")
     build(pair, columns if reference is None else reference)
-    strange = None
-    if outliers is not None:
-        own = preparation_of(run) or getattr(data, "preparation", None)
-        strange = split_of(prepared(outliers, own, drop=True), split, samples)
+    strange = _strange(outliers, run, data, split, samples)
     check_background(background, preparation_of(run))
     like = placement(pair, pair.model, pair.guide)
     device = device_of([like, *columns.values()])
@@ -123,6 +120,14 @@ def evaluate(
             pictures=pictures,
             history=getattr(run, "history", ()),
         )
+
+
+def _strange(outliers: Any, run: Any, data: Any, split: str, limit: int) -> Columns | None:
+    """Return outliers, prepared as the training rows were; None if none are named."""
+    if outliers is None:
+        return None
+    own = preparation_of(run) or getattr(data, "preparation", None)
+    return split_of(prepared(outliers, own, drop=True), split, limit)
 
 
 def assemble(
