@@ -104,7 +104,6 @@ class IndependentNormal(Factorised):
     ) -> None:
         self.loc = loc
         self.log_scale = log_scale
-        self.drawn: tuple[Tensor, Tensor] | None = None
         super().__init__(loc.shape, event_dim, validate_args)
 
     @constraints.dependent_property(is_discrete=False)
@@ -139,15 +138,8 @@ class IndependentNormal(Factorised):
         return tensor.sum(self.dims)
 
     def density(self, value: Tensor) -> Tensor:
-        """Return the log density of events of shape (..., *event).
-
-        A value that was just drawn here still has its noise e = (x - m) / s, which is exact and
-        carries no gradient.
-        """
-        if self.drawn is not None and value is self.drawn[0]:
-            noise = self.drawn[1]
-        else:
-            noise = (value - self.loc) * torch.exp(-self.log_scale)
+        """Return the log density of events of shape (..., *event)."""
+        noise = (value - self.loc) * torch.exp(-self.log_scale)
         constant = 0.5 * math.log(2 * math.pi) * self._event_shape.numel()
         squares = noise.square().sum(self.dims).mul(-0.5).sub(constant)
         return squares.sub(self.total(self.log_scale))
@@ -161,9 +153,7 @@ class IndependentNormal(Factorised):
         """Draw with gradients: m + s e, with e standard normal."""
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        value = torch.addcmul(self.loc, self.log_scale.exp(), noise)
-        self.drawn = (value, noise)
-        return value
+        return torch.addcmul(self.loc, self.log_scale.exp(), noise)
 
 
 class StandardNormal(IndependentNormal):
