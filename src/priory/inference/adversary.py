@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from priory.inference.games import GAMES
-from priory.inference.objectives import Objective, positive
+from priory.inference.objectives import Objective, joined, positive
 from priory.inference.parts import frozen
+from priory.inference.pathwise import names_of
 from priory.inference.penalties import Samples, two_sided, zero_centred
 from priory.inference.phases import Phases
 from priory.inference.schedules import Schedule, current
 from priory.names import named
-from priory.nets.labels import one_hot
 
 
 class Adversarial(Objective):
@@ -51,9 +51,13 @@ class Adversarial(Objective):
             image's channels, before they are scored (Lin et al., PacGAN, 2018).
         noise: standard deviation of normal noise on both sides' samples, a number or a schedule
             (Sonderby et al., 2017; Arjovsky and Bottou, 2017).
+        mean: those observed sites of which the mean given the latents is compared with the data, in
+            the place of a sample: where no gradient flows through a draw, as of a Bernoulli.
+        detached: whether the model's samples are constants, which give it no gradient.
 
     Raises:
-        ValueError: if no site is named, the game is unknown or an option out of range.
+        ValueError: if no site is named, the game is unknown or an option out of range; at the first
+            loss, if samples give their program no gradient.
 
     Example:
         >>> wgan = Adversarial(critic, "x", game="wasserstein", steps=5, gradient_penalty=10)
@@ -73,6 +77,8 @@ class Adversarial(Objective):
         clip: float | None = None,
         pack: int = 1,
         noise: float | Schedule = 0.0,
+        mean: Sequence[str] = (),
+        detached: bool = False,
     ) -> None:
         if not sites:
             raise ValueError('Adversarial needs sites, for instance Adversarial(critic, "z")')
@@ -101,6 +107,8 @@ class Adversarial(Objective):
         self.clip = clip
         self.pack = positive("pack", pack)
         self.noise = noise
+        self.mean = names_of(mean, sites)
+        self.detached = detached
 
     def needs_awake(self, phases: Phases) -> bool:
         """Say whether one of the sites is the guide's."""
@@ -149,7 +157,7 @@ class Adversarial(Objective):
         build = getattr(self.critic, "build", None)
         if build is not None:
             with torch.no_grad():
-                asleep = self._samples(phases.dream, phases)
+                asleep = self._samples(phases, asleep=True)
             shapes = tuple(tuple(s.shape[1:]) for s in self._packed(asleep))
             build(shapes if getattr(self.critic, "separate", False) else shapes[0], ())
             self.critic.to(asleep[0].device, asleep[0].dtype)
@@ -169,27 +177,14 @@ class Adversarial(Objective):
 
     def _sides(self, phases: Phases) -> tuple[Samples, Samples]:
         """Answer both sides' samples, with noise, packed and grouped, as the critic gets them."""
-        phases.refuse_weights(type(self).__name__)
-        awake, asleep = (self._samples(draw, phases) for draw in (phases.data, phases.dream))
+        awake, asleep = self._samples(phases, asleep=False), self._samples(phases, asleep=True)
         return self._ready(awake), self._ready(asleep)
 
-    def _samples(self, draw: Callable[[str], Tensor], phases: Phases) -> Samples:
+    def _samples(self, phases: Phases, *, asleep: bool) -> Samples:
         """Answer one side's samples of each site, or of all sites joined."""
-        # Labels first: one that the model does not draw is looked for through the whole model.
-        order = sorted(self.sites, key=lambda site: not _is_label(phases, site))
-        drawn = {site: draw(site) for site in order}
-        like = next((v for v in drawn.values() if v.is_floating_point()), None)
-        most = max(map(len, drawn.values()))
-        values = []
-        for site in self.sites:
-            v = drawn[site]
-            v = v if v.is_floating_point() else one_hot(v, phases.classes(site), like)
-            v = v.unsqueeze(1) if v.dim() == 1 else v
-            if len(v) < most:  # a column meets each particle of its row
-                v = torch.cat([v] * (most // len(v)))
-            values.append(v)
+        values = phases.samples(self.sites, asleep=asleep, mean=self.mean, detached=self.detached)
         if len(values) > 1 and not getattr(self.critic, "separate", False):
-            return (torch.cat([v.flatten(1) for v in values], 1),)
+            return (joined(values),)
         return tuple(values)
 
     def _ready(self, samples: Samples) -> Samples:
@@ -223,8 +218,3 @@ class Adversarial(Objective):
             return self._scores(awake), self._scores(asleep)
         high, low = compare(*awake, *asleep)
         return high, low
-
-
-def _is_label(phases: Phases, site: str) -> bool:
-    column = phases.columns.get(site)
-    return isinstance(column, Tensor) and not column.is_floating_point()

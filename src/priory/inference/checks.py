@@ -14,7 +14,6 @@ from priory.inference.arguments import owner
 from priory.inference.objectives import Objective
 from priory.inference.particles import vectorises
 from priory.inference.parts import eval_mode, modules
-from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
 
@@ -29,8 +28,8 @@ def check_pair(objective: Objective, phases: Phases) -> None:
 
     Raises:
         MismatchError: if the guide's sites are not the model's latents.
-        ValueError: if the data leave a likelihood's support, a density has a shape that no plate
-            explains, or a latent that needs a reparameterised gradient has none.
+        ValueError: if the data leave a likelihood's support, or a density has a shape that no
+            plate explains.
     """
     if not objective.needs_awake(phases):
         return
@@ -58,7 +57,6 @@ def check_pair(objective: Objective, phases: Phases) -> None:
                 "shape (particles, batch, ...), and the pair does not take the leading dimension "
                 "for what it is; count dimensions from the right: dim=-1, x[..., 0]"
             )
-    check_reparameterised(awake)
 
 
 def check_event(name: str, distribution: Any, value: Tensor) -> None:
@@ -110,21 +108,6 @@ def check_support(name: str, distribution: Any, value: Tensor) -> None:
         f"the data at site {name!r} are {numbers} in [{low:g}, {high:g}], outside of the support "
         f"of {kind}; {mends}"
     )
-
-
-def check_reparameterised(awake: Phase) -> None:
-    """Raise if the guide draws a latent through which no pathwise gradient flows.
-
-    Raises:
-        ValueError: naming the site.
-    """
-    for name in awake.latents:
-        if not awake.distribution(name).has_rsample:
-            raise ValueError(
-                f"the guide's {name!r} ({type(awake.distribution(name)).__name__}) has no "
-                "reparameterised samples, so this objective's gradient would be biased; use a "
-                "relaxed distribution, or Pyro's TraceGraph_ELBO or TraceEnum_ELBO as loss"
-            )
 
 
 def check_registered(programs: Iterable[Any], trained: list[Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -131,9 +131,9 @@ class Scaled(Objective):
         return (self.objective,)
 
 
-def joined(draw: Callable[[str], Tensor], sites: tuple[str, ...]) -> Tensor:
-    """Answer the sites' samples side by side, `(n, d)`."""
-    return torch.cat([draw(site).flatten(1) for site in sites], 1)
+def joined(rows: Iterable[Tensor]) -> Tensor:
+    """Return the sites' samples side by side, `(n, d)`."""
+    return torch.cat([r.flatten(1) for r in rows], 1)
 
 
 def positive(name: str, value: int) -> int:

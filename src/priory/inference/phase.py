@@ -73,6 +73,21 @@ class Phase:
         self._scores: dict[tuple[str, str], Tensor] = {}
         self.sample = _Values({**guide, **model}, self.nesting)
 
+    @property
+    def guide_sites(self) -> dict[str, Site]:
+        """The guide's sites by name, in the order in which they are drawn."""
+        return self._guide
+
+    @property
+    def model_sites(self) -> dict[str, Site]:
+        """The model's sites by name, in the order in which they are drawn."""
+        return self._model
+
+    def latents_before(self, site: str) -> tuple[str, ...]:
+        """Names of the model's latents that are drawn before a site of the model."""
+        order = [*self._model, site]
+        return tuple(n for n in order[: order.index(site)] if is_latent(self._model[n]))
+
     def _local(self, site: Site) -> bool:
         return self.single or in_batch(site)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,21 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from priory.inference.arguments import Program, bind, named, owner
+from priory.inference.observed import arguments_of
+from priory.inference.pathwise import check_means, keep_marks, marked, refuse_guide, refuse_model
 from priory.inference.phase import Phase
 from priory.inference.recorder import DeeperPlates, Enough, MismatchError, Recorder
-from priory.inference.sites import Site, base, is_latent, is_observed, pick
+from priory.inference.sites import (
+    Site,
+    base,
+    in_batch,
+    is_latent,
+    is_observed,
+    pick,
+    rows_of,
+)
 from priory.names import suggestion
+from priory.nets.labels import one_hot
 
 _HINT = " (did you mean {!r}?)"
 WEIGHT = "weight"  # the column of the rows' weights
@@ -63,8 +74,8 @@ class Phases:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
         self.latents = latents
-        self._dreamt: Recorder | None = None
-        self._dreamt_whole = False
+        self._dreamt: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
+        self._replayed: dict[Any, Phase] = {}
         self.columns = {**named(model, args), **(columns or {})}
         self.weight: Tensor | None = self.columns.get(WEIGHT)
         self._inputs = {n: v for n, v in self.columns.items() if n != WEIGHT}
@@ -117,54 +128,188 @@ class Phases:
             self.guide(**bind(self.guide, self._inputs))
         return recorder
 
+    @property
+    def reparameterised(self) -> Phase:
+        """The awake phase, for a loss whose gradient flows through all that the guide draws.
+
+        Raises:
+            ValueError: if the guide has a draw that gives no gradient where one is to be had.
+        """
+        awake = self.awake
+        refuse_guide(awake.guide_sites)
+        return awake
+
+    def reading(self, site: str) -> Phase:
+        """Return the awake phase, for a loss that scores a site of the model on the guide's draws.
+
+        Raises:
+            ValueError: as in `reparameterised`, of those draws that the site may depend on.
+        """
+        awake = self.awake
+        before = awake.latents_before(site)
+        order = [n for n in awake.guide_sites if n in before]
+        if order:
+            refuse_guide(awake.guide_sites, order[-1])
+        return awake
+
     @functools.cached_property
     def asleep(self) -> Phase:
         """One dream of the model per row of the batch, and the guide replayed on it."""
-        model = self._dream()
-        drawn = _drawn(model)
-        columns = {n: drawn.get(n, value) for n, value in self._inputs.items()}
-        guide = Recorder(drawn)
-        with guide:
-            self.guide(**bind(self.guide, columns))
-        return Phase(model.sites, guide.sites)
+        return self.replayed()
 
-    def _dream(self, until: str | None = None) -> Recorder:
+    def replayed(
+        self,
+        mean: Collection[str] = (),
+        detached: bool = False,
+        arguments: Mapping[str, str] | None = None,
+    ) -> Phase:
+        """Return what the model generates, one for each row, and the guide replayed on it.
+
+        Args:
+            mean: observed sites that are taken by their means rather than drawn.
+            detached: whether what the model generates is a constant, which gives it no gradient.
+            arguments: the observed site that stands for an argument of the guide; by default the
+                one that observed it.
+
+        Raises:
+            ValueError: if an observed site and an argument cannot be matched.
+        """
+        key = (tuple(mean), detached, tuple((arguments or {}).items()))
+        if key not in self._replayed:
+            model = self._dream(mean=mean)
+            check_means(mean, model.given)
+            given = arguments_of(model, self._inputs, bind(self.guide, self._inputs), arguments)
+            drawn = _drawn(model)
+            if detached:
+                given, drawn = _constants(given), _constants(drawn)
+            guide = Recorder(drawn)
+            with guide:
+                self.guide(**bind(self.guide, {**self._inputs, **given}))
+            sites = {n: {**s, "value": drawn[n]} for n, s in model.sites.items()}
+            self._replayed[key] = Phase(sites, guide.sites)
+        return self._replayed[key]
+
+    @property
+    def generated(self) -> Phase:
+        """One sample of the model per row of the batch, without the guide."""
+        return Phase(self._dream().sites, {})
+
+    def _dream(self, until: str | None = None, mean: Collection[str] = ()) -> Recorder:
         """Run the model, up to a site if one is named; what an earlier run drew stays."""
-        known = self._dreamt_whole or (self._dreamt is not None and until in self._dreamt.sites)
-        if self._dreamt is None or not known:
-            model = Recorder(_drawn(self._dreamt), dream=True, until=until)
-            with contextlib.suppress(Enough), model:
-                self.model(**bind(self.model, self._inputs))
-                self._dreamt_whole = True
-            self._dreamt = model
-        return self._dreamt
+        key = frozenset(mean)
+        found = self._dreamt.get(key)
+        if found is not None and (found.whole or until in found.sites):
+            return found
+        drawn: dict[str, Tensor] = {}
+        marks: list[str] = []
+        for kind, recorder in self._dreamt.items():
+            values = _drawn(recorder)
+            if kind != key:  # its observed sites are others
+                values = {n: v for n, v in values.items() if n not in recorder.given}
+            drawn |= values
+            marks += [n for n in marked(recorder.sites) if n in values]
+        model = Recorder(drawn, dream=True, until=until, mean=key)
+        with contextlib.suppress(Enough), model:
+            self.model(**bind(self.model, self._inputs))
+            model.whole = True
+        keep_marks(model.sites, marks)
+        self._dreamt[key] = model
+        return model
 
     def data(self, site: str) -> Tensor:
         """Answer a site's awake value: the column of that name, else the guide's draw.
 
-        Particles and batch are flattened together: `(samples, *event)`. A column is not traced,
-        so that an implicit model whose guide has no latents can be compared with its data, and a
-        latent asks for the guide alone.
+        Particles and batch are flattened together: `(samples, *inner plates, *event)`. A column is
+        not traced, so that an implicit model whose guide has no latents can be compared with its
+        data, and a latent asks for the guide alone. Of an observed site that no column is named
+        after it is what the model observed.
+
+        Raises:
+            ValueError: if the guide's draw gives no gradient where one is to be had.
         """
         if site in self.columns:
             value: Tensor = self.columns[site]
             return value
-        alone = "awake" not in self.__dict__ and self.particles == 1 and site in self._guided.sites
-        phase = Phase({}, self._guided.sites) if alone else self.awake
-        return phase.sample[site].flatten(0, 1)
+        guide = self._guided.sites if self._lone(site) else None
+        if guide is None and (model := self._dream(site)) and site in model.given:
+            return rows_of(model.sites[site], model.given[site], single=_single(model.sites))
+        sites = guide or self.awake.guide_sites
+        refuse_guide(sites, site)
+        found = pick(sites, site, "guide")
+        nesting = self.awake.nesting if self.particles > 1 else 0
+        return rows_of(found, found["value"], nesting, single=_single(sites))
 
-    def dream(self, site: str) -> Tensor:
-        """Answer a site's asleep value, `(batch, *event)`.
+    def _lone(self, site: str) -> bool:
+        """Say whether the guide alone gives a site's awake value."""
+        return "awake" not in self.__dict__ and self.particles == 1 and site in self._guided.sites
+
+    def dream(self, site: str, mean: Collection[str] = (), detached: bool = False) -> Tensor:
+        """Answer a site's asleep value, `(batch, *inner plates, *event)`.
 
         Runs the model alone, not the guide, and no further than to the site. What the model takes
         as an argument and does not draw is the column.
+
+        Args:
+            site: the site's name.
+            mean: observed sites that are taken by their means rather than drawn.
+            detached: whether the value is a constant, which gives the model no gradient.
+
+        Raises:
+            ValueError: if the sample gives no gradient where one is to be had.
         """
-        sites = self._dream(site).sites
+        model = self._dream(site, mean)
+        sites = model.sites
+        if site in mean:
+            check_means([site], model.given)
         if site not in sites and site in self.columns:
             column: Tensor = self.columns[site]
             return column
-        value: Tensor = pick(sites, site, "model")["value"]
-        return value
+        found = pick(sites, site, "model")
+        if not detached:
+            refuse_model(sites, site)
+        rows = rows_of(found, found["value"], single=_single(sites))
+        return rows.detach() if detached else rows
+
+    def samples(
+        self,
+        sites: Sequence[str],
+        *,
+        asleep: bool,
+        mean: Collection[str] = (),
+        detached: bool = False,
+    ) -> list[Tensor]:
+        """Return the rows of some sites beside one another, each `(n, ...)`, as real numbers.
+
+        A column meets each particle of its row; whole numbers that the model draws from a
+        Categorical are given one-hot.
+
+        Args:
+            sites: their names.
+            asleep: whether they are the model's; see `dream` for what follows.
+            mean: observed sites that are taken by their means.
+            detached: whether they are constants.
+        """
+        dream = functools.partial(self.dream, mean=mean, detached=detached)
+        draw = dream if asleep else self.data
+        # Labels first: one that the model does not draw is looked for through the whole model.
+        drawn = {s: draw(s) for s in sorted(sites, key=lambda s: not self._is_label(s))}
+        like = next((v for v in drawn.values() if v.is_floating_point()), None)
+        most = max(map(len, drawn.values()))
+        return [self._row(site, drawn[site], like, most) for site in sites]
+
+    def _row(self, site: str, v: Tensor, like: Tensor | None, most: int) -> Tensor:
+        v = v if v.is_floating_point() else one_hot(v, self.classes(site), like)
+        v = v.unsqueeze(1) if v.dim() == 1 else v
+        if most % len(v):
+            raise ValueError(
+                f"the site {site!r} has {len(v)} rows beside {most}; sites that are compared "
+                "together lie in the batch plate"
+            )
+        return torch.cat([v] * (most // len(v))) if len(v) < most else v
+
+    def _is_label(self, site: str) -> bool:
+        column = self.columns.get(site)
+        return isinstance(column, Tensor) and not column.is_floating_point()
 
     def refuse_weights(self, what: str) -> None:
         """Raise a ValueError if rows have weights, which a comparison of sets cannot heed.
@@ -198,10 +343,16 @@ class Phases:
         return classes
 
 
-def _drawn(recorder: Recorder | None) -> dict[str, Tensor]:
+def _single(sites: Mapping[str, Site]) -> bool:
+    return not any(in_batch(s) for s in sites.values())
+
+
+def _constants(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n: v.detach() for n, v in values.items()}
+
+
+def _drawn(recorder: Recorder) -> dict[str, Tensor]:
     """Answer the values that a recorder has seen, of sites and of plates."""
-    if recorder is None:
-        return {}
     return {n: s["value"] for n, s in recorder.sites.items()} | recorder.subsamples
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +13,7 @@ from pyro.poutine.trace_messenger import TraceHandler
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from priory.inference import pathwise
 from priory.inference.engine.precision import casting, widened
 from priory.inference.sites import Site, depth, in_batch, plates_scale, same
 
@@ -62,6 +63,7 @@ class Recorder(Messenger):
         nesting: number of plate dimensions to the right of the particles.
         single: there is no batch plate: the whole program is one datum.
         until: the site after which the program is broken off.
+        mean: observed sites that are their means rather than drawn, where `dream` is set.
     """
 
     hears_sites_alone = True
@@ -75,10 +77,12 @@ class Recorder(Messenger):
         nesting: int = 1,
         single: bool = False,
         until: str | None = None,
+        mean: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.replay = replay or {}
         self.until = until
+        self.mean = mean
         self.dream = dream
         self.particles = particles
         self.nesting = nesting
@@ -87,6 +91,8 @@ class Recorder(Messenger):
         self.unscaled = _unscaled.get()
         self.sites: dict[str, Site] = {}
         self.subsamples: dict[str, Tensor] = {}
+        self.whole = False  # whether the program ran to its end
+        self.given: dict[str, Any] = {}  # what a program passed as the value of an observed site
 
     def _process_message(self, msg: Site) -> None:
         # Most messages are a module's parameters: they pass at the price of one comparison.
@@ -110,8 +116,11 @@ class Recorder(Messenger):
             if self.dream and not msg["infer"].get("_deterministic"):
                 msg["is_observed"] = False
                 msg["infer"]["was_observed"] = True
+                self.given[name] = msg["value"]
                 msg["value"] = self.replay.get(name)
                 msg["done"] = name in self.replay
+                if name in self.mean and not msg["done"]:
+                    msg["value"], msg["done"] = pathwise.mean_of(name, msg["fn"]), True
         elif self.particles > 1 and (self.single or in_batch(msg)):
             self._expand(msg)
 
@@ -130,6 +139,8 @@ class Recorder(Messenger):
             raise MismatchError(f"two sites are called {name!r}; give each site its own name")
         if self.particles > 1 and (plates := depth([msg], self.single)) > self.nesting:
             raise DeeperPlates(plates)
+        if not (msg["is_observed"] or name in self.replay or name in self.mean):
+            pathwise.mark(msg)
         if self.unscaled and not same(msg["scale"], scale := plates_scale(msg)):
             msg["scale"] = scale
             msg["infer"] = {**msg["infer"], "_unscaled": True}

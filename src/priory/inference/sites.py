@@ -114,3 +114,31 @@ def plates_scale(site: Site) -> float:
     frames = site["cond_indep_stack"]
     parts = (f.full_size / f.size for f in frames if f.full_size not in (None, f.size))
     return math.prod(parts)
+
+
+def rows_of(site: Site, value: Tensor, nesting: int = 0, *, single: bool = False) -> Tensor:
+    """Return a site's value with particles and batch first and flattened, `(rows, ...)`.
+
+    Inner plates stay, before the event: `(rows, *inner plates, *event)`. A site outside of the
+    batch plate is one row.
+
+    Args:
+        site: whose value it is, or would be.
+        value: `(*particles, *plates, *event)`.
+        nesting: number of plate dimensions to the right of the particles; 0 if there are none.
+        single: there is no batch plate: rows are the first dimension.
+    """
+    batch, event = site["fn"].batch_shape, site["fn"].event_shape
+    if value.dim() < len(batch) + len(event):
+        value = value.expand(torch.broadcast_shapes(value.shape, batch + event))
+    lead = len(batch)
+    many = 0 < nesting < lead
+    frame = batch_frame(site)
+    if frame is None:
+        if single:
+            return value.flatten(0, 1) if many else value
+        return value if many else value.unsqueeze(0)
+    axis, first = lead + frame.dim, int(many)
+    if axis != first:
+        value = value.movedim(axis, first)
+    return value.flatten(0, 1) if many else value

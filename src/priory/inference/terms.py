@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyro.distributions as dist
@@ -14,6 +14,7 @@ from priory.inference.costs import COSTS, squared
 from priory.inference.objectives import Objective, joined
 from priory.inference.parallel import ranks
 from priory.inference.parts import frozen
+from priory.inference.pathwise import names_of, refuse_guide, refuse_model
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.sites import base
@@ -55,7 +56,7 @@ class Reconstruction(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Answer the mean cost."""
-        awake = phases.awake
+        awake = phases.reading(self.site)
         if self.cost != "features":
             return _cost(awake, self.site, "model", self.cost)
         if self._critic is None:
@@ -75,38 +76,55 @@ class Reconstruction(Objective):
 
 
 class Sleep(Objective):
-    """How well the guide finds a dream's own latents again, averaged over the dreams.
+    """How well the guide finds the latents of what the model generates, averaged over the samples.
 
-    -E_p[log q(sites given x)], in nats per dream, or a cost as in `Reconstruction` between a
-    latent and the guide's mean. The gradient flows through the dream into the model too. For a code
-    c of InfoGAN (Chen et al., 2016), H(c) less this is a lower bound on the mutual information
-    I(c; x); in CycleGAN (Zhu et al., 2017) it is one of the two round trips.
+    -E_p[log q(sites | x)], in nats per sample, or a cost as in `Reconstruction` between a latent
+    and the guide's mean. The gradient flows through the sample into the model too. For a code c of
+    InfoGAN (Chen et al., 2016), H(c) less this is a lower bound on the mutual information I(c; x);
+    in CycleGAN (Zhu et al., 2017) it is one of the two round trips. With `detached` the guide alone
+    learns, as in the sleep phase of wake-sleep (Hinton et al., 1995).
 
     Args:
         sites: the latents to be found; all that the guide draws if none is named.
         cost: "likelihood" or the name of a cost.
+        mean: observed sites of which the guide reads the mean given the latents in the place of a
+            sample: those through whose draws no gradient flows, such as a Bernoulli's.
+        detached: whether the sample is a constant, which gives the model no gradient.
+        arguments: the observed site whose sample stands for an argument of the guide; by default
+            the one that observed it.
 
     Raises:
-        ValueError: if there is no such cost; at the first loss, if the guide is a point mass there.
+        ValueError: if there is no such cost; at the first loss, if the guide is a point mass there,
+            the model's samples give it no gradient, or a site and an argument cannot be matched.
     """
 
     def __init__(
         self,
         *sites: str,
         cost: Literal["likelihood", "squared", "absolute", "laplacian"] = "likelihood",
+        mean: Sequence[str] = (),
+        detached: bool = False,
+        arguments: Mapping[str, str] | None = None,
     ) -> None:
         _check_cost(cost)
         self.sites = sites
         self.cost = cost
+        self.mean = names_of(mean)
+        self.detached = detached
+        self.arguments = arguments
 
     def needs_awake(self, phases: Phases) -> bool:  # noqa: ARG002
-        """Answer no: the guide reads dreams."""
+        """Answer no: the guide reads samples of the model."""
         return False
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the mean cost."""
-        asleep = phases.asleep
+        """Return the mean cost."""
+        asleep = phases.replayed(self.mean, self.detached, self.arguments)
+        if not self.detached:
+            refuse_model(asleep.model_sites)
         sites = self.sites or asleep.latents
+        for site in sites:
+            refuse_guide(asleep.guide_sites, site, itself=False)
         return torch.stack([_cost(asleep, s, "guide", self.cost) for s in sites]).sum()
 
 
@@ -137,7 +155,9 @@ class Classification(Objective):
                 f"{', '.join(phases.columns)}"
             )
         labels = phases.columns[self.labels]
-        law = phases.awake.distribution(self.site)
+        awake = phases.awake
+        refuse_guide(awake.guide_sites, self.site, itself=False)
+        law = awake.distribution(self.site)
         logits = getattr(base(law), "logits", None)
         if logits is None:
             raise ValueError(
@@ -166,16 +186,28 @@ class Match(Objective):
     Args:
         divergence: function of two sample sets `(n, d)` and `(m, d)`, answering shape ().
         sites: the sites to compare.
+        mean: those observed ones of which the mean given the latents is compared with the data, in
+            the place of a sample: where no gradient flows through a draw, as of a Bernoulli.
+        detached: whether the model's samples are constants, which give it no gradient.
 
     Raises:
-        ValueError: if no site is named.
+        ValueError: if no site is named; at the first loss, if samples give their program no
+            gradient.
     """
 
-    def __init__(self, divergence: Divergence, *sites: str) -> None:
+    def __init__(
+        self,
+        divergence: Divergence,
+        *sites: str,
+        mean: Sequence[str] = (),
+        detached: bool = False,
+    ) -> None:
         if not sites:
             raise ValueError('Match needs the sites to compare, for instance Match(mmd, "z")')
         self.divergence = divergence
         self.sites = sites
+        self.mean = names_of(mean, sites)
+        self.detached = detached
 
     def needs_awake(self, phases: Phases) -> bool:
         """Say whether one of the sites is the guide's."""
@@ -184,8 +216,10 @@ class Match(Objective):
     def loss(self, phases: Phases) -> Tensor:
         """Answer the divergence, between the samples of all ranks where there are several."""
         phases.refuse_weights(type(self).__name__)
-        awake, asleep = (joined(draw, self.sites) for draw in (phases.data, phases.dream))
-        return self.divergence(ranks.gather(awake), ranks.gather(asleep))
+        awake = phases.samples(self.sites, asleep=False)
+        options: dict[str, Any] = {"mean": self.mean, "detached": self.detached}
+        asleep = phases.samples(self.sites, asleep=True, **options)
+        return self.divergence(*(ranks.gather(joined(rows)) for rows in (awake, asleep)))
 
 
 def _check_cost(cost: str, *more: str) -> None:

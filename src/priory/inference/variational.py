@@ -37,7 +37,7 @@ class ELBO(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -ELBO."""
-        awake = phases.awake
+        awake = phases.reparameterised
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
         if plain and not self.analytic_kl:
             return -awake.average(awake.log_weight())
@@ -61,7 +61,7 @@ class KL(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return KL(q || p)."""
-        return divergence(phases.awake, self.analytic)
+        return divergence(phases.reparameterised, self.analytic)
 
 
 def divergence(awake: Phase, analytic: bool = False) -> Tensor:
@@ -84,7 +84,7 @@ def log_weights(phases: Phases) -> Tensor:
     Raises:
         ValueError: If the weights' mean would bound nothing, or rows are weighted inside of it.
     """
-    awake = phases.awake
+    awake = phases.reparameterised
     if phases.particles > 1:
         if reason := awake.no_bound():
             raise ValueError(f"no multi-sample bound: {reason}; train by ELBO()")

@@ -149,7 +149,8 @@ class StackedGAN(nn.Module):
         own = {"is_auxiliary": True}
         with plate("stacked", self, x):
             seen = self.classifier(torch.relu(self.encoder(x.detach())))
-            pyro.sample("label", Labels(logits=seen), infer=own)
+            law = Labels(logits=seen)
+            pyro.sample("label", law, obs=law.sample(), infer=own)  # of which the law alone is read
             h = self.encode(x)
             pyro.sample("f", Delta(h, event_dim=1))
             h = pyro.sample("h", Delta(h, event_dim=1))

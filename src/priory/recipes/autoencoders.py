@@ -80,7 +80,7 @@ ROWS = (
     _autoencoder(
         "vae-gan",
         "Larsen et al., 2016, Autoencoding beyond pixels using a learned similarity metric",
-        "kl + reconstruction:cost=features + adversarial:x:critic=(mlp:128,128:leaky-relu)",
+        "kl + reconstruction:cost=features + adversarial:x:critic=(mlp:128,128:leaky-relu):mean=x",
         {"deterministic": False},
         {"optim": "adam:betas=0.5,0.999"},
     ),

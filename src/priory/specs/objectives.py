@@ -56,25 +56,51 @@ def parse_objective(text: str) -> Objective:
     return total
 
 
-def match(divergence: str = "mmd", sites: tuple[str, ...] = ("z",)) -> Match:
+def match(
+    divergence: str = "mmd",
+    sites: tuple[str, ...] = ("z",),
+    mean: tuple[str, ...] = (),
+    detached: bool = False,
+) -> Match:
     """Compare awake and asleep samples of some sites by a divergence.
 
     Args:
         divergence: a name in `priory.divergences.DIVERGENCES`, with arguments in brackets:
             (mmd:kernel=rbf).
         sites: the sites to compare.
+        mean: those observed ones of which the mean given the latents is compared with the data.
+        detached: whether the model's samples are constants, which give it no gradient.
     """
-    return Match(parse_function("divergence", unbracket(divergence), DIVERGENCES), *sites)
+    function = parse_function("divergence", unbracket(divergence), DIVERGENCES)
+    return Match(function, *sites, mean=mean, detached=detached)
 
 
-def sleep(sites: tuple[str, ...] = ("z",), cost: str = "likelihood") -> Sleep:
-    """Find a dream's own latents again, by the guide.
+def sleep(
+    sites: tuple[str, ...] = ("z",),
+    cost: str = "likelihood",
+    mean: tuple[str, ...] = (),
+    detached: bool = False,
+    arguments: tuple[str, ...] = (),
+) -> Sleep:
+    """Find the latents of what the model generates, by the guide.
 
     Args:
         sites: the latents to be found.
         cost: "likelihood", or the name of a cost of taking the guide's mean for the latent.
+        mean: observed sites of which the guide reads the mean given the latents.
+        detached: whether samples are constants, which give the model no gradient.
+        arguments: argument=site, for an argument of the guide that a site's sample stands for.
     """
-    return Sleep(*sites, cost=cost)  # type: ignore[arg-type]
+    pairs = [pair.split("=") for pair in arguments]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"arguments are written argument=site, got {', '.join(arguments)}")
+    return Sleep(
+        *sites,
+        cost=cost,  # type: ignore[arg-type]
+        mean=mean,
+        detached=detached,
+        arguments=dict(pairs) or None,
+    )
 
 
 def adversarial(
@@ -89,6 +115,8 @@ def adversarial(
     clip: float | None = None,
     pack: int = 1,
     noise: float | Schedule = 0.0,
+    mean: tuple[str, ...] = (),
+    detached: bool = False,
 ) -> Adversarial:
     """Train a critic to tell awake samples from asleep ones, and the pair to fool it.
 
@@ -104,6 +132,8 @@ def adversarial(
         clip: bound on each of the critic's weights.
         pack: samples of one side that are judged together.
         noise: standard deviation of normal noise on both sides' samples.
+        mean: those observed sites of which the mean given the latents is compared with the data.
+        detached: whether the model's samples are constants, which give it no gradient.
     """
     net = parse("critic", unbracket(critic), CRITICS) if isinstance(critic, str) else critic
     return Adversarial(
@@ -118,6 +148,8 @@ def adversarial(
         clip=clip,
         pack=pack,
         noise=noise,
+        mean=mean,
+        detached=detached,
     )
 
 

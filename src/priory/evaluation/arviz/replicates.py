@@ -133,7 +133,7 @@ def _phase(source: Draws, index: Tensor, asleep: bool, *stream: int) -> Phase:
     rows = place(chosen, placement(source.model, source.guide))
     reseed(next(iter(rows.values())).device, source.seed, *stream)
     phases = Phases(source.model, source.guide, columns=rows)
-    return phases.asleep if asleep else phases.awake
+    return phases.generated if asleep else phases.awake
 
 
 def _is_proper(source: Draws) -> bool:

@@ -1,0 +1,167 @@
+"""Whether a gradient flows through what a program draws, and what is said where none does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Transform
+
+from priory.inference.sites import Site, base
+
+_MARK = "_no_pathwise_gradient"
+_DEPTH = 6  # of distributions and transforms within one another
+
+
+def mark(site: Site) -> None:
+    """Mark a site that was just drawn if its draw lost a gradient that somebody may want.
+
+    A draw without `rsample` (Bernoulli, Categorical, Poisson) is a constant to autograd. Nothing is
+    lost where its distribution depends on nothing that is trained.
+    """
+    if torch.is_grad_enabled() and not site["fn"].has_rsample and _depends(site["fn"]):
+        site["infer"][_MARK] = True
+
+
+def marked(sites: Mapping[str, Site]) -> Iterator[str]:
+    """Yield the names of the marked sites, in the order in which they were drawn."""
+    return (name for name, site in sites.items() if site["infer"].get(_MARK))
+
+
+def keep_marks(sites: Mapping[str, Site], earlier: Iterable[str]) -> None:
+    """Mark sites whose values were taken from an earlier run that had marked them."""
+    for name in earlier:
+        if name in sites:
+            sites[name]["infer"][_MARK] = True
+
+
+def lost(sites: Mapping[str, Site], until: str | None = None, *, itself: bool = True) -> str | None:
+    """Return the first marked site that a site may depend on: itself, or one drawn before it.
+
+    Args:
+        sites: a program's, in the order in which they were drawn.
+        until: the site that is read; all are if there is none.
+        itself: whether the site's own draw counts, or its distribution alone is read.
+    """
+    if not torch.is_grad_enabled():
+        return None
+    for name, site in sites.items():
+        last = until is not None and name == until
+        if last and not itself:
+            return None
+        if site["infer"].get(_MARK):
+            return name
+        if last:
+            return None
+    return None
+
+
+def refuse_guide(
+    sites: Mapping[str, Site], until: str | None = None, *, itself: bool = True
+) -> None:
+    """Raise a ValueError if the guide's draws leave a gradient biased; see `lost`."""
+    name = lost(sites, until, itself=itself)
+    if name is not None:
+        raise ValueError(
+            f"the guide's {name!r} ({_kind(sites[name])}) has no reparameterised samples, so this "
+            "objective's gradient would be biased; use a relaxed distribution, freeze what its "
+            "distribution depends on, or take Pyro's TraceGraph_ELBO or TraceEnum_ELBO as loss"
+        )
+
+
+def refuse_model(sites: Mapping[str, Site], until: str | None = None) -> None:
+    """Raise a ValueError if the model's draws give it no gradient; see `lost`."""
+    name = lost(sites, until)
+    if name is None:
+        return
+    observed = sites[name]["infer"].get("was_observed", False)
+    mends = ["use a relaxed distribution"]
+    if observed:
+        mends = [f"compare its mean given the latents, mean=({name!r},)"]
+    if until is not None and until != name:
+        mends.append(f"draw it after {until!r} if that does not depend on it")
+    mends.append("take the samples as constants, which give the model no gradient, detached=True")
+    raise ValueError(
+        f"the model's {name!r} ({_kind(sites[name])}) has no reparameterised samples, so a "
+        f"comparison of {until or 'samples'!r} would give the model a wrong gradient, or none; "
+        f"{', or '.join(mends)}"
+    )
+
+
+def names_of(mean: str | Iterable[str], sites: Collection[str] | None = None) -> tuple[str, ...]:
+    """Return the sites that are to be taken by their means.
+
+    Args:
+        mean: a name or names.
+        sites: those that are compared, if others may not be named.
+
+    Raises:
+        ValueError: if another site is named.
+    """
+    names = (mean,) if isinstance(mean, str) else tuple(mean)
+    for name in names:
+        if sites is not None and name not in sites:
+            raise ValueError(
+                f"mean=({name!r},) is not among the sites that are compared, {', '.join(sites)}"
+            )
+    return names
+
+
+def check_means(mean: Iterable[str], observed: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless sites that are to be taken by their means are observed ones."""
+    for name in mean:
+        if name not in observed:
+            raise ValueError(
+                f"mean=({name!r},) names no site that the model observes; latents are compared by "
+                "their samples"
+            )
+
+
+def mean_of(name: str, distribution: Any) -> Tensor:
+    """Return a distribution's mean, `(*batch, *event)`; a categorical's are its probabilities.
+
+    Raises:
+        ValueError: if it has no mean.
+    """
+    inner = base(distribution)
+    if isinstance(inner, Categorical):
+        probs: Tensor = inner.probs
+        return probs.expand(*distribution.batch_shape, probs.shape[-1])
+    try:
+        mean: Tensor = distribution.mean
+    except NotImplementedError:
+        raise ValueError(
+            f"mean=({name!r},) needs a mean, and {type(inner).__name__} has none; compare "
+            "samples, or take them as constants, detached=True"
+        ) from None
+    return mean
+
+
+def _kind(site: Site) -> str:
+    return type(base(site["fn"])).__name__
+
+
+def _depends(held: Any, depth: int = 0) -> bool:
+    """Say whether anything that a distribution holds is to get a gradient."""
+    if isinstance(held, Tensor):
+        return held.requires_grad
+    if depth > _DEPTH:
+        return True
+    if isinstance(held, nn.Module):
+        return any(p.requires_grad for p in held.parameters()) or _any(held, depth)
+    if isinstance(held, list | tuple | set):
+        return any(_depends(v, depth + 1) for v in held)
+    if isinstance(held, Mapping):
+        return any(_depends(v, depth + 1) for v in held.values())
+    if callable(owner := getattr(held, "__self__", None)):
+        return _depends(owner, depth + 1)
+    return isinstance(held, dist.Distribution | torch.distributions.Distribution | Transform) and (
+        _any(held, depth)
+    )
+
+
+def _any(held: Any, depth: int) -> bool:
+    return any(_depends(v, depth + 1) for v in vars(held).values())
