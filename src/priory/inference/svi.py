@@ -121,7 +121,8 @@ class SVI(pyro.infer.SVI):
             )
 
         def player(loss: Callable[..., Any], optim: Any, **options: Any) -> Player:
-            compiler = None if compile in ("off", "cudagraph") else Compiler(compile, horizon, tell)
+            roots, uncompiled = (model, guide, self.objective), compile in ("off", "cudagraph")
+            compiler = None if uncompiled else Compiler(compile, horizon, tell, roots)
             return Player(
                 loss, optim, self.guard, compiler, rate=rate, precision=precision, **options
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,11 @@ Mode = Literal["auto", "off", "trace", "inductor", "cudagraph"]
 _TRACE_PAYS = 500  # steps; a trace takes a tenth of a second or two, and saves half a millisecond
 _COMPILE_SECONDS = 15.0
 _GRAPHS = 4  # batch shapes
+_SETTLED = 500  # steps after which a change from outside is no longer one of many
+_WAIT = 16  # steps without a change after the second of many
+# In units of the rounding error. A traced graph calls the kernels that an eager step calls; what
+# inductor fuses it sums in another order.
+_TRACED, _COMPILED = 30.0, 1000.0
 
 
 class Compiler:
@@ -33,14 +39,23 @@ class Compiler:
         horizon: steps of the whole training; if unknown, "auto" expects as many to come as there
             have been. On CUDA it leaves the step to be captured.
         tell: is told in words what is done, and what for.
+        roots: programs and objectives that the loss runs. Where a value that they read in Python
+            is changed from outside, the step is traced anew; where that happens soon after the last
+            time, after twice as many eager steps each time.
     """
 
     def __init__(
-        self, mode: str, horizon: int | None = None, tell: Callable[[str], object] = str
+        self,
+        mode: str,
+        horizon: int | None = None,
+        tell: Callable[[str], object] = str,
+        roots: Sequence[Any] = (),
     ) -> None:
         self.mode = mode
         self.horizon = horizon
         self.tell = tell
+        self.roots = roots
+        self.changes = Changes()
         self.reason = ""
         self.compiles = True
         self.check: Tensor | None = None
@@ -89,16 +104,18 @@ class Compiler:
 
         try:
             key = _key(batch, fixed, params, context)
+            if key in self._graphs and not self._graphs[key].state.same():
+                self._renew(key, step)
             if key not in self._graphs:
-                if len(self._graphs) == _GRAPHS:
+                if len(self._graphs) == _GRAPHS or self.changes.waits(step):
                     return None
-                self._graphs[key] = Traced(positional, params, batch)
+                self._graphs[key] = Traced(positional, params, batch, self.roots)
                 restore()
                 self.tell(f"the step is traced: {len(self._graphs[key])} tensor operations")
             self._compile(key, batch, expected)
             calls = self._calls[key] = self._calls.get(key, 0) + 1
             if calls & (calls - 1) == 0:
-                self._compare(self._graphs[key], positional, batch, restore)
+                self._compare(self._graphs[key], positional, params, batch, restore)
         except (Untraceable, TypeError) as error:
             restore()
             self.give_up(str(error))
@@ -106,6 +123,18 @@ class Compiler:
         found = self._graphs[key](batch)
         self.check = self._graphs[key].check
         return found
+
+    def _renew(self, key: Any, step: int) -> None:
+        """Drop a graph unless the values that it was traced with are equal to those of now."""
+        graph = self._graphs[key]
+        changed = graph.state.changes({id(t) for t in graph.held})
+        if not changed:
+            graph.state.renew()
+            return
+        del self._graphs[key]
+        self._compiled.discard(key)
+        self._calls.pop(key, None)
+        self.tell(f"{changed[0]} has changed: {self.changes.note(step)}")
 
     def give_up(self, reason: str) -> None:
         """Run eager from now on, and say why, once."""
@@ -141,23 +170,78 @@ class Compiler:
         self,
         graph: Traced,
         loss: Callable[..., Tensor],
+        params: Sequence[Tensor],
         batch: list[Tensor],
         restore: Callable[[], None],
     ) -> None:
-        """Raise Untraceable unless the graph's loss is that of an eager run with the same draws."""
+        """Raise Untraceable unless the graph does what an eager run with the same draws does."""
         device = batch[0].device if batch else torch.device("cpu")
+        graph.state.mark()
         with own_randomness(device):
-            eager = loss(*batch).detach()
-            restore()
-        with own_randomness(device):
-            replayed = graph(batch)
-            restore()
-        if not torch.allclose(eager, replayed, rtol=1e-3, atol=1e-4, equal_nan=True):
-            raise Untraceable(
-                f"the programs do not repeat what they did when they were traced (a loss of "
-                f"{float(eager):.6g} for {float(replayed):.6g}): their Python code changes from "
-                "step to step"
-            )
+            try:
+                value = loss(*batch)
+                gradients = torch.autograd.grad(value, params, allow_unused=True)
+                eager = [value.detach(), *(g for g in gradients if g is not None)]
+                after = torch.get_rng_state()
+                graph.check_state()
+            finally:
+                restore()
+                graph.state.restore()
+        runs: dict[Callable[..., Any], float] = {graph.graph: _TRACED}
+        runs.setdefault(graph.run, _COMPILED)
+        for run, tolerance in runs.items():
+            with own_randomness(device), torch.no_grad():
+                replayed, _, *rest = run(*graph.held, *batch)
+                same = torch.equal(after, torch.get_rng_state())
+                restore()
+            if not same or not agree(eager, [replayed, *rest], tolerance):
+                raise Untraceable(
+                    "the programs do not repeat what they did when they were traced (a loss of "
+                    f"{float(eager[0]):.8g} for {float(replayed):.8g}): their Python code changes "
+                    "from step to step"
+                )
+
+
+class Changes:
+    """When to trace anew, where values in Python are changed from outside."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.wait = 0
+
+    def note(self, step: int) -> str:
+        """Take in a change at a step; say what follows."""
+        soon = self.last > 0 and step - self.last < _SETTLED + self.wait
+        self.wait = max(_WAIT, 2 * self.wait) if soon else 0
+        self.last = step
+        if not self.wait:
+            return "the step is traced anew"
+        return f"the step runs eager for {self.wait} steps, and is then traced anew"
+
+    def waits(self, step: int) -> bool:
+        """Say whether a step is to be run eager."""
+        return self.last > 0 and step < self.last + self.wait
+
+
+def agree(eager: Sequence[Tensor], graph: Sequence[Tensor], tolerance: float) -> bool:
+    """Say whether losses and gradients are the same up to rounding.
+
+    Args:
+        eager: the loss, shape (), and the gradients.
+        graph: the same, obtained by another way.
+        tolerance: largest difference, of the loss relative to it (to 1 if it is smaller), of the
+            gradients relative to the norm of all, in units of the rounding error of their type.
+    """
+    rounding = tolerance * torch.finfo(eager[0].dtype).eps
+    loss, replayed = float(eager[0]), float(graph[0])
+    if not math.isfinite(loss) or len(eager) != len(graph):
+        return len(eager) == len(graph) and str(loss) == str(replayed)
+    if not abs(loss - replayed) <= rounding * max(1.0, abs(loss)):
+        return False
+    pairs = [(a.double(), b.double()) for a, b in zip(eager[1:], graph[1:], strict=True)]
+    norm = math.sqrt(sum(float(a.square().sum()) for a, _ in pairs))
+    error = math.sqrt(sum(float((a - b).square().sum()) for a, b in pairs))
+    return not math.isfinite(norm) or error <= 10 * rounding * max(norm, 1e-6)
 
 
 def _key(batch: list[Tensor], fixed: dict[str, Any], params: Sequence[Tensor], context: Any) -> Any:

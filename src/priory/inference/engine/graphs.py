@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.overrides import TorchFunctionMode
 
+from priory.inference.engine.state import State
 from priory.inference.randomness import own_randomness
 from priory.names import first_line
 
@@ -29,16 +31,24 @@ class Traced:
         loss: function of the batch's tensors, answering shape ().
         params: the parameters to differentiate by.
         batch: tensors of one batch; the graph is good for their shapes.
+        roots: programs and objectives that the loss runs, whose values in Python the graph keeps
+            as they are now.
 
     Attributes:
+        state: those values.
         check: after a call, the sum of the loss and all gradients, finite if all of them are.
 
     Raises:
-        Untraceable: if the loss looks at a tensor's values, for instance by `.item()`.
+        Untraceable: if the loss looks at a tensor's values, for instance by `.item()`, or changes
+            values in Python, or draws random numbers of Python or NumPy.
     """
 
     def __init__(
-        self, loss: Callable[..., Tensor], params: Sequence[Tensor], batch: Sequence[Tensor]
+        self,
+        loss: Callable[..., Tensor],
+        params: Sequence[Tensor],
+        batch: Sequence[Tensor],
+        roots: Sequence[Any] = (),
     ) -> None:
         self.used: list[Tensor] = []
         self.check: Tensor | None = None
@@ -54,13 +64,30 @@ class Traced:
             check = sum((g.sum() for g in found), value.detach())
             return (value.detach(), check, *found)
 
+        self.state = State(loss, *roots)
+        if self.state.unseen:
+            raise Untraceable(f"the programs cannot be repeated: {self.state.unseen}")
         with own_randomness(batch[0].device if batch else torch.device("cpu")):
             try:
-                self.graph = make_fx(step, tracing_mode="real")(*batch)
+                with _NoValues():
+                    self.graph = make_fx(step, tracing_mode="real")(*batch)
+                self.held = _lift(self.graph)
+                self.check_state()
             except Exception as error:
                 raise Untraceable(first_line(error)) from error
-        self.held = _lift(self.graph)
+            finally:
+                self.state.restore()
+        _check_shapes(self.graph)
         self.run: Callable[..., Any] = self.graph
+
+    def check_state(self) -> None:
+        """Raise Untraceable if a run of the programs has changed values in Python."""
+        if changed := self.state.changes({id(t) for t in self.held}, run=True):
+            raise Untraceable(
+                f"{changed[0]} changes with every run of the programs, which no graph repeats; "
+                "keep a number that changes in a buffer (register_buffer) or in a Schedule, and "
+                "draw by torch"
+            )
 
     def __len__(self) -> int:
         return sum(node.op == "call_function" for node in self.graph.graph.nodes)
@@ -115,6 +142,31 @@ _KEPT = {
     *("randn", "rand", "normal", "bernoulli"),
     *("view", "t", "expand", "unsqueeze", "squeeze", "detach", "transpose", "permute", "unbind"),
 }  # products and draws, which stay as they are, and views, which cost nothing
+
+
+class _NoValues(TorchFunctionMode):
+    """Refuses to hand tensors to Python or NumPy, where a graph cannot follow."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _LEAVES:
+            raise Untraceable(f"the programs read a tensor's values by {func.__name__}()")
+        return func(*args, **(kwargs or {}))
+
+
+_LEAVES = {Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__}
+
+
+def _check_shapes(graph: GraphModule) -> None:
+    """Raise Untraceable if a shape depends on values: a graph keeps the first one's length."""
+    for node in graph.graph.nodes:
+        if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+            continue
+        indices = [i for i in node.args[1] if i is not None] if "index" in str(node.target) else []
+        kinds = {i.meta["tensor_meta"].dtype for i in indices if "tensor_meta" in i.meta}
+        if not indices or kinds & {torch.bool, torch.uint8}:
+            raise Untraceable(f"the shape of {node.target} depends on the values of tensors")
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
