@@ -23,6 +23,7 @@ from priory.inference import (
     Sleep,
 )
 from priory.nets.distributions import IndependentNormal
+from priory.priors import NormalMixture
 from priory.specs import parse_objective
 
 pytestmark = pytest.mark.usefixtures("doubles")
@@ -404,3 +405,40 @@ def test_a_density_is_that_of_the_value_whatever_was_drawn(change):
         strict=True,
     ):
         torch.testing.assert_close(a, b)
+
+
+# --- draws of a mixture ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("weights", [[0.0, 0.5, -1.0], [0.0, -6.0, 2.0]], ids=["even", "extreme"])
+def test_the_gradient_of_a_mixtures_draws_is_that_of_the_mean(weights, size, dtype):
+    logits = torch.tensor(weights, dtype=dtype, requires_grad=True)
+    loc = torch.randn(3, size).to(dtype).requires_grad_()
+    log_scale = (0.3 * torch.randn(3, size) - 0.2).to(dtype).requires_grad_()
+    a, own = torch.linspace(0.5, 1.3, size, dtype=dtype), (logits, loc, log_scale)
+    # E sin(a z + c) of a normal is exp(-var(a z) / 2) sin(a m + c)
+    damped = torch.exp(-0.5 * (a * log_scale.exp()).square().sum(-1))
+    exact = (logits.softmax(-1) * damped * torch.sin((a * loc).sum(-1) + 0.3)).sum()
+    wanted = torch.autograd.grad(exact, own)
+    law = NormalMixture(logits, loc, log_scale)
+    found = []
+    for _ in range(50):
+        z = law.rsample(torch.Size((500,)))
+        assert z.dtype == dtype
+        found.append(torch.autograd.grad(torch.sin((z * a).sum(-1) + 0.3).mean(), own))
+    for k, w in enumerate(wanted):
+        draws = torch.stack([g[k] for g in found]).double()
+        assert ((draws.mean(0) - w).abs() < 4.5 * draws.std(0) / math.sqrt(50) + 2e-3).all()
+
+
+def test_a_mixture_prior_learns_from_a_comparison():
+    prior = NormalMixture(*(torch.zeros(s, requires_grad=True) for s in ((2,), (2, 2), (2, 2))))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        drawn = prior.sample(torch.Size((5,)))
+    torch.manual_seed(1)
+    assert torch.equal(prior.rsample(torch.Size((5,))).detach(), drawn)
+    energy(torch.ones(5, 2), prior.rsample(torch.Size((5,)))).backward()
+    assert all(p.grad is not None for p in (prior.logits, prior.loc, prior.log_scale))
