@@ -16,21 +16,73 @@ import torch
 
 Plain = Any
 _PASS = "pass the object itself, for instance load(folder, pair=MyPair())"
-_FOLDERS = ("models", "priors", "nets", "divergences", "inference", "evaluation")
+_PACKAGES = ("models", "priors", "nets", "divergences", "inference", "evaluation")
 _KINDS = ("Module", "Objective", "Schedule", "Criterion")
 _MOST = 1_000_000  # values of a configuration
 _SCALARS = (str, int, float, bool, type(None))
+
+# Parts that runs of version 0.1 name by the file that then held them, for each public package.
+_BY_FILE = {
+    "priory.evaluation": {"criterion": "ByMetric"},
+    "priory.inference": {
+        "adversary": "Adversarial",
+        "objectives": "Scaled Sum",
+        "schedules": "Cosine Exponential Linear",
+        "terms": "Classification Match Reconstruction Sleep",
+        "variational": "ELBO IWAE KL Renyi",
+    },
+    "priory.models": {
+        "aae": "AAE",
+        "conditional": "CVAE ConditionalGAN",
+        "cyclegan": "CycleGAN",
+        "gan": "GAN",
+        "glo": "GLO",
+        "infogan": "InfoGAN",
+        "stacked": "StackedGAN",
+        "vae": "VAE",
+    },
+    "priory.nets": {
+        "base": "Wrapped",
+        "conv": "Conv Deconv",
+        "critics": "Joint Planes Projection",
+        "dcgan": "DCGAN DCGANCritic",
+        "fourier": "Fourier",
+        "likelihoods": "Bernoulli ContinuousBernoulli Delta DiscretizedLogistic Normal",
+        "mlp": "MLP",
+        "resnet": "ResNet",
+        "sets": "DeepMean TwoSample",
+    },
+    "priory.priors": {
+        "flow": "Flow",
+        "mixture": "GaussianMixture",
+        "normal": "Normal",
+        "sticks": "StickBreaking",
+        "uniform": "Uniform",
+        "vamp": "VampPrior",
+    },
+}
+FORMER = {  # former names of parts: a part that moves gets a row more
+    f"{package}.{file}.{name}": f"{package}.{name}"
+    for package, files in _BY_FILE.items()
+    for file, names in files.items()
+    for name in names.split()
+}
 
 
 def to_config(value: Any) -> Plain:
     """Answer plain values (dicts, lists, numbers, text) from which `from_config` builds the same.
 
     An object becomes its class and its constructor's arguments, each read from the attribute of
-    the same name; a function becomes its import path. What cannot be written so (a lambda, a class
-    that does not keep its arguments) becomes a note that says so, which `from_config` refuses.
+    the same name; a function becomes its import path. Priory's own parts are written by their
+    public names, such as `priory.inference.Match`, whatever file holds them. What cannot be
+    written so (a lambda, a class that does not keep its arguments) becomes a note that says so,
+    which `from_config` refuses.
 
     Args:
         value: object, function, number, text, list or dict.
+
+    Raises:
+        ValueError: if it holds a part of Priory that has no public name.
 
     Example:
         >>> to_config({"steps": (1, 2)})
@@ -107,30 +159,39 @@ def _build(config: Plain) -> Any:
 
 
 def locate(path: Any) -> Callable[..., Any]:
-    """Answer one of Priory's own parts by its import path: a class, or a divergence.
+    """Return one of Priory's own parts by its public name, or a former one: a class or divergence.
 
     Raises:
         ValueError: if it is not Priory's, no part, or does not exist.
     """
-    module, _, name = str(path).rpartition(".")
-    if module.split(".")[0] != "priory":
+    package, _, name = FORMER.get(str(path), str(path)).rpartition(".")
+    if package.split(".")[0] != "priory":
         raise ValueError(
             f"{path} is not a part of Priory, and reading a configuration runs no other code; "
             f"{_PASS}"
         )
-    folder = module.split(".")[1:2]
-    try:
-        found = getattr(importlib.import_module(module), name) if folder[0] in _FOLDERS else None
-    except (ImportError, AttributeError, ValueError, IndexError) as error:
-        raise ValueError(f"this version of Priory has no {path}") from error
-    own = getattr(found, "__module__", None) == module
-    part = inspect.isclass(found) and any(base.__name__ in _KINDS for base in found.__mro__)
-    if not own or not (part or (inspect.isfunction(found) and folder == ["divergences"])):
+    folder = package.removeprefix("priory.")
+    if folder not in _PACKAGES or name not in _public(package):
+        raise ValueError(f"this version of Priory has no part {path}; {_PASS}")
+    found = getattr(importlib.import_module(package), name)
+    if not _is_part(found) and not (inspect.isfunction(found) and folder == "divergences"):
         raise ValueError(
             f"{path} is no part that a configuration may name: a pair, net, prior, objective, "
             f"schedule, criterion or divergence; {_PASS}"
         )
     return typing.cast(Callable[..., Any], found)
+
+
+def _public(package: str) -> list[str]:
+    """Return the public names of one of the packages that have parts."""
+    names: list[str] = importlib.import_module(package).__all__
+    return names
+
+
+def _is_part(value: Any) -> bool:
+    """Say whether a value is a class of parts that can be built."""
+    kinds = inspect.isclass(value) and any(base.__name__ in _KINDS for base in value.__mro__)
+    return kinds and not inspect.isabstract(value)
 
 
 def _only(config: Plain, key: str) -> None:
@@ -153,21 +214,29 @@ def _call(
 ) -> Any:
     """Call a part's constructor, or hold a function's arguments for it.
 
-    Whatever goes wrong in a mangled configuration names the part.
+    Raises:
+        ValueError: if the arguments are not the part's, or it refuses one; it names the part. What
+            else the constructor raises, for want of an extra or by an error of its own, is left.
     """
+    signature = inspect.signature(target)
     try:
-        signature = inspect.signature(target)
         bind = signature.bind_partial if held else signature.bind
         bound = bind(*positional, **arguments)
-        hints = _hints(target)
-        for name, value in bound.arguments.items():
-            values = value if isinstance(value, tuple) else [value]
-            if not all(_suits(v, hints.get(name, Any)) for v in values):
-                raise ValueError(f"{name} can't be {value!r}")
-        made = functools.partial(target, **arguments) if held else target(*positional, **arguments)
-    except Exception as error:
+    except TypeError as error:
         raise ValueError(f"{path} cannot be built from its configuration: {error}") from error
-    return made
+    hints = _hints(target)
+    for name, value in bound.arguments.items():
+        values = value if isinstance(value, tuple) else [value]
+        if not all(_suits(v, hints.get(name, Any)) for v in values):
+            raise ValueError(
+                f"{path} cannot be built from its configuration: {name} can't be {value!r}"
+            )
+    if held:
+        return functools.partial(target, **arguments)
+    try:
+        return target(*positional, **arguments)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be built from its configuration: {error}") from error
 
 
 def _hints(target: Any) -> dict[str, Any]:
@@ -197,18 +266,42 @@ def _suits(value: Any, hint: Any) -> bool:
 
 
 def _function(value: Any) -> Plain:
-    path = f"{value.__module__}.{value.__qualname__}"
+    path = _path(value)
     return {"unwritable": f"{path} has no import path"} if "<" in path else {"function": path}
 
 
 def _object(value: Any) -> Plain:
     kind = type(value)
-    path = f"{kind.__module__}.{kind.__qualname__}"
+    path = _path(kind)
     out: dict[str, Plain] = {"class": path}
-    for name, parameter in inspect.signature(kind).parameters.items():
+    try:
+        parameters = inspect.signature(kind).parameters
+    except ValueError:  # a tensor, an array
+        return {"unwritable": f"a {path} is no part by a constructor's arguments"}
+    for name, parameter in parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             continue
         if not hasattr(value, name):
             return {"unwritable": f"{path}: its argument {name!r} is not kept as self.{name}"}
         out[name] = to_config(getattr(value, name))
     return out
+
+
+def _path(value: Any) -> str:
+    """Return the import path of a class or function; of Priory's own the public one.
+
+    Raises:
+        ValueError: if it is Priory's own and not public.
+    """
+    top, _, rest = value.__module__.partition(".")
+    if top != "priory":
+        return f"{value.__module__}.{value.__qualname__}"
+    folder, name = rest.partition(".")[0], value.__name__
+    package = f"priory.{folder}"
+    public = folder in _PACKAGES and name in _public(package)
+    if public and getattr(importlib.import_module(package), name) is value:
+        return f"{package}.{name}"
+    raise ValueError(
+        f"{value.__module__}.{value.__qualname__} has no public name in Priory, by which a "
+        "configuration could name it: use a public part, or a class of your own"
+    )

@@ -19,8 +19,6 @@ DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "sinkhorn": sinkhorn,
     "sliced": sliced,
 }
-for _divergence in DIVERGENCES.values():  # saved runs name them so, wherever they stand
-    _divergence.__module__ = __name__
 
 __all__ = [
     "DIVERGENCES",

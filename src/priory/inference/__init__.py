@@ -2,7 +2,7 @@
 
 from priory.inference.adversary import Adversarial
 from priory.inference.fit import fit
-from priory.inference.objectives import Objective
+from priory.inference.objectives import Objective, Scaled, Sum
 from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError
 from priory.inference.run import Pair, Run, load
@@ -31,8 +31,10 @@ __all__ = [
     "Reconstruction",
     "Renyi",
     "Run",
+    "Scaled",
     "Schedule",
     "Sleep",
+    "Sum",
     "fit",
     "generate",
     "load",

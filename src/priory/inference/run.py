@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -239,16 +240,28 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
 
     Raises:
         FileNotFoundError: if there is no run.
-        ValueError: if a file is damaged, a part cannot be rebuilt, or the weights do not fit the
-            pair; it names the file.
+        ValueError: if a file is damaged, the pair cannot be rebuilt, or the weights do not fit it;
+            it names the file.
+        ImportError: if a part needs an extra that is not installed; it names the extra.
+
+    Warns:
+        UserWarning: if the objective cannot be rebuilt; `run.objective` is then its description.
     """
     folder = Path(folder)
     config, history, tensors = read_run(folder)
+    rebuilt = _pair(config["pair"], folder) if pair is None else None
+    pair = Pair(*pair) if isinstance(pair, tuple) else pair
+    objective = _objective(config["objective"], folder)
     try:
-        pair, objective, data = _rebuilt(config, pair, data)
+        x = _rows(config)
+        data = opened(config) if data is None else data
+        build(rebuilt, x, _labels(rebuilt))
+        _build_critics(objective, config, x.dtype)
         preparation = _preparation(config, data)
     except (AttributeError, KeyError, MemoryError, RuntimeError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG} does not describe a run: {error}") from error
+    build(pair, x, _labels(pair))  # an error of the user's own class is shown as it is
+    pair = rebuilt if pair is None else pair
     if preparation is not None and not isinstance(data, Absent):
         data = data.like(preparation)
     run = Run(pair, objective, data, config["fit"], history, snapshots=read_snapshots(folder))
@@ -262,24 +275,28 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     return run
 
 
-def _rebuilt(config: dict[str, Any], pair: Any, data: Data | None) -> tuple[Any, Any, Data]:
-    """Answer pair, objective and data of a configuration, with parameters of their shapes."""
-    pair = from_config(config["pair"]) if pair is None else pair
-    pair = Pair(*pair) if isinstance(pair, tuple) else pair
-    data = opened(config) if data is None else data
-    objective = _objective(config["objective"])
-    dtype = getattr(torch, config["dtype"])
+def _rows(config: dict[str, Any]) -> Tensor:
+    """Return rows of zeros, of the shape and type that a configuration tells."""
     sizes = config["shapes"]["x"]
     if not all(type(size) is int and size > 0 for size in sizes):
         raise TypeError(f"x can't have rows of shape {sizes}")
-    build(pair, torch.zeros(2, *sizes, dtype=dtype), {})
+    return torch.zeros(2, *sizes, dtype=getattr(torch, config["dtype"]))
+
+
+def _labels(pair: Any) -> dict[str, Tensor]:
+    """Return a label of each class that a pair has: the weights hold their frequencies."""
+    classes = getattr(pair, "classes", None)
+    return {"y": torch.arange(classes)} if isinstance(classes, int) else {}
+
+
+def _build_critics(objective: Any, config: dict[str, Any], dtype: torch.dtype) -> None:
+    """Make the parameters of an objective's critics."""
     known = config["critics"] if isinstance(objective, Objective) else []
     for critic, inputs in zip(critics_of(objective), known, strict=True):
         if inputs and isinstance(critic, Net | Critic):
             shapes: Any = tuple(tuple(i) if isinstance(i, list) else i for i in inputs)
             critic.build(shapes, ())
             critic.to(dtype=dtype)
-    return pair, objective, data
 
 
 def _preparation(config: dict[str, Any], data: Data) -> Preparation | None:
@@ -293,12 +310,29 @@ def _preparation(config: dict[str, Any], data: Data) -> Preparation | None:
         raise TypeError(str(error)) from error
 
 
-def _objective(config: Any) -> Any:
-    """Rebuild the objective, or keep its description: evaluation does not need it."""
+def _pair(config: Any, folder: Path) -> nn.Module:
+    """Rebuild a pair of Priory's own."""
+    pair = from_config(config)
+    if not isinstance(pair, nn.Module):
+        raise ValueError(f"{folder / CONFIG} describes no pair, but {config!r:.99}")
+    return pair
+
+
+def _objective(config: Any, folder: Path) -> Any:
+    """Rebuild the objective, or warn and keep its description: evaluation does not need it."""
     try:
-        return from_config(config)
-    except ValueError:
-        return config
+        objective = from_config(config)
+        if isinstance(objective, Objective):
+            return objective
+        reason: Any = f"it describes no objective, but {config!r:.99}"
+    except ValueError as error:
+        reason = error
+    warnings.warn(
+        f"the objective of {folder} cannot be rebuilt, and run.objective is its description "
+        f"alone: the run can be sampled and judged, but not trained on: {reason}",
+        stacklevel=3,
+    )
+    return config
 
 
 def _declared(pair: Any, data: Data, rows: int) -> dict[str, Any]:
