@@ -15,6 +15,7 @@ from priory.data import DOMAINS, Data
 from priory.evaluation.paths import paired, translate
 from priory.evaluation.sets import Unavailable
 from priory.inference import Adversarial, Phases, Reconstruction, Sleep
+from priory.inference.arguments import build
 from priory.models import VAE, CycleGAN, StackedGAN
 from priory.nets import MLP, ResNet
 from priory.recipes import RECIPES
@@ -114,7 +115,7 @@ def test_both_sides_of_a_bidirectional_game_move(double):
 def test_each_term_of_the_cycle_moves_its_own_maps(double):
     pair = CycleGAN(linear(), linear())
     rows = {"x": torch.randn(32, 2), "other": 1 + torch.randn(32, 2)}
-    pair.build(rows["x"])
+    build(pair, rows["x"], rows)
     both = {"encoder", "decoder"}
     assert reached(pair, term(f"adversarial:b:{LEAST}", pair, **rows)) == {"encoder"}
     assert reached(pair, term(f"adversarial:x:{LEAST}", pair, **rows)) == {"decoder"}
@@ -146,7 +147,7 @@ def test_two_normal_domains_have_two_affine_cycles(double):
     """X23: of all affine maps that undo each other, those of slope 3 and -3 alone match."""
     rows, found = gaussians(), []
     pair = CycleGAN(linear(), linear())
-    pair.build(rows["x"])
+    build(pair, rows["x"], rows)
     for slope in [s / 2 for s in range(-8, 9) if s]:
         for offset in range(-6, 7):
             put(pair.encoder, slope, offset)
@@ -181,7 +182,7 @@ def test_the_game_finds_the_cycle_of_the_sign_that_it_starts_from(sign, double):
         **rows, **{f"{n}_{part}": v[:5] for n, v in rows.items() for part in ("valid", "test")}
     )
     pair = CycleGAN(linear(), linear())
-    pair.build(rows["x"])
+    build(pair, rows["x"], rows)
     for net in (pair.encoder, pair.decoder):
         put(net, sign, 0.0)
     loss = 0.3 * (Reconstruction(cost="squared") + Sleep("b", cost="squared"))

@@ -1,6 +1,7 @@
 """Pairs: every prior with every likelihood, shapes, copies, and what they say of a mistake."""
 
 import copy
+import inspect
 import math
 import pickle
 
@@ -240,3 +241,149 @@ def test_one_component_and_a_plain_vae_have_the_same_bound():
         guide, model = traced(pair, x, particles=3)
         bounds.append((model.log_prob_sum() - guide.log_prob_sum()).item())
     assert math.isclose(*bounds, rel_tol=1e-12)
+
+
+# --- one model, whichever door ------------------------------------------------------------------
+
+
+def pair_of(name):
+    """A pair of the table with small nets, and arguments of its programs beside x."""
+    options = {"classes": 3} if name in ("cvae", "conditional-gan", "stacked-gan") else {}
+    labels = {"y": torch.arange(6) % 3} if options else {}
+    return PAIRS[name](**options), labels
+
+
+def called(pair, x, labels):
+    """What a pair's programs are called by: guide and model, each with the columns it names."""
+    other = {"other": x} if "other" in inspect.signature(pair.model).parameters else {}
+    wants = {n for n in inspect.signature(pair.guide).parameters if n in labels}
+    yield lambda: pair.guide(x, **{n: labels[n] for n in wants})
+    yield lambda: pair.model(x, **labels, **other)
+
+
+WRONG = {
+    "integers": (torch.ones(6, 4, dtype=torch.int64), "expects real numbers, got x of torch.int64"),
+    "binary": (torch.ones(6, 4, dtype=torch.bool), "expects real numbers, got x of torch.bool"),
+    "bytes": (torch.ones(6, 4, dtype=torch.uint8), "expects real numbers, got x of torch.uint8"),
+    "complex": (torch.ones(6, 4, dtype=torch.complex64), "expects real numbers, got x of"),
+    "number": (torch.tensor(1.0), "expects rows of data"),
+}
+WRONG_LATER = {
+    "width": (torch.ones(6, 5), r"built for data of shape \(4,\), got \(5,\)"),
+    "rank": (torch.ones(6, 2, 3), r"built for data of shape \(4,\), got \(2, 3\)"),
+    "row": (torch.ones(4), r"expects a batch of data of shape \(4,\), got one datum"),
+    "float32": (torch.ones(6, 4, dtype=torch.float32), r"data of torch.float64, got x of torch.f"),
+    "device": (torch.ones(6, 4, device="meta"), "the pair is on cpu, got x on meta"),
+}
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, *WRONG_LATER])
+@pytest.mark.parametrize("name", PAIRS)
+def test_wrong_data_get_the_same_error_in_every_call(name, wrong):
+    x, words = {**WRONG, **WRONG_LATER}[wrong]
+    pair, labels = pair_of(name)
+    good = torch.randn(6, 4)
+    if wrong in WRONG:
+        for call in (*called(pair, x, labels), lambda: pair.build(x, **labels)):
+            with pytest.raises(ValueError, match=words):
+                call()
+        assert pair.shape is None
+        assert not list(pair.parameters())
+    pair.build(good, **labels)
+    for _ in range(2):
+        for call in (*called(pair, x, labels), lambda: pair.build(x, **labels)):
+            with pytest.raises(ValueError, match=words):
+                call()
+        pair.guide(good, **{k: v for k, v in labels.items() if name == "cvae"}, **rows_of(name))
+
+
+def rows_of(name):
+    return {"index": torch.arange(6)} if name == "glo" else {}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_training_row_is_an_error(name):
+    pair, labels = pair_of(name)
+    with pytest.raises(ValueError, match="without a row"):
+        pair.build(torch.zeros(0, 4), **{k: v[:0] for k, v in labels.items()})
+
+
+@pytest.mark.parametrize("name", ["cvae", "conditional-gan", "stacked-gan"])
+def test_a_pair_with_labels_is_built_with_labels_by_every_door(name):
+    x, y = torch.randn(7, 4), torch.tensor([0, 0, 0, 0, 0, 1, 2])
+    pair, _ = pair_of(name)
+    bare = SVI(pair.model, pair.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    arguments = (x, y) if name == "cvae" else (x,)
+    doors = (lambda: pair.build(x), lambda: pair.model(x, y), lambda: pair.guide(*arguments))
+    for door in (*doors, lambda: bare.step(x, y) if name == "cvae" else pair.model(x, y)):
+        with pytest.raises(ValueError, match=r"p\(y\) from the labels of all training rows"):
+            door()
+    pair.build(x, y)
+    torch.testing.assert_close(pair.log_frequencies.exp(), torch.tensor([5.0, 1.0, 1.0]) / 7)
+    pair.model(x[:2], y[:2])  # a later batch changes nothing
+    torch.testing.assert_close(pair.log_frequencies.exp(), torch.tensor([5.0, 1.0, 1.0]) / 7)
+
+
+UNBUILT = {
+    "aae": [lambda p, x: p.posterior(x), lambda p, x: p.likelihood_of(x, x)],
+    "conditional-gan": [lambda p, x: p.likelihood_of(x, torch.zeros(6, dtype=torch.long))],
+    "cvae": [
+        lambda p, x: p.posterior(x, torch.zeros(6, dtype=torch.long)),
+        lambda p, x: p.likelihood_of(x, torch.zeros(6, dtype=torch.long)),
+    ],
+    "cyclegan": [lambda p, x: p.encoder(x)],
+    "gan": [lambda p, x: p.likelihood_of(x)],
+    "glo": [lambda p, x: p.likelihood_of(x), lambda p, x: p.find(x)],
+    "infogan": [lambda p, x: p.posterior(x), lambda p, x: p.likelihood_of(x, x, x)],
+    "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.decode(x, x)],
+    "vae": [lambda p, x: p.posterior(x), lambda p, x: p.likelihood_of(x)],
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_that_is_not_built_says_so(name):
+    for use in UNBUILT[name]:
+        with pytest.raises(RuntimeError, match="has no parameters yet: call build first"):
+            use(pair_of(name)[0], torch.zeros(6, 4))
+
+
+# --- parts that two pairs share -----------------------------------------------------------------
+
+
+def test_a_likelihood_with_units_is_not_shared():
+    head = LIKELIHOODS["normal"]()
+    VAE(likelihood=head, latent=2).build(100 + 10 * torch.randn(50, 4))
+    centre = head.centre.clone()
+    with pytest.raises(ValueError, match="give each pair a likelihood of its own"):
+        VAE(likelihood=head, latent=2).build(torch.randn(50, 4))
+    assert torch.equal(head.centre, centre)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_likelihood_is_not_shared_by_data_of_two_shapes(name):
+    head = LIKELIHOODS[name]()
+    VAE(likelihood=head, latent=2).build(data())
+    with pytest.raises(ValueError, match="give each pair a likelihood of its own"):
+        VAE(likelihood=head, latent=2).build(data().flatten(1))
+    assert head.shape == SHAPE
+
+
+def test_nets_and_priors_are_not_shared_by_pairs_of_two_sizes():
+    net, x = MLP((9,)), torch.randn(12, 4)
+    VAE(encoder=net, latent=2).build(x)
+    with pytest.raises(ValueError, match="give each pair a net of its own"):
+        VAE(encoder=net, latent=3).build(x)
+    for make in SMALL.values():
+        prior = make()
+        VAE(prior, latent=2).build(x)
+        with pytest.raises(ValueError, match="give each pair a prior of its own"):
+            VAE(prior, latent=3).build(x)
+
+
+def test_a_prior_of_one_encoders_posteriors_is_not_shared():
+    prior, x = VampPrior(4), torch.randn(12, 4)
+    pair = VAE(prior, latent=2)
+    pair.build(x)
+    pair.build(x)
+    with pytest.raises(ValueError, match="another pair's posteriors"):
+        VAE(prior, latent=2).build(x)

@@ -13,6 +13,7 @@ from priory.data import Data
 from priory.divergences import energy
 from priory.evaluation import evaluate
 from priory.inference import Adversarial, Match, Phases, Reconstruction, fit, load
+from priory.inference.arguments import build
 from priory.inference.objectives import Scaled
 from priory.models import VAE
 from priory.nets import LIKELIHOODS, NETS, likelihood_for
@@ -224,7 +225,7 @@ def test_gradients_reach_exactly_each_players_parameters(name, digits):
     recipe = RECIPES[name]
     rows = rows_for(recipe, digits)
     pair = recipe.pair(**small(recipe))
-    pair.build(rows["x"])
+    build(pair, rows["x"], rows)
     objective = recipe.objective()
     reached, all_of = gradients(copy.deepcopy(pair), objective, rows, objective.loss)
     assert reached["pair"] == all_of["pair"]
@@ -246,7 +247,7 @@ def test_matching_a_site_trains_only_what_draws_it(name, term, part, digits):
     recipe = RECIPES[name]
     rows = rows_for(recipe, digits)
     pair = recipe.pair(**small(recipe))
-    pair.build(rows["x"])
+    build(pair, rows["x"], rows)
     objective = recipe.objective().terms()[term]
     reached, all_of = gradients(pair, objective, rows, objective.loss)
     assert reached["pair"] == {n for n in all_of["pair"] if n.startswith(part)} != set()
@@ -349,11 +350,29 @@ def test_an_implicit_pair_trains_on_its_dreams(prior, likelihood):
     assert not evaluate(run, metrics=["nll"], limit=4, pictures=False)["nll"].applicable
 
 
-def test_likelihoods_by_name_are_those_by_value():
-    for name in LIKELIHOODS:
-        x = arrays(name).train.x
-        assert LIKELIHOODS[name]().check(x) is None
-        assert likelihood_for(x) is not None
+# Levels are continuous values in [0, 1] too: "logistic" and "delta" are chosen by name alone.
+BY_VALUE = {
+    "bernoulli": "bernoulli",
+    "continuous-bernoulli": "continuous-bernoulli",
+    "logistic": "continuous-bernoulli",
+    "normal": "normal",
+    "delta": "normal",
+}
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_likelihoods_by_value_and_by_name_suit_the_data(name):
+    x = arrays(name).train.x
+    assert type(likelihood_for(x)) is LIKELIHOODS[BY_VALUE[name]]
+    suits = {"normal", "delta", BY_VALUE[name], name}
+    suits |= {"continuous-bernoulli"} if name == "bernoulli" else set()
+    suits |= {"logistic"} if name == "bernoulli" else set()
+    for other, made in LIKELIHOODS.items():
+        if other in suits:
+            made().check(x)
+        else:
+            with pytest.raises(ValueError, match="likelihood expected"):
+                made().check(x)
 
 
 def test_a_given_part_is_taken_as_it_is():

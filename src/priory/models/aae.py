@@ -6,7 +6,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.labels import beside
-from priory.models.opening import is_built, plate
+from priory.models.opening import is_built, likelihood_built, plate
 from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
 from priory.names import named
 from priory.nets import Likelihood, posterior_for
@@ -90,10 +90,10 @@ class AAE(nn.Module):
             ValueError: The data don't suit the likelihood, a net's size doesn't fit, or the pair is
                 built for another shape.
         """
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
-        self.likelihood, x = suited(self.likelihood, x)
+        self.likelihood = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
         self.head = posterior_for(self.prior.support, self.deterministic)
         self.encoder.build(shape, (self.codes + self.head.params * self.latent,))
@@ -105,9 +105,9 @@ class AAE(nn.Module):
 
     def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c given x) and q(z given x), batch shape (*batch), for data (*batch, *shape)."""
+        likelihood = likelihood_built(self)
         sizes = [self.codes, self.head.params * self.latent]
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
-        x = noisy(self.likelihood.read(x), self.noise if self.training else 0.0)
+        x = noisy(likelihood.read(x), self.noise if self.training else 0.0)
         code, style = self.encoder(x).split(sizes, -1)
         logits = self.normalise(code.reshape(-1, self.codes)).reshape(code.shape)
         features = style.unflatten(-1, (self.head.params, self.latent))
@@ -115,8 +115,7 @@ class AAE(nn.Module):
 
     def likelihood_of(self, c: Tensor, z: Tensor) -> TorchDistribution:
         """Return p(x given c, z) for codes (*batch, codes) and styles (*batch, latent)."""
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
-        return self.likelihood(self.decoder(beside(self.prior.embed(z), c)))
+        return likelihood_built(self)(self.decoder(beside(self.prior.embed(z), c)))
 
     def model(self, x: Tensor) -> None:
         """Declare p(x, c, z) for a batch of data (batch, *shape)."""

@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.labels import Labels, beside, count_classes, label_frequencies, with_planes
-from priory.models.opening import is_built, plate, register
+from priory.models.opening import is_built, likelihood_built, plate, register
 from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
 from priory.nets import (
     Delta,
@@ -54,35 +54,35 @@ class _Conditional(nn.Module, ABC):
 
         Args:
             x: Training data, (n, *shape); new parameters take their device and dtype.
-            y: Labels of all training rows, whose frequencies become the law of y; uniform without.
+            y: Labels of all training rows, whose frequencies become p(y).
 
         Raises:
-            ValueError: The data don't suit the likelihood, a label is out of range or none has it,
-                a net's size doesn't fit, or the pair is built for another shape.
+            ValueError: There are no labels, one is out of range or none has it, the data don't suit
+                the likelihood, a net's size doesn't fit, or the pair is built for another shape.
         """
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
         self.classes = count_classes(self.classes, y)
         frequencies = label_frequencies(y, self.classes)
-        self.likelihood, x = suited(self.likelihood, x)
+        self.likelihood = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
-        self.make(x)
+        self.make(x, self.likelihood)
         self.register_buffer("log_frequencies", frequencies.log())
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
     @abstractmethod
-    def make(self, x: Tensor) -> None:
+    def make(self, x: Tensor, likelihood: Likelihood) -> None:
         """Make the nets for data (n, *shape)."""
 
     def decoding(self, net: Net, z: Tensor, y: Tensor) -> TorchDistribution:
         """Return p(x given z, y), batch shape (*batch): the likelihood of a net's features."""
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
+        likelihood = likelihood_built(self)
         features = self.prior.embed(z)
         # As large as the latent's coordinates, so that a net that is just drawn hears the label.
         labels = one_hot(y, self.classes, features) * sqrt(self.classes)
-        return self.likelihood(net(beside(features, labels)))
+        return likelihood(net(beside(features, labels)))
 
     def label_law(self) -> Labels:
         """Return p(y): the frequencies of the labels among the training rows."""
@@ -133,22 +133,21 @@ class CVAE(_Conditional):
         self.encoder, self.decoder = net_of(encoder), net_of(decoder)
         self.likelihood = likelihood_named(likelihood)
 
-    def make(self, x: Tensor) -> None:
+    def make(self, x: Tensor, likelihood: Likelihood) -> None:
         """Make encoder and decoder for data (n, *shape)."""
         shape = tuple(x.shape[1:])
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
         self.head = posterior_for(self.prior.support)
         self.images = len(shape) == 3 and not self.encoder.flat
         width = shape[0] + self.classes if self.images else prod(shape) + self.classes
         inputs = (width, *shape[1:]) if self.images else (width,)
         self.encoder.build(inputs, (self.head.params, self.latent))
-        build_decoder(self.decoder, self.prior.features + self.classes, self.likelihood, x)
+        build_decoder(self.decoder, self.prior.features + self.classes, likelihood, x)
 
     def posterior(self, x: Tensor, y: Tensor) -> TorchDistribution:
         """Return q(z given x, y), batch shape (*batch), for data (*batch, *shape)."""
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
+        likelihood = likelihood_built(self)
         labels = one_hot(y, self.classes, x)
-        x = self.likelihood.read(x)
+        x = likelihood.read(x)
         event = len(self.shape or ())
         if self.images:
             joined = with_planes(x, labels)
@@ -208,10 +207,9 @@ class ConditionalGAN(_Conditional):
         self.generator = net_of(generator)
         self.likelihood = Delta()
 
-    def make(self, x: Tensor) -> None:
+    def make(self, x: Tensor, likelihood: Likelihood) -> None:
         """Make the generator for data (n, *shape)."""
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
-        build_decoder(self.generator, self.prior.features + self.classes, self.likelihood, x)
+        build_decoder(self.generator, self.prior.features + self.classes, likelihood, x)
 
     def likelihood_of(self, z: Tensor, y: Tensor) -> TorchDistribution:
         """Return the point mass at f(z, y), batch shape (*batch), for latents (*batch, latent)."""

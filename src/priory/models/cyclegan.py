@@ -4,7 +4,7 @@ import pyro
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
-from priory.models.opening import check_real, is_built, plate
+from priory.models.opening import is_built, plate
 from priory.nets.base import Shape
 from priory.nets.table import net_of
 
@@ -49,8 +49,7 @@ class CycleGAN(nn.Module):
             ValueError: The data aren't real numbers, a net's size doesn't fit, or the pair is built
                 for another shape.
         """
-        check_real(x)
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
         for net in (self.encoder, self.decoder):

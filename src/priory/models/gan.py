@@ -5,7 +5,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.opening import is_built, plate, register
-from priory.models.parts import build_decoder, prior_of, real
+from priory.models.parts import build_decoder, prior_of
 from priory.nets import Delta
 from priory.nets.base import Shape
 from priory.nets.table import net_of, positive
@@ -57,10 +57,9 @@ class GAN(nn.Module):
         Raises:
             ValueError: The net's size doesn't fit, or the pair is built for another shape.
         """
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
-        x = real(x)
         self.likelihood.build(x)
         self.prior.build(self.latent, x)
         build_decoder(self.generator, self.prior.features, self.likelihood, x)

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.opening import is_built, plate
+from priory.models.opening import is_built, likelihood_built, plate
 from priory.models.parts import build_decoder, likelihood_named, suited
 from priory.nets import Likelihood
 from priory.nets.base import Shape
@@ -103,10 +103,10 @@ class GLO(nn.Module):
             ValueError: The data don't suit the likelihood, the net's size doesn't fit, or the pair
                 is built for another shape.
         """
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
-        self.likelihood, x = suited(self.likelihood, x)
+        self.likelihood = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
         build_decoder(self.generator, self.latent, self.likelihood, x)
         self.to(device=x.device, dtype=x.dtype)
@@ -114,8 +114,7 @@ class GLO(nn.Module):
 
     def likelihood_of(self, z: Tensor) -> TorchDistribution:
         """Return p(x given z), batch shape (*batch), for codes (*batch, latent)."""
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
-        return self.likelihood(self.generator(z))
+        return likelihood_built(self)(self.generator(z))
 
     def find(self, x: Tensor) -> Tensor:
         """Return the codes in the unit ball whose means are nearest to data, (*batch, latent).
@@ -126,9 +125,9 @@ class GLO(nn.Module):
         Args:
             x: Data, (*batch, *shape).
         """
-        assert self.shape is not None  # noqa: S101
-        batch = x.shape[: x.dim() - len(self.shape)]
-        x = x.detach().reshape(-1, *self.shape)
+        shape = likelihood_built(self).check_built()
+        batch = x.shape[: x.dim() - len(shape)]
+        x = x.detach().reshape(-1, *shape)
         z = self._nearest(x)
         first, second = torch.zeros_like(z), torch.zeros_like(z[:, :1])
         for step in range(1, self.search + 1):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from priory.models.labels import beside
 from priory.models.opening import is_built, plate
-from priory.models.parts import build_decoder, prior_of, real
+from priory.models.parts import build_decoder, prior_of
 from priory.nets import Delta
 from priory.nets.base import Shape
 from priory.nets.categorical import OneHot, StraightThroughCode
@@ -87,10 +87,9 @@ class InfoGAN(nn.Module):
         Raises:
             ValueError: A net's size doesn't fit, or the pair is built for another shape.
         """
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
-        x = real(x)
         self.likelihood.build(x)
         self.prior.build(self.latent, x)
         self.encoder.build(shape, (self.codes + 2 * self.continuous,))

@@ -65,17 +65,21 @@ def count_classes(classes: int | None, y: Tensor | None) -> int:
 
 
 def label_frequencies(y: Tensor | None, classes: int) -> Tensor:
-    """Return each class's share of the labels, (classes,), in float64; equal shares of none.
+    """Return each class's share of the labels, (classes,), in float64.
 
     Args:
-        y: Labels, (n,), whole numbers from 0.
+        y: Labels of all training rows, (n,), whole numbers from 0.
         classes: Number of classes.
 
     Raises:
-        ValueError: They are no whole numbers, one is out of range, or a class has none.
+        ValueError: There are none, they are no whole numbers, one is out of range, or a class has
+            none.
     """
     if y is None:
-        return torch.full((classes,), 1 / classes, dtype=torch.float64)
+        raise ValueError(
+            "the pair learns p(y) from the labels of all training rows and got none: call "
+            "build(x, y) with them before its programs run; fit does so from the column 'y'"
+        )
     if y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
         raise ValueError(
             f"labels y must be whole numbers of shape (n,), got {y.dtype} of shape {tuple(y.shape)}"

@@ -6,8 +6,11 @@ import functools
 from typing import Any
 
 import pyro
+import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
+
+from priory.nets import Likelihood
 
 _Sizes = list[tuple[dict[str, Any], int]]
 _Params = list[tuple[dict[str, Any], str, str, bool]]
@@ -44,28 +47,68 @@ def plate(name: str, pair: Any, x: Tensor) -> pyro.plate:
     return batch_plate(x.shape[-1 - len(pair.shape)])
 
 
-def is_built(shape: tuple[int, ...] | None, x: Tensor) -> bool:
-    """Say whether a pair has its parameters, and raise unless they suit the data.
+def is_built(pair: Any, x: Tensor) -> bool:
+    """Say whether a pair has its parameters, and raise unless the data suit them.
 
     Args:
-        shape: of a datum, as the pair is built for; None if it is not yet built.
+        pair: with the `shape` of a datum that it is built for, None if it is not yet built.
         x: data, `(*batch, *shape)`.
 
     Raises:
-        ValueError: if the pair is built for another shape, or the data are no real numbers.
+        ValueError: if the data are no batch of real numbers, or the pair is built for another
+            shape, precision or device.
     """
-    if shape is None:
-        return False
-    if x.shape[x.dim() - len(shape) :] != shape:
-        raise ValueError(f"the pair is built for data of shape {shape}, got {tuple(x.shape[1:])}")
     check_real(x)
+    if pair.shape is None:
+        if not len(x):
+            raise ValueError("the pair is built from training data, got x without a row")
+        return False
+    event = len(pair.shape)
+    if x.shape[x.dim() - event :] != pair.shape:
+        raise ValueError(
+            f"the pair is built for data of shape {pair.shape}, got {tuple(x.shape[1:])}"
+        )
+    if x.dim() == event:
+        raise ValueError(
+            f"the pair expects a batch of data of shape {pair.shape}, got one datum: pass x[None]"
+        )
+    own = _first_parameter(pair)
+    if own is not None and own.device != x.device:
+        raise ValueError(f"the pair is on {own.device}, got x on {x.device}: pass x.to(...)")
+    if own is not None and own.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"the pair is built for data of {own.dtype}, got x of {x.dtype}: pass x.to({own.dtype})"
+        )
     return True
 
 
 def check_real(x: Tensor) -> None:
-    """Raise a ValueError unless data are real numbers."""
+    """Raise a ValueError unless data are rows of real numbers."""
     if not x.is_floating_point():
         raise ValueError(f"the pair expects real numbers, got x of {x.dtype}: pass x.float()")
+    if not x.dim():
+        raise ValueError("the pair expects rows of data, got a single number")
+
+
+def likelihood_built(pair: Any) -> Likelihood:
+    """Return a pair's likelihood, as it is once the pair is built.
+
+    Raises:
+        RuntimeError: if the pair is not built.
+    """
+    if pair.shape is None:
+        raise RuntimeError(f"{type(pair).__name__} has no parameters yet: call build first")
+    likelihood: Likelihood = pair.likelihood
+    return likelihood
+
+
+def _first_parameter(pair: nn.Module) -> Tensor | None:
+    """Return one of a pair's parameters; without a search where its places are known."""
+    known = vars(pair).get("_registered")
+    if known is None:
+        return next(pair.parameters(), None)
+    _, params = known
+    return params[0][0][params[0][1]] if params else None
 
 
 def _places(name: str, module: nn.Module) -> tuple[_Sizes, _Params]:

@@ -1,6 +1,5 @@
 """The parts of a pair, from what its constructor was given: objects or names."""
 
-import torch
 from torch import Tensor
 
 from priory.names import named
@@ -28,8 +27,8 @@ def likelihood_named(likelihood: Likelihood | str) -> Likelihood | str:
     return likelihood
 
 
-def suited(likelihood: Likelihood | str, x: Tensor) -> tuple[Likelihood, Tensor]:
-    """Return a likelihood built for data that it was held against, and the data as real numbers.
+def suited(likelihood: Likelihood | str, x: Tensor) -> Likelihood:
+    """Return a likelihood built for data that it was held against.
 
     Args:
         likelihood: "auto" for the one that fits the data's values.
@@ -40,9 +39,8 @@ def suited(likelihood: Likelihood | str, x: Tensor) -> tuple[Likelihood, Tensor]
     """
     chosen = likelihood_for(x) if isinstance(likelihood, str) else likelihood
     chosen.check(x)
-    x = real(x)
     chosen.build(x)
-    return chosen, x
+    return chosen
 
 
 def build_decoder(net: Net, inputs: int, likelihood: Likelihood, x: Tensor) -> None:
@@ -52,14 +50,9 @@ def build_decoder(net: Net, inputs: int, likelihood: Likelihood, x: Tensor) -> N
         net: The decoder or generator.
         inputs: Number of coordinates that it reads.
         likelihood: Built for the data.
-        x: Training data, (n, *shape), as real numbers.
+        x: Training data, (n, *shape).
     """
     net.build((inputs,), (likelihood.params, *x.shape[1:]))
     bias = likelihood.bias(x)
     if bias is not None:
         net.set_bias(bias)
-
-
-def real(x: Tensor) -> Tensor:
-    """Return data as real numbers."""
-    return x if x.is_floating_point() else x.to(torch.get_default_dtype())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from priory.models.labels import Labels, beside, count_classes, label_frequencies
-from priory.models.opening import check_real, is_built, plate
+from priory.models.opening import is_built, plate
 from priory.models.parts import prior_of
 from priory.nets import one_hot
 from priory.nets.base import Shape
@@ -88,14 +88,13 @@ class StackedGAN(nn.Module):
 
         Args:
             x: Training data, (n, *shape); new parameters take their device and dtype.
-            y: Labels of all training rows, whose frequencies become the law of y; uniform without.
+            y: Labels of all training rows, whose frequencies become p(y).
 
         Raises:
-            ValueError: The data aren't real numbers, a label is out of range or none has it, a
+            ValueError: There are no labels, one is out of range or none has it, a
                 net's size doesn't fit, or the pair is built for another shape.
         """
-        check_real(x)
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
         self.classes = count_classes(self.classes, y)

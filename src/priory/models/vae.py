@@ -4,7 +4,7 @@ import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.opening import is_built, plate
+from priory.models.opening import is_built, likelihood_built, plate
 from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
 from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
@@ -66,10 +66,10 @@ class VAE(nn.Module):
             ValueError: The data don't suit the likelihood, a net's size doesn't fit, or the pair is
                 built for another shape.
         """
-        if is_built(self.shape, x):
+        if is_built(self, x):
             return
         shape = tuple(x.shape[1:])
-        self.likelihood, x = suited(self.likelihood, x)
+        self.likelihood = suited(self.likelihood, x)
         self.prior.build(self.latent, x, self.posterior)
         self.head = posterior_for(self.prior.support, self.deterministic)
         self.encoder.build(shape, (self.head.params, self.latent))
@@ -79,14 +79,12 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor) -> TorchDistribution:
         """Return q(z given x), batch shape (*batch), for data (*batch, *shape)."""
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
-        features = self.encoder(self.likelihood.read(x))
-        return self.head(features)
+        likelihood = likelihood_built(self)
+        return self.head(self.encoder(likelihood.read(x)))
 
     def likelihood_of(self, z: Tensor) -> TorchDistribution:
         """Return p(x given z), batch shape (*batch), for latents (*batch, latent)."""
-        assert isinstance(self.likelihood, Likelihood)  # noqa: S101
-        return self.likelihood(self.decoder(self.prior.embed(z)))
+        return likelihood_built(self)(self.decoder(self.prior.embed(z)))
 
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""

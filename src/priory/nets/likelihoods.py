@@ -37,10 +37,20 @@ class Likelihood(nn.Module, ABC):
 
         Args:
             x: Training data, (n, *shape).
+
+        Raises:
+            ValueError: It is built for another shape, or has the units of other data.
         """
+        shape = tuple(x.shape[1:])
+        own = bool([*self.parameters(), *self.buffers()])  # such as the units of its data
+        if self.shape is not None and (own or self.shape != shape):
+            raise ValueError(
+                f"{type(self).__name__} is built for other data, of shape {self.shape}, got those "
+                f"of shape {shape}; give each pair a likelihood of its own"
+            )
         if self.shape is None:
             self.make(x)
-        self.shape = tuple(x.shape[1:])
+        self.shape = shape
 
     def make(self, x: Tensor) -> None:
         """Make the head's own parameters, where it has any."""

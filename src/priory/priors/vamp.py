@@ -43,6 +43,24 @@ class VampPrior(Prior):
         self.noise = noise
         self.seed = seed
 
+    def build(self, latent: int, x: Tensor, encode: Encode | None = None) -> None:
+        """Make the pseudo-inputs; a second call by the same pair does nothing.
+
+        Args:
+            latent: Number of latent coordinates.
+            x: Training data, (n, *shape), among which the pseudo-inputs start.
+            encode: The pair's amortised posterior.
+
+        Raises:
+            ValueError: There is no posterior, or the prior is made of another pair's.
+        """
+        super().build(latent, x, encode)
+        if self._encode != (encode,):
+            raise ValueError(
+                "the VampPrior is made of another pair's posteriors; give each pair a prior of its "
+                "own"
+            )
+
     def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002
         """Make the pseudo-inputs, (components, *shape)."""
         if encode is None:
