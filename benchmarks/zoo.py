@@ -30,6 +30,7 @@ from benchmarks.apart import apart
 from benchmarks.machine import confine, hardware, load, synchronise
 from priory.data import Data
 from priory.inference import SVI
+from priory.inference.arguments import build
 from priory.inference.loop import train_mode
 from priory.recipes import RECIPES, Recipe
 
@@ -53,7 +54,7 @@ class Stepper:
         pyro.set_rng_seed(0)
         self.pair, objective, options = recipe.prepare()
         with pyro.get_param_store().scope() as self.state:
-            self.pair.build(data.train.resident().snapshot())
+            build(self.pair, data.train.resident().snapshot(), data.train.columns)
             self.pair.to(data.device)
             optim = functools.partial(options.get("optim", torch.optim.Adam), lr=_rate(options))
             self.svi = SVI(self.pair.model, self.pair.guide, optim, objective, compile=mode)

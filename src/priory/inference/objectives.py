@@ -27,8 +27,13 @@ class Objective(ABC):
     share the same phases, so that nothing is traced twice.
 
     Example:
-        >>> loss = Reconstruction() + 10 * Match(mmd, "z")      # doctest: +SKIP
-        >>> loss(pair.model, pair.guide, x)                     # doctest: +SKIP
+        >>> from priory.divergences import mmd
+        >>> from priory.inference import Match, Reconstruction
+        >>> from priory.models import VAE
+        >>> pair, x = VAE(latent=2), torch.rand(20, 3)
+        >>> loss = Reconstruction() + 10 * Match(mmd, "z")
+        >>> loss(pair.model, pair.guide, x).shape
+        torch.Size([])
     """
 
     particles: int = 1

@@ -114,6 +114,7 @@ class CVAE(_Conditional):
         ValueError: A number isn't positive, a name is unknown, or a net's size doesn't fit.
 
     Example:
+        >>> import torch
         >>> pair = CVAE(classes=3, latent=4)
         >>> pair.build(torch.zeros(10, 1, 8, 8), torch.arange(10) % 3)
         >>> pair.likelihood_of(torch.zeros(5, 4), torch.ones(5, dtype=torch.long)).event_shape
@@ -190,6 +191,7 @@ class ConditionalGAN(_Conditional):
         ValueError: A number isn't positive, a name is unknown, or the net's size doesn't fit.
 
     Example:
+        >>> import torch
         >>> pair = ConditionalGAN(classes=3, latent=2)
         >>> pair.build(torch.zeros(10, 2), torch.arange(10) % 3)
         >>> pair.likelihood_of(torch.zeros(5, 2), torch.ones(5, dtype=torch.long)).mean.shape

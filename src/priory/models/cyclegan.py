@@ -28,6 +28,7 @@ class CycleGAN(nn.Module):
         ValueError: A name is unknown, or a net's size doesn't fit.
 
     Example:
+        >>> import torch
         >>> pair = CycleGAN()
         >>> pair.build(torch.zeros(10, 2))
         >>> pair.encoder(torch.zeros(5, 2)).shape

@@ -29,6 +29,7 @@ class GAN(nn.Module):
         ValueError: The latent isn't positive, a name is unknown, or the net's size doesn't fit.
 
     Example:
+        >>> import torch
         >>> pair = GAN(latent=2)
         >>> pair.build(torch.zeros(10, 2))
         >>> pair.likelihood_of(torch.zeros(5, 2)).mean.shape

@@ -33,6 +33,7 @@ class VAE(nn.Module):
         ValueError: The latent isn't positive, a name is unknown, or a net's size doesn't fit.
 
     Example:
+        >>> import torch
         >>> pair = VAE(prior="normal", latent=4)
         >>> pair.build(torch.zeros(10, 1, 8, 8))
         >>> pair.posterior(torch.zeros(3, 1, 8, 8)).event_shape

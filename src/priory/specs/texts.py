@@ -63,6 +63,7 @@ def parse_function(
         Faults: naming every fault, with the nearest name where one is unknown.
 
     Example:
+        >>> from priory.divergences import DIVERGENCES
         >>> parse_function("divergence", "mmd:kernel=rbf", DIVERGENCES).keywords
         {'kernel': 'rbf'}
     """
