@@ -160,7 +160,7 @@ def test_labels_that_are_no_numbers_are_told():
 
 
 def test_data_without_labels_are_told():
-    with pytest.raises(ValueError, match="needs the argument 'y'"):
+    with pytest.raises(ValueError, match=r"labels of all training rows.*column .y."):
         fit(CVAE(CLASSES), ELBO(), Data.from_arrays(numbers(0, 100, 2).float()), steps=1)
 
 

@@ -134,7 +134,7 @@ def test_a_former_run_loads_samples_and_is_judged():
 def test_a_run_is_written_by_public_names_alone(tmp_path):
     loss = ELBO(0.5) + 10 * Match(mmd, "z") + Adversarial(MLP((4,)), "z")
     pair = VAE(GaussianMixture(3), MLP((4,)), MLP((4,)), latent=2)
-    options = {"steps": 1, "device": "cpu", "valid_every": 0, "compile": False}
+    options = {"steps": 1, "device": "cpu", "valid_every": 0, "compile": "off"}
     run = fit(pair, loss, Data.named("ring", rows=60), **options)
     text = (run.save(tmp_path / "run") / "config.yaml").read_text()
     named = {word for word in text.split() if word.startswith("priory.")}
