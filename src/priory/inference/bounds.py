@@ -8,6 +8,7 @@ import torch
 
 from priory.data import Split
 from priory.inference.arguments import Program
+from priory.inference.checks import check_plates
 from priory.inference.particles import bound, vectorises
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
@@ -48,6 +49,7 @@ def validation_bound(
         try:
             first = next(split.batches(8))
             awake = Phases(model, guide, columns=first).awake
+            check_plates(awake, len(first["x"]))
             if masses := _point_masses(awake):
                 raise NoBound(f"{masses[0]!r} is a point mass, which has no density")
             if reason := awake.no_bound():

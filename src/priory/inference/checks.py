@@ -14,8 +14,10 @@ from priory.inference.arguments import owner
 from priory.inference.objectives import Objective
 from priory.inference.particles import vectorises
 from priory.inference.parts import eval_mode, modules
+from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
+from priory.inference.sites import check_batch_plate, in_batch, is_observation
 
 
 def check_pair(objective: Objective, phases: Phases) -> None:
@@ -57,6 +59,24 @@ def check_pair(objective: Objective, phases: Phases) -> None:
                 "shape (particles, batch, ...), and the pair does not take the leading dimension "
                 "for what it is; count dimensions from the right: dim=-1, x[..., 0]"
             )
+
+
+def check_plates(awake: Phase, rows: int) -> None:
+    """Raise if a pair's rows are in a plate of another name than the batch's.
+
+    Where there are rows of data, as in a training and an evaluation, such a plate is the batch's:
+    its sites would count as shared, the whole batch as one datum.
+
+    Args:
+        awake: the pair's awake phase on a batch.
+        rows: of the batch.
+
+    Raises:
+        ValueError: naming the plate.
+    """
+    model, guide = awake.model_sites, awake.guide_sites
+    check_batch_plate([s for s in model.values() if is_observation(s)], rows)
+    check_batch_plate([s for n, s in guide.items() if n in model and in_batch(model[n])], rows)
 
 
 def check_event(name: str, distribution: Any, value: Tensor) -> None:

@@ -29,6 +29,29 @@ def batch_frame(site: Site) -> Any:
     return None
 
 
+def check_batch_plate(sites: Iterable[Site], rows: int) -> None:
+    """Raise if data, or latents of single data, are in a plate of the batch's size of another name.
+
+    Without the batch plate the whole batch would count as one datum.
+
+    Args:
+        sites: those of a program that belong to single data.
+        rows: of the batch.
+
+    Raises:
+        ValueError: naming the plate.
+    """
+    frames = [f for s in sites for f in s["cond_indep_stack"] if f.vectorized]
+    if rows > 1 and all(f.name != BATCH_PLATE for f in frames):
+        for frame in frames:
+            if frame.size == rows:
+                raise ValueError(
+                    f"the batch's {rows} rows are in a plate called {frame.name!r}; call it "
+                    f"{BATCH_PLATE!r}, in the model and in the guide, so that its rows are "
+                    "known to be the data"
+                )
+
+
 def in_batch(site: Site) -> bool:
     """Say whether a site sits in the batch plate."""
     return batch_frame(site) is not None

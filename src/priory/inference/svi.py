@@ -17,7 +17,7 @@ from torch import Tensor
 from priory.data import Feed
 from priory.inference.adversary import Adversarial
 from priory.inference.arguments import Program, bind, check_keywords, named
-from priory.inference.checks import check_critics, check_pair, check_registered
+from priory.inference.checks import check_critics, check_pair, check_plates, check_registered
 from priory.inference.engine.average import MovingAverage
 from priory.inference.engine.compiled import Compiler, Mode
 from priory.inference.engine.engine import Engine
@@ -190,6 +190,10 @@ class SVI(pyro.infer.SVI):
         with kept, torch.no_grad(), pyro.validation_enabled(False), noise, recorder:
             self.guide(**bind(self.guide, every))
             self.model(**bind(self.model, every))
+            if self.check and isinstance(self.objective, Objective):
+                phases = Phases(self.model, self.guide, columns=every)
+                if self.objective.needs_awake(phases):
+                    check_plates(phases.awake, rows_of(every.values()))
         self._engine.buffers.settle(True)
         self._register(recorder.params)
 
