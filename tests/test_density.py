@@ -498,6 +498,28 @@ def learned(x, s):
         pyro.sample("z", dist.Normal(m * x[:, 0], SD_Q))
 
 
+@pytest.mark.parametrize("name", ["nll", "elbo", "reconstruction", "ais"])
+def test_evaluation_averages_by_the_rows_weights(name):
+    """A row of weight 3 counts as three rows, one of weight 0 as none."""
+    x, weight = 1.3 * torch.randn(12, 1), torch.tensor([0.0, 1.0, 3.0, 2.0] * 3)
+    options = {"metrics": [name], "pictures": False, "particles": 20, "steps": 20}
+    pair = pair_of(rows_model, rows_guide)
+    plain = evaluate(pair, {"x": x}, **options)[name]
+    found = evaluate(pair, {"x": x, "weight": weight}, **options)[name]
+    expected = (weight * plain.values).sum() / weight.sum()
+    assert found.value == pytest.approx(float(expected))
+    residuals = weight / weight.mean() * (plain.values - expected)
+    assert found.se == pytest.approx(float(residuals.std()) / 12**0.5)
+    assert float(found.values.mean()) == pytest.approx(found.value)
+    assert "weights" in found.note
+
+
+@pytest.mark.parametrize("weight", [torch.ones(60, 2), -torch.ones(60), torch.zeros(60)])
+def test_weights_that_are_none_are_refused(weight):
+    with pytest.raises(ValueError, match="weight"):
+        Data.from_arrays(x=torch.randn(60, 1), weight=weight)
+
+
 def test_weights_are_no_argument(x):
     def named(x, weight):
         return model(x)

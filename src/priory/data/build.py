@@ -18,7 +18,7 @@ from priory.data.mapped import Mapped
 from priory.data.partition import PARTS, gather, partition
 from priory.data.pixels import binarise_once
 from priory.data.preparation import Preparation
-from priory.data.split import LABELLED, Column, Split
+from priory.data.split import LABELLED, WEIGHT, Column, Split
 from priory.data.units import centres, in_units, standards
 
 
@@ -53,7 +53,9 @@ def build(
     columns: dict[str, dict[str, Column]] = {
         part: {n: as_tensor(a) for n, a in parts[part].items() if n != "x"} for part in PARTS
     }
-    for own in columns.values():
+    for part, own in columns.items():
+        if WEIGHT in own:
+            _check_weights(own[WEIGHT], part)
         own |= {n: c.bool() for n, c in own.items() if n == LABELLED and isinstance(c, Tensor)}
     arrays: dict[str, Any] = {part: parts[part]["x"] for part in PARTS}
     arrays = {p: a if isinstance(a, Mapped) else arrange(a) for p, a in arrays.items()}
@@ -98,6 +100,21 @@ def build(
         classes=classes,
     )
     return Built(splits, tuple(notes), preparation)
+
+
+def _check_weights(weight: Column, part: str) -> None:
+    """Raise a ValueError unless a column can be the weights of its rows."""
+    if not isinstance(weight, Tensor) or weight.dim() != 1 or weight.is_complex():
+        shape = tuple(getattr(weight, "shape", ()))
+        raise ValueError(
+            f"the column {WEIGHT!r} holds one weight for each row, (rows,), got {shape}; call a "
+            "column of another meaning by another name"
+        )
+    if len(weight) and (bool((weight < 0).any()) or not bool(weight.sum() > 0)):
+        raise ValueError(
+            f"the weights of the {part} rows must not be negative, and not all be 0; got "
+            f"{float(weight.min()):g} to {float(weight.max()):g}"
+        )
 
 
 def _with_labels(

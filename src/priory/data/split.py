@@ -16,6 +16,7 @@ from priory.data.stream import Batch, ahead, fits
 
 Column = Tensor | Mapped
 LABELLED = "labelled"
+WEIGHT = "weight"  # the column of the rows\' weights
 """The column that says whose labels may be seen."""
 
 SHARE = 0.25

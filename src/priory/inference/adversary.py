@@ -177,6 +177,7 @@ class Adversarial(Objective):
 
     def _sides(self, phases: Phases) -> tuple[Samples, Samples]:
         """Answer both sides' samples, with noise, packed and grouped, as the critic gets them."""
+        phases.refuse_weights(type(self).__name__)
         awake, asleep = self._samples(phases, asleep=False), self._samples(phases, asleep=True)
         return self._ready(awake), self._ready(asleep)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
+from priory.data.split import WEIGHT
 from priory.inference.arguments import Program, bind, named, owner
 from priory.inference.observed import arguments_of
 from priory.inference.pathwise import check_means, keep_marks, marked, refuse_guide, refuse_model
@@ -29,7 +30,6 @@ from priory.names import suggestion
 from priory.nets.labels import one_hot
 
 _HINT = " (did you mean {!r}?)"
-WEIGHT = "weight"  # the column of the rows' weights
 
 
 class Phases:

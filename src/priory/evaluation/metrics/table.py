@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from priory.data.split import WEIGHT
+from priory.evaluation.columns import thin
 from priory.evaluation.metrics import (
     insight,
     latents,
@@ -85,7 +88,7 @@ def _measure(name: str, metric: Metric, draws: Sets) -> Record:
         draws = draws.labelled() if "labels" in metric.needs else draws
         for need in metric.needs:
             getattr(draws, need)
-        record = _quantified(metric.function(draws), metric, draws)
+        record = _weighted(_quantified(metric.function(draws), metric, draws), draws)
         return with_note(record, "; ".join(draws.flags)) if draws.flags else record
     except Unavailable as reason:
         return not_applicable(name, str(reason), n=draws.n, seed=draws.seed)
@@ -98,6 +101,27 @@ def _quantified(record: Record, metric: Metric, draws: Sets) -> Record:
     quantity, remark = metric.quantity(draws)
     record = replace(record, quantity=record.quantity or quantity)
     return with_note(record, remark) if remark else record
+
+
+def _weighted(record: Record, draws: Sets) -> Record:
+    r"""Average a record's values by the rows' weights, where the data have them.
+
+    The values become :math:`m + w_i (v_i - m) / \bar w` with m the weighted mean: their mean is m,
+    and their spread gives the standard error of a ratio of sums, also of two runs' difference.
+    """
+    weight = draws.columns.get(WEIGHT)
+    if weight is None or record.value is None:
+        return record
+    values = record.values
+    if values is None or abs(float(values.mean()) - record.value) > 1e-9 * (1 + abs(record.value)):
+        return with_note(record, "the rows' weights are not heeded")
+    weight = thin({WEIGHT: weight}, len(values))[WEIGHT].to(values)
+    mean = (weight * values).sum() / weight.sum()
+    values = mean + weight / weight.mean() * (values - mean)
+    se = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None
+    return with_note(
+        replace(record, value=float(mean), se=se, values=values), "rows by their weights"
+    )
 
 
 def _renamed(record: Record, name: str, note: str) -> Record:
