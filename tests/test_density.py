@@ -375,6 +375,45 @@ def test_particles_that_no_datum_has_are_refused(x, objective):
             objective(*pair, x.abs())
 
 
+class Normalised(torch.nn.Module):
+    """A pair whose decoder normalises over a batch, or over each row."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.first, self.norm, self.last = torch.nn.Linear(1, 3), norm, torch.nn.Linear(3, 1)
+
+    def model(self, x):
+        pyro.module("pair", self)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            h = self.first(z)
+            h = self.norm(h.flatten(0, -2)).reshape(h.shape)
+            pyro.sample("x", dist.Normal(self.last(h), 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(0.5 * x, SD_Q).to_event(1))
+
+
+@pytest.mark.parametrize("norm", [torch.nn.BatchNorm1d, torch.nn.LayerNorm])
+def test_batch_normalisation_over_particles_is_found_out(norm):
+    """In evaluation mode it is per datum; in training one particle's weight depends on all."""
+    norm = norm(3)
+    x, pair = torch.randn(8, 1), Normalised(norm)
+    before = {n: b.clone() for n, b in norm.named_buffers()}
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    batch = isinstance(norm, torch.nn.BatchNorm1d)
+    if batch:
+        with pytest.raises(ValueError, match="batch normalisation takes its means over the part"):
+            SVI(pair.model, pair.guide, adam, IWAE(K)).step(x)
+        for name, buffer in norm.named_buffers():
+            torch.testing.assert_close(buffer, before[name], rtol=0, atol=0)
+        assert norm.training
+    else:
+        SVI(pair.model, pair.guide, adam, IWAE(K)).step(x)
+    SVI(pair.model, pair.guide, adam, ELBO()).step(x)
+
+
 @pytest.mark.parametrize("law", [dist.Bernoulli(0.5), dist.Normal(0.0, 3.0)])
 def test_auxiliary_sites_without_a_reverse_model_give_no_bound(law):
     x = 1.3 * torch.randn(40, 1)

@@ -9,8 +9,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from priory.inference.arguments import owner
+from priory.inference.engine.guard import Buffers
 from priory.inference.objectives import Objective
 from priory.inference.particles import vectorises
 from priory.inference.parts import eval_mode, modules
@@ -30,8 +32,8 @@ def check_pair(objective: Objective, phases: Phases) -> None:
 
     Raises:
         MismatchError: if the guide's sites are not the model's latents.
-        ValueError: if the data leave a likelihood's support, or a density has a shape that no
-            plate explains.
+        ValueError: if the data leave a likelihood's support, a density has a shape that no plate
+            explains, or particles are mixed up.
     """
     if not objective.needs_awake(phases):
         return
@@ -59,6 +61,40 @@ def check_pair(objective: Objective, phases: Phases) -> None:
                 "shape (particles, batch, ...), and the pair does not take the leading dimension "
                 "for what it is; count dimensions from the right: dim=-1, x[..., 0]"
             )
+        if objective.particles > 1:
+            check_norms(phases)
+
+
+def check_norms(phases: Phases) -> None:
+    """Raise if batch normalisation, in training mode, makes one particle depend on the others.
+
+    To be called in evaluation mode; modes and running statistics are left as they were.
+
+    Args:
+        phases: the first batch's.
+
+    Raises:
+        ValueError: naming the mends.
+    """
+    roots = modules(phases.model, phases.guide)
+    norms = [m for root in roots for m in root.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        return
+    buffers = Buffers(norms)
+    try:
+        for norm in norms:
+            norm.training = True
+        apart = vectorises(phases.model, phases.guide, phases.columns)
+    finally:
+        for norm in norms:
+            norm.training = False
+        buffers.settle(True)
+    if not apart:
+        raise ValueError(
+            "batch normalisation takes its means over the particles of a datum too, so that the "
+            "weight of one depends on the others and the bound is of no density; normalise by "
+            "LayerNorm or GroupNorm after the latents, or draw one particle"
+        )
 
 
 def check_plates(awake: Phase, rows: int) -> None:
