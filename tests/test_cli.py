@@ -179,7 +179,11 @@ def test_all_faults_in_one_message_before_data_is_loaded(capsys, monkeypatch):
         capsys, "fit", "vae", "--steps", 3, "--epochs", 3, "--latent", 0, "--device", "gpu9"
     )
     assert code == 2
-    for fault in ("epochs or steps, not both", "latent must be positive", "no device 'gpu9'"):
+    for fault in (
+        "epochs or steps, not both",
+        "latent must be a positive integer",
+        "no device 'gpu9'",
+    ):
         assert fault in err
 
 

@@ -207,7 +207,7 @@ def test_gan_dreams_with_gradients(prior):
 
 def test_mistakes_are_told():
     for pair in (VAE, GAN):
-        with pytest.raises(ValueError, match="latent must be positive, got -1"):
+        with pytest.raises(ValueError, match="latent must be a positive integer, got -1"):
             pair(latent=-1)
         with pytest.raises(ValueError, match="unknown prior 'vmap', nearest 'vamp'"):
             pair("vmap")

@@ -306,7 +306,7 @@ def test_flow_without_zuko_names_the_extra(monkeypatch):
 
 
 def test_mistakes_are_told():
-    with pytest.raises(ValueError, match="latent must be positive, got 0"):
+    with pytest.raises(ValueError, match="latent must be a positive integer, got 0"):
         Normal().build(0, DATA)
     with pytest.raises(RuntimeError, match="call build first"):
         Normal()()
@@ -315,7 +315,7 @@ def test_mistakes_are_told():
     with pytest.raises(ValueError, match="built for 3 latents, got 4"):
         prior.build(4, DATA)
     for make in (GaussianMixture, VampPrior):
-        with pytest.raises(ValueError, match="components must be positive, got 0"):
+        with pytest.raises(ValueError, match="components must be a positive integer, got 0"):
             make(0)
     with pytest.raises(ValueError, match="spread must be in"):
         GaussianMixture(spread=1.0)

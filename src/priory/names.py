@@ -1,6 +1,7 @@
 """Words: one look-up for every part that is chosen by name, hints, an error in one line."""
 
 import difflib
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -56,3 +57,23 @@ def first_line(error: BaseException) -> str:
         ('no room', 'KeyError')
     """
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def positive(name: str, value: object) -> int:
+    """Return a positive integer, NumPy's as Python's own.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What was given.
+
+    Raises:
+        ValueError: It is no positive integer; a bool and 2.0 are none.
+
+    Example:
+        >>> positive("latent", 16)
+        16
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or int(value) < 1:  # type: ignore[call-overload]
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)  # type: ignore[call-overload]

@@ -139,14 +139,3 @@ class Scaled(Objective):
 def joined(rows: Iterable[Tensor]) -> Tensor:
     """Return the sites' samples side by side, `(n, d)`."""
     return torch.cat([r.flatten(1) for r in rows], 1)
-
-
-def positive(name: str, value: int) -> int:
-    """Answer a positive integer.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return value

@@ -6,10 +6,11 @@ import math
 
 from torch import Tensor
 
-from priory.inference.objectives import Objective, Weight, positive
+from priory.inference.objectives import Objective, Weight
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.schedules import Schedule, current
+from priory.names import positive
 
 
 class ELBO(Objective):

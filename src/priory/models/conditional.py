@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from priory.models.labels import Labels, beside, count_classes, label_frequencies, with_planes
 from priory.models.opening import is_built, likelihood_built, plate, register
 from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
+from priory.names import positive
 from priory.nets import (
     Delta,
     Likelihood,
@@ -21,7 +22,7 @@ from priory.nets import (
     posterior_for,
 )
 from priory.nets.base import Shape
-from priory.nets.table import net_of, positive
+from priory.nets.table import net_of
 from priory.priors import Prior, VampPrior
 
 

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from priory.models.opening import is_built, plate, register
 from priory.models.parts import build_decoder, prior_of
+from priory.names import positive
 from priory.nets import Delta
 from priory.nets.base import Shape
-from priory.nets.table import net_of, positive
+from priory.nets.table import net_of
 from priory.priors import Prior
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from priory.models.opening import is_built, likelihood_built, plate
 from priory.models.parts import build_decoder, likelihood_named, suited
+from priory.names import positive
 from priory.nets import Likelihood
 from priory.nets.base import Shape
-from priory.nets.table import net_of, positive
+from priory.nets.table import net_of
 from priory.priors.codes import Codes, in_ball
 
 _STARTS = 1000  # training codes among which a new datum's search begins at the nearest

@@ -11,9 +11,10 @@ from torch.func import functional_call
 from priory.models.labels import Labels, beside, count_classes, label_frequencies
 from priory.models.opening import is_built, plate
 from priory.models.parts import prior_of
+from priory.names import positive
 from priory.nets import one_hot
 from priory.nets.base import Shape
-from priory.nets.table import net_of, positive
+from priory.nets.table import net_of
 from priory.priors import Prior
 
 

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from priory.models.opening import is_built, likelihood_built, plate
 from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
+from priory.names import positive
 from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
-from priory.nets.table import net_of, positive
+from priory.nets.table import net_of
 from priory.priors import Prior
 
 

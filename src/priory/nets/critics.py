@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from priory.names import positive
 from priory.nets.base import Shape, start_layer
 from priory.nets.layers import normed
-from priory.nets.table import net_of, positive
+from priory.nets.table import net_of
 
 
 class Critic(nn.Module, ABC):

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from priory.names import positive
 from priory.nets.base import Shape
 from priory.nets.critics import Critic
-from priory.nets.table import net_of, positive
+from priory.nets.table import net_of
 
 
 class _Sets(Critic):

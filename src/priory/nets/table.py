@@ -28,14 +28,3 @@ def net_of(net: nn.Module | str) -> Net:
         ValueError: There is no net of that name.
     """
     return as_net(named("net", net, NETS)() if isinstance(net, str) else net)
-
-
-def positive(name: str, value: int) -> int:
-    """Return a number of features, rows or the like.
-
-    Raises:
-        ValueError: It isn't positive.
-    """
-    if value < 1:
-        raise ValueError(f"{name} must be positive, got {value}")
-    return value

@@ -8,6 +8,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from priory.names import positive
+
 Encode = Callable[[Tensor], TorchDistribution]
 
 
@@ -35,8 +37,7 @@ class Prior(nn.Module, ABC):
         Raises:
             ValueError: The size isn't positive, or the prior is already built for another.
         """
-        if latent < 1:
-            raise ValueError(f"latent must be positive, got {latent}")
+        latent = positive("latent", latent)
         if self.latent == latent:
             return
         if self.latent:

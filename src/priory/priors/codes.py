@@ -7,6 +7,7 @@ import torch
 from pyro.distributions import MultivariateNormal, TorchDistribution
 from torch import Tensor, nn
 
+from priory.names import positive
 from priory.priors.base import Encode, Prior
 
 _JITTER = 1e-6  # of the mean variance, so that a covariance can be factorised
@@ -47,11 +48,9 @@ class Codes(Prior):
         super().__init__()
         if start not in ("principal", "normal"):
             raise ValueError(f"start must be 'principal' or 'normal', got {start!r}")
-        if rows is not None and rows < 1:
-            raise ValueError(f"rows must be positive, got {rows}")
         if not rate > 0:
             raise ValueError(f"rate must be positive, got {rate}")
-        self.rows = rows
+        self.rows = None if rows is None else positive("rows", rows)
         self.start = start
         self.rate = rate
 

@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from priory.names import named
+from priory.names import named, positive
 from priory.priors.base import Encode, Prior
 
 KINDS = {"maf": "MAF", "nice": "NICE", "nsf": "NSF", "realnvp": "RealNVP"}
@@ -72,10 +72,8 @@ class Flow(Prior):
         self, transforms: int = 3, hidden: tuple[int, ...] = (64, 64), kind: str = "nsf"
     ) -> None:
         super().__init__()
-        if transforms < 1:
-            raise ValueError(f"transforms must be positive, got {transforms}")
         named("kind of flow", kind, KINDS)
-        self.transforms = transforms
+        self.transforms = positive("transforms", transforms)
         self.hidden = tuple(hidden)
         self.kind = kind
 

@@ -9,6 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
+from priory.names import positive
 from priory.priors.base import Encode, Prior
 
 
@@ -156,11 +157,9 @@ class GaussianMixture(Prior):
 
     def __init__(self, components: int = 10, spread: float = 0.5, seed: int = 0) -> None:
         super().__init__()
-        if components < 1:
-            raise ValueError(f"components must be positive, got {components}")
         if not 0 <= spread < 1:
             raise ValueError(f"spread must be in [0, 1), got {spread}")
-        self.components = components
+        self.components = positive("components", components)
         self.spread = spread
         self.seed = seed
 

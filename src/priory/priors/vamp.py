@@ -5,6 +5,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.names import positive
 from priory.nets.distributions import IndependentNormal
 from priory.priors.base import Encode, Prior
 from priory.priors.mixture import NormalMixture
@@ -37,9 +38,7 @@ class VampPrior(Prior):
 
     def __init__(self, components: int = 500, noise: float = 0.01, seed: int = 0) -> None:
         super().__init__()
-        if components < 1:
-            raise ValueError(f"components must be positive, got {components}")
-        self.components = components
+        self.components = positive("components", components)
         self.noise = noise
         self.seed = seed
 
