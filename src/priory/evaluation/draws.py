@@ -222,6 +222,8 @@ class Draws(Sets):
         if len(sites) != 1:
             found = f"{len(sites)}: {', '.join(sites)}" if sites else "none"
             raise Unavailable(f"needs exactly one latent site; the model has {found}")
+        if sites[0] not in self.phase.local:
+            raise Unavailable(f"{sites[0]} is shared by all data: no datum has a latent of its own")
         return sites[0]
 
     @cached_property

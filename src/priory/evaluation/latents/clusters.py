@@ -177,7 +177,7 @@ def kmeans(z: Tensor, clusters: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if there are fewer distinct rows than clusters.
     """
-    points = z.detach().flatten(1).double().cpu().numpy()
+    points = z.detach().reshape(len(z), -1).double().cpu().numpy()
     distinct = len(np.unique(points, axis=0))
     if distinct < clusters:
         raise ValueError(f"{clusters} clusters need as many distinct latents, got {distinct}")

@@ -108,5 +108,5 @@ def active_units(means: Tensor, threshold: float = 0.01) -> tuple[int, Tensor]:
     """
     if len(means) < 2:
         raise ValueError(f"active units need at least 2 rows, got {len(means)}")
-    variances = means.double().flatten(1).var(0)
+    variances = means.double().reshape(len(means), -1).var(0)
     return int((variances > threshold).sum()), variances

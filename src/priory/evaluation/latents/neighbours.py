@@ -146,5 +146,5 @@ def _predict(z: np.ndarray, labels: np.ndarray, query: np.ndarray) -> tuple[np.n
 
 
 def _array(z: Tensor) -> np.ndarray:
-    array: np.ndarray = z.detach().flatten(1).cpu().numpy()
+    array: np.ndarray = z.detach().reshape(len(z), -1).cpu().numpy()
     return array

@@ -73,7 +73,7 @@ def check_finite(what: str, values: Tensor) -> None:
         what: what the rows are, such as "dreams".
         values: `(n, *shape)`.
     """
-    bad = (~values.isfinite()).flatten(1).any(1).nonzero().flatten()
+    bad = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero().flatten()
     if len(bad):
         raise Unavailable(f"{len(bad)} of {len(values)} {what} are not finite; row {int(bad[0])}")
 

@@ -253,6 +253,8 @@ def _ranks(phase: Phase, levels: int) -> tuple[Tensor, tuple[str, ...]]:
     columns, names = [], []
     for site in phase.latents:
         law = phase.distribution(site)
+        if site not in phase.local:
+            raise Unavailable(f"{site} is shared by all data: no datum has a rank of its own")
         truth = phase.sample[site][0]
         rows = len(truth)
         if tuple(law.batch_shape) not in ((rows,), (1, rows)):

@@ -29,7 +29,7 @@ def flags(x: Tensor) -> tuple[str, ...]:
     Args:
         x: data, `(n, *shape)`.
     """
-    n, values = len(x), x.flatten(1).cpu()
+    n, values = len(x), x.reshape(len(x), -1).cpu()
     found = [f"only {n} rows"] if n < _FEW else []
     distinct = len({row.tobytes() for row in values.numpy()})
     if distinct < _DISTINCT * n:
