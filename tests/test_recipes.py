@@ -294,7 +294,7 @@ WHOLE = {
     "match": "elbo + match:mmd:z",
     "reconstruction": "elbo + reconstruction",
     "renyi": "renyi:0.5:3",
-    "sleep": "elbo + 0.1*sleep:z",
+    "sleep": "elbo + 0.1*sleep:z:mean=x",
 }
 LABELLED = {"classification"}  # needs labels and a categorical code: see test_terms.py
 VALUES = {
