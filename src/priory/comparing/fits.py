@@ -112,8 +112,10 @@ def compare(
         ImportError: if the backend's library is not installed; names the extra.
 
     Example:
-        >>> table = compare("digits", priors=["normal", "vamp:50"], seeds=2)   # doctest: +SKIP
-        >>> print(table)                                                       # doctest: +SKIP
+        >>> options = {"steps": 2, "seeds": 1, "jobs": 1, "metrics": ["nll"]}
+        >>> table = compare("digits", priors=["normal", "vamp:5"], **options)
+        >>> [entry.label for entry in table.entries]
+        ['normal', 'vamp:5']
     """
     tasks = plan(
         data,

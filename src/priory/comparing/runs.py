@@ -36,7 +36,9 @@ def compare_runs(
         ValueError: if there are no runs, or they are judged on different rows.
 
     Example:
-        >>> print(compare_runs(["runs/normal", "runs/vamp"], particles=1000))  # doctest: +SKIP
+        >>> table = compare_runs(["runs/normal", "runs/vamp"], metrics=["nll"], particles=5)
+        >>> [entry.label for entry in table.entries]
+        ['normal', 'vamp']
     """
     faults = Collector()
     named = _named(runs)

@@ -51,7 +51,7 @@ def evaluate_samples(
         ValueError: if a set is empty or not finite, or their shapes differ.
 
     Example:
-        >>> report = evaluate_samples(fake, real, metrics=["mmd", "energy"])  # doctest: +SKIP
+        >>> report = evaluate_samples(fake, real, metrics=["mmd", "energy"])
     """
     rows = choose(metrics)
     counts = {"samples": samples}

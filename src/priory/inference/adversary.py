@@ -61,7 +61,7 @@ class Adversarial(Objective):
 
     Example:
         >>> wgan = Adversarial(critic, "x", game="wasserstein", steps=5, gradient_penalty=10)
-        ...                                                             # doctest: +SKIP
+        ...
     """
 
     def __init__(

@@ -55,9 +55,9 @@ class Phases:
             draws one that the model lacks, or two sites share a name.
 
     Example:
-        >>> phases = Phases(pair.model, pair.guide, (x,), particles=5)   # doctest: +SKIP
-        >>> phases.awake.log_weight().shape                              # doctest: +SKIP
-        torch.Size([5, 128])
+        >>> phases = Phases(pair.model, pair.guide, (x,), particles=5)
+        >>> phases.awake.log_weight().shape
+        torch.Size([5, 12])
     """
 
     def __init__(

@@ -78,8 +78,11 @@ class SVI(pyro.infer.SVI):
         NonFinite: at a step whose loss or gradient is not finite (on CUDA: at `poll`).
 
     Example:
-        >>> svi = SVI(pair.model, pair.guide, partial(Adam, lr=1e-3), ELBO())   # doctest: +SKIP
-        >>> loss = svi.step(x)         # shape (): reading it waits for the device
+        >>> from functools import partial
+        >>> from priory.inference import ELBO
+        >>> svi = SVI(pair.model, pair.guide, partial(torch.optim.Adam, lr=1e-3), ELBO())
+        >>> svi.step(x).shape         # reading the value waits for the device
+        torch.Size([])
     """
 
     def __init__(

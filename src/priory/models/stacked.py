@@ -53,7 +53,7 @@ class StackedGAN(nn.Module):
 
     Example:
         >>> pair = StackedGAN(features=32, latent=8)
-        >>> pair.build(torch.zeros(10, 1, 8, 8))
+        >>> pair.build(torch.zeros(10, 1, 8, 8), torch.arange(10))
         >>> pair.encode(torch.zeros(5, 1, 8, 8)).shape
         torch.Size([5, 32])
     """

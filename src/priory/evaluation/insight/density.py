@@ -64,8 +64,8 @@ def cover(
         Unavailable: if the pair has not one latent site with a posterior density.
 
     Example:
-        >>> coverage = cover(run)                          # doctest: +SKIP
-        >>> images = run.data.train.x[rarest(coverage.density, 20)]   # doctest: +SKIP
+        >>> coverage = cover(run)
+        >>> images = run.data.train.x[rarest(coverage.density, 20)]
     """
     train = check(read(run.data.train), "train")
     columns = train if data is None else check(read(prepared(data, preparation_of(run))))

@@ -85,8 +85,8 @@ def mutate(x: Tensor, rate: float, generator: torch.Generator | None = None) -> 
         ValueError: if the rate is no share.
 
     Example:
-        >>> train = mutate(data.train.x, 0.2, torch.Generator().manual_seed(0))  # doctest: +SKIP
-        >>> background = fit(VAE(), ELBO(), Data.from_arrays(train))              # doctest: +SKIP
+        >>> train = mutate(data.train.x, 0.2, torch.Generator().manual_seed(0))
+        >>> background = fit(VAE(), ELBO(), Data.from_arrays(train))
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must be a share from 0 to 1, got {rate}")

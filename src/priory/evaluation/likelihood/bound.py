@@ -77,9 +77,9 @@ def log_likelihood(
         MemoryError: if the memory does not suffice for one particle of one row.
 
     Example:
-        >>> bounds = log_likelihood(pair.model, pair.guide, x, particles=5000)  # doctest: +SKIP
-        >>> -bounds.log_likelihood.mean()                                       # doctest: +SKIP
-        tensor(86.3471, dtype=torch.float64)
+        >>> bounds = log_likelihood(pair.model, pair.guide, x, particles=50)
+        >>> bounds.log_likelihood.shape, bounds.log_likelihood.dtype
+        (torch.Size([12]), torch.float64)
     """
     if particles < 1:
         raise ValueError(f"particles must be at least 1, got {particles}")

@@ -71,7 +71,11 @@ def conditional_log_likelihood(
         Unavailable: if the model has nothing but x.
 
     Example:
-        >>> conditional_log_likelihood(pair.model, pair.guide, {"x": x, "y": y})  # doctest: +SKIP
+        >>> from priory.models import CVAE
+        >>> pair = CVAE(latent=2)
+        >>> pair.build(x, y)
+        >>> conditional_log_likelihood(pair.model, pair.guide, {"x": x, "y": y}).given
+        ('y',)
     """
     columns = check(read(data))
     if joint is None:

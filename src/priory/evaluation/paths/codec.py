@@ -41,8 +41,8 @@ class Codec:
         note: what a reader must know of the points.
 
     Example:
-        >>> codec = Codec.of_pair(run.pair.model, run.pair.guide, {"x": x})   # doctest: +SKIP
-        >>> codec.decode(codec.encode(x)).shape == x.shape                    # doctest: +SKIP
+        >>> codec = Codec.of_pair(run.pair.model, run.pair.guide, {"x": x})
+        >>> codec.decode(codec.encode(x)).shape == x.shape
         True
     """
 

@@ -109,8 +109,9 @@ def paired_differences(
         ValueError: if no run has the label.
 
     Example:
-        >>> for d in paired_differences(table.entries, "nll"):   # doctest: +SKIP
-        ...     print(d.label, d.value, d.low, d.high, d.verdict)
+        >>> found = paired_differences(table.entries, "nll")
+        >>> [difference.label for difference in found]
+        ['vamp']
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:

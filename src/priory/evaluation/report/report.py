@@ -36,9 +36,8 @@ class Report(Written):
         gallery: what its pictures show, if they were asked for.
 
     Example:
-        >>> report = evaluate(run)                      # doctest: +SKIP
-        >>> report["nll"].value, report["nll"].se       # doctest: +SKIP
-        (86.3471, 0.1123)
+        >>> report["nll"].unit, report["nll"].n
+        ('nats', 12)
     """
 
     records: tuple[Record, ...]

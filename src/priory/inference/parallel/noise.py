@@ -85,9 +85,13 @@ class GlobalNoise(TorchDispatchMode):
         RuntimeError: if an operation draws in a way that cannot be split.
 
     Example:
-        >>> torch.manual_seed(0)                              # doctest: +SKIP
-        >>> with GlobalNoise(rank=1, world=2, rows=4):        # doctest: +SKIP
-        ...     noise = torch.randn(4, 3)     # the last 4 rows of torch.randn(8, 3)
+        >>> whole = torch.randn(8, 3, generator=torch.manual_seed(0))
+        >>> torch.manual_seed(0).initial_seed()
+        0
+        >>> with GlobalNoise(rank=1, world=2, rows=4):
+        ...     noise = torch.randn(4, 3)
+        >>> torch.equal(noise, whole[4:])
+        True
     """
 
     present: ClassVar[GlobalNoise | None] = None
