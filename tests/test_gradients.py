@@ -368,7 +368,7 @@ def outer_guide(x):
 def test_rows_are_data_whatever_the_plates(particles):
     x = torch.arange(15.0).reshape(5, 3)
     inner = Phases(nested_model, nested_guide, (x,), particles=particles)
-    assert inner.data("z").shape == (5 * particles, 1)
+    assert inner.data("z").shape == (5 * particles,)
     assert inner.dream("x").shape == (5, 3)
     both = inner.samples(("x", "z"), asleep=False)
     assert [tuple(v.shape) for v in both] == [(5 * particles, 3), (5 * particles, 1)]

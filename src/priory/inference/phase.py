@@ -30,6 +30,7 @@ from priory.inference.sites import (
     base,
     batch_frame,
     depth,
+    element_masks,
     in_batch,
     inner_scale,
     is_deterministic,
@@ -40,6 +41,7 @@ from priory.inference.sites import (
     log_prob,
     masked,
     pick,
+    rows_of,
     same,
 )
 
@@ -232,6 +234,57 @@ class Phase:
         if value is None:
             return None
         return self._weighted(value) if self._local(self._model[site]) else value.sum()
+
+    def mean_elements(self, site: str, elements: Tensor, of: str) -> Tensor:
+        """Average what stands in the place of a site's log density, shape ().
+
+        It is scaled and summed over a datum's elements, and averaged over particles and data, as
+        the log density would be; a shared site's enters by 1/N.
+
+        Args:
+            site: the site's name.
+            elements: of the site's batch shape.
+            of: `"guide"` or `"model"`.
+        """
+        own = pick(self._sites(of), site, of)
+        value = self._score(own, elements)
+        return self._weighted(_leading(value)) if self._local(own) else value
+
+    def masks(self, site: str, of: str) -> list[Tensor]:
+        """Return the masks of a site and its distribution, broadcast over its values' elements.
+
+        Args:
+            site: the site's name.
+            of: `"guide"` or `"model"`.
+        """
+        return element_masks(pick(self._sites(of), site, of))
+
+    def rows(self, site: str, value: Tensor, of: str) -> Tensor:
+        """Return a value of a site as rows, `(particles * batch, *inner plates, *event)`.
+
+        Args:
+            site: the site's name.
+            value: `(*particles, *plates, *event)`.
+            of: `"guide"` or `"model"`.
+        """
+        own = pick(self._sites(of), site, of)
+        lead = value.dim() - own["fn"].event_dim
+        nesting = self.nesting if lead > self.nesting else 0
+        return rows_of(own, value, nesting, single=self.single)
+
+    def refuse_scale(self, site: str, of: str) -> None:
+        """Raise a ValueError if a site is scaled, which a cost of whole rows cannot heed.
+
+        Args:
+            site: the site's name.
+            of: `"guide"` or `"model"`.
+        """
+        scale = inner_scale(pick(self._sites(of), site, of))
+        if isinstance(scale, Tensor) or scale != 1.0:
+            raise ValueError(
+                f"{site!r} has a scale, of poutine.scale or of a subsampled plate, which features "
+                "of whole rows cannot take; weigh the term itself, as in 0.1 * term"
+            )
 
     def average(self, bound: Tensor, *, shared: bool = True) -> Tensor:
         """Average a per-datum quantity over particles and batch, shape ().

@@ -216,23 +216,28 @@ class Phases:
         self._dreamt[key] = model
         return model
 
-    def data(self, site: str) -> Tensor:
-        """Answer a site's awake value: the column of that name, else the guide's draw.
+    def data(self, site: str, mean: Collection[str] = ()) -> Tensor:
+        """Return a site's awake value: what the model observes there, else the guide's draw.
 
-        Particles and batch are flattened together: `(samples, *inner plates, *event)`. A column is
-        not traced, so that an implicit model whose guide has no latents can be compared with its
-        data, and a latent asks for the guide alone. Of an observed site that no column is named
-        after it is what the model observed.
+        Particles and batch are flattened together: `(samples, *inner plates, *event)`. The guide
+        is not run for an observed site, so that an implicit model whose guide has no latents can be
+        compared with its data, and a latent asks for the guide alone. A column that the model takes
+        as an argument and does not observe is as it is.
+
+        Args:
+            site: the site's name.
+            mean: observed sites that the same comparison takes by their means, asleep.
 
         Raises:
             ValueError: if the guide's draw gives no gradient where one is to be had.
         """
-        if site in self.columns:
+        column = site in self.columns
+        guide = self._guided.sites if not column and self._lone(site) else None
+        if guide is None and (model := self._dream(site, mean)) and site in model.given:
+            return rows_of(model.sites[site], model.given[site], single=_single(model.sites))
+        if column:
             value: Tensor = self.columns[site]
             return value
-        guide = self._guided.sites if self._lone(site) else None
-        if guide is None and (model := self._dream(site)) and site in model.given:
-            return rows_of(model.sites[site], model.given[site], single=_single(model.sites))
         sites = guide or self.awake.guide_sites
         refuse_guide(sites, site)
         found = pick(sites, site, "guide")
@@ -290,9 +295,12 @@ class Phases:
             detached: whether they are constants.
         """
         dream = functools.partial(self.dream, mean=mean, detached=detached)
-        draw = dream if asleep else self.data
+        draw = dream if asleep else functools.partial(self.data, mean=mean)
         # Labels first: one that the model does not draw is looked for through the whole model.
-        drawn = {s: draw(s) for s in sorted(sites, key=lambda s: not self._is_label(s))}
+        order = sorted(sites, key=lambda s: not self._is_label(s))
+        if not asleep:  # the guide draws before the model does
+            order = sorted(order, key=lambda s: s in self.columns)
+        drawn = {s: draw(s) for s in order}
         like = next((v for v in drawn.values() if v.is_floating_point()), None)
         most = max(map(len, drawn.values()))
         return [self._row(site, drawn[site], like, most) for site in sites]

@@ -126,9 +126,12 @@ class Recorder(Messenger):
 
     def _expand(self, msg: Site) -> None:
         shape = msg["fn"].batch_shape
-        if len(shape) <= self.nesting:
-            padding = (1,) * (self.nesting - len(shape))
-            msg["fn"] = msg["fn"].expand((self.particles, *padding, *shape))
+        beyond, inner = shape[: -self.nesting], shape[-self.nesting :]
+        if not beyond or tuple(beyond) == (1,):
+            padding = (1,) * (self.nesting - len(inner))
+            msg["fn"] = msg["fn"].expand((self.particles, *padding, *inner))
+        elif len(beyond) > 1 and all(size == 1 for size in beyond):  # of no plate
+            raise DeeperPlates(len(shape))
 
     def _pyro_post_sample(self, msg: Site) -> None:
         name = msg["name"]

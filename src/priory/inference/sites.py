@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
 Site = dict[str, Any]
@@ -132,6 +133,18 @@ def masked(site: Site, score: Tensor) -> Tensor:
     return torch.where(mask, score, score.new_zeros(())) if isinstance(mask, Tensor) else score
 
 
+def element_masks(site: Site) -> list[Tensor]:
+    """Return the masks of a site and of its distribution, to be broadcast with its values."""
+    law = site["fn"]
+    found = [(site["mask"], law.event_dim)]
+    while hasattr(law, "base_dist"):
+        if isinstance(law, MaskedDistribution):
+            found.append((law._mask, law.event_dim))
+        law = law.base_dist
+    masks = [(torch.as_tensor(m), n) for m, n in found if m is not None and m is not True]
+    return [m.reshape(*m.shape, *(1,) * n) for m, n in masks]
+
+
 def plates_scale(site: Site) -> float:
     """Return the scale that a site has from its subsampled plates alone, the batch's included."""
     frames = site["cond_indep_stack"]
@@ -142,8 +155,8 @@ def plates_scale(site: Site) -> float:
 def rows_of(site: Site, value: Tensor, nesting: int = 0, *, single: bool = False) -> Tensor:
     """Return a site's value with particles and batch first and flattened, `(rows, ...)`.
 
-    Inner plates stay, before the event: `(rows, *inner plates, *event)`. A site outside of the
-    batch plate is one row.
+    Inner plates stay, before the event: `(rows, *inner plates, *event)`; a dimension of one
+    element that is no plate's goes. A site outside of the batch plate is one row.
 
     Args:
         site: whose value it is, or would be.
@@ -164,4 +177,10 @@ def rows_of(site: Site, value: Tensor, nesting: int = 0, *, single: bool = False
     axis, first = lead + frame.dim, int(many)
     if axis != first:
         value = value.movedim(axis, first)
+    plates = {lead + f.dim for f in site["cond_indep_stack"] if f.vectorized}
+    # Behind the rows the dimensions left of the batch's stand first: one further right than before.
+    places = {d + 1 if first <= d < axis else d for d in plates if d != axis}
+    gone = [d for d in range(first + 1, lead) if d not in places and value.shape[d] == 1]
+    if gone:
+        value = value.squeeze(tuple(gone))
     return value.flatten(0, 1) if many else value

@@ -64,10 +64,12 @@ class Reconstruction(Objective):
                 f"Reconstruction({self.site!r}, 'features') needs a critic of {self.site!r} alone "
                 f'in the same sum, for instance Adversarial(critic, "{self.site}")'
             )
+        awake.refuse_scale(self.site, "model")
         value, mean = _compared(awake, self.site, "model")
         with frozen(self._critic):
             features: Any = self._critic.features
-            return awake.average(squared(features(mean), features(value)), shared=False)
+            rows = [features(awake.rows(self.site, v, "model")) for v in (mean, value)]
+            return awake.average(squared(*rows), shared=False)
 
     def meet(self, adversaries: Sequence[Adversarial]) -> None:
         """Take the critic that judges the same site."""
@@ -238,14 +240,30 @@ def _cost(phase: Phase, site: str, of: str, cost: str) -> Tensor:
                 "name a cost, for instance cost='squared'"
             )
         return -(phase.mean_log_p([site]) if of == "model" else phase.mean_log_q([site]))
-    return phase.average(COSTS[cost](*_compared(phase, site, of)), shared=False)
+    value, mean = _compared(phase, site, of)
+    event = mean.shape[mean.dim() - phase.distribution(site, of=of).event_dim :]
+    rows = (v.reshape(-1, *event) for v in (value, mean))
+    elements = COSTS[cost](*rows).reshape(value.shape[: value.dim() - len(event)])
+    return phase.mean_elements(site, elements, of)
 
 
 def _compared(phase: Phase, site: str, of: str) -> tuple[Tensor, Tensor]:
-    """Answer a site's values and a program's means of them, particles and batch flattened."""
+    """Return a site's values and a program's means of them, `(*batch, *event)`.
+
+    Where a mask leaves elements out the mean stands for the value, which costs nothing.
+    """
     law, value = phase.distribution(site, of=of), phase.sample[site]
-    mean = law.mean
-    event = tuple(law.event_shape)
-    value = value.expand(torch.broadcast_shapes(value.shape, mean.shape))
-    mean = mean.expand(value.shape)
-    return value.reshape(-1, *event), mean.reshape(-1, *event)
+    try:
+        mean = law.mean
+    except NotImplementedError:
+        mean = None
+    if mean is None or isinstance(base(law), dist.Categorical | dist.OneHotCategorical):
+        raise ValueError(
+            f"a cost compares {site!r} with its mean, and {type(base(law)).__name__} in the {of} "
+            "has none that is a value; take cost='likelihood'"
+        )
+    shape = torch.broadcast_shapes(value.shape, mean.shape)
+    value, mean = value.expand(shape), mean.expand(shape)
+    for mask in phase.masks(site, of):
+        value = torch.where(mask, value, mean)
+    return value, mean
