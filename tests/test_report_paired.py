@@ -8,7 +8,7 @@ import torch
 
 from priory.evaluation import Comparison, Entry, Report, comparison_table, mean_record
 from priory.evaluation.columns import digest_of
-from priory.evaluation.report.paired import paired_differences
+from priory.evaluation.report.paired import _contrast, paired_differences
 
 
 def stream(seed=0):
@@ -100,6 +100,38 @@ def test_intervals_over_seeds_cover_what_new_seeds_and_rows_would_give():
         rows_only += abs(found.value) <= 1.96 * found.rows_se
     assert both / trials > 0.95 - 3 * math.sqrt(0.05 * 0.95 / trials)
     assert rows_only / trials < 0.8, "the rows alone do not know the seeds' luck"
+
+
+@pytest.mark.parametrize(
+    ("counts", "seeds", "rows"),
+    [((2, 2), (1.0, 0.0), 0.02), ((2, 2), (1.0, 0.1), 0.1), ((2, 10), (1.0, 1.0), 0.0)],
+)
+def test_equal_recipes_are_told_apart_at_most_at_the_level(counts, seeds, rows):
+    """Of few seeds, whatever the true spreads of the two recipes and of the rows are."""
+    trials, n, draw = 500, 20, stream()
+    real = {"generator": draw, "dtype": torch.float64}
+    rejected = missed = 0
+    for _ in range(trials):
+        noise_of_rows = rows * n**0.5 * torch.randn(n, **real)
+        shifts = [s * torch.randn(c, 1, **real) for s, c in zip(seeds, counts, strict=True)]
+        found = _contrast(shifts[0] + noise_of_rows, shifts[1] + torch.zeros(n))
+        rejected += found["p"] <= 0.05
+        missed += not found["low"] <= 0.0 <= found["high"]
+    assert rejected == missed, "the p-value and the interval are one rule"
+    assert rejected <= trials * 0.05 + 3 * (trials * 0.05 * 0.95) ** 0.5
+
+
+def test_a_p_value_is_the_level_at_which_the_interval_reaches_zero():
+    from scipy.stats import t
+
+    a = torch.tensor([[0.0, 1.0], [2.0, 3.5]]).double()
+    b = torch.zeros(1, 2).double()
+    found = _contrast(a, b)
+    parts = ((found["rows_se"], 1), (found["seeds_se"], 1))
+    square = sum((se * t.isf(found["p"] / 2, freedom)) ** 2 for se, freedom in parts)
+    assert math.sqrt(square) == pytest.approx(found["value"])
+    assert _contrast(a + 1e9 * (a.new_ones(2, 1)), b)["p"] < 1e-8
+    assert _contrast(noise(5000)[None] / 1e3 + 1.0, torch.zeros(1, 5000))["p"] == 0.0
 
 
 def test_the_order_of_runs_and_labels_changes_nothing_but_the_order():
