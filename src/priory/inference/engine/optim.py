@@ -66,6 +66,8 @@ class JointOptim(PyroOptim):
         self.add(params)
         if self.optimizer is None:
             return
+        if self._fused:
+            _lay_out(params)
         if len(params) >= len(self._known):
             self.optimizer.step(*args, **kwargs)
             return
@@ -100,7 +102,15 @@ class JointOptim(PyroOptim):
         else:
             for group in groups:
                 self.optimizer.add_param_group(group)
+        for made in self.optimizer.param_groups:
+            if made.get("fused") and not all(map(_dense, made["params"])):
+                made["fused"] = False
         self._load_waiting(new)
+
+    @property
+    def _fused(self) -> bool:
+        """Whether torch's fused kernel takes the steps."""
+        return self.optimizer is not None and bool(self.optimizer.defaults.get("fused"))
 
     @property
     def optim_objs(self) -> dict[Tensor, torch.optim.Optimizer]:
@@ -366,7 +376,25 @@ def _fusable(constructor: Factory, given: Collection[str], params: list[Tensor])
     if target not in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
         return False
     has = "fused" in inspect.signature(target).parameters
-    return has and all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+    suits = (p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+    return has and all(suits) and all(map(_dense, params))
+
+
+def _dense(param: Tensor) -> bool:
+    """Say whether a parameter fills its memory, in whatever order of its axes."""
+    return param.stride() == torch.empty_like(param).stride()
+
+
+def _lay_out(params: Iterable[Tensor]) -> None:
+    """Give gradients the order in memory that their parameters have.
+
+    Torch's fused kernels on a CPU go through both in the order of memory, whatever the strides: a
+    transposed gradient would move other weights than its own, without a word. A gradient that
+    `backward` accumulates has the parameter's order; one of `torch.autograd.grad` may have another.
+    """
+    for p in params:
+        if p.grad is not None and p.grad.layout is p.layout and p.grad.stride() != p.stride():
+            p.grad = torch.empty_like(p).copy_(p.grad)
 
 
 def _signature(constructor: Factory) -> Mapping[str, inspect.Parameter]:
@@ -375,4 +403,6 @@ def _signature(constructor: Factory) -> Mapping[str, inspect.Parameter]:
 
 def _placed(value: Tensor, param: Tensor, on_device: bool) -> Tensor:
     """Answer a copy of a parameter's optimiser state where the optimiser looks for it."""
+    if value.shape == param.shape and value.dim():
+        return torch.empty_like(param, dtype=value.dtype).copy_(value)  # in its order in memory
     return value.to(param.device if on_device or value.dim() else value.device, copy=True)
