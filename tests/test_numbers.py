@@ -14,7 +14,7 @@ from priory.evaluation.likelihood.bits import level_spacing
 from priory.evaluation.samples.manifold import manifold
 from priory.evaluation.samples.manifold_errors import manifold_errors
 from priory.evaluation.samples.memory import copying
-from priory.inference import ELBO, IWAE, fit
+from priory.inference import ELBO, IWAE, KL, Match, Renyi, fit
 from priory.nets.categorical import SoftCode, StraightThroughCode
 
 
@@ -294,8 +294,23 @@ def relaxed(probs):
 def test_a_relaxed_code_has_no_density(law):
     found = judged(Coded(law), metrics=["nll", "elbo", "ais"])
     assert all("relaxed code" in record.note for record in found)
-    with pytest.raises(ValueError, match="relaxed code"):
-        IWAE(5)(Coded(law).model, Coded(law).guide, X)
+    pair = Coded(law)
+    for objective in (ELBO(), ELBO(0.5), KL(), IWAE(1), IWAE(5), Renyi(0.5, 1)):
+        with pytest.raises(ValueError, match="'c' between the values of the model's OneHot"):
+            objective(pair.model, pair.guide, X)
+        with pytest.raises(ValueError, match="no probability"):
+            fit((pair.model, pair.guide), objective, Data.from_arrays(X), steps=1, progress=False)
+    same = Match(lambda a, b: (a.mean(0) - b.mean(0)).square().sum(), "c", detached=True)
+    assert same(pair.model, pair.guide, X).isfinite()
+
+
+def test_a_straight_through_code_trains_by_the_elbo_and_has_no_bound():
+    law = dist.RelaxedOneHotCategoricalStraightThrough
+    pair = Coded(lambda probs: law(torch.tensor(0.5).double(), probs))
+    assert ELBO()(pair.model, pair.guide, X).isfinite()
+    with pytest.raises(ValueError, match=r"relaxed distribution.*train by ELBO\(\)"):
+        IWAE(5)(pair.model, pair.guide, X)
+    assert "relaxed code" in judged(pair, metrics=["nll"])["nll"].note
 
 
 @pytest.mark.parametrize("law", [dist.OneHotCategorical, lambda p: StraightThroughCode(p / 3)])

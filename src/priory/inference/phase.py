@@ -322,8 +322,8 @@ class Phase:
         for name in self.latents:
             if name in self._guide and self._is_relaxed(name):
                 return (
-                    f"the guide draws {name!r} between the values that the model gives it: a "
-                    "relaxed code has no probability under the model's discrete distribution"
+                    f"the guide draws {name!r} from a relaxed distribution: a relaxed code has no "
+                    "probability under the model's discrete distribution"
                 )
         if not self.auxiliary:
             return ""
@@ -339,11 +339,31 @@ class Phase:
 
     def _is_relaxed(self, site: str) -> bool:
         """Say whether the guide draws a latent, discrete in the model, from a continuum."""
-        if not is_discrete(self._model[site]["fn"]):
-            return False
-        drawn = self._guide[site]
-        whole = bool((drawn["value"] == drawn["value"].round()).all())
-        return not (whole and is_discrete(drawn["fn"]))
+        law = self._guide[site]["fn"]
+        whole = is_discrete(law) or isinstance(base(law), Delta)
+        return is_discrete(self._model[site]["fn"]) and not (whole and not self._is_soft(site))
+
+    def _is_soft(self, site: str) -> bool:
+        """Say whether the guide's value of a latent lies between those that the model gives it."""
+        value = self._guide[site]["value"]
+        return is_discrete(self._model[site]["fn"]) and bool(
+            ((value - value.round()).abs() > 0).any()
+        )
+
+    def refuse_soft(self) -> None:
+        """Raise a ValueError if a latent's value has no probability under the model.
+
+        A straight-through draw has one: its value is whole, and its gradient is a known surrogate.
+        """
+        for name in self.latents:
+            if self._is_soft(name):
+                kind = type(base(self._model[name]["fn"])).__name__
+                raise ValueError(
+                    f"the guide draws {name!r} between the values of the model's {kind}, where it "
+                    "has no probability, so that log p - log q is no divergence; draw it from the "
+                    "same relaxed distribution in both programs, straight-through, or train the "
+                    "code by Match or Adversarial"
+                )
 
     @property
     def weighs_rows_by_scale(self) -> bool:

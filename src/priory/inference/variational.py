@@ -26,7 +26,8 @@ class ELBO(Objective):
             lowers the variance; sites without one are estimated as before.
 
     Raises:
-        ValueError: if `beta` is negative or `particles` is not positive.
+        ValueError: if `beta` is negative or `particles` is not positive; at the first loss, if the
+            guide draws a latent between the values of the model's discrete distribution.
     """
 
     def __init__(self, beta: Weight = 1.0, particles: int = 1, analytic_kl: bool = False) -> None:
@@ -38,7 +39,7 @@ class ELBO(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -ELBO."""
-        awake = phases.reparameterised
+        awake = _scored(phases)
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
         if plain and not self.analytic_kl:
             return -awake.average(awake.log_weight())
@@ -62,7 +63,7 @@ class KL(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return KL(q || p)."""
-        return divergence(phases.reparameterised, self.analytic)
+        return divergence(_scored(phases), self.analytic)
 
 
 def divergence(awake: Phase, analytic: bool = False) -> Tensor:
@@ -79,13 +80,20 @@ def divergence(awake: Phase, analytic: bool = False) -> Tensor:
     return sum(exact.values(), sampled)
 
 
+def _scored(phases: Phases) -> Phase:
+    """Return the awake phase, whose latents have a density in both programs, and a gradient."""
+    awake = phases.reparameterised
+    awake.refuse_soft()
+    return awake
+
+
 def log_weights(phases: Phases) -> Tensor:
     """Return the log weights of a multi-sample bound, `(particles, batch)`, in nats.
 
     Raises:
         ValueError: If the weights' mean would bound nothing, or rows are weighted inside of it.
     """
-    awake = phases.reparameterised
+    awake = _scored(phases)
     if phases.particles > 1:
         if reason := awake.no_bound():
             raise ValueError(f"no multi-sample bound: {reason}; train by ELBO()")
