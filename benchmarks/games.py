@@ -8,7 +8,8 @@ table into README.md. `--data ring --seeds 0 1` runs a part, and adds to what is
 budget (`--steps 200`) prints its figures and keeps nothing. `--picture` draws what was kept.
 
 All games have one generator, one critic's net, one batch, one learning rate and one number of the
-generator's steps; a row with a setting of its own says so. The data are brought to unit variance.
+generator's steps; a row with a setting of its own says so. The pair brings the columns to unit
+variance, as it does for every table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from torch import Tensor
 from benchmarks.game_rows import ELSEWHERE, FIXED, GAMES, NET, Game
 from benchmarks.machine import hardware
 from priory import __version__
-from priory.data import Data
 from priory.data.toys import DENSITIES, toy
 from priory.evaluation.report.canvas import DATA, INK, MODEL, canvas
 from priory.evaluation.samples.modes import modes
@@ -41,15 +41,11 @@ SETS = {"ring": "ring, 8 modes", "grid": "grid, 25 modes"}
 
 def fit_and_judge(game: Game, name: str, seed: int, **options: Any) -> tuple[dict, Tensor]:
     """Train a game on a toy set from one seed, and answer its figures and some dreams."""
-    mixture = DENSITIES[name]
-    scale = float(mixture.centres.var(0, unbiased=False).mean() + mixture.sd**2) ** 0.5
-    x = Data.named(name).train.x / scale
     settings = {**game.training, "valid_every": 0, "progress": False, "device": "cpu", **options}
     started, failed = time.perf_counter(), {}
     try:
-        data = Data.from_arrays(x, valid=0.0, test=0.0)
-        run = RECIPES["gan"].fit(data, objective=game.objective, seed=seed, **settings)
-        dreams = run.sample(SAMPLES, seed=seed)["x"] * scale
+        run = RECIPES["gan"].fit(name, objective=game.objective, seed=seed, **settings)
+        dreams = run.sample(SAMPLES, seed=seed)["x"]
     except ValueError as error:  # a loss that is not finite: the game is lost, and counts
         dreams, failed = torch.full((SAMPLES, 2), 1e6), {"failed": str(error)}
     seconds = time.perf_counter() - started

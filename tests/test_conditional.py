@@ -31,7 +31,7 @@ def numbers(seed, *shape):
 def linear(classes=CLASSES, features=4, noise=0.6):
     """A linear-Gaussian pair x = a z + B y + b + noise whose guide is the exact posterior."""
     pair = CVAE(classes, encoder=MLP(()), decoder=MLP(()), likelihood=Normal(noise), latent=1)
-    x, y = numbers(0, 30, features) / 2, torch.arange(30) % classes  # small: read as they are
+    x, y = numbers(0, 30, features).sigmoid(), torch.arange(30) % classes  # read as they are
     pair.build(x, y[:20])
     a, shift, b = numbers(1, features, 1), numbers(2, features, classes), numbers(3, features)
     precision = 1 + float(a.square().sum()) / noise**2

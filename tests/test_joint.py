@@ -65,7 +65,7 @@ def term(text, pair, **columns):
 def bidirectional(a=2.0, b=3.0, slope=None):
     """G(z) = a z + b, and its inverse as the encoder, or a line of another slope."""
     pair = VAE("normal", linear(), linear(), "delta", latent=1, deterministic=True)
-    pair.build(b + a * torch.randn(4096, 1))
+    pair.build(torch.rand(4096, 1))  # bounded: the nets read the data in their own units
     slope = 1 / a if slope is None else slope
     put(pair.decoder, a, b)
     put(pair.encoder, slope, -b * slope)
@@ -240,7 +240,7 @@ def stack(joint=True, features=2):
         classes=3,
         joint=joint,
     )
-    pair.build(torch.rand(12, 4))
+    pair.build(**labelled())
     return pair
 
 

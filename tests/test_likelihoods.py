@@ -200,6 +200,11 @@ def test_learned_scale_starts_at_the_data_and_is_one_number():
     head = Normal()
     head.build(x)
     assert [tuple(p.shape) for p in head.parameters()] == [()]
+    assert head.log_scale.exp().item() == pytest.approx(1)
+    torch.testing.assert_close(head.unit, x.std(0, correction=0))
+    images = x.reshape(-1, 1, 1, 3)
+    head = Normal()
+    head.build(images)
     assert head.log_scale.exp().item() == pytest.approx(x.std(correction=0).item())
     assert not list(Normal(0.5).parameters())
 
@@ -213,12 +218,21 @@ def table(rows=400):
     return noise * torch.tensor([0.5, 1.0, 3e4, 0.0, 0.0]) + torch.tensor([0.2, 2e3, 0, 7.0, 0.3])
 
 
-def test_columns_of_any_size_are_read_at_the_order_of_one_and_modest_ones_as_they_are():
+def test_columns_of_any_size_are_read_at_the_order_of_one_and_bounded_ones_as_they_are():
     x = table()
     centre, unit = units(x)
-    torch.testing.assert_close(centre, torch.where(torch.tensor([0, 1, 1, 1, 0]) > 0, x.mean(0), 0))
-    assert unit[0] == unit[3] == unit[4] == 1
-    torch.testing.assert_close(unit[1:3], x[:, 1:3].std(0, correction=0))
+    torch.testing.assert_close(centre, x.mean(0))
+    assert unit[3] == unit[4] == 1
+    torch.testing.assert_close(unit[:3], x[:, :3].std(0, correction=0))
+    for bounded in (torch.rand(9, 3), torch.tensor([[-1.0, 0.2], [0.3, 1.0]])):
+        centre, unit = units(bounded)
+        assert centre.tolist() == [0] * bounded.shape[1]
+        assert unit.tolist() == [1] * bounded.shape[1]
+    far = 1.7e9 + 1e-3 * torch.randn(50, 1)
+    assert units(far)[1].item() == 1  # constant to within the precision of its size
+    large = torch.tensor([[1e30], [3e30]], dtype=torch.float32)
+    torch.testing.assert_close(units(large)[1], torch.tensor([1e30], dtype=torch.float32))
+    assert units(torch.randn(9))[1].shape == ()
     assert [v.shape for v in units(256 * torch.rand(9, 1, 4, 4))] == [(), ()]
     assert [v.item() for v in units(torch.rand(9, 1, 4, 4))] == [0, 1]
 

@@ -27,7 +27,8 @@ class Adversarial(Objective):
     scores. The critic belongs to the objective, never to the pair; `SVI` trains it as a second
     player, by `critic_loss`, on the same batch with draws of its own.
 
-    The critic gets one site's samples `(n, *event)` as they are, several sites' flattened and
+    The critic gets one site's samples `(n, *event)` as the pair's nets read them (a table's in
+    units of its columns; see `Likelihood.read`), several sites' flattened and
     joined, `(n, d)`; one with `separate = True` gets the sites one by one. A site that holds whole
     numbers, because the model draws it from a Categorical, is given one-hot. A critic with a method
     `group` puts rows together into sets before it scores them; one with a method `compare` answers
@@ -182,8 +183,10 @@ class Adversarial(Objective):
         return self._ready(awake), self._ready(asleep)
 
     def _samples(self, phases: Phases, *, asleep: bool) -> Samples:
-        """Answer one side's samples of each site, or of all sites joined."""
-        values = phases.samples(self.sites, asleep=asleep, mean=self.mean, detached=self.detached)
+        """Return one side's samples as nets read them, of each site or of all sites joined."""
+        drawn = phases.samples(self.sites, asleep=asleep, mean=self.mean, detached=self.detached)
+        named = zip(self.sites, drawn, strict=True)
+        values = [phases.read(site, v, self.mean) for site, v in named]
         if len(values) > 1 and not getattr(self.critic, "separate", False):
             return (joined(values),)
         return tuple(values)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _ROWS = 8
 _MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory")
 _MENDS = (
-    "look at these rows, lower lr, or clip the gradient (clip=1.0); a rare one can be passed over "
+    "look at these rows: where a few values are far larger than the others, scale them or take "
+    "their logarithm; else clip the gradient (clip=1.0) or lower lr; a rare one can be passed over "
     "by skip_nonfinite=1"
 )
 

@@ -118,7 +118,19 @@ class Phase:
         Raises:
             KeyError: if the program has no such site.
         """
-        return pick({"guide": self._guide, "model": self._model}[of], site, of)["fn"]
+        return self.site(site, of)["fn"]
+
+    def site(self, site: str, of: str) -> Site:
+        """Return a site of a program, as Pyro recorded it.
+
+        Args:
+            site: the site's name.
+            of: `"guide"` or `"model"`.
+
+        Raises:
+            KeyError: if the program has no such site.
+        """
+        return pick({"guide": self._guide, "model": self._model}[of], site, of)
 
     @property
     def auxiliary(self) -> tuple[str, ...]:

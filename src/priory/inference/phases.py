@@ -23,6 +23,7 @@ from priory.inference.sites import (
     in_batch,
     is_latent,
     is_observed,
+    likelihood_at,
     pick,
     rows_of,
 )
@@ -318,6 +319,17 @@ class Phases:
     def _is_label(self, site: str) -> bool:
         column = self.columns.get(site)
         return isinstance(column, Tensor) and not column.is_floating_point()
+
+    def read(self, site: str, value: Tensor, mean: Collection[str] = ()) -> Tensor:
+        """Return a site's values as nets are to read them; see `Likelihood.read`.
+
+        Args:
+            site: the site, awake or asleep.
+            value: its values.
+            mean: observed sites that are taken by their means where the model is asleep.
+        """
+        likelihood = likelihood_at(self._dream(site, mean).sites.get(site))
+        return value if likelihood is None else likelihood.read(value)
 
     def refuse_weights(self, what: str) -> None:
         """Raise a ValueError if rows have weights, which a comparison of sets cannot heed.

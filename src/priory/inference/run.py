@@ -38,6 +38,7 @@ from priory.inference.phases import generate
 from priory.inference.randomness import own_randomness
 from priory.inference.watch import collected
 from priory.nets import Critic, Net
+from priory.nets.likelihoods import FORMER
 
 
 class Pair(nn.Module):
@@ -270,9 +271,23 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     if not isinstance(objective, Objective):  # its critics are not needed to judge the run
         tensors = {n: t for n, t in tensors.items() if not n.startswith("critic")}
     own = tensors_of(pair, objective, run.store.get("params", {}))
+    tensors = _as_now(tensors, own)
     check_fit(own, tensors, folder / WEIGHTS)
     put(own, tensors)
     return run
+
+
+_CENTRE, _UNIT = "pair.likelihood.centre", "pair.likelihood.unit"
+
+
+def _as_now(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a file's tensors with those of a likelihood that was saved before it had units."""
+    absent = [n for n in own if n not in tensors]
+    found = {n: FORMER[n.split(".")[-1]] for n in absent if n.split(".")[-1] in FORMER}
+    now = tensors | {n: torch.full_like(own[n], value) for n, value in found.items()}
+    if found and (pseudo := now.get("pair.prior.pseudo")) is not None:
+        now["pair.prior.pseudo"] = (pseudo - now[_CENTRE]) / now[_UNIT]
+    return now
 
 
 def _rows(config: dict[str, Any]) -> Tensor:

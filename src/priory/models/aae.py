@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from priory.models.labels import beside
 from priory.models.opening import is_built, likelihood_built, plate
-from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
+from priory.models.parts import build_decoder, build_encoder, likelihood_named, prior_of, suited
 from priory.names import named
 from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
@@ -96,7 +96,7 @@ class AAE(nn.Module):
         self.likelihood = suited(self.likelihood, x)
         self.prior.build(self.latent, x)
         self.head = posterior_for(self.prior.support, self.deterministic)
-        self.encoder.build(shape, (self.codes + self.head.params * self.latent,))
+        build_encoder(self.encoder, shape, (self.codes + self.head.params * self.latent,), x)
         self.normalise = nn.BatchNorm1d(self.codes)
         build_decoder(self.decoder, self.codes + self.prior.features, self.likelihood, x)
         self.register_buffer("uniform", torch.zeros(self.codes), persistent=False)
@@ -122,7 +122,8 @@ class AAE(nn.Module):
         with plate("aae", self, x):
             c = pyro.sample("c", OneHot(logits=self.uniform))
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.likelihood_of(c, z), obs=x)
+            own = {"likelihood": self.likelihood}
+            pyro.sample("x", self.likelihood_of(c, z), obs=x, infer=own)
 
     def guide(self, x: Tensor) -> None:
         """Declare q(c, z given x) for a batch of data (batch, *shape)."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from priory.models.labels import Labels, beside, count_classes, label_frequencies, with_planes
 from priory.models.opening import is_built, likelihood_built, plate, register
-from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
+from priory.models.parts import build_decoder, build_encoder, likelihood_named, prior_of, suited
 from priory.names import positive
 from priory.nets import (
     Delta,
@@ -142,7 +142,7 @@ class CVAE(_Conditional):
         self.images = len(shape) == 3 and not self.encoder.flat
         width = shape[0] + self.classes if self.images else prod(shape) + self.classes
         inputs = (width, *shape[1:]) if self.images else (width,)
-        self.encoder.build(inputs, (self.head.params, self.latent))
+        build_encoder(self.encoder, inputs, (self.head.params, self.latent), x)
         build_decoder(self.decoder, self.prior.features + self.classes, likelihood, x)
 
     def posterior(self, x: Tensor, y: Tensor) -> TorchDistribution:
@@ -166,7 +166,8 @@ class CVAE(_Conditional):
         with plate("cvae", self, x):
             y = pyro.sample("y", self.label_law(), obs=y)
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.likelihood_of(z, y), obs=x)
+            own = {"likelihood": self.likelihood}
+            pyro.sample("x", self.likelihood_of(z, y), obs=x, infer=own)
 
     def guide(self, x: Tensor, y: Tensor) -> None:
         """Declare q(z given x, y) for a batch of data (batch, *shape) with labels (batch)."""
@@ -223,7 +224,8 @@ class ConditionalGAN(_Conditional):
         with plate("conditional_gan", self, x):
             y = pyro.sample("y", self.label_law(), obs=y)
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.likelihood_of(z, y), obs=x)
+            own = {"likelihood": self.likelihood}
+            pyro.sample("x", self.likelihood_of(z, y), obs=x, infer=own)
 
     def guide(self, x: Tensor) -> None:
         """Declare nothing: there is no recognition of a latent from a datum."""

@@ -76,7 +76,8 @@ class GAN(nn.Module):
         """Declare p(x, z) for a batch of data (batch, *shape)."""
         with plate("gan", self, x):
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.likelihood_of(z), obs=x)
+            own = {"likelihood": self.likelihood}
+            pyro.sample("x", self.likelihood_of(z), obs=x, infer=own)
 
     def guide(self, x: Tensor) -> None:
         """Declare nothing: there is no recognition of a latent from a datum."""

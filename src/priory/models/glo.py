@@ -108,7 +108,7 @@ class GLO(nn.Module):
             return
         shape = tuple(x.shape[1:])
         self.likelihood = suited(self.likelihood, x)
-        self.prior.build(self.latent, x)
+        self.prior.build(self.latent, _compared(self.likelihood, x))
         build_decoder(self.generator, self.latent, self.likelihood, x)
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
@@ -126,15 +126,16 @@ class GLO(nn.Module):
         Args:
             x: Data, (*batch, *shape).
         """
-        shape = likelihood_built(self).check_built()
+        likelihood = likelihood_built(self)
+        shape = likelihood.check_built()
         batch = x.shape[: x.dim() - len(shape)]
-        x = x.detach().reshape(-1, *shape)
+        x = _compared(likelihood, x.detach().reshape(-1, *shape))
         z = self._nearest(x)
         first, second = torch.zeros_like(z), torch.zeros_like(z[:, :1])
         for step in range(1, self.search + 1):
             with torch.enable_grad():
                 z.requires_grad_()
-                error = (self.likelihood_of(z).mean - x).square().sum()
+                error = (self._mean(z) - x).square().sum()
                 (slope,) = torch.autograd.grad(error, z)
             first.lerp_(slope, 1 - _BETAS[0])
             second.lerp_(slope.square().sum(1, keepdim=True), 1 - _BETAS[1])
@@ -143,20 +144,25 @@ class GLO(nn.Module):
             z = in_ball(z.detach() - rate * first / (1 - _BETAS[0] ** step) / size)
         return z.reshape(*batch, self.latent)
 
+    def _mean(self, z: Tensor) -> Tensor:
+        """Return the means of p(x given z) in the unit that data are compared in."""
+        return _compared(likelihood_built(self), self.likelihood_of(z).mean)
+
     @torch.no_grad()
     def _nearest(self, x: Tensor) -> Tensor:
         """Return the training codes, of some evenly spaced ones, whose means are nearest."""
         count = min(_STARTS, len(self.prior.table))
         index = torch.linspace(0, len(self.prior.table) - 1, count, dtype=torch.float64)
         codes = self.prior.of(index.round().long().to(x.device))
-        means = self.likelihood_of(codes).mean.flatten(1)
+        means = self._mean(codes).flatten(1)
         return codes[torch.cdist(x.flatten(1), means).argmin(1)]
 
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""
         with plate("glo", self, x):
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.likelihood_of(z), obs=x)
+            own = {"likelihood": self.likelihood}
+            pyro.sample("x", self.likelihood_of(z), obs=x, infer=own)
 
     def guide(self, x: Tensor, index: Tensor | None = None) -> None:
         """Declare the codes of training rows, in evaluation mode those found for any data.
@@ -176,3 +182,13 @@ class GLO(nn.Module):
                 )
             z = self.prior.of(index) if self.training and index is not None else self.find(x)
             pyro.sample("z", Delta(z, event_dim=1))
+
+
+def _compared(likelihood: Likelihood, x: Tensor) -> Tensor:
+    """Return data (*batch, *shape) in one unit, so that squared errors compare as the data's do.
+
+    Of a table it is that of the widest column, as the squares of large values overflow.
+    """
+    unit = getattr(likelihood, "unit", None)
+    scaled = likelihood.scaled(x)
+    return scaled if unit is None else scaled * (unit / unit.max())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from priory.models.labels import beside
 from priory.models.opening import is_built, plate
-from priory.models.parts import build_decoder, prior_of
+from priory.models.parts import build_decoder, build_encoder, prior_of
 from priory.nets import Delta
 from priory.nets.base import Shape
 from priory.nets.categorical import OneHot, StraightThroughCode
@@ -92,7 +92,7 @@ class InfoGAN(nn.Module):
         shape = tuple(x.shape[1:])
         self.likelihood.build(x)
         self.prior.build(self.latent, x)
-        self.encoder.build(shape, (self.codes + 2 * self.continuous,))
+        build_encoder(self.encoder, shape, (self.codes + 2 * self.continuous,), x)
         inputs = self.codes + self.continuous + self.prior.features
         build_decoder(self.generator, inputs, self.likelihood, x)
         self.register_buffer("uniform", torch.zeros(self.codes), persistent=False)
@@ -102,7 +102,7 @@ class InfoGAN(nn.Module):
     def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c given x) and q(u given x), batch shape (*batch), for data (*batch, *shape)."""
         k = self.continuous
-        x = noisy(x, self.noise if self.training else 0.0)
+        x = noisy(self.likelihood.read(x), self.noise if self.training else 0.0)
         logits, mean, spread = self.encoder(x).split([self.codes, k, k], -1)
         scale = _LEAST + (1 - _LEAST) * spread.sigmoid()
         return StraightThroughCode(logits=logits), dist.Normal(mean, scale).to_event(1)
@@ -120,7 +120,8 @@ class InfoGAN(nn.Module):
             if self.continuous:
                 u = pyro.sample("u", dist.Uniform(-bound, bound).to_event(1))
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.likelihood_of(c, u, z), obs=x)
+            own = {"likelihood": self.likelihood}
+            pyro.sample("x", self.likelihood_of(c, u, z), obs=x, infer=own)
 
     def guide(self, x: Tensor) -> None:
         """Declare q(c, u given x) for a batch of data (batch, *shape), and p(z)."""

@@ -3,8 +3,12 @@
 from torch import Tensor
 
 from priory.names import named
-from priory.nets import LIKELIHOODS, Likelihood, Net, likelihood_for
+from priory.nets import LIKELIHOODS, Delta, Likelihood, Net, likelihood_for
+from priory.nets.base import Shape
+from priory.nets.values import is_table
 from priory.priors import PRIORS, Prior
+
+_SMALL = 0.1  # of the weights that a table's last layers are drawn with
 
 
 def prior_of(prior: Prior | str) -> Prior:
@@ -43,8 +47,25 @@ def suited(likelihood: Likelihood | str, x: Tensor) -> Likelihood:
     return chosen
 
 
+def build_encoder(net: Net, inputs: Shape, outputs: Shape, x: Tensor) -> None:
+    """Make a net that reads data, of a table with small weights in its last layer.
+
+    Args:
+        net: The encoder.
+        inputs: Shape of what it reads.
+        outputs: Shape of the posterior's features.
+        x: Training data, (n, *shape).
+    """
+    net.build(inputs, outputs)
+    if is_table(x):
+        net.temper(_SMALL)
+
+
 def build_decoder(net: Net, inputs: int, likelihood: Likelihood, x: Tensor) -> None:
     """Make a net from vectors to a likelihood's features, which starts at the data's own.
+
+    Of a table, the latent says little at first, so that a pair's first bound is near that of
+    independent columns whatever they hold; an implicit model starts as it was drawn.
 
     Args:
         net: The decoder or generator.
@@ -53,6 +74,9 @@ def build_decoder(net: Net, inputs: int, likelihood: Likelihood, x: Tensor) -> N
         x: Training data, (n, *shape).
     """
     net.build((inputs,), (likelihood.params, *x.shape[1:]))
+    if is_table(x) and not isinstance(likelihood, Delta):
+        net.temper(_SMALL)
+    likelihood.span(x, getattr(net, "output", "linear"))
     bias = likelihood.bias(x)
     if bias is not None:
         net.set_bias(bias)

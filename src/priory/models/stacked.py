@@ -3,8 +3,8 @@
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
-from pyro.distributions import Delta, Normal
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -12,7 +12,7 @@ from priory.models.labels import Labels, beside, count_classes, label_frequencie
 from priory.models.opening import is_built, plate
 from priory.models.parts import prior_of
 from priory.names import positive
-from priory.nets import one_hot
+from priory.nets import Delta, one_hot
 from priory.nets.base import Shape
 from priory.nets.table import net_of
 from priory.priors import Prior
@@ -82,6 +82,7 @@ class StackedGAN(nn.Module):
             net_of(net) for net in (encoder, upper, lower, upper_inverse, lower_inverse)
         )
         self.joint = joint
+        self.likelihood = Delta()
         self.shape: Shape | None = None
 
     def build(self, x: Tensor, y: Tensor | None = None) -> None:
@@ -108,14 +109,16 @@ class StackedGAN(nn.Module):
         self.lower.build((noise + self.features,), shape)
         self.upper_inverse.build((self.features,), (self.latent,))
         self.lower_inverse.build(shape, (self.latent,))
-        self.lower.set_bias(x.mean(0))
+        self.likelihood.build(x)
+        self.likelihood.span(x, getattr(self.lower, "output", "linear"))
+        self.lower.set_bias(self.likelihood.scaled(x).mean(0))
         self.register_buffer("log_frequencies", frequencies.log())
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
     def encode(self, x: Tensor) -> Tensor:
         """Return E_0(x), (*batch, features), of an encoder that is a constant."""
-        return torch.relu(_constant(self.encoder, x))
+        return torch.relu(_constant(self.encoder, self.likelihood.read(x)))
 
     def generate(self, y: Tensor, z: Tensor) -> Tensor:
         """Return G_1(y, z), (*batch, features), for labels (*batch) and noise (*batch, latent)."""
@@ -124,8 +127,9 @@ class StackedGAN(nn.Module):
 
     def decode(self, f: Tensor, z: Tensor) -> Tensor:
         """Return G_0(f, z), (*batch, *shape), for (*batch, features) and noise (*batch, latent)."""
-        made: Tensor = self.lower(beside(self.prior.embed(z), f))
-        return made
+        made = self.lower(beside(self.prior.embed(z), f))
+        value: Tensor = self.likelihood(made.unsqueeze(-1 - len(self.shape or ()))).mean
+        return value
 
     def model(self, x: Tensor, y: Tensor) -> None:
         """Declare the generators.
@@ -137,26 +141,29 @@ class StackedGAN(nn.Module):
         with plate("stacked", self, x):
             y = pyro.sample("y", Labels(logits=self.log_frequencies), obs=y)
             z1 = pyro.sample("z1", self.prior())
-            h = pyro.sample("h", Delta(self.generate(y, z1), event_dim=1))
+            h = pyro.sample("h", dist.Delta(self.generate(y, z1), event_dim=1))
             given = h if self.joint or not self.training else self.encode(x)
-            f = pyro.sample("f", Delta(given, event_dim=1))
+            f = pyro.sample("f", dist.Delta(given, event_dim=1))
             z0 = pyro.sample("z0", self.prior())
             made = self.decode(f, z0)
-            pyro.sample("x", Delta(made, event_dim=len(self.shape or ())), obs=x)
+            point = dist.Delta(made, event_dim=len(self.shape or ()))
+            pyro.sample("x", point, obs=x, infer={"likelihood": self.likelihood})
 
     def guide(self, x: Tensor) -> None:
         """Declare the encoder, and the inverses of the noise, for data (batch, *shape)."""
         own = {"is_auxiliary": True}
         with plate("stacked", self, x):
-            seen = self.classifier(torch.relu(self.encoder(x.detach())))
+            seen = self.classifier(torch.relu(self.encoder(self.likelihood.read(x.detach()))))
             law = Labels(logits=seen)
             pyro.sample("label", law, obs=law.sample(), infer=own)  # of which the law alone is read
             h = self.encode(x)
-            pyro.sample("f", Delta(h, event_dim=1))
-            h = pyro.sample("h", Delta(h, event_dim=1))
+            pyro.sample("f", dist.Delta(h, event_dim=1))
+            h = pyro.sample("h", dist.Delta(h, event_dim=1))
             pyro.sample("y", Labels(logits=_constant(self.classifier, h)), infer=own)
-            pyro.sample("z1", Normal(self.upper_inverse(h), 1.0).to_event(1))
-            pyro.sample("z0", Normal(self.lower_inverse(x), 1.0).to_event(1))
+            pyro.sample("z1", dist.Normal(self.upper_inverse(h), 1.0).to_event(1))
+            pyro.sample(
+                "z0", dist.Normal(self.lower_inverse(self.likelihood.read(x)), 1.0).to_event(1)
+            )
 
 
 def _constant(module: nn.Module, x: Tensor) -> Tensor:

@@ -5,11 +5,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.models.opening import is_built, likelihood_built, plate
-from priory.models.parts import build_decoder, likelihood_named, prior_of, suited
+from priory.models.parts import build_decoder, build_encoder, likelihood_named, prior_of, suited
 from priory.names import positive
 from priory.nets import Likelihood, posterior_for
 from priory.nets.base import Shape
 from priory.nets.table import net_of
+from priory.nets.values import is_table
 from priory.priors import Prior
 
 
@@ -72,17 +73,22 @@ class VAE(nn.Module):
             return
         shape = tuple(x.shape[1:])
         self.likelihood = suited(self.likelihood, x)
-        self.prior.build(self.latent, x, self.posterior)
+        table = is_table(x)  # whose pseudo-inputs are kept in units of the columns
+        inputs = self.likelihood.scaled(x) if table else x
+        self.prior.build(self.latent, inputs, self._of_scaled if table else self.posterior)
         self.head = posterior_for(self.prior.support, self.deterministic)
-        self.encoder.build(shape, (self.head.params, self.latent))
+        build_encoder(self.encoder, shape, (self.head.params, self.latent), x)
         build_decoder(self.decoder, self.prior.features, self.likelihood, x)
         self.to(device=x.device, dtype=x.dtype)
         self.shape = shape
 
     def posterior(self, x: Tensor) -> TorchDistribution:
         """Return q(z given x), batch shape (*batch), for data (*batch, *shape)."""
-        likelihood = likelihood_built(self)
-        return self.head(self.encoder(likelihood.read(x)))
+        return self._of_scaled(likelihood_built(self).scaled(x))
+
+    def _of_scaled(self, x: Tensor) -> TorchDistribution:
+        """Return q(z given x) for data in the likelihood's units."""
+        return self.head(self.encoder(likelihood_built(self).drawn_in(x)))
 
     def likelihood_of(self, z: Tensor) -> TorchDistribution:
         """Return p(x given z), batch shape (*batch), for latents (*batch, latent)."""
@@ -92,7 +98,8 @@ class VAE(nn.Module):
         """Declare p(x, z) for a batch of data (batch, *shape)."""
         with plate("vae", self, x):
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.likelihood_of(z), obs=x)
+            own = {"likelihood": self.likelihood}
+            pyro.sample("x", self.likelihood_of(z), obs=x, infer=own)
 
     def guide(self, x: Tensor) -> None:
         """Declare q(z given x) for a batch of data (batch, *shape)."""

@@ -84,6 +84,9 @@ class Net(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__} has no hidden features to compare")
 
+    def temper(self, factor: float) -> None:
+        """Scale the last layer's weights; a net may have none that outputs are linear in."""
+
     def set_bias(self, value: Tensor) -> None:
         """Set what the output is where the features say nothing; a net may have no such bias.
 

@@ -71,6 +71,10 @@ class Fourier(Net):
         self.register_buffer("waves", torch.randn(width, self.frequencies) * scales)
         self.head.build((width + 2 * self.frequencies,), outputs)
 
+    def temper(self, factor: float) -> None:
+        """Scale the last layer's weights."""
+        self.head.temper(factor)
+
     def set_bias(self, value: Tensor) -> None:
         """Set the last layer's bias so that it says `value`, (*outputs)."""
         self.head.set_bias(value)

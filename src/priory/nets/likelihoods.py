@@ -16,7 +16,7 @@ from priory.nets.pixels import (
     IndependentLogistic,
     continuous_bernoulli_mean,
 )
-from priory.nets.values import is_binary, units
+from priory.nets.values import REACH, is_binary, is_bounded, is_table, span, squashed, units
 
 
 def _range(x: Tensor) -> str:
@@ -58,9 +58,25 @@ class Likelihood(nn.Module, ABC):
     def check(self, x: Tensor) -> None:
         """Raise ValueError when the data, (n, *shape), are outside the support."""
 
-    def read(self, x: Tensor) -> Tensor:
-        """Return what an encoder is to read of data (*batch, *shape)."""
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return data (*batch, *shape) in units in which they are of the order of one."""
         return x
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return what an encoder or a critic is to read of data (*batch, *shape)."""
+        return self.drawn_in(self.scaled(x))
+
+    def drawn_in(self, x: Tensor) -> Tensor:
+        """Return scaled data with the odd values of a table drawn in."""
+        return x
+
+    def span(self, x: Tensor, output: str) -> None:
+        """Take units in which the training data, (n, *shape), fill the range of a net's outputs.
+
+        Args:
+            x: Training data.
+            output: "linear", "sigmoid" or "tanh".
+        """
 
     def bias(self, x: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return where the decoder's output may start, (params, *shape), None for anywhere.
@@ -162,18 +178,59 @@ class ContinuousBernoulli(Likelihood):
 
 
 _LOG_SCALES = (-25.0, 40.0)
+_RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+FORMER = {"centre": 0.0, "unit": 1.0, "reach": math.inf}  # of a head that was saved without
 
 
-class Normal(Likelihood):
+class Real(Likelihood):
+    """A head of real numbers, between whose units and the nets' there is a shift and a scale.
+
+    Columns of a table have any size: a_i and b_i are a column's mean and standard deviation over
+    the training rows, unless the data are bounded, when they are 0 and 1. Nets see (x - a) / b, of
+    the order of one, and that beyond five standard deviations by its logarithm, so that a single
+    odd row takes no step for itself; densities and samples are in the data's units. A decoder
+    whose outputs are in [0, 1] or [-1, 1] has the columns' range in the place of mean and standard
+    deviation.
+    """
+
+    centre: Tensor
+    unit: Tensor
+    reach: Tensor
+
+    def make(self, x: Tensor) -> None:
+        """Take the columns' units of a table."""
+        if is_table(x):
+            self.take(*units(x))
+            reach = math.inf if is_bounded(x) else REACH
+            self.register_buffer("reach", torch.full((), reach, dtype=x.dtype, device=x.device))
+
+    def take(self, centre: Tensor, unit: Tensor) -> None:
+        """Keep a shift and a scale with the weights."""
+        self.register_buffer("centre", centre)
+        self.register_buffer("unit", unit)
+
+    def span(self, x: Tensor, output: str) -> None:
+        """Take units in which the columns of an unbounded table fill a net's range."""
+        if output in _RANGES and is_table(x) and not is_bounded(x):
+            self.take(*span(x, *_RANGES[output]))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return data (*batch, *shape) in their units."""
+        return (x - self.centre) / self.unit if hasattr(self, "unit") else x
+
+    def drawn_in(self, x: Tensor) -> Tensor:
+        """Return scaled data, those of a table beyond five deviations by their logarithm."""
+        return squashed(x, self.reach) if hasattr(self, "reach") else x
+
+
+class Normal(Real):
     r"""Independent normal pixels; a map of means and, with scale "pixel", one of log scales.
 
     .. math:: x_i \sim N(a_i + b_i m_i, (b_i s_i)^2)
 
-    Tables have columns of any size: for vectors, a_i and b_i are a column's mean and standard
-    deviation over the training rows, unless both are within [-1, 1], when they are 0 and 1; an
-    image has one a and b. log s_i is kept in [-25, 40], beyond which single precision has no use
-    for it. Nets thus see numbers of the order of one (the encoder by `read`), while
-    densities are in the data's units.
+    A table's a_i and b_i are those of its columns; an image has one a and b, which are 0 and 1
+    where its mean and standard deviation are within [-1, 1]. Densities are in the data's units.
+    log s_i is kept in [-25, 40], beyond which single precision has no use for it.
 
     Args:
         scale: "learned" for one scalar s learned with the decoder, "pixel" for one from the decoder
@@ -182,9 +239,6 @@ class Normal(Likelihood):
     Raises:
         ValueError: The scale is neither of the words nor a positive number.
     """
-
-    centre: Tensor
-    unit: Tensor
 
     def __init__(self, scale: str | float = "learned") -> None:
         super().__init__()
@@ -196,29 +250,34 @@ class Normal(Likelihood):
 
     def make(self, x: Tensor) -> None:
         """Take the data's units, and make the log scale: learned from their spread, or fixed."""
-        centre, unit = units(x)
-        self.register_buffer("centre", centre)
-        self.register_buffer("unit", unit)
+        super().make(x)
+        if not is_table(x):
+            self.take(*units(x))
         if self.scale == "learned":
-            start = ((x - centre) / unit).std(correction=0).clamp(min=1e-2).log()
-            self.log_scale = nn.Parameter(start.detach().clone())
+            self.log_scale = nn.Parameter(self._spread(x))
         elif self.scale != "pixel":
             fixed = torch.tensor(math.log(float(self.scale)), dtype=x.dtype, device=x.device)
             self.register_buffer("log_scale", fixed, persistent=False)
+
+    def span(self, x: Tensor, output: str) -> None:
+        """Take the units of a net's range, and the scale's start in them."""
+        super().span(x, output)
+        if self.scale == "learned":
+            with torch.no_grad():
+                self.log_scale.copy_(self._spread(x))
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """Return the log standard deviation of data in their units."""
+        return self.scaled(x).std(correction=0).clamp(min=1e-2).log().detach().clone()
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError unless every value is finite."""
         if not torch.isfinite(x).all():
             raise ValueError("the normal likelihood expected finite values, got nan or infinity")
 
-    def read(self, x: Tensor) -> Tensor:
-        """Return data (*batch, *shape) in their units."""
-        self.check_built()
-        return (x - self.centre) / self.unit
-
     def bias(self, x: Tensor) -> Tensor:
         """Return the training mean and, for the scale's map, the log standard deviation."""
-        x = (x - self.centre) / self.unit
+        x = self.scaled(x)
         mean = x.mean(0)
         if self.scale != "pixel":
             return mean.unsqueeze(0)
@@ -278,16 +337,22 @@ class DiscretizedLogistic(Likelihood):
         return IndependentLogistic(maps[0], maps[1], self.levels, event_dim)
 
 
-class Delta(Likelihood):
-    """The decoder's output itself: an implicit model, without a density."""
+class Delta(Real):
+    r"""The decoder's output itself, in a table's units: an implicit model, without a density.
+
+    .. math:: x_i = a_i + b_i m_i
+
+    An image has a = 0 and b = 1.
+    """
 
     def bias(self, x: Tensor) -> Tensor:
         """Return the training mean."""
-        return x.mean(0).unsqueeze(0)
+        return self.scaled(x).mean(0).unsqueeze(0)
 
     def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
         """Return the point mass at maps (values,)."""
-        return dist.Delta(maps[0], event_dim=event_dim)
+        value = self.centre + self.unit * maps[0] if hasattr(self, "unit") else maps[0]
+        return dist.Delta(value, event_dim=event_dim)
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
+import torch
 from torch import Tensor, nn
 
 from priory.names import named
@@ -34,7 +35,6 @@ class MLP(Net):
             activation or output.
 
     Example:
-        >>> import torch
         >>> net = MLP(hidden=(32,), activation="tanh")
         >>> net.build((1, 8, 8), (2, 5))
         >>> net(torch.zeros(3, 7, 1, 8, 8)).shape
@@ -85,6 +85,16 @@ class MLP(Net):
         start_layer(last, "linear")
         self.last = normed(last, self.spectral)
         self.layers = nn.Sequential(*layers)
+
+    @torch.no_grad()
+    def temper(self, factor: float) -> None:
+        """Scale the last layer's weights, unless they are divided by their largest singular value.
+
+        Args:
+            factor: On the weights as they were drawn.
+        """
+        if isinstance(self.last, nn.Linear):
+            self.last.weight.mul_(factor)
 
     def set_bias(self, value: Tensor) -> None:
         """Set the last layer's bias so that it says `value`, (*outputs)."""
