@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-
-import joblib
+from typing import TYPE_CHECKING
 
 from priory.names import named
+
+if TYPE_CHECKING:  # only a comparison that starts needs it
+    import joblib
 
 
 def check_backend(backend: str) -> tuple[str, str]:
@@ -53,10 +55,13 @@ def workers(backend: str, jobs: int) -> Iterator[joblib.Parallel]:
 
 
 def _loky(_stack: ExitStack, _address: str, jobs: int) -> joblib.Parallel:
+    import joblib
+
     return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
 
 
 def _dask(stack: ExitStack, address: str, jobs: int) -> joblib.Parallel:
+    import joblib
     from distributed import Client, LocalCluster
 
     where = address or stack.enter_context(
@@ -74,6 +79,7 @@ def _dask(stack: ExitStack, address: str, jobs: int) -> joblib.Parallel:
 
 
 def _ray(stack: ExitStack, address: str, jobs: int) -> joblib.Parallel:
+    import joblib
     import ray
     from ray.util.joblib import register_ray
 

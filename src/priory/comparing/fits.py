@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 
 from priory.comparing.backends import check_backend, workers
@@ -132,10 +131,12 @@ def compare(
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
+    from joblib import delayed
+
     entries: dict[int, Entry] = {}
     failures: dict[int, str] = {}
     with workers(backend, min(jobs, len(tasks))) as parallel:
-        results = parallel(joblib.delayed(run_task)(n, task) for n, task in enumerate(tasks))
+        results = parallel(delayed(run_task)(n, task) for n, task in enumerate(tasks))
         for done, (number, result, error) in enumerate(results, 1):
             if result is not None:
                 entries[number] = result
@@ -216,7 +217,9 @@ def plan(
 
 def default_jobs() -> int:
     """Answer how many fits run at once: one for each core, one on CUDA."""
-    return 1 if torch.cuda.is_available() else joblib.cpu_count()
+    from joblib import cpu_count
+
+    return 1 if torch.cuda.is_available() else cpu_count()
 
 
 def run_task(number: int, task: Task) -> tuple[int, Entry | None, str]:
