@@ -90,7 +90,7 @@ def test_as_many_steps_as_asked_for_may_be_passed_over():
     with pytest.raises(NonFinite):
         svi.step(spoilt("the loss"))
     assert svi.skipped == 2
-    with pytest.raises(ValueError, match="skip must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="skip must be a whole number from 0, got -1"):
         SVI(pair.model, pair.guide, ADAM, ELBO(), skip=-1)
 
 

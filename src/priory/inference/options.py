@@ -27,6 +27,7 @@ _LEAST = {
     "valid_particles": 1,
     "seed": 0,
     "skip_nonfinite": 0,
+    "skip": 0,
     "snapshot_every": 0,
 }
 _WORDS: dict[str, tuple[Any, ...]] = {

@@ -104,7 +104,7 @@ class SVI(pyro.infer.SVI):
         skip: int = 0,
         tell: Callable[[str], object] = str,
     ) -> None:
-        check_options({"clip": clip, "skip_nonfinite": skip})
+        check_options({"clip": clip, "skip": skip})
         check_choice("compile", compile)
         check_choice("precision", precision)
         super().__init__(model, guide, joint(optim), loss, loss_and_grads)

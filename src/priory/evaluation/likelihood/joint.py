@@ -130,13 +130,13 @@ class Joint:
         with recorder:
             self.model(**bind(self.model, self.columns))
         phase = Phase(recorder.sites, {})
-        prior = phase.log_p(*self._sites)[0] + stretch
+        prior = phase.log_p(self._sites)[0] + stretch
         seen, likelihood = self.observed, torch.zeros_like(prior)
         if self._mask is not None:
             seen = tuple(n for n in seen if n != "x")
             likelihood = masked_log_prob(recorder.sites["x"], self._mask)
         if seen:
-            likelihood = likelihood + phase.log_p(*seen)[0]
+            likelihood = likelihood + phase.log_p(seen)[0]
         return self._fold(prior), self._fold(likelihood)
 
     def log_density(self, u: Tensor) -> Tensor:
