@@ -10,7 +10,7 @@ import pytest
 from priory.cli.entry import VERBS
 from priory.signatures import summary
 
-HEAVY = {"sklearn", "scipy.stats", "matplotlib", "pandas", "arviz", "xarray", "rich"}
+HEAVY = {"sklearn", "scipy.stats", "matplotlib", "pandas", "arviz", "xarray", "rich", "joblib"}
 
 
 def imported(code):
@@ -28,6 +28,8 @@ def test_the_front_door_needs_no_torch(words):
 
 
 def test_help_imports_nothing_that_only_work_needs():
+    found = imported("from priory.cli import main; assert main(['fit', '--help']) == 0")
+    assert not found & (HEAVY | {"priory.evaluation"})
     found = imported(
         "from priory.cli import main\n"
         f"for verb in {[*VERBS]}: assert main([verb, '--help']) == 0\n"

@@ -26,6 +26,18 @@ class Faults(ValueError):
         super().__init__("; ".join(self.faults))
 
 
+class Failures(ValueError):
+    """Several things that failed on the way, told together.
+
+    Args:
+        failures: one sentence each.
+    """
+
+    def __init__(self, failures: Iterable[str]) -> None:
+        self.failures = list(failures)
+        super().__init__("; ".join(self.failures))
+
+
 class Collector:
     """Goes on after a fault, so that all of them can be told at once.
 

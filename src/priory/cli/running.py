@@ -12,12 +12,11 @@ from importlib import import_module
 from pathlib import Path
 
 from priory.cli.entry import VERBS
-from priory.comparing import FailedFits
 from priory.inference.keeping.signals import Terminated
 from priory.inference.parallel import ranks
 from priory.inference.parallel.launch import start
 from priory.names import named
-from priory.signatures import Collector, Faults
+from priory.signatures import Collector, Failures, Faults
 
 
 def run(words: Sequence[str]) -> int:
@@ -38,7 +37,7 @@ def run(words: Sequence[str]) -> int:
         verb = f" {words[0]}" if words and words[0] in VERBS else ""
         _complain([*error.faults, f"see priory{verb} --help"])
         return 2
-    except FailedFits as error:
+    except Failures as error:
         _complain(error.failures)
         return 1
     except KeyboardInterrupt as error:

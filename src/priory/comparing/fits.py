@@ -19,13 +19,13 @@ from priory.data import Data
 from priory.evaluation import Comparison, Entry, comparison_table, evaluate
 from priory.inference import fit
 from priory.recipes import Recipe, find_recipe
-from priory.signatures import Collector
+from priory.signatures import Collector, Failures
 
 # Pyro's store and torch's random state are the process's: the threads of a worker take turns.
 _TURN = threading.Lock()
 
 
-class FailedFits(ValueError):
+class FailedFits(Failures):
     """Some fits of a comparison failed; the others are kept.
 
     Args:
@@ -34,9 +34,8 @@ class FailedFits(ValueError):
     """
 
     def __init__(self, failures: list[str], comparison: Comparison | None) -> None:
-        self.failures = failures
+        super().__init__(failures)
         self.comparison = comparison
-        super().__init__("; ".join(failures))
 
 
 @dataclass(frozen=True)
