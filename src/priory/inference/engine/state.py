@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import random
 from collections.abc import Callable, Collection, Iterator
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from priory.inference.engine.reachable import Reached, reach
 
+_CONTAINERS = (dict, list, set, collections.deque, collections.OrderedDict, collections.defaultdict)
 _PLAIN = (int, float, complex, str, bytes, bool)
 _DEPTH = 6
 _GONE = (KeyError, ValueError, AttributeError, IndexError)
@@ -46,8 +48,10 @@ class State:
         self._note()
 
     def _note(self) -> None:
-        self._gets = [place.get for place in self._places]
-        self._flat = [*chain.from_iterable(place.kept for place in self._places)]
+        filled = [place for place in self._places if place.kept or place.container is None]
+        self._empty = [p.container for p in self._places if not p.kept and p.container is not None]
+        self._gets = [place.get for place in filled]
+        self._flat = [*chain.from_iterable(place.kept for place in filled)]
 
     def mark(self) -> None:
         """Note the states of random generators and how often tensors were written to, as of now."""
@@ -56,6 +60,8 @@ class State:
 
     def same(self) -> bool:
         """Say whether all values are the same objects as they were: some microseconds."""
+        if any(self._empty):  # most are: a module has a dozen of hooks' dictionaries
+            return False
         try:
             now = [*chain.from_iterable([get() for get in self._gets])]
         except _GONE:  # a name is gone
@@ -90,15 +96,23 @@ class State:
 
 
 class _Place:
-    """Where values are: what they are called, how they are got and put back."""
+    """Where values are: what they are called, how they are got and put back.
+
+    Args:
+        name: what the value at a position is called.
+        get: returns the values.
+        put: puts values back.
+        container: that the values are all the items of, and that is false only where it has none.
+    """
 
     def __init__(
         self,
         name: Callable[[int], str],
         get: Callable[[], tuple[Any, ...]],
         put: Callable[[tuple[Any, ...]], object],
+        container: Any = None,
     ) -> None:
-        self.name, self.get, self.put = name, get, put
+        self.name, self.get, self.put, self.container = name, get, put, container
         self.kept = get()
 
     def change(self, read: Collection[int]) -> str:
@@ -132,7 +146,7 @@ def _places(found: Reached) -> Iterator[_Place]:
     for variables, key in found.variables:
         yield _keyed("the global {!r}".format, variables, [key], None)
     for called, item in found.containers:
-        if isinstance(item, dict):
+        if isinstance(item, dict) and item:
             yield _keyed(functools.partial(_constant, called), item, [*item], None)
         yield _items(called, item)
     for called, cell in found.cells:
@@ -189,7 +203,8 @@ def _items(called: str, item: Any) -> _Place:
         item.clear()
         (item.update if isinstance(item, set) else item.extend)(kept)
 
-    return _Place(lambda _: called, lambda: tuple(item), put)
+    container = item if type(item) in _CONTAINERS else None
+    return _Place(lambda _: called, lambda: tuple(item), put, container)
 
 
 def _array(called: str, array: np.ndarray) -> _Place:
