@@ -11,6 +11,8 @@ import torch
 from pyro.optim import PyroOptim
 from torch import Tensor
 
+from priory.inference.engine.fused import FusedAdam
+
 Factory = Callable[..., torch.optim.Optimizer]
 
 _KERNEL = {"fused", "foreach", "capturable", "differentiable"}  # the same numbers by other code
@@ -37,6 +39,7 @@ class JointOptim(PyroOptim):
 
     def _begin(self) -> None:
         self.optimizer: torch.optim.Optimizer | None = None
+        self._kernel: FusedAdam | None = None
         self.capturable = False
         self._known: dict[Tensor, int] = {}  # in the order in which they came
 
@@ -69,7 +72,8 @@ class JointOptim(PyroOptim):
         if self._fused:
             _lay_out(params)
         if len(params) >= len(self._known):
-            self.optimizer.step(*args, **kwargs)
+            if args or kwargs or self._kernel is None or not self._kernel.step():
+                self.optimizer.step(*args, **kwargs)
             return
         moved = {id(p) for p in params}
         resting = [(p, p.grad) for p in self._known if id(p) not in moved and p.grad is not None]
@@ -99,6 +103,7 @@ class JointOptim(PyroOptim):
             if self.capturable and new[0].is_cuda:
                 options |= self._capture_options(options, new[0].device)
             self.optimizer = self.pt_optim_constructor(groups, **options)
+            self._kernel = FusedAdam.of(self.optimizer)
         else:
             for group in groups:
                 self.optimizer.add_param_group(group)
