@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import pyro
@@ -73,7 +74,7 @@ def test_compiled_expm1_is_exact_near_zero(sign):
     x = sign * torch.logspace(-12, 1.5, 200, dtype=torch.float32)
     scale = torch.ones((), dtype=torch.float32, requires_grad=True)
     graph = Traced(lambda x: torch.expm1(scale * x).abs().log().sum(), [scale], [x])
-    graph.compile([x])
+    assert graph.compile([x]) == ""
     y = x.double()
     loss = graph([x]).double()
     torch.testing.assert_close(loss, torch.expm1(y).abs().log().sum(), rtol=1e-6, atol=0)
@@ -125,6 +126,28 @@ def test_without_a_compiler_steps_are_traced_with_one_warning(monkeypatch):
         svi = train("inductor", "normal", "elbo")[2]
     assert svi.engine == "traced"
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("asked", ["1", "0"])
+def test_calls_between_kernels_are_python_where_cpp_fails_or_is_not_asked_for(monkeypatch, asked):
+    tried = []
+
+    def compiled(graph, inputs, wrapped):
+        tried.append(wrapped)
+        if wrapped:
+            raise NotImplementedError("no such call")
+        return graph
+
+    monkeypatch.setattr("priory.inference.engine.graphs._compiled", compiled)
+    monkeypatch.setenv("TORCHINDUCTOR_CPP_WRAPPER", asked)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        svi = train("inductor", "normal", "elbo")[2]
+    assert svi.engine == "compiled"
+    assert tried == ([True, False] if asked == "1" else [False])
+    said = [str(w.message) for w in caught]
+    text = "the calls between the compiled kernels are Python: no such call"
+    assert said == ([text] if asked == "1" else [])
 
 
 def test_buffers_go_on_changing():

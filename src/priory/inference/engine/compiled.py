@@ -158,8 +158,10 @@ class Compiler:
         started = time.perf_counter()
         self.tell(f"compiling the step, to save about {saved:.0f} s in {expected:,} steps")
         try:
-            graph.compile(batch)
+            failed = graph.compile(batch)
             self.tell(f"compiled in {time.perf_counter() - started:.0f} s")
+            if failed:
+                self._say(f"the calls between the compiled kernels are Python: {failed}")
         except Untraceable as error:
             self.compiles = False
             self._say(f"the step is traced, but not compiled: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -101,27 +102,29 @@ class Traced:
         result: Tensor = value
         return result
 
-    def compile(self, batch: Sequence[Tensor]) -> None:
+    def compile(self, batch: Sequence[Tensor]) -> str:
         """Compile the graph by inductor, with the random draws that it has now.
 
-        Inductor keeps what it compiles in a cache on disk, from which a second run takes it.
+        Inductor keeps what it compiles in a cache on disk, from which a second run takes it. On a
+        CPU the calls between its kernels are C++ too, unless the environment variable
+        TORCHINDUCTOR_CPP_WRAPPER is 0.
+
+        Returns:
+            Why these calls are Python, where they should not be; else "".
 
         Raises:
             Untraceable: if inductor cannot, for want of a C++ compiler, say.
         """
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # inductor's own import warns of torch's own code
+        inputs = [x.detach() for x in (*self.held, *batch)]
+        asked = os.environ.get("TORCHINDUCTOR_CPP_WRAPPER", "1") != "0"
+        failed = ""
+        for wrapped in [True, False] if asked and all(x.is_cpu for x in inputs) else [False]:
             try:
-                from torch._inductor import config
-                from torch._inductor.compile_fx import compile_fx
-
-                inputs = [x.detach() for x in (*self.held, *batch)]
-                with config.patch(_SAME_DRAWS), own_randomness(inputs[0].device):
-                    compiled: Any = compile_fx(self.graph, inputs, decompositions=_decompositions())
-                    compiled(*[x.clone() for x in inputs])  # the first run compiles what is left
+                self.run = _compiled(self.graph, inputs, wrapped)
+                return failed
             except Exception as error:
-                raise Untraceable(f"inductor failed: {first_line(error)}") from error
-        self.run = compiled
+                failed = first_line(error)
+        raise Untraceable(f"inductor failed: {failed}")
 
     def overhead(self) -> float:
         """Estimate, in seconds a step, what a compiler saves on this graph on a CPU.
@@ -167,6 +170,30 @@ def _check_shapes(graph: GraphModule) -> None:
         kinds = {i.meta["tensor_meta"].dtype for i in indices if "tensor_meta" in i.meta}
         if not indices or kinds & {torch.bool, torch.uint8}:
             raise Untraceable(f"the shape of {node.target} depends on the values of tensors")
+
+
+def _compiled(graph: GraphModule, inputs: list[Tensor], wrapped: bool) -> Callable[..., Any]:
+    """Compile a graph by inductor, and run it once, which compiles what is left.
+
+    Args:
+        graph: what is compiled.
+        inputs: of the graph.
+        wrapped: whether the calls between the kernels are compiled as well.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # inductor's own import warns of torch's own code
+        from torch._inductor import config
+        from torch._inductor.compile_fx import compile_fx
+
+        for node in graph.graph.nodes:
+            if node.op == "placeholder":  # a tensor of another kind than inductor's stand-ins
+                node.meta.pop("val", None)
+        options = {**_SAME_DRAWS, "cpp_wrapper": wrapped}
+        with config.patch(options), own_randomness(inputs[0].device):
+            compiled: Any = compile_fx(graph, inputs, decompositions=_decompositions())
+            compiled(*[x.clone() for x in inputs])
+    result: Callable[..., Any] = compiled
+    return result
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
