@@ -178,7 +178,7 @@ def start(task, folder, **options):
 
 def end(process, folder):
     """Wait for a process; answer its exit code and what it wrote to the standard error."""
-    process.join(120)
+    process.join(600)
     if process.is_alive():
         process.kill()
         raise TimeoutError(f"{folder}: the process did not end")

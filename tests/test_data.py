@@ -385,19 +385,6 @@ def test_the_summary_says_it_all():
     )
 
 
-def test_a_batch_is_served_fast_enough():
-    """Far from a benchmark: it only notices a draw that has become ten times slower."""
-    import time
-
-    split = dynamic(torch.rand(2000, 784))
-    times = []
-    for epoch in range(3):
-        start = time.perf_counter()
-        list(split.batches(128, shuffle=True, epoch=epoch))
-        times.append((time.perf_counter() - start) / 16)
-    assert min(times) < 5e-3
-
-
 @pytest.mark.cuda
 def test_on_cuda_the_order_and_the_stored_pixels_are_those_of_the_cpu():
     data = Data.from_arrays(x=greys(rows=500), binarise="dynamic")

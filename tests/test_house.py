@@ -277,7 +277,7 @@ def test_import_has_no_side_effects(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert not done.stdout.strip(), f"importing priory {done.stdout.strip()}"

@@ -120,7 +120,7 @@ def test_command_line_stops_in_one_line_and_resumes(tmp_path, monkeypatch, capsy
         assert "digits" in process.stdout.readline()
         wait_for_folder(tmp_path / "run" / "checkpoints", process)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == code
     assert "Traceback" not in err
     (line,) = err.split("\n")[-2:-1]

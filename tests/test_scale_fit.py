@@ -29,7 +29,7 @@ def start(*words, cwd):
     return subprocess.Popen(
         [*TORCHRUN, "-m", "priory", *map(str, words)],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PRIORY_TIMEOUT": "60"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PRIORY_TIMEOUT": "300"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,7 +37,7 @@ def start(*words, cwd):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -93,7 +93,7 @@ def test_a_killed_rank_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys
     run = start(*FIT, *options, "--out", "run", cwd=tmp_path)
     try:
         checkpoints = tmp_path / "run" / "checkpoints"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while len([*checkpoints.glob("[!.]*")]) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         os.kill(rank_process(1, run), signal.SIGKILL)

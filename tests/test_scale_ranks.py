@@ -40,7 +40,7 @@ def torchrun(*words, **environment):
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -49,7 +49,7 @@ def two_ranks(tmp_path_factory):
     """What each of two ranks found for every case."""
     out = tmp_path_factory.mktemp("ranks")
     started = launch(2, out, *NAMES, "helpers")
-    told = [p.communicate(timeout=120) for p in started]
+    told = [p.communicate(timeout=600) for p in started]
     assert [p.returncode for p in started] == [0, 0], told
     assert [text for text, _ in told] == ["trained\n", ""], "only the main rank prints"
     return [torch.load(out / f"{r}.pt", weights_only=True) for r in range(2)]
@@ -107,7 +107,7 @@ def test_one_failed_rank_ends_all_and_is_named(tmp_path, how, cause):
 def test_a_rank_that_hangs_ends_the_others_after_the_time_out(tmp_path):
     waiting, stuck = launch(2, tmp_path, "hang", PRIORY_TIMEOUT="2")
     try:
-        _, told = waiting.communicate(timeout=60)
+        _, told = waiting.communicate(timeout=600)
     finally:
         stuck.kill()
         stuck.communicate()
