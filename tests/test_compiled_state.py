@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 import warnings
@@ -16,12 +17,16 @@ import torch
 from pyro import poutine
 from torch import nn
 
+from priory import fit
+from priory.data import Data
 from priory.inference import ELBO, SVI
-from priory.inference.engine.compiled import agree
+from priory.inference.engine.compiled import Compiler, agree
 
 pytestmark = pytest.mark.usefixtures("double")
 COUNT = 0
 WEIGHT = 1.0
+BOX = {"count": 0}
+COUNTER = itertools.count()
 
 
 class Holder:
@@ -29,6 +34,13 @@ class Holder:
         self.count = 0
         self.items = [0]
         self.table = defaultdict(int)
+
+
+class Slotted:
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
 
 
 class Part(nn.Module):
@@ -61,6 +73,25 @@ def held(pair):
 def items(pair):
     pair.holder.items[0] += 1
     return pair.holder.items[0]
+
+
+def slot(pair):
+    pair.slotted.count += 1
+    return pair.slotted.count
+
+
+def grown(pair):
+    pair.holder.items.append(0)
+    return len(pair.holder.items)
+
+
+def boxed(pair):
+    BOX["count"] += 1
+    return BOX["count"]
+
+
+def counted(pair):
+    return 1 + next(COUNTER)
 
 
 def table(pair):
@@ -107,7 +138,11 @@ STATES = {
     "attribute": lambda: attribute,
     "submodule": lambda: submodule,
     "object": lambda: held,
+    "slot": lambda: slot,
     "list": lambda: items,
+    "length": lambda: grown,
+    "global dictionary": lambda: boxed,
+    "global iterator": lambda: counted,
     "dictionary": lambda: table,
     "class": lambda: of_class,
     "default": lambda: default,
@@ -131,7 +166,7 @@ class Pair(nn.Module):
         self.weight = weight
         self.loc = nn.Linear(4, 2)
         self.mean_net = nn.Linear(2, 4)
-        self.part, self.holder = Part(), Holder()
+        self.part, self.holder, self.slotted = Part(), Holder(), Slotted()
         self.count, self.w = 0, 1.0
         self.mean = torch.zeros(())
         self.coin, self.dice = random.Random(0), np.random.default_rng(0)
@@ -151,10 +186,11 @@ class Pair(nn.Module):
 
 
 def train(compile, weight, change=None, steps=6):
-    global COUNT, WEIGHT
+    global COUNT, WEIGHT, COUNTER
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     WEIGHT = 1.0
+    COUNTER, BOX["count"] = itertools.count(), 0
     COUNT, Pair.total, default.__defaults__[0][0] = 0, 0, 0
     pair = Pair(weight)
     svi = SVI(pair.model, pair.guide, partial(torch.optim.SGD, lr=0.1), ELBO(), compile=compile)
@@ -222,6 +258,60 @@ def test_changes_at_each_step_are_run_eager():
     losses, svi = train("trace", weight, change, steps=40)
     assert losses == pytest.approx(eager, rel=1e-10)
     assert svi.engine == "eager"
+
+
+def epochs_weight(pair):
+    return pair.w
+
+
+@pytest.mark.parametrize("every", [1, 16])
+def test_a_weight_that_on_epoch_changes_is_seen(every):
+    """Each change is before the next epoch of 4 steps: in 140 steps there are 35 or 2."""
+    x, found = torch.randn(64, 4), {}
+    for mode in ("off", "trace"):
+        random.seed(0)
+        pyro.set_rng_seed(0)
+        pair = Pair(epochs_weight)
+
+        def on_epoch(row, pair=pair):
+            if row["epoch"] % every == 0:
+                pair.w = min(10.0, pair.w + 0.5)
+
+        data = Data.from_arrays(x, valid=0, test=0)
+        options = {"steps": 140, "batch_size": 16, "lr": 1e-3, "on_epoch": on_epoch}
+        run = fit(pair, ELBO(), data, compile=mode, **options)
+        found[mode] = [row["loss"] for row in run.history]
+    assert found["trace"] == pytest.approx(found["off"], rel=1e-9)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_number_of_the_loss_that_changes_a_little_is_in_the_next_step(seen):
+    """Where it is not looked at, the comparison at steps 1, 2, 4, 8, ... finds it."""
+    weight, factor, x = nn.Parameter(torch.ones(())), [1.0], torch.randn(8)
+
+    def loss(x):
+        return factor[0] * weight * (x.square().mean() + 10)
+
+    compiler = Compiler("trace", roots=[loss] if seen else [])
+
+    def gradients(step):
+        return compiler.gradients(loss, [weight], {"x": x}, step=step, restore=lambda: None)
+
+    for step in range(6):
+        factor[0] += 1e-4 * (step == 3)
+        if step == 3 and not seen:
+            with pytest.warns(UserWarning, match="do not repeat"):
+                assert gradients(step) is None
+            break
+        assert gradients(step).item() == pytest.approx(loss(x).item(), rel=1e-12)
+        assert weight.grad.item() == pytest.approx(loss(x).item(), rel=1e-12)
+    assert compiler.engine == ("traced" if seen else "eager")
+
+
+def test_programs_without_a_state_of_their_own_are_traced():
+    losses, svi = train("trace", epochs_weight)
+    assert svi.engine == "traced"
+    assert losses == pytest.approx(train("off", epochs_weight)[0], rel=1e-10)
 
 
 READS = {
