@@ -321,7 +321,7 @@ def test_mistakes_are_told():
         GaussianMixture(spread=1.0)
     with pytest.raises(ValueError, match="concentration must be positive, got -1"):
         StickBreaking(-1)
-    with pytest.raises(ValueError, match="transforms must be positive"):
+    with pytest.raises(ValueError, match="transforms must be a positive integer"):
         Flow(0)
     with pytest.raises(ValueError, match="nearest 'nsf'"):
         Flow(kind="nfs")
