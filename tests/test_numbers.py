@@ -12,7 +12,7 @@ from priory.evaluation import Entry, Record, Report, comparison_table, evaluate,
 from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bits import level_spacing
 from priory.evaluation.samples.manifold import manifold
-from priory.evaluation.samples.manifold_errors import manifold_errors
+from priory.evaluation.samples.manifold_errors import _whole, manifold_errors
 from priory.evaluation.samples.memory import copying
 from priory.inference import ELBO, IWAE, KL, Match, Renyi, fit
 from priory.nets.categorical import SoftCode, StraightThroughCode
@@ -248,17 +248,28 @@ def test_copies_among_binary_rows_are_still_found():
     assert copying(train[:150], train, fresh).z > 5
 
 
-@pytest.mark.parametrize(("d", "shift", "n", "m"), [(3, 0.5, 60, 60), (8, 0.2, 80, 40)])
+@pytest.mark.parametrize(
+    ("d", "shift", "n", "m"), [(3, 0.5, 60, 60), (8, 0.2, 80, 40), (3, 1.5, 120, 120)]
+)
 def test_errors_of_manifold_metrics_are_those_of_new_samples(d, shift, n, m):
+    """Also where few far samples carry the balls, so that a variance falls as 1 / sqrt(n)."""
     values, errors = [], []
-    for seed in range(100):
+    for seed in range(300):
         real, dreams = normals(n, d, 2 * seed), normals(m, d, 2 * seed + 1, shift)
         values.append([float(v.mean()) for v in manifold(real, dreams)])
-        errors.append(
-            manifold_errors(real, dreams, torch.Generator().manual_seed(seed), divisions=10)
-        )
-    actual, told = torch.tensor(values).std(0), torch.tensor(errors).square().mean(0).sqrt()
-    assert ((told / actual - 1).abs() < 0.25).all(), told / actual
+        if seed < 50:
+            draw = torch.Generator().manual_seed(seed)
+            errors.append(manifold_errors(real, dreams, draw, divisions=8))
+    actual, found = torch.tensor(values).std(0), torch.tensor(errors).mean(0)
+    assert ((found / actual - 1).abs() < 0.25).all(), found / actual
+
+
+def test_a_variance_is_taken_on_by_its_own_power_of_the_rows():
+    halves, quarters = 3.0 * 50**-0.5, 3.0 * 25**-0.5
+    assert _whole(1.0, 0.1, halves, quarters) == pytest.approx(0.1 + 3.0 * 100**-0.5)
+    assert _whole(0.25, 0.1, halves, quarters) == pytest.approx(0.025 + 3.0 * 400**-0.5)
+    assert _whole(1.0, 0.1, halves) == pytest.approx(0.1 + halves / 2)
+    assert _whole(0.5, 0.1, -1e-9, 1e-9) == pytest.approx(0.05)
 
 
 def test_too_few_rows_have_no_error():

@@ -48,11 +48,14 @@ def manifold_errors(
     .. math:: \mathrm{Var}\,T = \mathbb{E}\,\mathrm{Var}(T \mid \text{balls})
         + \mathrm{Var}\,\mathbb{E}(T \mid \text{balls}).
 
-    The first is that of independent samples. The second, and the whole of coverage's, is a quarter
-    of the mean square of the difference between halves of the sets, less what the samples within
-    the balls add to it, over random divisions: halves are independent, and the variance of a mean
-    of local terms is inversely proportional to its rows. By simulation it is within a tenth, and
-    up to a quarter too small where a few far samples carry the balls.
+    The first is that of independent samples. The second, and the whole of coverage's, is measured
+    on random parts of the sets, which are independent: on halves, and on quarters, less what the
+    samples within the balls add. It falls as a power of the rows, as far samples may carry the
+    balls, and is taken on by that power from quarters over halves to the whole. By simulation
+    (normal sets in 1 to 10 dimensions, shifted, of other scale, heavy tails, modes; 200 to 300
+    rows) the mean error is within a tenth of the truth in most cases and within 15% in all, a
+    single one varies by 20 to 50%. A share within a few samples of 0 or 1 shows too little of its
+    spread for an error.
 
     Args:
         real: features of the data, `(n, d)`.
@@ -74,52 +77,73 @@ def manifold_errors(
     real, dreams = (thin({"x": x}, _ROWS)["x"] for x in (real, dreams))
     centre = real.mean(0)
     real, dreams = real - centre, dreams - centre
-    halves = [
-        (_halves(len(real), generator), _halves(len(dreams), generator)) for _ in range(divisions)
-    ]
     squares = squared_distances(real, dreams).float()
-    of_data = _variances(real, squares, halves, k)
-    of_dreams = _variances(dreams, squares.T, [(b, a) for a, b in halves], k)
+    parts = [2] if min(len(real), len(dreams)) < 4 * (k + 1) else [2, 4]
+    found: list[list[tuple[float, float, float]]] = []
+    for rows, balls in ((real, squares), (dreams, squares.T)):
+        found.append([_within(rows, balls, k)])
+        found[-1] += [_between(rows, balls, n, divisions, generator, k) for n in parts]
     used = min(len(real) / sizes[0], len(dreams) / sizes[1])
-    errors = (of_data[0], of_dreams[0], of_data[1], of_data[2])
-    return Errors(*(math.sqrt(max(0.0, variance) * used) for variance in errors))
+    of_data, of_dreams = (
+        [_whole(used, *column) for column in zip(*side, strict=True)] for side in found
+    )
+    return Errors(*map(math.sqrt, (of_data[0], of_dreams[0], of_data[1], of_data[2])))
 
 
-def _halves(n: int, generator: torch.Generator) -> Tensor:
-    """Divide n rows in two, at random: 0 or 1 for each."""
-    return torch.randperm(n, generator=generator) % 2
+def _whole(used: float, within: float, halves: float, quarters: float | None = None) -> float:
+    """Return the variance on whole sets from its parts, the second by a power of the rows.
+
+    Args:
+        used: share of the whole sets' rows that was looked at.
+        within: variance of independent samples within the balls.
+        halves: variance over the balls of half the rows.
+        quarters: the same of a quarter, if it could be had.
+    """
+    halves = max(0.0, halves)
+    ratio = 2.0 if quarters is None or not halves else min(max(quarters / halves, 1.0), 4.0)
+    return used * within + used ** math.log2(ratio) * halves / ratio
 
 
-def _variances(
-    x: Tensor, squares: Tensor, halves: list[tuple[Tensor, Tensor]], k: int
+def _within(x: Tensor, squares: Tensor, k: int) -> tuple[float, float, float]:
+    """Return the variances of independent samples within the balls of x; see `_between`."""
+    reach = nearest(x, x, k, own=True).distance[:, -1:].square().float()
+    inside = (squares <= reach).sum(0).double()
+    m = len(inside)
+    return float((inside > 0).double().var()) / m, float((inside / k).var()) / m, 0.0
+
+
+def _between(
+    x: Tensor, squares: Tensor, parts: int, divisions: int, generator: torch.Generator, k: int
 ) -> tuple[float, float, float]:
-    """Answer the variances of the share in a ball of x, the number of balls, the balls that hold.
+    """Return variances over the balls of independent parts of x, or of x and the other set.
+
+    Of the share in a ball of x, of the number of balls over k, and of the balls that hold any.
 
     Args:
         x: the balls' centres, `(n, d)`.
         squares: squared distances to the other set, `(n, m)`.
-        halves: divisions of x and of the other set.
+        parts: of equal size that the sets are divided in, at random.
+        divisions: how often.
+        generator: of the divisions.
         k: neighbours.
     """
-    shown = min(len(x) - 1, _SHOWN * (k + 1))
+    shown = min(len(x) - 1, _SHOWN * parts // 2 * (k + 1))
     near = nearest(x, x, shown, own=True)
     reach = near.distance.square().float()
-    inside = (squares <= reach[:, k - 1 : k]).sum(0).float()
-    m = len(inside)
-    shared = torch.zeros(3, dtype=torch.float64)
-    for own, other in halves:
+    n, m = squares.shape
+    total = torch.zeros(3, dtype=torch.float64)
+    for _ in range(divisions):
+        own, other = (torch.randperm(rows, generator=generator) % parts for rows in (n, m))
         place = ((own[near.row] == own.unsqueeze(1)).cumsum(1) < k).sum(1)
         far = reach.gather(1, place.clamp_max(shown - 1).unsqueeze(1))
         held = (squares <= far).float()
-        first, second = (torch.nn.functional.one_hot(h, 2).float() for h in (own, other))
+        first, second = (torch.nn.functional.one_hot(p, parts).float() for p in (own, other))
         balls = first.T @ held
         for row, values in enumerate(((balls > 0).float(), balls / k)):
-            gap = values[0] - values[1]
-            shared[row] += float(gap.mean().square() - gap.var() / m)
+            gaps = values - values.mean(0)
+            noise = gaps.var(1).sum() / ((parts - 1) * m)
+            total[row] += float(values.mean(1).var() - noise)
         holds = ((held @ second).gather(1, own.unsqueeze(1))[:, 0] > 0).float()
-        one, two = (first.T @ holds / first.sum(0)).tolist()
-        shared[2] += (one - two) ** 2
-    shared = (shared / (4 * len(halves))).clamp_min(0.0)
-    within = torch.stack([(inside > 0).float().var() / m, (inside / k).var() / m]).double()
-    found = (shared + torch.cat([within, within.new_zeros(1)])).tolist()
-    return found[0], found[1], found[2]
+        total[2] += float((first.T @ holds / first.sum(0)).var())
+    shares, numbers, holding = (total / divisions).tolist()
+    return shares, numbers, holding
