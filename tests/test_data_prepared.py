@@ -1,15 +1,19 @@
 """New rows are prepared as the training rows were, and unknown labels have no effect."""
 
+import json
 import math
 
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
+from priory.comparing import compare_runs
 from priory.data import Data, Preparation
 from priory.data.rows import prepared
-from priory.evaluation import evaluate, evaluate_samples
+from priory.evaluation import Report, evaluate, evaluate_samples
 from priory.inference import ELBO, Adversarial, Classification, Phases, fit, load
 from priory.models import AAE, CVAE, VAE
 from priory.nets import MLP
@@ -351,3 +355,47 @@ def test_a_critic_of_labels_refuses_unknown_ones():
     critic = Adversarial(MLP(hidden=(4,)), "x", "y")
     with pytest.raises(ValueError, match=r"the critic compares 'y', and 20 of 60 rows"):
         fit(VAE(latent=1), critic, data, steps=1, **OPTIONS)
+
+
+class Table(torch.nn.Module):
+    """Independent normal columns, with their true mean and sd in whatever units the rows are."""
+
+    def build(self, x):
+        self.loc = torch.nn.Parameter(x.mean(0))
+        self.scale = torch.nn.Parameter(x.std(0))
+
+    def model(self, x):
+        pyro.module("table", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(self.loc, self.scale).to_event(1), obs=x)
+
+    def guide(self, x):
+        pass
+
+
+def test_standardised_and_raw_runs_are_compared_on_the_same_rows(tmp_path):
+    runs = {
+        name: fit(Table(), ELBO(), data, steps=1, lr=1e-9, **OPTIONS)
+        for name, data in {
+            "raw": Data.from_arrays(NORMAL),
+            "standardised": Data.from_arrays(NORMAL, standardise=True),
+            "others": Data.from_arrays(NORMAL, standardise=True, seed=1),
+            "cut": Data.from_arrays(NORMAL, standardise=True, test=7),
+        }.items()
+    }
+    options = {"metrics": ["nll", "elbo"], "particles": 1, "pictures": False}
+    found = compare_runs({n: runs[n] for n in ("raw", "standardised")}, **options)
+    (nll,) = [d for d in found.differences if d.metric == "nll"]
+    assert nll.value == pytest.approx(0.0, abs=1e-4)
+    assert nll.verdict == "not distinguishable"
+    assert found.entries[0].report.source == found.entries[1].report.source
+    (tmp_path / "r.json").write_text(json.dumps(found.entries[0].report.as_dict()))
+    assert Report.from_json(tmp_path / "r.json").same_rows(found.entries[1].report)
+    for other in ("others", "cut"):
+        with pytest.raises(ValueError, match="judged on different rows"):
+            compare_runs({n: runs[n] for n in ("raw", other)}, **options)
+    rows = {"x": NORMAL[:50]}
+    one, two = (evaluate(runs[n], rows, **options) for n in ("raw", "standardised"))
+    assert one.digest != two.digest
+    assert one.same_rows(two)
+    assert not one.same_rows(evaluate(runs["standardised"], {"x": NORMAL[1:51]}, **options))

@@ -164,3 +164,27 @@ def digest_of(columns: Columns) -> str:
             block = value[start : start + _ROWS].double().cpu().contiguous()
             sha.update(block.numpy().astype("<f8").tobytes())
     return sha.hexdigest()
+
+
+def source_of(given: Any, preparation: Any, split: str, limit: int | None) -> str:
+    """Return what names rows before they were prepared, equal where they are; "" if unknown.
+
+    A `Data` is named by its configuration, the digest of its content included; columns or an array
+    by their own digest. Standardisation, which reports undo, does not count; what was binarised or
+    divided are other rows.
+
+    Args:
+        given: the data as they were given.
+        preparation: of the rows as they are judged.
+        split: which part of a `Data`.
+        limit: at most so many of its rows.
+    """
+    config = getattr(given, "config", None)
+    if isinstance(config, Mapping):
+        own = {k: v for k, v in sorted(config.items()) if k not in ("standardise", "mapped")}
+    elif isinstance(given, Mapping | Tensor | np.ndarray):
+        own = {"digest": digest_of(read(given)), "split": ""}
+    else:
+        return ""
+    done = (getattr(preparation, name, None) for name in ("shape", "divisor", "binarise"))
+    return hashlib.sha256(repr((own, *done, split, limit)).encode()).hexdigest()

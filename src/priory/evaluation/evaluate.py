@@ -8,7 +8,16 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 from priory.data.rows import prepared
-from priory.evaluation.columns import Columns, check, digest_of, has_splits, place, read, split_of
+from priory.evaluation.columns import (
+    Columns,
+    check,
+    digest_of,
+    has_splits,
+    place,
+    read,
+    source_of,
+    split_of,
+)
 from priory.evaluation.draws import FEW, STEPS, Draws
 from priory.evaluation.given import (
     build,
@@ -83,6 +92,7 @@ def evaluate(
     counts = {"particles": particles, "samples": samples, "steps": steps, "few": few}
     check_counts(counts, seed)
     began = time.perf_counter()
+    origin = getattr(pair, "data", None) if data is None else data
     run, pair, data = resolve(pair, data)
     scope = run.scope() if hasattr(run, "scope") else nullcontext()
     columns = split_of(data, split, limit)
@@ -113,6 +123,7 @@ def evaluate(
         return assemble(
             draws,
             rows,
+            source=source_of(origin, preparation_of(data) or preparation_of(run), split, limit),
             pair=name_of(pair),
             data=str(getattr(data, "name", None) or "data"),
             split=split if has_splits(data) else "",
@@ -140,6 +151,7 @@ def assemble(
     began: float,
     pictures: bool,
     history: Sequence[Any] = (),
+    source: str = "",
 ) -> Report:
     """Measure every row of the table, and answer the report.
 
@@ -152,6 +164,7 @@ def assemble(
         began: when the evaluation did.
         pictures: whether to keep what the pictures show.
         history: the training's records.
+        source: what names the judged rows before they were prepared.
     """
     records = [record for name, row in rows.items() for record in measure(name, row, draws)]
     gallery = gather(draws, history) if pictures else None
@@ -165,4 +178,5 @@ def assemble(
         seconds=time.perf_counter() - began,
         gallery=gallery,
         digest=digest_of(draws.columns),
+        source=source,
     )

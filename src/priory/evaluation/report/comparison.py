@@ -180,8 +180,7 @@ def comparison_table(entries: Sequence[Entry]) -> Comparison:
 def _check_same_rows(entries: Sequence[Entry]) -> None:
     first = entries[0]
     for entry in entries:
-        digests = {entry.report.digest, first.report.digest}
-        if "" not in digests and len(digests) > 1:
+        if not first.report.same_rows(entry.report):
             told = [
                 f"{e.label} on {r.n:,} rows of {r.data}{r.split and ', ' + r.split}"
                 for e, r in ((first, first.report), (entry, entry.report))

@@ -177,16 +177,17 @@ def _obstacle(groups: Mapping[str, Sequence[Entry]], metric: str) -> str:
         return "its value is not the mean of its values by test row"
     if differing := unlike(records):
         return f"the runs were judged with {differing}"
+    known = [report for report in reports if report.digest]
+    if any(not known[0].same_rows(report) for report in known):
+        return "the runs were judged with different rows"
     facts: dict[str, list[Any]] = {
-        "rows": [report.digest for report in reports if report.digest],
         "splits": [report.split for report in reports],
         "seeds of the evaluation": [record.seed for record in records],
     }
     for what, found in facts.items():
         distinct = list(dict.fromkeys(found))
         if len(distinct) > 1:
-            told = "" if what == "rows" else f": {', '.join(map(str, distinct))}"
-            return f"the runs were judged with different {what}{told}"
+            return f"the runs were judged with different {what}: {', '.join(map(str, distinct))}"
     return "" if records[0].n > 1 else "one row has no standard error"
 
 

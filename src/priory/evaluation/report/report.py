@@ -33,6 +33,8 @@ class Report(Written):
         seed: seed of all draws.
         seconds: how long it took.
         digest: of the judged rows, by which runs prove that they were judged on the same.
+        source: what names the rows before they were prepared: standardised or not, they are the
+            same.
         gallery: what its pictures show, if they were asked for.
 
     Example:
@@ -48,6 +50,7 @@ class Report(Written):
     seed: int = 0
     seconds: float = 0.0
     digest: str = ""
+    source: str = ""
     gallery: Gallery | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> Record:
@@ -66,6 +69,16 @@ class Report(Written):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def same_rows(self, other: Report) -> bool:
+        """Say whether another report may be of the same rows: nothing shows that it is not.
+
+        Args:
+            other: the other report.
+        """
+        if not (self.digest and other.digest) or self.digest == other.digest:
+            return True
+        return bool(self.source) and self.source == other.source
 
     @property
     def title(self) -> str:
@@ -92,7 +105,7 @@ class Report(Written):
 
     def as_dict(self) -> dict[str, Any]:
         """Answer the report as plain values, without its pictures."""
-        facts = ("pair", "data", "split", "n", "seed", "seconds", "digest")
+        facts = ("pair", "data", "split", "n", "seed", "seconds", "digest", "source")
         records = [record.as_dict() for record in self.records]
         return {"schema": _SCHEMA, **{f: getattr(self, f) for f in facts}, "records": records}
 
