@@ -2,16 +2,18 @@
 
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
 from dataclasses import replace
 
+import pyro
 import pytest
 import torch
 from benchmarks import apart, gpu, gpu_parts, readme, scaling, step, zoo
 from benchmarks.cases import CASES
-from benchmarks.contenders import CONTENDERS, PEER, Missing
+from benchmarks.contenders import CONTENDERS, PEER, Missing, by_priory
 
 from priory.recipes import RECIPES
 
@@ -52,6 +54,24 @@ def test_contenders_obtain_the_same_loss(contests, name):
     assert not result["failed"]
     assert step.disagreeing(result["losses"]) == {}
     assert {"priory", "priory, traced", "torch"} <= result["losses"].keys()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bf16_is_a_contender_of_its_own_where_the_processor_has_it(monkeypatch, there):
+    assert CONTENDERS["priory, compiled, bf16"].keywords == {
+        "mode": "inductor",
+        "precision": "bf16",
+    }
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: there)
+    case = replace(CASES["vae"], shape=(16,), batch=8, hidden=8, latent=3)
+    if not there:
+        with pytest.raises(Missing, match="no products in bfloat16"):
+            by_priory.contender(case, CPU, "off", "bf16")
+        return
+    pyro.set_rng_seed(0)
+    contender = by_priory.contender(case, CPU, "off", "bf16")
+    assert math.isfinite(contender.step(case.batches(1, CPU)[0]))
 
 
 @pytest.mark.parametrize("name", CASES)

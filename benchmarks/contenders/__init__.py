@@ -16,6 +16,7 @@ CONTENDERS: dict[str, Callable[..., Contender]] = {
     "priory": partial(by_priory.contender, mode="off"),
     "priory, traced": partial(by_priory.contender, mode="trace"),
     "priory, compiled": partial(by_priory.contender, mode="inductor"),
+    "priory, compiled, bf16": partial(by_priory.contender, mode="inductor", precision="bf16"),
     "priory, CUDA graph": partial(by_priory.contender, mode="cudagraph"),
     "torch": partial(by_hand.contender, mode="eager"),
     "torch, compiled": partial(by_hand.contender, mode="compiled"),

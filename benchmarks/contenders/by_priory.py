@@ -10,6 +10,7 @@ from benchmarks.cases import PENALTY, RATE, Case
 from benchmarks.contenders.base import Contender, Missing
 from priory.divergences import mmd
 from priory.inference import ELBO, IWAE, SVI, Match, Objective, Reconstruction
+from priory.inference.engine.precision import Precision
 from priory.models import VAE
 from priory.nets import MLP, Conv, Deconv, Normal
 
@@ -34,26 +35,40 @@ def objective(case: Case) -> Objective:
     return Reconstruction() + PENALTY * Match(mmd, "z")
 
 
-def contender(case: Case, device: torch.device, mode: str) -> Contender:
+def contender(
+    case: Case, device: torch.device, mode: str, precision: Precision = "float32"
+) -> Contender:
     """Answer Priory's SVI.
 
     Args:
         case: what is trained.
         device: where the parameters live.
         mode: how steps are run: `compile` of `SVI`.
+        precision: of the nets: `precision` of `SVI`.
 
     Raises:
         Missing: if this machine can't run steps so.
     """
     if mode == "cudagraph" and device.type != "cuda":
         raise Missing("graphs of CUDA kernels need a CUDA device")
+    if precision == "bf16" and not has_bfloat16(device):
+        raise Missing("this processor has no products in bfloat16")
     trained = pair(case)
     x = case.batches(1, device)[0]
     trained.build(x)
     trained.decoder.set_bias(torch.zeros(1, *case.shape, device=device))  # as the others start
     optimiser = functools.partial(torch.optim.Adam, lr=RATE, fused=True)
-    svi = SVI(trained.model, trained.guide, optimiser, objective(case), compile=mode)
+    options = {"compile": mode, "precision": precision}
+    svi = SVI(trained.model, trained.guide, optimiser, objective(case), **options)
     return Contender(svi.step, constant=normaliser(case))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Say whether a device multiplies in bfloat16 by instructions of its own."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # as torch finds them out
+    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def normaliser(case: Case) -> float:
