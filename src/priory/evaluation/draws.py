@@ -18,6 +18,7 @@ from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.quantity import Quantity, quantity_of
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import SAMPLES, Sets, Unavailable, Units
+from priory.inference.checks import check_plates
 from priory.inference.parts import device_of
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases, generate
@@ -126,10 +127,26 @@ class Draws(Sets):
     @cached_property
     def phase(self) -> Phase:
         """An awake phase of two rows, to ask what sites and distributions the pair has."""
-        rows = place({name: value[:2] for name, value in self.columns.items()}, self._like)
+        found = self._awake(2)
+        try:
+            check_plates(found, min(2, self.n))
+        except ValueError as error:
+            self._refuse_plate(error)
+        return found
+
+    def _refuse_plate(self, error: ValueError) -> None:
+        """Raise Unavailable if the plate's size is that of three rows, too: it is the batch's."""
+        try:
+            check_plates(self._awake(3), min(3, self.n))
+        except ValueError:
+            raise Unavailable(str(error)) from error
+
+    def _awake(self, rows: int) -> Phase:
+        """Return the awake phase of the first rows."""
+        few = place({name: value[:rows] for name, value in self.columns.items()}, self._like)
         reseed(self._device, self.seed, _PROBE)
         try:
-            return Phases(self.model, self.guide, columns=rows).awake
+            return Phases(self.model, self.guide, columns=few).awake
         except MismatchError as error:
             raise Unavailable(str(error)) from error
 
