@@ -217,9 +217,12 @@ def test_yaml_runs_nothing(text):
     except yaml.YAMLError:
         return
     try:
-        from_config(config)
+        made = from_config(config)
     except ValueError as error:
         in_words(error)
+    else:
+        assert not callable(made)
+        assert type(made).__module__ in ("builtins", "datetime")
 
 
 @pytest.fixture(scope="module")

@@ -183,6 +183,36 @@ def test_functions_fit_in_mind():
     assert not long, f"over 60 lines of code, look for a seam: {long}"
 
 
+CHECKS = ("raises", "warns", "gradcheck", "fail")
+
+
+def claims(node, helpers):
+    """Whether code asserts anything outside of what it does on an exception."""
+    if isinstance(node, ast.Assert):
+        return True
+    if isinstance(node, ast.ExceptHandler):
+        return False
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name.startswith("assert_") or name in CHECKS or name in helpers:
+            return True
+    return any(claims(child, helpers) for child in ast.iter_child_nodes(node))
+
+
+def test_every_test_asserts():
+    idle = []
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        functions = [
+            n for n in ast.walk(ast.parse(path.read_text())) if hasattr(n, "decorator_list")
+        ]
+        tests = [f for f in functions if f.name.startswith("test")]
+        helpers = set()
+        for _ in range(3):  # helpers of helpers
+            helpers |= {f.name for f in functions if f not in tests and claims(f, helpers)}
+        idle += [f"{path.name}:{f.lineno} {f.name}" for f in tests if not claims(f, helpers)]
+    assert not idle, f"tests that assert nothing: {idle}"
+
+
 def test_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
