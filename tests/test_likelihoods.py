@@ -228,8 +228,10 @@ def test_columns_of_any_size_are_read_at_the_order_of_one_and_bounded_ones_as_th
         centre, unit = units(bounded)
         assert centre.tolist() == [0] * bounded.shape[1]
         assert unit.tolist() == [1] * bounded.shape[1]
-    far = 1.7e9 + 1e-3 * torch.randn(50, 1)
-    assert units(far)[1].item() == 1  # constant to within the precision of its size
+    far = 1.7e9 + 1e-3 * torch.randn(50, 1, dtype=torch.float64)
+    assert units(far)[1].item() == pytest.approx(1e-3, rel=0.3)
+    step = 1.7e9 + 128 * (torch.arange(50.0) % 2).unsqueeze(1)
+    assert units(step.float())[1].item() == 1  # constant to within the precision of its size
     large = torch.tensor([[1e30], [3e30]], dtype=torch.float32)
     torch.testing.assert_close(units(large)[1], torch.tensor([1e30], dtype=torch.float32))
     assert units(torch.randn(9))[1].shape == ()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_CONSTANT = 1e-6  # of its mean, what a column's standard deviation must exceed
+_CONSTANT = 8.0  # roundings of its mean that a column's standard deviation must exceed
 REACH = 5.0  # standard deviations up to which a net reads a table's values as they are
 
 
@@ -42,7 +42,7 @@ def units(x: Tensor) -> tuple[Tensor, Tensor]:
     else:
         off = (mean.abs() > 1) | (spread > 1)
     centre = torch.where(off, mean, 0.0)
-    varies = spread > _CONSTANT * mean.abs()
+    varies = spread > _CONSTANT * torch.finfo(x.dtype).eps * mean.abs()
     unit = torch.where(off & varies, spread, 1.0)
     shape = x.shape[1:] if is_table(x) else ()
     return centre.to(x.dtype).reshape(shape), unit.to(x.dtype).reshape(shape)
