@@ -420,3 +420,26 @@ def test_a_psislw_of_the_other_sign_gives_the_same(monkeypatch):
     other, other_k = last_step.pointwise(log_w)
     assert np.array_equal(usual, other)
     assert np.array_equal(k_hat, other_k)
+
+
+# Units
+
+
+@pytest.mark.filterwarnings(HIGH_K)
+def test_standardised_data_come_back_in_their_own_units():
+    x = truth()[1].numpy() * 1e3 + 5e3
+    columns, found = x.shape[1], {}
+    for standardise in (False, True):
+        data = Data.from_arrays(x, standardise=standardise, valid=0, test=0.5)
+        run = fit(VAE(latent=2), ELBO(), data, steps=3, valid_every=0, progress=False)
+        idata = to_arviz(run, 60, rows=10)
+        for group in ("observed_data", "posterior_predictive", "prior_predictive"):
+            values = idata[group]["x"].values.reshape(-1, columns)
+            assert np.allclose(values.mean(0), x.mean(0), atol=0.7 * x.std(0).max()), group
+        lp = idata.log_likelihood["x"].values
+        assert np.isclose(lp.mean(), -columns * math.log(1e3), atol=3 * columns)
+        found[standardise] = (idata, loo(run, 60, rows=10).elpd_loo)
+    (raw, elpd), (standard, other) = found.values()
+    assert np.allclose(raw.observed_data["x"], standard.observed_data["x"], rtol=1e-5)
+    assert np.allclose(raw.log_likelihood["x"], standard.log_likelihood["x"], atol=0.05)
+    assert elpd == pytest.approx(other, abs=0.5)

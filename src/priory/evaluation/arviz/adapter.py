@@ -31,7 +31,7 @@ from priory.evaluation.columns import Columns, has_splits, split_of, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.given import build, check_counts, name_of, resolve
 from priory.evaluation.sealed import placement, sealed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.sets import Unavailable, Units
 from priory.inference.parts import device_of
 
 ROOM = 2**30  # bytes of draws that are made without being asked for by `rows`
@@ -57,7 +57,8 @@ def to_arviz(
     (`lp` = log p(x, z), `log_q`, `log_weight` = `lp` - `log_q`, and each row's `pareto_k`),
     `observed_data`, and `constant_data` (columns that the model doesn't observe, such as labels).
     Dimensions are `chain` (1), `draw`, `row` (the row's number in the split), then the event's. A
-    group that the pair cannot give is left out, and the attribute `no_<group>` says why.
+    group that the pair cannot give is left out, and the attribute `no_<group>` says why. Values of
+    standardised data, and densities of them, are in the data's own units.
 
     The parameters are point estimates and each latent belongs to one datum, so that leaving x_i
     out leaves its own latent's prior behind: the leave-one-out predictive density is p(x_i) itself.
@@ -101,7 +102,7 @@ def to_arviz(
     with _opened(pair, data, split, rows, seed) as (source, numbers, attrs):
         if rows is None:
             _check_room(source, draws + dreams)
-        given = {"x": source.columns["x"].cpu().numpy()} if "x" in source.columns else {}
+        given = {"x": _own(source)} if "x" in source.columns else {}
         try:
             found = replicate(source, draws)
         except Unavailable as reason:
@@ -201,7 +202,14 @@ def _opened(
     }
     scope = run.scope() if hasattr(run, "scope") else nullcontext()
     with scope, sealed(pair, pair.model, pair.guide, device=device):
-        yield Draws(pair.model, pair.guide, columns, seed=seed), numbers, attrs
+        units = Units.of(data if run is None else getattr(run, "data", None))
+        yield Draws(pair.model, pair.guide, columns, seed=seed, units=units), numbers, attrs
+
+
+def _own(source: Draws) -> Array:
+    """Return x in the data's own units."""
+    x = source.columns["x"]
+    return np.asarray(x.cpu() if source.units is None else source.units.own(x))
 
 
 def _chosen(columns: Columns, rows: int | Sequence[int] | None) -> tuple[Columns, Array]:

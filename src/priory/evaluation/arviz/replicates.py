@@ -88,11 +88,25 @@ def replicate(source: Draws, count: int, *, asleep: bool = False) -> Replicates:
         for name, array in store.items():
             if name in out.rowwise or store is out.densities:
                 store[name] = array.reshape(count, n, *array.shape[1:])
+    _restore(source, out)
     return out
 
 
+def _restore(source: Draws, out: Replicates) -> None:
+    """Put draws of standardised data, and densities of them, into the data's own units."""
+    if source.units is None:
+        return
+    for store in (out.observed, out.given):
+        if "x" in store:
+            store["x"] = source.units.own(torch.from_numpy(store["x"])).numpy()
+    if "lp" in out.densities:
+        out.densities["lp"] -= source.log_scale
+
+
 def importance_weights(source: Draws, count: int) -> Array:
-    """Answer log p(x, z) - log q(z given x) of many draws of each row, `(count, n)`, in nats.
+    """Return log p(x, z) - log q(z given x) of many draws of each row, `(count, n)`, in nats.
+
+    Of standardised data in the data's own units.
 
     Args:
         source: the pair and its rows; to be read inside `sealed`.
@@ -108,7 +122,7 @@ def importance_weights(source: Draws, count: int) -> Array:
             now = min(_PARTICLES, count - done)
             found = log_weights(source.model, source.guide, part, now, together=together)
             out[done : done + now, start : start + _ROWS] = found.double().cpu().numpy()
-    return out
+    return out - source.log_scale
 
 
 def bytes_per_row(source: Draws) -> float:
