@@ -24,6 +24,7 @@ from benchmarks import (
     games,
     interpolation,
     likelihoods,
+    modes,
     outliers,
     papers,
     step,
@@ -58,6 +59,8 @@ def rendered(text: str) -> str:
     tables = {"papers": papers.table(), "step": steps()}
     if games.results():
         tables["games"] = games.table()
+    if modes.results():
+        tables["modes"] = modes.table()
     if codes.results():
         tables["codes"] = codes.table()
     if bidirectional.results():

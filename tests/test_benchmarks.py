@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 names = [name for name in step.CONTENDERS if "compiled" not in name]
 found = {}
 for key, case in CASES.items():
-    small = {"shape": (1, 8, 8), "channels": (2, 3)} if case.conv else {"shape": (16,)}
+    small = {"shape": (1, 8, 8), "channels": (2, 3)} if case.conv else {"shape": (64,)}
     small |= {"batch": 64, "steps": 2, "hidden": 8, "latent": 3, "particles": 3}
     entered = names if key == "vae" else [n for n in names if "numpyro" not in n]
     contest = step.Contest(replace(case, **small), torch.device("cpu"), entered, warm=2)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from benchmarks import games, readme
+from benchmarks import modes as by_command
 
 from priory.config import to_config
 from priory.data import Data
@@ -128,6 +129,13 @@ def test_every_game_has_one_net_and_one_budget():
         assert options["steps"] == game.training["steps"]
         (adversary,) = objective.adversaries()
         assert adversary.sites == ("x",)
+
+
+def test_the_recipe_finds_every_mode_of_the_grid_by_the_command_line():
+    (found,) = (r for r in by_command.results() if r["recipe"] == "r3gan" and r["data"] == "grid")
+    assert {r["modes"] for r in found["rows"]} == {25}
+    assert min(r["high_quality"] for r in found["rows"]) >= 0.9
+    assert by_command.table().count("| 25 ") == len(found["rows"])
 
 
 def test_the_benchmarks_dreams_are_in_the_datas_units():

@@ -3,10 +3,12 @@
 import functools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from priory.cli import main
 from priory.data import Data
 from priory.inference import ELBO, Adversarial, Match, Phases, Reconstruction, fit, load
 from priory.models import CVAE, GAN, GLO, VAE, InfoGAN, StackedGAN
@@ -211,6 +213,22 @@ def test_samples_are_in_the_datas_units_and_bounded_data_keep_theirs():
             head.build(bounded)
             far = 40 * bounded
             assert torch.equal(head.read(far), far)
+
+
+@pytest.mark.parametrize("recipe", ["vae", "gan", "autoencoder"])
+@pytest.mark.parametrize("standardise", [[], ["--standardise"]])
+def test_the_command_line_samples_in_the_datas_units(recipe, standardise, tmp_path):
+    x = (normals(ROWS, 2).double() * torch.tensor([1e3, 1e-3]) + torch.tensor([5e4, 2.0])).numpy()
+    table, run, drawn = (str(tmp_path / name) for name in ("t.npy", "run", "drawn.npz"))
+    np.save(table, x)
+    options = ["--data", table, "--steps", "2", "--compile", "off", "--valid-every", "0"]
+    assert main(["fit", recipe, *options, *standardise, "--latent", "2", "--out", run]) == 0
+    assert main(["sample", run, "--n", "200", "--out", drawn]) == 0
+    with np.load(drawn) as file:
+        found = dict(file)
+    for name in ("x", "x_mean"):
+        assert (abs(found[name].mean(0) - x.mean(0)) < 3 * x.std(0)).all()
+        assert (found[name].std(0) < 4 * x.std(0)).all()
 
 
 def test_images_are_read_as_before():

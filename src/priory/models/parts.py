@@ -5,9 +5,10 @@ from torch import Tensor
 from priory.names import named
 from priory.nets import LIKELIHOODS, Delta, Likelihood, Net, likelihood_for
 from priory.nets.base import Shape
-from priory.nets.values import is_table
+from priory.nets.values import is_bounded, is_table
 from priory.priors import PRIORS, Prior
 
+_FLAT = 64  # columns from which bounded data are taken for images laid flat
 _SMALL = 0.1  # of the weights that a table's last layers are drawn with
 
 
@@ -57,7 +58,7 @@ def build_encoder(net: Net, inputs: Shape, outputs: Shape, x: Tensor) -> None:
         x: Training data, (n, *shape).
     """
     net.build(inputs, outputs)
-    if is_table(x):
+    if _starts_small(x):
         net.temper(_SMALL)
 
 
@@ -74,9 +75,14 @@ def build_decoder(net: Net, inputs: int, likelihood: Likelihood, x: Tensor) -> N
         x: Training data, (n, *shape).
     """
     net.build((inputs,), (likelihood.params, *x.shape[1:]))
-    if is_table(x) and not isinstance(likelihood, Delta):
+    if _starts_small(x) and not isinstance(likelihood, Delta):
         net.temper(_SMALL)
     likelihood.span(x, getattr(net, "output", "linear"))
     bias = likelihood.bias(x)
     if bias is not None:
         net.set_bias(bias)
+
+
+def _starts_small(x: Tensor) -> bool:
+    """Say whether data are a table; many bounded columns are images laid flat, which are none."""
+    return is_table(x) and not (is_bounded(x) and x[0].numel() >= _FLAT)
