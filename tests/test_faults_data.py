@@ -154,6 +154,29 @@ def test_bytes_of_pixels_are_scaled_and_never_taken_for_zeros_and_ones():
 # --- few rows ----------------------------------------------------------------------------------
 
 
+def bits():
+    """A Bernoulli pair of one's own, whose likelihood is no part of Priory's."""
+
+    def model(x):
+        rate = pyro.param("rate", torch.full((3,), 0.5))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Bernoulli(rate).to_event(1), obs=x)
+
+    return model, lambda x: None
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+@pytest.mark.parametrize("pair", [bits, lambda: VAE(latent=1, likelihood="bernoulli")])
+def test_every_row_is_looked_at_before_the_first_step(pair, part):
+    x = torch.eye(3).repeat(20, 1)
+    data = Data.from_arrays(x, valid=0.2)
+    column = getattr(data, part).columns["x"]
+    fit(pair(), ELBO(), data, steps=1, batch_size=4)
+    column[-1, 0] = 2.0
+    with pytest.raises(ValueError, match=r"\[0, 2\]"):
+        fit(pair(), ELBO(), data, steps=1, batch_size=4)
+
+
 @pytest.mark.parametrize("x", [[], np.zeros((0, 3)), np.zeros((3, 0))])
 def test_empty_data_are_an_error(x):
     with pytest.raises(ValueError, match="column 'x' is empty"):

@@ -183,7 +183,8 @@ def source_of(given: Any, preparation: Any, split: str, limit: int | None) -> st
     if isinstance(config, Mapping):
         own = {k: v for k, v in sorted(config.items()) if k not in ("standardise", "mapped")}
     elif isinstance(given, Mapping | Tensor | np.ndarray):
-        own = {"digest": digest_of(read(given)), "split": ""}
+        rows = {"x": given["x"]} if isinstance(given, Mapping) and "x" in given else given
+        own = {"digest": digest_of(read(rows)), "split": ""}
     else:
         return ""
     done = (getattr(preparation, name, None) for name in ("shape", "divisor", "binarise"))

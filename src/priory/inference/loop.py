@@ -17,10 +17,13 @@ from priory.inference.evaluations import Evaluations
 from priory.inference.keeping.keeper import Keeper
 from priory.inference.objectives import Objective
 from priory.inference.parallel import ranks
+from priory.inference.phases import Phases
 from priory.inference.selection import Criterion
+from priory.inference.support import check_rows
 from priory.inference.svi import SVI
 
 GRADIENT_STEPS = 3
+_LOOKED_AT = 1 << 27  # bytes of a mapped split of which rows are looked at
 Batch = dict[str, Tensor]
 
 
@@ -66,9 +69,23 @@ class Loop:
         self._started = time.perf_counter()
 
     def prepare(self) -> None:
-        """Look at the pair by the first batch, and register every parameter."""
+        """Look at the pair by the first batch, and at all rows; register every parameter."""
         train_mode(self.pair, self.objective)
-        self.svi.prepare(**next(self.batches(0)))
+        batch = next(self.batches(0))
+        self.svi.prepare(**batch)
+        if self.options["check"] and isinstance(self.objective, Objective):
+            self._look(batch)
+
+    def _look(self, batch: Batch) -> None:
+        """Raise if a row that is trained or validated on is outside of a likelihood's support."""
+        programs = self.svi.model, self.svi.guide
+        if not self.objective.needs_awake(Phases(*programs, columns=batch)):
+            return
+        for what, split in {"training": self.data.train, "validation": self.data.valid}.items():
+            if len(split) and not split.dynamic:  # what is drawn is binary
+                columns = split.resident(_LOOKED_AT).columns
+                here = {name: value.to(self.data.device) for name, value in columns.items()}
+                check_rows(*programs, here, f"the {what} rows")
 
     def run(self, listeners: list[Callable[[dict[str, Any]], None]]) -> list[dict[str, Any]]:
         """Train to the end, or until patience is out."""
