@@ -231,9 +231,15 @@ def test_examples_are_there():
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_is_short_and_runs(path, tmp_path):
-    assert len(path.read_text().splitlines()) < 80
+    """By a few of its steps, and all else that it does."""
+    text = path.read_text()
+    assert len(text.splitlines()) < 80
+    long = r"((?:steps|epochs|particles)=|range\(|len\(train\), \()\d{2,}"
+    few, count = re.subn(long, r"\g<1>9", text)
+    assert count, "the example trains"
+    (tmp_path / path.name).write_text(few)
     done = subprocess.run(
-        [sys.executable, str(path)],
+        [sys.executable, path.name],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
