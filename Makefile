@@ -19,7 +19,7 @@ demo: $(BASE)  ## compare priors and objectives on the digits; writes report/
 		--objective elbo,iwae:10 --seeds 3 --out report --overwrite
 
 test: $(DEV)  ## run the tests; PYTEST_ARGS="-k house" passes options on
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(DEV)  ## lint, formatting and types
 	$(BIN)/ruff check

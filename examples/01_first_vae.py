@@ -27,7 +27,7 @@ run.save("first_vae", overwrite=True)
 dreams = run.sample(32)["x_mean"]
 figure, axes = plt.subplots(4, 8, figsize=(6, 3))
 for axis, image in zip(axes.flat, dreams, strict=True):
-    axis.imshow(image[0], cmap="gray_r", vmin=0, vmax=1)
+    axis.imshow(image[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
     axis.axis("off")
 figure.savefig("first_vae.png", dpi=120)
 print("wrote first_vae.html, first_vae.png and the folder first_vae")

@@ -182,8 +182,11 @@ def test_page_embeds_every_picture(shape, tmp_path):
         assert head == "data:image/png;base64"
         assert base64.b64decode(data).startswith(b"\x89PNG")
     assert "the guide is <deterministic>" in "".join(page.texts)
-    shown = Frame(made._repr_html_())
-    assert shown.page == made.html(), "a notebook shows the page, in a frame of its own"
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
+    made = report(gallery=gallery(2))
+    assert Frame(made._repr_html_()).page == made.html()
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
