@@ -10,7 +10,7 @@ import torch
 from tests.pairs import LinearGaussian
 
 from priory.evaluation import evaluate, log_likelihood
-from priory.evaluation.arviz.container import _psis
+from priory.evaluation.arviz.container import _psis, import_arviz
 from priory.evaluation.likelihood.bits import bits_per_dim, level_spacing
 from priory.evaluation.likelihood.pareto import Tail, khat, tail_length
 
@@ -33,8 +33,11 @@ def test_khat_is_negative_where_weights_are_bounded():
     assert float(khat(weights(0.5, 5000, 20)).max()) < -1.0
 
 
-@pytest.mark.parametrize("particles", [22, 63, 400, 5000])
+@pytest.mark.parametrize("particles", [22, 63, 100, 400, 5000, 10_000])
 def test_khat_agrees_with_arviz(particles):
+    """ArviZ 1 rounds the tail's length down, and fits none of five; whole are those below."""
+    if particles not in (100, 400, 10_000) and "InferenceData" not in vars(import_arviz()):
+        pytest.skip("ArviZ 1 takes another number of weights for the tail")
     log_w = weights(1.7, particles, 7, seed=3)
     _, theirs = _psis()(log_w.double().numpy())
     assert khat(log_w).tolist() == pytest.approx(theirs.tolist(), abs=1e-9)
