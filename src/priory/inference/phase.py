@@ -353,7 +353,7 @@ class Phase:
         """Say whether the guide draws a latent, discrete in the model, from a continuum."""
         law = self._guide[site]["fn"]
         whole = is_discrete(law) or isinstance(base(law), Delta)
-        return is_discrete(self._model[site]["fn"]) and not (whole and not self._is_soft(site))
+        return is_discrete(self._model[site]["fn"]) and (not whole or self._is_soft(site))
 
     def _is_soft(self, site: str) -> bool:
         """Say whether the guide's value of a latent lies between those that the model gives it."""

@@ -91,13 +91,15 @@ def _check_sites(model: Program, guide: Program, columns: Mapping[str, Tensor]) 
     rows = len(next(iter(columns.values())))
     for start in range(0, rows, _ROWS):
         block = {name: value[start : start + _ROWS] for name, value in columns.items()}
-        awake, again = (Phases(model, guide, columns=block).awake for _ in range(2))
-        fixed = True
+        first, second = (Phases(model, guide, columns=block) for _ in range(2))
+        awake, fixed = first.awake, True
         for site in awake.observed:
             distribution, value = awake.distribution(site, of="model"), awake.sample[site]
             whole = _is_fixed(distribution) and _is_column(value, block.get(site))
             fixed = fixed and whole
-            if _differ(distribution, again.distribution(site, of="model")):
+            if not _is_fixed(distribution) and _differ(
+                distribution, second.awake.distribution(site, of="model")
+            ):
                 continue  # a support that moves with a sample says nothing of a row's density
             try:
                 check_support(site, distribution, columns[site] if whole else value)
