@@ -9,7 +9,7 @@ import pytest
 from priory.cli import main
 from priory.cli.entry import VERBS
 from priory.cli.grammar import Command
-from priory.cli.tables import TABLES
+from priory.cli.list import TABLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

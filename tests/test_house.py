@@ -166,8 +166,6 @@ def code_lines(function, rows):
 
 # Longer than a reader holds in mind, each waiting for its seam; none may be added.
 LONG = {
-    "src/priory/cli/judging.py": {"run_evaluate"},
-    "src/priory/cli/verbs.py": {"run_compare"},
     "src/priory/inference/fit.py": {"fit"},
     "src/priory/inference/svi.py": {"__init__"},
 }

@@ -31,21 +31,30 @@ def test_help_imports_nothing_that_only_work_needs():
     found = imported("from priory.cli import main; assert main(['fit', '--help']) == 0")
     assert not found & (HEAVY | {"priory.evaluation"})
     found = imported(
+        "import gc\n"
         "from priory.cli import main\n"
         f"for verb in {[*VERBS]}: assert main([verb, '--help']) == 0\n"
-        "assert main(['compare', 'runs/a', '--help']) == 0"
+        "assert main(['compare', 'runs/a', '--help']) == 0\n"
+        "assert gc.isenabled()"
     )
-    assert not found & HEAVY
+    assert not found & (HEAVY | {"priory.evaluation.metrics", "priory.evaluation.report"})
 
 
-def test_a_part_is_read_without_the_evaluation():
+def test_a_part_of_the_evaluation_is_imported_alone():
+    found = imported("from priory.evaluation import wasserstein2")
+    assert not found & {"priory.evaluation.metrics", "priory.evaluation.report"}
+
+
+def test_a_name_of_the_evaluation_is_no_module():
     found = imported(
-        "from priory.priors import PRIORS\n"
-        "from priory.specs import parse, parse_objective\n"
-        "assert parse('prior', 'vamp:100', PRIORS).components == 100\n"
-        "parse_objective('reconstruction + 10*match:mmd')"
+        "import priory.evaluation.judging, priory.evaluation.arviz, priory\n"
+        "import priory.evaluation as evaluation\n"
+        "from inspect import ismodule\n"
+        "assert {*evaluation.__all__} <= {*dir(evaluation)}\n"
+        "assert not [n for n in evaluation.__all__ if ismodule(getattr(evaluation, n))]\n"
+        "assert priory.evaluate is evaluation.evaluate"
     )
-    assert not found & (HEAVY | {"priory.evaluation"})
+    assert "priory.evaluation.judging" in found
 
 
 @pytest.mark.parametrize("name", VERBS)

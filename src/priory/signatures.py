@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -99,10 +101,7 @@ class Option:
 def options_of(target: Callable[..., Any]) -> dict[str, Option]:
     """Answer the arguments of a class or function by name, without those that take any number."""
     function = target.__init__ if inspect.isclass(target) else target
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError:  # a type that is imported for type checkers only
-        hints = {}
+    hints = hints_of(function)
     helps = arguments_of(inspect.getdoc(target) or "")
     options = {}
     for name, parameter in inspect.signature(target).parameters.items():
@@ -111,6 +110,16 @@ def options_of(target: Callable[..., Any]) -> dict[str, Option]:
         annotation = hints.get(name, type(parameter.default))
         options[name] = Option(name, annotation, parameter.default, helps.get(name, ""))
     return options
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Answer the types of a function's arguments, but those imported for type checkers only."""
+    found: dict[str, Any] = {}
+    for name, given in getattr(function, "__annotations__", {}).items():
+        one = types.SimpleNamespace(__annotations__={name: given})
+        with contextlib.suppress(NameError):
+            found |= typing.get_type_hints(one, inspect.unwrap(function).__globals__)
+    return found
 
 
 def arguments_of(doc: str) -> dict[str, str]:

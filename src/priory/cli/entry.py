@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 
 class Verb(NamedTuple):
@@ -21,16 +23,16 @@ class Verb(NamedTuple):
 
 VERBS = {
     "fit": Verb(
-        ("training", "run_fit"),
+        ("fit", "run_fit"),
         "Train a recipe, or a pair of your own, and keep the run in a folder",
     ),
     "evaluate": Verb(
-        ("judging", "run_evaluate"),
+        ("evaluate", "run_evaluate"),
         "Judge a run, or samples of any origin, by the same measures as every other",
     ),
-    "sample": Verb(("verbs", "run_sample"), "Draw dreams from a run, as a picture or as arrays"),
+    "sample": Verb(("sample", "run_sample"), "Draw dreams from a run, as a picture or as arrays"),
     "compare": Verb(
-        ("verbs", "run_compare"),
+        ("compare", "run_compare"),
         "Train every combination of priors, objectives and recipes, and judge all alike",
     ),
     "insight": Verb(
@@ -42,7 +44,7 @@ VERBS = {
         "Draw images moved from class to class by the difference of their codes' centroids",
     ),
     "list": Verb(
-        ("verbs", "show_list"),
+        ("list", "run_list"),
         "Show the recipes, priors, objectives, data sets and other parts by name",
     ),
 }
@@ -80,6 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"priory {__version__}")
         return 0
-    from priory.cli.running import run  # imports torch
+    return uncollected("priory.cli.running").run(words)  # imports torch
 
-    return run(words)
+
+def uncollected(name: str) -> Any:
+    """Import a module while no garbage is collected: what is imported stays, and none is found.
+
+    Args:
+        name: the module's; what it imports in turn makes objects by the hundred thousand.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        if collects:
+            gc.enable()

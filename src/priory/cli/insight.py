@@ -22,9 +22,6 @@ from priory.cli.inputs import (
 )
 from priory.evaluation import balance, cover, rarest
 from priory.evaluation.insight import effective_size
-from priory.evaluation.report.canvas import image_grid, is_image, tile
-from priory.evaluation.report.tables import align
-from priory.evaluation.sets import Unavailable
 from priory.signatures import Option, options_of, summary
 
 _SHOWN = 10  # rows on the terminal
@@ -33,27 +30,14 @@ _TILES = 64
 
 def run_insight(words: Sequence[str], wants_help: bool) -> None:
     """Say which training rows a run covers thinly, and weigh all so that these come up more."""
-    asked = ("particles", "components", "seed")
-    command = Command(
-        "priory insight RUN [options]",
-        f"{summary(run_insight)}. Writes a row for each training row: its number, label, bound on "
-        "log p(x), log density of its code, both in nats, and weight of mean 1.",
-        {
-            "asking": {n: o for n, o in options_of(cover).items() if n in asked}
-            | {"share": options_of(balance)["share"]},
-            "run": foreign() | data_options(None),
-            "output": {
-                "out": Option("out", Path, "insight.csv", "the table, .csv"),
-                "picture": Option("picture", Path, None, "draw the rarest images there"),
-                "overwrite": OVERWRITE,
-            },
-        },
-        RUN,
-        ("priory insight runs/vae-digits-seed0 --out rows.csv --picture rare.png",),
-    )
+    command = _command()
     begun = begin(command, words, wants_help)
     if begun is None:
         return
+    from priory.evaluation.report.canvas import image_grid, is_image, tile
+    from priory.evaluation.report.tables import align
+    from priory.evaluation.sets import Unavailable
+
     name, texts, faults = begun
     options = values_of(command.groups["asking"], texts, faults)
     share = options.pop("share", 0.5)
@@ -90,3 +74,24 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
         note = f"the {len(rare)} training images whose codes are least dense, the rarest first"
         save_picture(image_grid(tile(rare, math.isqrt(len(rare))), "Rare", note), picture)
         print(f"wrote {picture}")
+
+
+def _command() -> Command:
+    asked = ("particles", "components", "seed")
+    return Command(
+        "priory insight RUN [options]",
+        f"{summary(run_insight)}. Writes a row for each training row: its number, label, bound on "
+        "log p(x), log density of its code, both in nats, and weight of mean 1.",
+        {
+            "asking": {n: o for n, o in options_of(cover).items() if n in asked}
+            | {"share": options_of(balance)["share"]},
+            "run": foreign() | data_options(None),
+            "output": {
+                "out": Option("out", Path, "insight.csv", "the table, .csv"),
+                "picture": Option("picture", Path, None, "draw the rarest images there"),
+                "overwrite": OVERWRITE,
+            },
+        },
+        RUN,
+        ("priory insight runs/vae-digits-seed0 --out rows.csv --picture rare.png",),
+    )

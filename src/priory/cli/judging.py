@@ -1,162 +1,35 @@
-"""The verb that judges: a run, or samples of any origin against data."""
+"""How a command judges: the options of `evaluate`, as they are typed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    OVERWRITE,
-    Source,
-    begin,
-    check_run,
-    data_options,
-    foreign,
-    free_file,
-    free_folder,
-    free_output,
-    leading_words,
-    open_run,
-    output,
-    values_of,
-)
-from priory.cli.tables import publish
-from priory.comparing import compare_runs
-from priory.data import Data
-from priory.data.data import SETS
-from priory.data.files import find
-from priory.evaluation import Report, evaluate, evaluate_samples, to_arviz
-from priory.evaluation.draws import FEW
-from priory.evaluation.metrics import choose
-from priory.evaluation.samples.features import EXTRACTORS
-from priory.inference import load
-from priory.inference.parallel import ranks
+from priory.cli.inputs import values_of
+from priory.evaluation import evaluate
 from priory.names import named
-from priory.signatures import Collector, Option, options_of, summary
+from priory.signatures import Collector, Option, options_of
 
-_RUN = ("RUN", "the folder of a run, as priory fit has written it; none with --samples")
-_OUTLIERS = {
+OUTLIERS = {
     "outliers": "data that the run is to tell from its own: a file or a named set",
     "background": "folder of a run on mutated data, for the likelihood ratio",
 }
-_FILES = ("html", "json", "arviz")
-_RUNS = ("RUN ...", "folders of runs, as priory fit or compare has written them")
-_ARRAYS = {
-    "samples": "samples of any origin: .npz (x, or a single array), .npy, .csv, .parquet, a folder",
-    "against": "what to compare them with: a file likewise, or a named set",
-    "train": "training rows, for memorisation and features; those of a named set by default",
-}
-
-
-def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
-    """Judge a run, or samples of any origin, by the same measures as every other."""
-    command = Command(
-        "priory evaluate RUN [options]\n       priory evaluate --samples FILE --against FILE",
-        f"{summary(run_evaluate)}. A run's report is kept in its folder, as report.html, one page "
-        "with its pictures, and report.json.",
-        {
-            "judging": judging_options(),
-            "samples in place of a run": {n: Option(n, str, None, t) for n, t in _ARRAYS.items()},
-            "outliers": {n: Option(n, str, None, t) for n, t in _OUTLIERS.items()},
-            "run": foreign() | data_options(None),
-            "output": {
-                "html": Option("html", Path, None, "write the page there"),
-                "json": Option("json", Path, None, "write the numbers there"),
-                "arviz": Option(
-                    "arviz",
-                    Path,
-                    None,
-                    "write draws for as many rows as --few says there, .nc, for ArviZ",
-                ),
-                "overwrite": OVERWRITE,
-            },
-        },
-        _RUN,
-        (
-            "priory evaluate runs/vae-digits-seed0 --particles 5000",
-            "priory evaluate runs/vae-digits-seed0 --metrics samples,ais --steps 2000",
-            "priory evaluate --samples fake.npz --against test.npz",
-        ),
-    )
-    begun = begin(command, words, wants_help)
-    if begun is None:
-        return
-    name, texts, faults = begun
-    options = _judging(texts, faults)
-    files: dict[str, Path] = {k: Path(texts[k]) for k in _FILES if k in texts}
-    arviz = files.pop("arviz", None)
-    for path in files.values():
-        faults.attempt(free_file, path, texts.get("overwrite") == "true")
-    if arviz is not None:
-        faults.attempt(free_output, arviz, (".nc",), "arviz", texts)
-    if texts.keys() & _ARRAYS.keys():
-        report = _samples(command, name, texts, options, faults)
-    else:
-        strange = texts.get("outliers")
-        if strange is not None:
-            Source({"data": strange}, strange, faults)
-        if "background" in texts:
-            faults.attempt(check_run, texts["background"])
-        run = open_run(name, texts, faults)
-        background = load(texts["background"]) if "background" in texts else None
-        report = evaluate(run, outliers=strange, background=background, **options)
-        files = {k: Path(str(name)) / f"report.{k}" for k in ("html", "json")} | files
-        if arviz is not None:
-            told = {k: options[k] for k in ("split", "seed") if k in options}
-            draws = to_arviz(run, rows=min(options.get("few", FEW), report.n), **told)
-    print(report)
-    if ranks.is_main():
-        _write(report, files)
-        if arviz is not None:
-            draws.to_netcdf(str(arviz))
-            print(f"wrote {arviz}")
-
-
-def compare_trained(words: Sequence[str], wants_help: bool) -> None:
-    """Judge runs that are trained already by the same measures, and put them side by side."""
-    command = Command(
-        "priory compare RUN RUN ... [options]",
-        f"{summary(compare_trained)}. Folders that differ in a last -seed0, -seed1, ... alone are "
-        "seeds of one label. Prints one table with the differences between runs, row by row of the "
-        "same data; writes a page with the pictures, and the numbers as JSON.",
-        {
-            "judging": judging_options(),
-            "data": data_options(None),
-            "output": output("folder of the page and the numbers; report by default"),
-        },
-        _RUNS,
-        ("priory compare runs/normal runs/vamp --particles 1000 --out report",),
-    )
-    if wants_help:
-        print(command.help())
-        return
-    faults = Collector()
-    folders, rest = leading_words(words)
-    texts = command.read(rest, faults)
-    options = _judging(texts, faults)
-    source = Source(texts, "digits", faults)
-    for folder in folders:
-        faults.attempt(check_run, folder)
-    out = Path(texts.get("out") or "report")
-    faults.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
-    faults.check()
-    data = source.open() if "data" in texts else None
-    publish(compare_runs(folders, data, **options), options.get("metrics"), out)
 
 
 def judging_options() -> dict[str, Option]:
     """Answer `evaluate`'s options; its count of samples is called dreams on the command line."""
-    apart = ("pair", "data", *_OUTLIERS)
+    apart = ("pair", "data", *OUTLIERS)
     options = {n: o for n, o in options_of(evaluate).items() if n not in apart}
     options["dreams"] = replace(options.pop("samples"), name="dreams")
     return options
 
 
-def _judging(texts: Mapping[str, str], faults: Collector) -> dict[str, Any]:
+def judging_values(texts: Mapping[str, str], faults: Collector) -> dict[str, Any]:
     """Answer the values of `evaluate`'s options that were given."""
+    from priory.evaluation.metrics import choose
+    from priory.evaluation.samples.features import EXTRACTORS
+
     options = values_of(judging_options(), texts, faults)
     faults.attempt(choose, options.get("metrics"))
     if "features" in options:
@@ -164,41 +37,3 @@ def _judging(texts: Mapping[str, str], faults: Collector) -> dict[str, Any]:
     if "dreams" in options:
         options["samples"] = options.pop("dreams")
     return options
-
-
-def _samples(
-    command: Command,
-    name: str | None,
-    texts: Mapping[str, str],
-    options: dict[str, Any],
-    faults: Collector,
-) -> Report:
-    if name is not None:
-        faults.found.append(f"give a run or --samples, not both: got {name}")
-    for needed in ("samples", "against"):
-        if needed not in texts:
-            faults.found.append(f"--{needed} is needed too: --samples FILE --against FILE")
-    shared = options_of(evaluate_samples).keys() - {"dreams", "data", "name"}
-    for option in texts.keys() - shared - _ARRAYS.keys() - {"dreams", "html", "json", "overwrite"}:
-        faults.found.append(f"--{command.spelled(option)} is for runs, and samples alone are given")
-    whole = texts.get("against") in SETS
-    paths = {n: texts[n] for n in _ARRAYS if n in texts and not (n == "against" and whole)}
-    found = {n: faults.attempt(find, text) for n, text in paths.items()}
-    for path in found.values():
-        if path is not None and not path.exists():
-            faults.found.append(f"no file or folder {path}")
-    faults.check()
-    sets = {n: Data.from_file(path, valid=0, test=0) for n, path in found.items() if path}
-    data = sets.get("against") or Data.named(texts["against"])
-    train = sets["train"].train if "train" in sets else None
-    title = Path(texts["samples"]).name
-    return evaluate_samples(sets["samples"].train, data, train=train, name=title, **options)
-
-
-def _write(report: Report, files: Mapping[str, Path]) -> None:
-    for kind, path in files.items():
-        try:
-            written = report.to_html(path) if kind == "html" else report.to_json(path)
-        except OSError as error:
-            raise OSError(f"{path} cannot be written: {error.strerror}") from error
-        print(f"wrote {written}")

@@ -21,10 +21,6 @@ from priory.cli.inputs import (
     values_of,
 )
 from priory.evaluation.columns import check, labelled_rows, read
-from priory.evaluation.paths import Codec, along, class_moments, pair_paths
-from priory.evaluation.report.canvas import is_image
-from priory.evaluation.report.ways import ways
-from priory.evaluation.sets import Unavailable
 from priory.inference import Run
 from priory.signatures import Option, summary
 
@@ -64,6 +60,9 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
     begun = begin(command, words, wants_help)
     if begun is None:
         return
+    from priory.evaluation.report.canvas import is_image
+    from priory.evaluation.sets import Unavailable
+
     name, texts, faults = begun
     chosen = values_of(command.groups["what to move"], texts, faults)
     if chosen and len(chosen) < len(_MOVED):
@@ -91,6 +90,9 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
 
 def _draw(run: Run, chosen: dict[str, str]) -> Figure:
     """Draw a row for each pair of classes, or images of one class on one way."""
+    from priory.evaluation.paths import Codec, along, class_moments, pair_paths
+    from priory.evaluation.report.ways import ways
+
     train, test = (labelled_rows(check(read(split))) for split in (run.data.train, run.data.test))
     names = run.data.classes
     codec = Codec.of_pair(run.pair.model, run.pair.guide, train)

@@ -8,10 +8,9 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 
-from priory.cli.entry import VERBS
+from priory.cli.entry import VERBS, uncollected
 from priory.inference.keeping.signals import Terminated
 from priory.inference.parallel import ranks
 from priory.inference.parallel.launch import start
@@ -62,7 +61,7 @@ def _run(words: Sequence[str]) -> None:
     faults.check()
     assert place is not None  # noqa: S101
     module, name = place.at
-    do = getattr(import_module(f"priory.cli.{module}"), name)
+    do = getattr(uncollected(f"priory.cli.{module}"), name)
     given = [word for word in rest if word not in ("--help", "-h")]
     with start(quiet=True) if verb in ("fit", "evaluate") else nullcontext():
         do(given, len(given) < len(rest))

@@ -9,17 +9,20 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from priory.comparing.backends import check_backend, workers
 from priory.comparing.labels import Parts, fresh, labelled, slug
 from priory.data import Data
-from priory.evaluation import Comparison, Entry, comparison_table, evaluate
+from priory.evaluation import evaluate
 from priory.inference import fit
 from priory.recipes import Recipe, find_recipe
 from priory.signatures import Collector, Failures
+
+if TYPE_CHECKING:
+    from priory.evaluation import Comparison, Entry
 
 # Pyro's store and torch's random state are the process's: the threads of a worker take turns.
 _TURN = threading.Lock()
@@ -132,6 +135,8 @@ def compare(
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     from joblib import delayed
 
+    from priory.evaluation import comparison_table
+
     entries: dict[int, Entry] = {}
     failures: dict[int, str] = {}
     with workers(backend, min(jobs, len(tasks))) as parallel:
@@ -241,6 +246,8 @@ def run_task(number: int, task: Task) -> tuple[int, Entry | None, str]:
 
 
 def _run(task: Task) -> Entry:
+    from priory.evaluation import Entry
+
     pair, objective, options = task.prepare()
     data = task.data if isinstance(task.data, Data) else _opened(*task.data.items())
     run = fit(pair, objective, data, **options)

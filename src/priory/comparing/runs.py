@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from priory.data import Data
-from priory.evaluation import Comparison, Entry, comparison_table, evaluate
+from priory.evaluation import evaluate
 from priory.inference import Run, load
 from priory.signatures import Collector
+
+if TYPE_CHECKING:
+    from priory.evaluation import Comparison
 
 Given = Run | str | PathLike[str]
 
@@ -40,6 +43,8 @@ def compare_runs(
         >>> [entry.label for entry in table.entries]
         ['normal', 'vamp']
     """
+    from priory.evaluation import Entry, comparison_table
+
     faults = Collector()
     named = _named(runs)
     if not named:

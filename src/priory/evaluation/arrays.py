@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from priory.evaluation.columns import check, has_splits, read, rows_of, split_of
-from priory.evaluation.evaluate import assemble
-from priory.evaluation.given import check_counts
-from priory.evaluation.metrics import choose
-from priory.evaluation.report.report import Report
+from priory.evaluation.given import SAMPLES, check_counts
+from priory.evaluation.judging import assemble
 from priory.evaluation.sealed import sealed
-from priory.evaluation.sets import SAMPLES, Sets, Units
+
+if TYPE_CHECKING:
+    from priory.evaluation.report.report import Report
 
 
 def evaluate_samples(
@@ -53,6 +53,9 @@ def evaluate_samples(
     Example:
         >>> report = evaluate_samples(fake, real, metrics=["mmd", "energy"])
     """
+    from priory.evaluation.metrics import choose
+    from priory.evaluation.sets import Sets, Units
+
     rows = choose(metrics)
     counts = {"samples": samples}
     check_counts(counts, seed)

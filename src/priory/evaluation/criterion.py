@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from priory.data import Data
-from priory.evaluation.evaluate import evaluate
+from priory.evaluation.judging import evaluate
 from priory.evaluation.metrics import METRICS
 from priory.inference.selection import Criterion, NoValue
 from priory.names import named

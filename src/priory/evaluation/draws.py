@@ -12,12 +12,13 @@ from torch import Tensor
 
 from priory.data.toys import Mixture
 from priory.evaluation.columns import Columns, blocks, place, rows_of
+from priory.evaluation.given import FEW, SAMPLES, STEPS
 from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.quantity import Quantity, quantity_of
 from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import SAMPLES, Sets, Unavailable, Units
+from priory.evaluation.sets import Sets, Unavailable, Units
 from priory.inference.checks import check_plates
 from priory.inference.parts import device_of
 from priory.inference.phase import Phase
@@ -25,8 +26,6 @@ from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError
 from priory.inference.sites import base
 
-STEPS = 1000
-FEW = 100
 SHOWN = 64  # rows that pictures show
 _ROWS = 500  # rows at a time
 _PROBE, _LATENTS, _RECONSTRUCTIONS, _DREAMS = 2, 3, 4, 5  # random streams; log_likelihood has 1

@@ -11,6 +11,10 @@ from priory.data.rows import prepared
 from priory.evaluation.columns import Columns
 from priory.inference.arguments import build as build_from
 
+SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
+STEPS = 1000
+FEW = 100
+
 
 def check_counts(counts: Mapping[str, int], seed: int) -> None:
     """Raise a ValueError unless counts are positive and the seed is not negative.

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from priory.data.toys import Mixture
 from priory.evaluation.columns import Columns, has_unknown, labelled_rows, rows_of, thin
+from priory.evaluation.given import SAMPLES
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
 from priory.nets.values import is_binary
-
-SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
 
 Anchor = Literal["real", "baseline"]
 _T = TypeVar("_T")

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import SHOWN
+from priory.evaluation.given import SAMPLES
 from priory.evaluation.labelled import known_labels, labelled_dreams
 from priory.evaluation.paths.between import strips
 from priory.evaluation.posterior.calibration import Calibration, ranks_of
 from priory.evaluation.report.canvas import is_image
 from priory.evaluation.samples.memory import nearest_training
-from priory.evaluation.sets import SAMPLES, Sets, Unavailable
+from priory.evaluation.sets import Sets, Unavailable
 
 _POINTS = 1000  # dreams that a scatter shows
 _STRIPS, _STEPS = 6, 11

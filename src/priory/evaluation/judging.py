@@ -1,11 +1,16 @@
-"""The one judge of every pair."""
+"""The one judge of every pair.
+
+What only the judging itself needs is imported by it: a help shows the signature alone.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
 
 from priory.data.rows import prepared
 from priory.evaluation.columns import (
@@ -18,8 +23,10 @@ from priory.evaluation.columns import (
     source_of,
     split_of,
 )
-from priory.evaluation.draws import FEW, STEPS, Draws
 from priory.evaluation.given import (
+    FEW,
+    SAMPLES,
+    STEPS,
     build,
     check_background,
     check_counts,
@@ -27,14 +34,15 @@ from priory.evaluation.given import (
     preparation_of,
     resolve,
 )
-from priory.evaluation.metrics import Metric, choose, measure
-from priory.evaluation.report.gallery import gather
-from priory.evaluation.report.report import Report
 from priory.evaluation.sealed import placement, sealed
-from priory.evaluation.sets import SAMPLES, Sets, Units
 from priory.inference.parallel.launch import start
 from priory.inference.parts import device_of
 from priory.inference.support import check_rows
+
+if TYPE_CHECKING:
+    from priory.evaluation.metrics import Metric
+    from priory.evaluation.report.report import Report
+    from priory.evaluation.sets import Sets
 
 
 def evaluate(
@@ -88,25 +96,26 @@ def evaluate(
         >>> print(report["nll"])
         nll = ... ± ... nats (upper bound, K = 50, n = ...)...
     """
+    from priory.evaluation.draws import Draws
+    from priory.evaluation.metrics import choose
+    from priory.evaluation.sets import Units
+
     rows = choose(metrics)
     counts = {"particles": particles, "samples": samples, "steps": steps, "few": few}
     check_counts(counts, seed)
     began = time.perf_counter()
     origin = getattr(pair, "data", None) if data is None else data
     run, pair, data = resolve(pair, data)
-    scope = run.scope() if hasattr(run, "scope") else nullcontext()
     columns = split_of(data, split, limit)
-    reference = None
-    if has_splits(data) and split != "train":
-        reference = check(read(data.train), "train")
-    build(pair, columns if reference is None else reference)
-    strange = _strange(outliers, run, data, split, samples)
+    apart = has_splits(data) and split != "train"
+    reference = check(read(data.train), "train") if apart else None
+    build(pair, reference or columns)
     check_background(background, preparation_of(run))
+    strange = _strange(outliers, run, data, split, samples)
     like = placement(pair, pair.model, pair.guide)
     device = device_of([like, *columns.values()])
-    with start(), scope, sealed(pair, pair.model, pair.guide, device=device):
-        for what, given in ((f"the {split} rows", columns), ("the outliers", strange or {})):
-            check_rows(pair.model, pair.guide, place(given, like), what)
+    with start(), _scope(run), sealed(pair, pair.model, pair.guide, device=device):
+        _check_rows(pair, like, {f"the {split} rows": columns, "the outliers": strange or {}})
         draws = Draws(
             pair.model,
             pair.guide,
@@ -131,6 +140,16 @@ def evaluate(
             pictures=pictures,
             history=getattr(run, "history", ()),
         )
+
+
+def _scope(run: Any) -> AbstractContextManager[Any]:
+    """Return the scope of a run's parameters; of a pair that is none, nothing."""
+    return run.scope() if hasattr(run, "scope") else nullcontext()
+
+
+def _check_rows(pair: Any, like: Tensor | None, sets: Mapping[str, Columns]) -> None:
+    for what, columns in sets.items():
+        check_rows(pair.model, pair.guide, place(columns, like), what)
 
 
 def _strange(outliers: Any, run: Any, data: Any, split: str, limit: int) -> Columns | None:
@@ -166,6 +185,10 @@ def assemble(
         history: the training's records.
         source: what names the judged rows before they were prepared.
     """
+    from priory.evaluation.metrics import measure
+    from priory.evaluation.report.gallery import gather
+    from priory.evaluation.report.report import Report
+
     records = [record for name, row in rows.items() for record in measure(name, row, draws)]
     gallery = gather(draws, history) if pictures else None
     return Report(

@@ -1,0 +1,97 @@
+"""The verb that shows what there is, by name."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pkgutil import resolve_name
+from typing import Any
+
+from priory.data.data import SETS
+from priory.data.domains import DOMAINS
+from priory.data.named import ImageSet
+from priory.data.toys import DENSITIES
+from priory.divergences import DIVERGENCES
+from priory.names import named
+from priory.recipes import Recipe
+from priory.signatures import REQUIRED, Collector, options_of, summary
+from priory.specs import OPTIMS
+
+TABLES = {
+    "recipes": "priory.recipes:RECIPES",
+    "priors": "priory.priors:PRIORS",
+    "objectives": "priory.specs:OBJECTIVES",
+    "data": "priory.data.data:SETS",
+    "domains": "priory.data.domains:DOMAINS",
+    "likelihoods": "priory.nets:LIKELIHOODS",
+    "nets": "priory.nets:NETS",
+    "divergences": "priory.divergences:DIVERGENCES",
+    "schedules": "priory.specs:SCHEDULES",
+    "optimisers": "priory.specs:OPTIMS",
+    "pairs": "priory.models:PAIRS",
+    "metrics": "priory.evaluation.metrics:METRICS",
+}
+"""Where each table is; it is imported when it is shown."""
+
+
+def run_list(words: Sequence[str], wants_help: bool) -> None:
+    """Show the recipes, priors, objectives, data sets and other parts by name."""
+    if wants_help:
+        print(f"usage: priory list [TABLE ...]\n\n{summary(run_list)}.\n")
+        print(textwrap.fill(f"The tables are {', '.join(TABLES)}.", 100))
+        return
+    faults = Collector()
+    for word in words:
+        faults.attempt(named, "table", word, TABLES)
+    faults.check()
+    print("\n\n".join(table_text(name) for name in words or TABLES))
+
+
+def table_text(name: str) -> str:
+    """Answer a table as text: each entry on a line, how it is written and what it is.
+
+    Args:
+        name: a name in `TABLES`.
+    """
+    from priory.evaluation.report.tables import align
+
+    rows = [_row(key, entry) for key, entry in resolve_name(TABLES[name]).items()]
+    return "\n".join([f"{name}:", *(f"  {line}" for line in align(rows))])
+
+
+def _row(name: str, entry: Any) -> tuple[str, str]:
+    from priory.evaluation import Metric
+
+    if isinstance(entry, Recipe):
+        parts = [entry.family.__name__, str(entry.options.get("prior", "normal")), entry.loss]
+        return name, f"{entry.paper} ({', '.join(parts)}; {entry.data})"
+    if isinstance(entry, ImageSet):
+        binary = "binary for good" if entry.binarise == "none" else "grey, binarised dynamically"
+        return name, f"images, {binary}"
+    if name in DENSITIES:
+        modes, sd = len(DENSITIES[name].centres), DENSITIES[name].sd
+        return name, f"{modes} round modes in the plane, sd {sd:g}, of known density"
+    if isinstance(entry, Metric):
+        slow = " (slow)" if entry.slow else ""
+        return name, f"{entry.group.ljust(10)}  {summary(entry.function)}{slow}"
+    if name in SETS:
+        return name, summary(entry).replace("Draw ", "points in the plane: ")
+    told = "" if name in DOMAINS else _arguments(name, entry)  # a name alone is typed
+    return f"{name}{told}", summary(entry)
+
+
+def _arguments(name: str, entry: Any) -> str:
+    """Answer what may follow a name, with its defaults."""
+    options = options_of(entry)
+    if name in DIVERGENCES:  # two sample sets come first; a generator cannot be typed
+        options = {n: o for n, o in options.items() if n not in ("a", "b", "generator")}
+    if name in OPTIMS:
+        return ":key=value"
+    told = [n if o.default is REQUIRED else f"{n}={_plain(o.default)}" for n, o in options.items()]
+    return "".join(f":{part}" for part in told)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

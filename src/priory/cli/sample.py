@@ -1,0 +1,87 @@
+"""The verb that draws from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from priory.cli.conditions import GIVEN, read_given, repeated, spread
+from priory.cli.grammar import Command
+from priory.cli.inputs import (
+    OVERWRITE,
+    PICTURES,
+    RUN,
+    begin,
+    data_options,
+    foreign,
+    free_output,
+    open_run,
+    save_picture,
+    values_of,
+)
+from priory.inference import Run
+from priory.signatures import Option, options_of, summary
+
+_OF_EACH = 10  # dreams of each of several values that are given
+
+
+def run_sample(words: Sequence[str], wants_help: bool) -> None:
+    """Draw dreams from a run, as a picture or as arrays."""
+    endings = (*PICTURES, ".npz")
+    told = ", ".join(endings)
+    command = Command(
+        "priory sample RUN [options]",
+        f"{summary(run_sample)}.",
+        {
+            "drawing": {
+                n: o for n, o in options_of(Run.sample).items() if n not in ("self", "given")
+            }
+            | {"given": GIVEN},
+            "run": foreign() | data_options(None),
+            "output": {
+                "out": Option("out", Path, "samples.png", f"a picture or arrays: {told}"),
+                "overwrite": OVERWRITE,
+            },
+        },
+        RUN,
+        (
+            "priory sample runs/vae-digits-seed0 --n 64 --out samples.png",
+            "priory sample runs/cvae-digits-seed0 --given y=all --n 10",
+        ),
+    )
+    begun = begin(command, words, wants_help)
+    if begun is None:
+        return
+    name, texts, faults = begun
+    options = values_of(command.groups["drawing"], texts, faults)
+    if (options.get("n") or 1) < 1:
+        faults.found.append(f"n must be at least 1, got {options['n']}")
+    asked = faults.attempt(read_given, options.pop("given", None) or "") or {}
+    out = Path(texts.get("out", "samples.png"))
+    faults.attempt(free_output, out, endings, "out", texts)
+    run = open_run(name, texts, faults)
+    held, rows = faults.attempt(spread, asked, run) or ({}, 1)
+    n = options.pop("n", None) or (64 if rows == 1 else _OF_EACH)
+    given = {site: repeated(values, n) for site, values in held.items()}
+    draws = faults.attempt(run.sample, n * rows, given=given, **options) or {}
+    faults.check()
+    from priory.evaluation.report.labelled import by_label
+    from priory.evaluation.report.pictures import dreams
+
+    for site in ("x", "x_mean"):
+        if site in draws:
+            draws[site] = run.data.restore(draws[site])
+    if out.suffix == ".npz":
+        arrays: dict[str, Any] = {site: value.cpu().numpy() for site, value in draws.items()}
+        np.savez(out, **arrays)
+    else:
+        means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
+        means = means.cpu()
+        names = [", ".join(map(str, values)) for values in zip(*held.values(), strict=True)]
+        of = "label" if [*held] == ["y"] else " and ".join(held)
+        split = means.unflatten(0, (rows, n))
+        save_picture(by_label(split, names, of) if rows > 1 else dreams(means), out)
+    print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
