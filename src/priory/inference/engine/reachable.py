@@ -26,6 +26,13 @@ _LIBRARIES |= sys.stdlib_module_names
 _LOOKED_INTO = ("torch.nn.", "torch.distributions.", "priory.", "zuko.")
 _CLOCKS = frozenset({"time", "datetime", "secrets", "uuid"})
 _DYNAMIC = frozenset({"getattr", "vars", "__dict__", "__getattr__", "__getattribute__", "globals"})
+OF_SAVING = {
+    *("_state_dict_hooks", "_state_dict_pre_hooks", "_non_persistent_buffers_set"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+    *("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs"),
+    "_forward_hooks_always_called",
+}
+"""Of modules: what only saving reads, or what says how hooks that are kept elsewhere are called."""
 _FEW = 20_000  # objects
 
 Generator = random.Random | np.random.Generator | np.random.RandomState | torch.Generator
@@ -216,7 +223,8 @@ class _Walk:
     def _attributes(self, called: str, values: Mapping[str, Any], owner: Any) -> None:
         self.found.attributes.append((called, values, owner))
         for name, value in values.items():
-            self._add(called.format(name), value)
+            if name not in OF_SAVING:
+                self._add(called.format(name), value)
 
 
 def _spelled(code: types.CodeType) -> tuple[set[str], set[str]]:

@@ -15,7 +15,7 @@ import pyro.util
 import torch
 from torch import Tensor
 
-from priory.inference.engine.reachable import Reached, reach
+from priory.inference.engine.reachable import OF_SAVING, Reached, reach
 
 _CONTAINERS = (dict, list, set, collections.deque, collections.OrderedDict, collections.defaultdict)
 _PLAIN = (int, float, complex, str, bytes, bool)
@@ -138,7 +138,7 @@ class _Place:
 
 def _places(found: Reached) -> Iterator[_Place]:
     for called, values, owner in found.attributes:
-        keys = [k for k in values if found.dynamic or k in found.names]
+        keys = [k for k in values if (found.dynamic or k in found.names) and k not in OF_SAVING]
         if keys:
             yield _keyed(called.format, values, keys, owner)
         if isinstance(values, dict) and id(values) in found.own:
@@ -189,7 +189,8 @@ def _keyed(called: Callable[[str], str], values: Any, keys: list[Any], owner: An
                 else:
                     setattr(owner, key, value)
 
-    return _Place(lambda i: called(keys[i % len(keys)]), lambda: got(values), put)
+    get = functools.partial(got, values)
+    return _Place(lambda i: called(keys[i % len(keys)]), get, put)
 
 
 def _items(called: str, item: Any) -> _Place:
