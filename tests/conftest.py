@@ -1,5 +1,6 @@
 """What every test starts from: an empty parameter store, a seed, and untouched global switches."""
 
+import gc
 import os
 import shutil
 import signal
@@ -30,6 +31,11 @@ def pytest_configure(config):
             signal.signal(number, usual)
 
 
+def pytest_collection_finish(session):
+    """Leave what has been imported out of the garbage collector's rounds."""
+    gc.freeze()
+
+
 def pytest_unconfigure(config):
     shutil.rmtree(os.environ["HOME"], ignore_errors=True)
 
@@ -52,9 +58,11 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """Keep what is cached, such as trained feature extractors, out of the user's folder."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all workers
     with pytest.MonkeyPatch.context() as patch:
         if "PRIORY_CACHE" not in os.environ:
-            patch.setenv("PRIORY_CACHE", str(tmp_path_factory.mktemp("cache")))
+            patch.setenv("PRIORY_CACHE", str(shared / "cache"))
         yield
 
 

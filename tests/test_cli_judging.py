@@ -110,7 +110,8 @@ def test_grey_samples_of_binary_data_are_told():
 
 
 def test_a_runs_report_is_kept_in_its_folder(capsys, folder, runs):
-    words = ["evaluate", runs / "normal-seed0", "--particles", 5, "--metrics", "nll,samples"]
+    words = ["evaluate", runs / "normal-seed0", "--particles", 5]
+    words += ["--metrics", "nll,mmd,frechet", "--limit", 100]
     code, out, _ = said(capsys, *words)
     assert code == 0
     assert out.count("wrote") == 2
@@ -144,7 +145,8 @@ def test_outliers_and_a_background_from_the_command_line(capsys, folder, runs):
 
 def test_trained_runs_are_compared_by_label_and_seed(capsys, folder, runs):
     names = [runs / name for name in ("normal-seed0", "normal-seed1", "mixture-seed0")]
-    code, out, _ = said(capsys, "compare", *names, "--particles", 5, "--metrics", "nll,mmd")
+    few = ("--particles", 5, "--limit", 60)
+    code, out, _ = said(capsys, "compare", *names, *few, "--metrics", "nll,mmd")
     assert code == 0
     assert "Differences" in out
     table = json.loads((folder / "report" / "comparison.json").read_text())
@@ -152,9 +154,10 @@ def test_trained_runs_are_compared_by_label_and_seed(capsys, folder, runs):
         "normal": [0, 1],
         "mixture": [0],
     }
-    again = compare_runs(names, particles=5, metrics=["nll", "mmd"])
+    again = compare_runs(names, particles=5, limit=60, metrics=["nll", "mmd"])
     assert [row.label for row in again.rows] == ["normal", "mixture"]
-    own = evaluate(load(names[0]), particles=5, metrics=["nll"], pictures=False)["nll"].value
+    options = {"particles": 5, "limit": 60, "metrics": ["nll"], "pictures": False}
+    own = evaluate(load(names[0]), **options)["nll"].value
     assert again.entries[0].report["nll"].value == pytest.approx(own, abs=1e-12)
 
 

@@ -216,6 +216,7 @@ def test_every_test_asserts():
 def test_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setattr("priory.comparing.fits.default_jobs", lambda: 1)
     blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     assert blocks, "README.md has no python block"
     namespace = {"__name__": "readme"}
@@ -238,6 +239,7 @@ def test_example_is_short_and_runs(path, tmp_path, monkeypatch, capsys):
     few, count = re.subn(long, r"\g<1>9", text)
     assert count, "the example trains"
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("priory.comparing.fits.default_jobs", lambda: 1)  # no processes
     with pyro.get_param_store().scope(), torch.random.fork_rng():
         exec(compile(few, path.name, "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.strip(), "an example shows something"

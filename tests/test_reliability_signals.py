@@ -108,7 +108,7 @@ def test_outside_of_the_main_thread_no_handler_is_set(tmp_path):
 def test_command_line_stops_in_one_line_and_resumes(tmp_path, monkeypatch, capsys, number, code):
     monkeypatch.chdir(tmp_path)
     words = ["fit", "vae", "--latent", "2", "--encoder", "mlp:8", "--decoder", "mlp:8"]
-    words += ["--schedule", "constant", "--valid-every", "0", "--out", "run"]
+    words += ["--schedule", "constant", "--valid-every", "0", "--compile", "off", "--out", "run"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [sys.executable, "-m", "priory", *words, "--steps", "1000000", "--checkpoint-every", "0.1"],

@@ -72,7 +72,9 @@ def test_an_evaluation_stays_within_a_gigabyte():
         found["few"] = peak() - before
         log_likelihood(pair.model, pair.guide, x[:20], 5000)
         found["twice as many"] = peak() - before
-        evaluate(pair, data, particles=1)
+        layers = torch.nn.Conv2d(1, 32, 3, 2), torch.nn.Flatten(), torch.nn.Linear(5408, 64)
+        features = torch.nn.Sequential(*layers)
+        evaluate(pair, data, particles=1, features=features)
         found["all"] = peak() - before
         print(json.dumps(found))
     """)
