@@ -1,9 +1,12 @@
-"""Every command that the help, the README and the documentation name is one that is taken."""
+"""Every command that the help, the README and the documentation name is taken, and runs."""
 
 import re
 import shlex
+import shutil
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from priory.cli import main
@@ -73,3 +76,90 @@ def test_commands_of_the_help_are_taken(verb, capsys, folder, monkeypatch):
     assert found
     for words in found:
         assert not faults_of(words, monkeypatch, folder), words
+
+
+# Runs that the commands name, by the recipe that makes them; all others are a VAE's.
+RUNS = {"runs/cgan": "cgan", "runs/infogan": "infogan", "runs/cvae-digits-seed0": "cvae"}
+FEWER = {"--epochs": "1", "--particles": "2", "--seeds": "1", "--n": "4", "--steps": "3"}
+OWN = """
+from priory.models import VAE
+
+
+class MyPair(VAE):
+    def __init__(self, likelihood="normal"):
+        super().__init__(likelihood=likelihood, latent=2)
+"""
+
+
+def shortened(words):
+    """A command with little to do: few steps, rows and particles, on data that are at hand."""
+    verb, resumes = words[0], any(word.startswith("--resume") for word in words)
+    short = []
+    for before, word in zip(["", *words], words, strict=False):
+        if "--backend" not in (before, word):  # a cluster that is not there
+            short.append(FEWER.get(before, "digits" if word == "mnist" else word))
+    if verb == "compare" and not short[1].startswith("runs/"):
+        short += ["--steps", "3", "--jobs", "1", "--particles", "2", "--metrics", "nll"]
+        short += [] if "--seeds" in short else ["--seeds", "1"]
+    elif verb in ("compare", "evaluate"):
+        short += ["--limit", "16"]
+        short += ["--few", "2", "--dreams", "16"] if "--samples" not in short else []
+        short += ["--metrics", "nll,mmd"] if not {"--metrics", "--samples"} & {*short} else []
+    elif verb == "fit" and resumes:
+        return [*short, "--steps", "12"] if "--steps" not in short else [*short[:-1], "12"]
+    elif verb == "fit" and "--epochs" not in short:
+        short += ["--steps", "3"]
+    return [*short, "--overwrite"]
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """A folder with what the commands name: runs, files of data and of samples, pairs."""
+    folder = tmp_path_factory.mktemp("there")
+    every = [w for page in PAGES for words in commands(page.read_text("utf-8")) for w in words]
+    named = {word for word in every if word.startswith("runs/")}
+    for name in sorted(named | {*RUNS, "runs/vae", "runs/vae-digits-seed0"}):
+        recipe = RUNS.get(name, "vae")
+        made = folder / "made" / recipe
+        if not made.exists():
+            words = ["fit", recipe, "--data", "digits", "--steps", "2", "--out", str(made)]
+            assert main(words) == 0
+        shutil.copytree(made, folder / name)
+    draw = np.random.default_rng(0)
+    for name in ("fake.npz", "test.npz"):
+        np.savez(folder / name, x=draw.normal(size=(40, 3)).astype("float32"))
+    for name in ("table.csv", "my_table.csv"):
+        x = draw.normal(size=(60, 3))
+        np.savetxt(folder / name, x, delimiter=",", header="a,b,c", comments="")
+    (folder / "path" / "to").mkdir(parents=True)
+    for name in ("my_pairs.py", "path/to/file.py"):
+        (folder / name).write_text(OWN)
+    return folder
+
+
+def whole(words):
+    """Whether a command is one to type; a sentence may name a verb alone, or an option of it."""
+    if words[0] == "list" or len(words) == 1:
+        return words[0] == "list"
+    named = not words[1].startswith("-") or words[1] == "--samples" or words[0] == "compare"
+    return named and not {"RUN", "..."} & {*words} and words[-1] != "--seed"
+
+
+def every_command(capsys):
+    pages = [page.read_text(encoding="utf-8") for page in PAGES]
+    for verb in VERBS:
+        main([verb, "--help"])
+        pages.append(capsys.readouterr().out.partition("examples:")[2])
+    found = [words for page in pages for words in commands(page)]
+    return [[*words] for words in dict.fromkeys(map(tuple, found)) if whole(words)]
+
+
+def test_commands_run(there, capsys, monkeypatch):
+    monkeypatch.chdir(there)
+    every = every_command(capsys)
+    assert {words[0] for words in every} == {*VERBS}
+    for words in every:
+        short = words if words[0] == "list" else shortened(words)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a run that goes on to another end says so
+            assert main(short) == 0, f"priory {shlex.join(short)}: {capsys.readouterr().err}"
