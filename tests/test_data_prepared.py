@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from priory.cli import main
 from priory.comparing import compare_runs
 from priory.data import Data, Preparation
 from priory.data.rows import prepared
@@ -399,3 +400,127 @@ def test_standardised_and_raw_runs_are_compared_on_the_same_rows(tmp_path):
     assert one.digest != two.digest
     assert one.same_rows(two)
     assert not one.same_rows(evaluate(runs["standardised"], {"x": NORMAL[1:51]}, **options))
+
+
+# --- features by their names ----------------------------------------------------------------------
+
+WIDE = NORMAL[:60] + np.array([0.0, 100.0])
+
+
+def written(folder, name, columns, x):
+    """A table in a file: names and values in the same order."""
+    path = folder / name
+    frame = pd.DataFrame(x, columns=columns)
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def named_table(tmp_path):
+    return Data.from_file(written(tmp_path, "train.csv", ["a", "b"], NORMAL), valid=0, test=0)
+
+
+REORDERED = {
+    "csv": lambda folder: written(folder, "new.csv", ["b", "a"], WIDE[:, ::-1]),
+    "parquet": lambda folder: written(folder, "new.parquet", ["b", "a"], WIDE[:, ::-1]),
+    "frame": lambda folder: pd.DataFrame(WIDE[:, ::-1], columns=["b", "a"]),
+    "frame with labels": lambda folder: pd.DataFrame(
+        {"b": WIDE[:, 1], "y": 0, "a": WIDE[:, 0]}, columns=["b", "y", "a"]
+    ),
+    "columns": lambda folder: {"x": pd.DataFrame(WIDE[:, ::-1], columns=["b", "a"])},
+    "data": lambda folder: Data.from_file(
+        written(folder, "new.csv", ["b", "a"], WIDE[:, ::-1]), valid=0, test=0, standardise=True
+    ),
+    "no names": lambda folder: WIDE,
+    "numbers for names": lambda folder: pd.DataFrame(WIDE),
+    "no header": lambda folder: (
+        np.savetxt(folder / "new.csv", WIDE, delimiter=",") or folder / "new.csv"
+    ),
+}
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("form", REORDERED)
+def test_features_are_put_in_the_order_of_the_training_rows(form, standardise, tmp_path):
+    path = written(tmp_path, "train.csv", ["a", "b"], NORMAL)
+    data = Data.from_file(path, valid=0, test=0, standardise=standardise)
+    assert data.preparation.features == ("a", "b")
+    kept = Preparation.from_config(data.preparation.to_config())
+    found = prepared(REORDERED[form](tmp_path), kept)
+    found = found.train.x if isinstance(found, Data) else found["x"]
+    expected = torch.tensor((WIDE - NORMAL.mean(0)) / NORMAL.std(0) if standardise else WIDE)
+    assert len(found) >= 48  # a file's rows are drawn, and some of them are no training rows
+    assert torch.cdist(found.double(), expected).amin(1).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (["a"], "they lack 'b'$"),
+        (["a", "b", "c"], "they have 'c' besides$"),
+        (["b", "c"], "they lack 'a'; they have 'c' besides$"),
+    ],
+)
+def test_features_that_differ_are_named(columns, words, named_table):
+    frame = pd.DataFrame(np.zeros((5, len(columns))), columns=columns)
+    with pytest.raises(ValueError, match=words):
+        prepared(frame, named_table.preparation)
+
+
+def test_a_run_judges_and_goes_on_by_the_names_of_its_features(tmp_path, named_table, capsys):
+    run = fit(VAE(latent=1), ELBO(), named_table, steps=3, folder=tmp_path / "run", **OPTIONS)
+    options = {"metrics": ["nll"], "particles": 3, "pictures": False}
+    expected = evaluate(run, pd.DataFrame(WIDE, columns=["a", "b"]), **options)["nll"].value
+    other = written(tmp_path, "other.csv", ["b", "a"], WIDE[:, ::-1])
+    again = load(tmp_path / "run")
+    frame = pd.read_csv(other)
+    assert evaluate(again, frame, **options)["nll"].value == pytest.approx(expected, rel=1e-6)
+    words = ["fit", tmp_path / "run", "--warm", "--out", tmp_path / "warm", "--data", other]
+    assert main([str(w) for w in (*words, "--steps", 1, "--lr", 1e-30)]) == 0
+    warm = load(tmp_path / "warm")
+    assert warm.preparation.features == ("a", "b")
+    assert float(warm.data.train.x[:, 1].min()) < -10 < float(warm.data.train.x[:, 0].min())
+
+
+# --- samples in the data's own units --------------------------------------------------------------
+
+AWAY = np.array([1e7, -1e6])
+FAR = NORMAL + AWAY
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(lambda: table(standardise=True), id="standardised"),
+        pytest.param(lambda: Data.from_arrays(FAR, valid=0, test=0), id="centred"),
+        pytest.param(lambda: table(), id="as given"),
+    ],
+)
+def test_samples_are_drawn_and_judged_in_the_datas_own_units(data):
+    data = data()
+    own = FAR if data.mean is not None and float(data.mean[0]) > 1e6 else NORMAL
+    run = fit(VAE(latent=1, likelihood="normal"), ELBO(), data, steps=60, **OPTIONS)
+    drawn = run.sample(400)
+    for site in ("x", "x_mean"):
+        middle = drawn[site].double().mean(0).numpy()
+        assert (np.abs(middle - own.mean(0)) < own.std(0)).all(), site
+    options = {"metrics": ["c2st_1nn"], "split": "train", "pictures": False}
+    fresh = np.random.default_rng(9).normal(size=(200, 2)) * NORMAL.std(0) + own.mean(0)
+    for given in (fresh, torch.tensor(fresh), {"x": fresh}, pd.DataFrame(fresh)):
+        assert abs(evaluate_samples(given, data, **options)["c2st_1nn"].value - 0.5) < 0.15
+    assert evaluate_samples(fresh + 9 * NORMAL.std(0), data, **options)["c2st_1nn"].value > 0.9
+
+
+def test_two_files_are_judged_in_one_order_and_by_one_mean(tmp_path, capsys):
+    draw = np.random.default_rng(3)
+    far = draw.normal(size=(2, 150, 2)) + np.array([1e7, 0.0])
+    real = written(tmp_path, "real.csv", ["a", "b"], far[0])
+    same = written(tmp_path, "same.csv", ["b", "a"], far[1][:, ::-1])
+    moved = written(tmp_path, "moved.csv", ["a", "b"], far[1] + np.array([5.0, 0.0]))
+    found = []
+    for file in (same, moved):
+        words = ["evaluate", "--samples", file, "--against", real, "--metrics", "c2st_1nn"]
+        assert main([str(w) for w in (*words, "--json", tmp_path / f"{file.stem}.json")]) == 0
+        found.append(Report.from_json(tmp_path / f"{file.stem}.json")["c2st_1nn"].value)
+    assert abs(found[0] - 0.5) < 0.1
+    assert found[1] > 0.95

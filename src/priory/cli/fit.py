@@ -157,7 +157,7 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
     print(data, flush=True)
     if warm:
         begun = load(folder, pair=pair, data=data)
-        pair, objective = begun.pair, begun.objective
+        pair, objective, data = begun.pair, begun.objective, begun.data
         print(f"warm start: the weights of {folder}, with a new optimiser", flush=True)
         if begun.store.get("params"):
             raise ValueError(
@@ -199,7 +199,7 @@ def _show(run: Run, out: Path, own: str) -> None:
         save_picture(training(run.history), out / "training.png")
     draws = run.sample(64)
     means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
-    save_picture(dreams(run.data.restore(means).cpu()), out / "dreams.png")
+    save_picture(dreams(means.cpu()), out / "dreams.png")
     if run.snapshots:
         taken = {step: run.data.restore(x) for step, x in run.snapshots.items()}
         real = run.data.restore(run.data.valid.snapshot(_BEHIND)).cpu()

@@ -71,9 +71,6 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
     from priory.evaluation.report.labelled import by_label
     from priory.evaluation.report.pictures import dreams
 
-    for site in ("x", "x_mean"):
-        if site in draws:
-            draws[site] = run.data.restore(draws[site])
     if out.suffix == ".npz":
         arrays: dict[str, Any] = {site: value.cpu().numpy() for site, value in draws.items()}
         np.savez(out, **arrays)

@@ -20,6 +20,39 @@ Arrays = dict[str, NDArray[Any]]
 _BLOCK = 1 << 25  # bytes
 
 
+class Table(Arrays):
+    """The columns of a table, which knows what the features of its `x` are called.
+
+    Args:
+        arrays: by name.
+        features: names of the features; none where a table has no header.
+    """
+
+    def __init__(self, arrays: Arrays, features: tuple[str, ...]) -> None:
+        super().__init__(arrays)
+        self.features = features
+
+
+def is_frame(given: object) -> bool:
+    """Say whether something is a data frame, by what it can do."""
+    return hasattr(given, "columns") and hasattr(given, "to_numpy")
+
+
+def features_of(given: Any) -> tuple[str, ...]:
+    """Return the names of the features, where the rows or their `x` have any: tables and frames.
+
+    Args:
+        given: columns by name, or a data frame.
+    """
+    if isinstance(given, Table):
+        return given.features
+    if isinstance(given, Mapping):
+        return features_of(given.get("x"))
+    names = [*given.columns] if is_frame(given) else []
+    numbered = all(isinstance(name, int | np.integer) for name in names)
+    return () if numbered else tuple(map(str, names))
+
+
 def as_array(name: str, values: object) -> NDArray[Any]:
     """Turn an array-like into an array with rows, every value of it finite.
 

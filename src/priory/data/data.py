@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from priory.data.build import Built, build, build_own, sent
+from priory.data.columns import features_of
 from priory.data.domains import with_other
 from priory.data.files import find, read_columns
 from priory.data.labelled import summary, with_labelled
@@ -22,7 +23,6 @@ from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few,
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
 from priory.data.toys import DENSITIES, TOYS, Mixture, toy_parts
-from priory.data.units import is_far
 from priory.names import named
 
 SETS = {**IMAGE_SETS, **TOYS}
@@ -260,6 +260,8 @@ class Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         built = with_labelled(built, options.get(LABELLED), options["seed"])
+        kept = replace(built.preparation, features=features_of(columns))
+        built = replace(built, preparation=kept)
         config = {"name": source, **options, "sha256": found}
         return cls(built, name=name, binarise=binarise, config=config)
 
@@ -346,12 +348,7 @@ class Data:
         Returns:
             The rows in the data's own units; in float64 if these lie too far from zero for less.
         """
-        units = self.preparation.units
-        if units is None:
-            return x
-        mean, scale = (torch.from_numpy(values).to(x.device) for values in units)
-        found = x.double() * scale + mean
-        return found if is_far(*units) else found.to(x.dtype)
+        return self.preparation.restore(x)
 
     def summary(self) -> str:
         """Return one line: rows, shape, what was done to `x`, labels."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priory.data.columns import Arrays
+from priory.data.columns import Arrays, Table, features_of
 from priory.data.images import read_folder
 from priory.data.labels import label_array
 from priory.data.mapped import (
@@ -143,7 +143,7 @@ def _read_csv(path: Path) -> Arrays:
     rows = lines[1:] if header else lines
     if not rows:
         raise ValueError("it has a header and no rows")
-    return _table(names, [np.array(cells) for cells in zip(*rows, strict=True)])
+    return _table(names, [np.array(cells) for cells in zip(*rows, strict=True)], named=header)
 
 
 def _has_header(lines: Sequence[Sequence[str]]) -> bool:
@@ -185,7 +185,7 @@ def _read_parquet(path: Path) -> Arrays:
     return _table(list(table.column_names), columns)
 
 
-def _table(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> Arrays:
+def _table(names: Sequence[str], columns: Sequence[NDArray[Any]], *, named: bool = True) -> Table:
     """Stack the numeric columns of a table to `x`, and set the labels apart as `y`."""
     if len(set(names)) < len(names):
         raise ValueError(f"two columns have the same name in {list(names)}")
@@ -204,7 +204,7 @@ def _table(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> Arrays:
     for name, column in zip(names, columns, strict=True):
         if name in labels:
             arrays["y"] = _classes(column)
-    return arrays
+    return Table(arrays, tuple(features) if named else ())
 
 
 def _without_index(
@@ -265,11 +265,6 @@ def _classes(column: NDArray[Any]) -> NDArray[Any]:
     return text
 
 
-def is_frame(given: object) -> bool:
-    """Say whether something is a data frame, by what it can do."""
-    return hasattr(given, "columns") and hasattr(given, "to_numpy")
-
-
 def read_frame(frame: Any) -> Arrays:
     """Return the columns of a data frame, as those of a table in a file.
 
@@ -281,7 +276,7 @@ def read_frame(frame: Any) -> Arrays:
     """
     names = [str(name) for name in frame.columns]
     columns = [frame.iloc[:, i].to_numpy() for i in range(len(names))]
-    return _table(names, columns)
+    return _table(names, columns, named=bool(features_of(frame)))
 
 
 READERS: dict[str, Callable[[Path], Arrays]] = {

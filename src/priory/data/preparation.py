@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from priory.data.columns import arrange, as_array, as_tensor
+from priory.data.columns import arrange, as_array, as_tensor, features_of
 from priory.data.labels import UNKNOWN, numbered
 from priory.data.mapped import Mapped
 from priory.data.pixels import binarise_once
-from priory.data.units import in_units
+from priory.data.units import in_units, is_far
 
 Rows = Tensor | NDArray[Any]
 _STREAM = 2  # of the test rows: new rows are binarised as they are
@@ -35,6 +35,8 @@ class Preparation:
         mean: what the features were centred by, flat, in float64; None if they were not.
         scale: what they were divided by after that.
         classes: names of the classes 0, 1, ...; none without labels.
+        features: names of the features, by which new rows are put in order; none where the training
+            rows had no names.
 
     Example:
         >>> kept = Preparation((2,), "float32", mean=(1.0, 2.0), scale=(1.0, 10.0))
@@ -51,6 +53,7 @@ class Preparation:
     mean: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
     classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values from which `from_config` makes the same again."""
@@ -86,6 +89,40 @@ class Preparation:
         mean, scale = (np.array(v, np.float64).reshape(self.shape) for v in (self.mean, self.scale))
         return mean, scale
 
+    def restore(self, x: Tensor) -> Tensor:
+        """Undo the standardisation, if there was one.
+
+        Args:
+            x: rows as they are held, of shape (*batch, *shape).
+
+        Returns:
+            The rows in the data's own units; in float64 if these lie too far from zero for less.
+        """
+        if self.units is None:
+            return x
+        mean, scale = (torch.from_numpy(values).to(x.device) for values in self.units)
+        found = x.double() * scale + mean
+        return found if is_far(*self.units) else found.to(x.dtype)
+
+    def standardise(self, x: Any, features: tuple[str, ...] = ()) -> Any:
+        """Return rows in the order and the units of the training rows, and do no more to them.
+
+        Args:
+            x: rows in the data's own units, an array.
+            features: names of their features, if they have any.
+
+        Raises:
+            ValueError: if the rows have another shape, or other features.
+        """
+        order = self._order(features)
+        if order is None and self.units is None:
+            return x
+        array = arrange(as_array("x", x))
+        array = self._shaped(array if order is None else array[:, order])
+        if self.units is None:
+            return as_tensor(array, real=True).to(self.torch_dtype)
+        return as_tensor(in_units(array, 1.0, *self.units), real=True).to(self.torch_dtype)
+
     @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of `x`."""
@@ -109,7 +146,7 @@ class Preparation:
         arrays = {name: as_array(name, values) for name, values in given.items()}
         columns = {n: as_tensor(a) for n, a in arrays.items() if n not in ("x", "y")}
         if "x" in arrays:
-            columns["x"] = self._data(arrays["x"], stream)
+            columns["x"] = self._data(arrays["x"], stream, features_of(given))
         if "y" in arrays:
             y = arrays["y"]
             if self.classes:
@@ -117,9 +154,11 @@ class Preparation:
             columns["y"] = as_tensor(y)
         return columns
 
-    def _data(self, array: NDArray[Any], stream: int) -> Tensor:
+    def _data(self, array: NDArray[Any], stream: int, features: tuple[str, ...]) -> Tensor:
         pixels = array.dtype == np.uint8
-        x = self._shaped(arrange(array))
+        order = self._order(features)
+        x = arrange(array) if order is None else array[:, order]
+        x = self._shaped(x)
         divisor = self.divisor if pixels else 1.0
         if pixels and x.max(initial=0) > 1 and not self.pixels and self._unit:
             divisor = 255.0  # 8 bits, where the training rows are greys in [0, 1]
@@ -131,6 +170,24 @@ class Preparation:
     @property
     def _unit(self) -> bool:
         return self.high is not None and self.high <= 1
+
+    def _order(self, features: tuple[str, ...]) -> list[int] | None:
+        """Return the places of the training rows' features among others; None if all is in order.
+
+        Raises:
+            ValueError: if both are named, and not alike.
+        """
+        if not self.features or not features or features == self.features:
+            return None
+        lacking = [repr(name) for name in self.features if name not in features]
+        over = [repr(name) for name in features if name not in self.features]
+        if lacking or over:
+            told = [f"they lack {', '.join(lacking)}"] if lacking else []
+            told += [f"they have {', '.join(over)} besides"] if over else []
+            raise ValueError(
+                f"the rows must have the columns of the training rows, by name: {'; '.join(told)}"
+            )
+        return [features.index(name) for name in self.features]
 
     def _shaped(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return rows of the training rows' shape, where only dimensions of size 1 differ."""
@@ -196,7 +253,8 @@ class Preparation:
             if (unknown := found["y"] == UNKNOWN).any():
                 seen = found.get("labelled", ~unknown)
                 found["labelled"] = seen.bool() & ~unknown
-        if self._same(former):
+        order = self._order(former.features)
+        if order is None and self._same(former):
             return found
         if former.binarise != "none" and self.binarise != former.binarise:
             raise ValueError(
@@ -211,6 +269,7 @@ class Preparation:
             array = array * scale + mean
         if former.divisor != 1 and self.divisor == 1 and not self._unit:
             array = array * former.divisor
+        array = array if order is None else array[:, order]
         if self.units is not None:
             array = in_units(array, 1.0, *self.units)
         made = self._checked(torch.from_numpy(array).to(x.device, self.torch_dtype))

@@ -7,8 +7,9 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+from priory.data.columns import is_frame
 from priory.data.data import Data
-from priory.data.files import is_frame, read_frame
+from priory.data.files import read_frame
 from priory.data.named import IMAGE_SETS
 from priory.data.partition import PARTS
 from priory.data.preparation import Preparation

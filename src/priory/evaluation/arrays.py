@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from priory.data.columns import features_of, is_frame
+from priory.data.files import read_frame
+from priory.data.rows import prepared
 from priory.evaluation.columns import check, has_splits, read, rows_of, split_of
-from priory.evaluation.given import SAMPLES, check_counts
+from priory.evaluation.given import SAMPLES, check_counts, preparation_of
 from priory.evaluation.judging import assemble
 from priory.evaluation.sealed import sealed
 
@@ -35,7 +38,8 @@ def evaluate_samples(
     """Judge samples of any origin against data, by the metrics that need nothing else.
 
     Args:
-        dreams: the samples, `(m, *shape)`: an array, a split, or columns with x.
+        dreams: the samples, `(m, *shape)`: an array, a split, or columns with x; in the data's own
+            units, as `run.sample` draws them, if they are no split.
         data: what to compare them with: a `Data`, one of its splits, columns or an array.
         train: training rows, for memorisation and features; a `Data`'s own if `None`.
         split: which part of a `Data` to compare with.
@@ -63,6 +67,8 @@ def evaluate_samples(
     if has_splits(data) and split == "test" and not len(data.test):
         split = "train"
     columns = split_of(data, split, limit)
+    like = preparation_of(data)
+    dreams, train = (_prepared(given, like) for given in (dreams, train))
     if train is None and has_splits(data) and split != "train":
         train = data.train
     reference = None if train is None else check(read(train), "train")
@@ -89,6 +95,19 @@ def evaluate_samples(
             began=began,
             pictures=pictures,
         )
+
+
+def _prepared(given: Any, preparation: Any) -> Any:
+    """Return rows in the order and the units of the data, where these were standardised, say."""
+    if given is None or preparation is None:
+        return given
+    if preparation_of(given) is not None:
+        return prepared(given, preparation)
+    given = read_frame(given) if is_frame(given) else given
+    columns = given if isinstance(given, Mapping) else {"x": given}
+    if "x" not in columns:
+        return given
+    return {**columns, "x": preparation.standardise(columns["x"], features_of(columns))}
 
 
 def _like(given: dict[str, Tensor], columns: dict[str, Tensor]) -> Tensor:

@@ -111,6 +111,8 @@ class Run:
     ) -> dict[str, Tensor]:
         """Draw n dreams: each site's value `(n, *event)`, and the mean of x as `x_mean`.
 
+        Both are in the data's own units: where the training rows were standardised, that is undone.
+
         A given value is held while the model runs: the sites after it follow it, those before it
         do not know of it.
 
@@ -135,7 +137,11 @@ class Run:
                 with own_randomness(device, seed):
                     held = given_rows(model, columns, given, n, self.data.classes)
             with own_randomness(device, seed):
-                return generate(model, columns, n, held)
+                draws = generate(model, columns, n, held)
+        if self.preparation is None:
+            return draws
+        restore = self.preparation.restore
+        return {k: restore(v) if k in ("x", "x_mean") else v for k, v in draws.items()}
 
     def every_value(self, site: str) -> list[int]:
         """Answer the values of a label that the data have, or of a categorical site: 0, 1, ...
