@@ -1,7 +1,9 @@
 """What it costs to start: the CPU time of each command's help, beside that of importing torch.
 
-Each line is a process of its own, in a fresh order each round; the user CPU time is the median over
-rounds. The first round, which writes the byte code, does not count.
+Each line is a process of its own, in a fresh order each round, that notes its user CPU time once it
+has imported torch, where it needs torch, and when the command is done: what comes after torch is
+far less noisy than a difference between processes. Medians over the rounds; the first, which writes
+the byte code, does not count.
 
     python -m benchmarks.startup --rounds 7
 """
@@ -10,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -23,30 +24,40 @@ from benchmarks.machine import hardware
 from priory.cli.entry import VERBS
 
 FILE = Path(__file__).parent / "results" / "startup.json"
+HELP = "from priory.cli import main; main(['{}', '--help'])"
+FRONT = "from priory.cli import main; main(['--help'])"
 COMMANDS = {
-    "import torch": ["-c", "import torch"],
-    "import priory": ["-c", "import priory"],
-    "import priory.inference": ["-c", "import priory.inference"],
-    "priory --help": ["-m", "priory", "--help"],
-    **{f"priory {verb} --help": ["-m", "priory", verb, "--help"] for verb in VERBS},
+    "import priory.inference": "import priory.inference",
+    **{f"priory {verb} --help": HELP.format(verb) for verb in VERBS},
 }
+ALONE = {"import priory": "import priory", "priory --help": FRONT}  # without torch
+TIMED = """
+import os, sys
+{first}
+torch = os.times().user
+{code}
+print(torch, os.times().user - torch, file=sys.stderr)
+"""
 
 
-def cpu_seconds(words: list[str]) -> float:
-    """Return the user CPU time of a Python process."""
-    before = os.times().children_user
-    subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True)
-    return os.times().children_user - before
+def cpu_seconds(code: str, *, torch: bool) -> tuple[float, float]:
+    """Return the user CPU time of a process up to its import of torch, and after it."""
+    text = TIMED.format(first="import torch" if torch else "", code=code)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stderr.split())
+    return before, after
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Return the median user CPU time of each command, in seconds."""
-    taken: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    """Return the median user CPU time of each command, after torch's own, in seconds."""
+    taken: dict[str, list[float]] = {name: [] for name in ("import torch", *ALONE, *COMMANDS)}
     for number in range(rounds + 1):
-        for name in random.Random(number).sample(sorted(COMMANDS), len(COMMANDS)):
-            seconds = cpu_seconds(COMMANDS[name])
+        for name in random.Random(number).sample(sorted([*ALONE, *COMMANDS]), len(taken) - 1):
+            apart = name in ALONE
+            before, after = cpu_seconds({**ALONE, **COMMANDS}[name], torch=not apart)
             if number:
-                taken[name].append(seconds)
+                taken[name].append(before + after if apart else after)
+                taken["import torch"] += [] if apart else [before]
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
@@ -57,9 +68,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args()
     seconds = measure(asked.rounds)
-    print("| command | CPU seconds | above torch |\n| --- | --- | --- |")
+    print("| command | CPU seconds |\n| --- | --- |")
     for name, value in seconds.items():
-        print(f"| `{name}` | {value:.2f} | {value - seconds['import torch']:+.2f} |")
+        above = " above torch" if name in COMMANDS else ""
+        print(f"| `{name}` | {value:.2f}{above} |")
     found = {
         "hardware": hardware(torch.device("cpu")),
         "rounds": asked.rounds,
