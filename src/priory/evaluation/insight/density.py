@@ -12,7 +12,6 @@ from torch import Tensor
 
 from priory.data.rows import prepared
 from priory.evaluation.columns import Columns, blocks, check, read, thin
-from priory.evaluation.draws import Draws
 from priory.evaluation.given import preparation_of
 from priory.evaluation.insight.opened import bound_of, opened
 from priory.evaluation.sealed import sealed
@@ -107,6 +106,8 @@ def latent_density(
         ValueError: if there are fewer than two components.
         Unavailable: if the pair has not one latent site with a posterior density.
     """
+    from priory.evaluation.draws import Draws
+
     rows = len(next(iter(columns.values())))
     pool = columns if reference is None else reference
     size = len(next(iter(pool.values())))
@@ -138,6 +139,8 @@ def prior_density(run: Any, columns: Columns, *, seed: int = 0) -> Tensor:
     Raises:
         Unavailable: if the pair has not one latent site.
     """
+    from priory.evaluation.draws import Draws
+
     scores = []
     with opened(run) as pair, sealed(pair, pair.model, pair.guide):
         draws = Draws(pair.model, pair.guide, columns, seed=seed)

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from priory.data.rows import prepared
 from priory.evaluation.given import preparation_of
-from priory.evaluation.likelihood.bound import log_likelihood
-from priory.evaluation.sets import Units
 
 
 @contextmanager
@@ -57,6 +55,9 @@ def bound_of(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Ten
         particles: importance samples K per datum.
         seed: seed of the samples.
     """
+    from priory.evaluation.likelihood.bound import log_likelihood
+    from priory.evaluation.sets import Units
+
     with opened(run) as pair:
         found = log_likelihood(pair.model, pair.guide, data, particles, seed).log_likelihood
     units = Units.of(getattr(run, "data", None))
