@@ -114,14 +114,10 @@ class Preparation:
         Raises:
             ValueError: if the rows have another shape, or other features.
         """
-        order = self._order(features)
-        if order is None and self.units is None:
+        if self._order(features) is None and self.units is None:
             return x
-        array = arrange(as_array("x", x))
-        array = self._shaped(array if order is None else array[:, order])
-        if self.units is None:
-            return as_tensor(array, real=True).to(self.torch_dtype)
-        return as_tensor(in_units(array, 1.0, *self.units), real=True).to(self.torch_dtype)
+        array = self._arranged(as_array("x", x), features)
+        return self._in_units(array, 1.0)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -156,16 +152,23 @@ class Preparation:
 
     def _data(self, array: NDArray[Any], stream: int, features: tuple[str, ...]) -> Tensor:
         pixels = array.dtype == np.uint8
-        order = self._order(features)
-        x = arrange(array) if order is None else array[:, order]
-        x = self._shaped(x)
+        x = self._arranged(array, features)
         divisor = self.divisor if pixels else 1.0
         if pixels and x.max(initial=0) > 1 and not self.pixels and self._unit:
             divisor = 255.0  # 8 bits, where the training rows are greys in [0, 1]
-        if self.units is not None:
-            return as_tensor(in_units(x, divisor, *self.units), real=True).to(self.torch_dtype)
-        found = as_tensor(x, divisor=divisor, real=True).to(self.torch_dtype)
-        return self._binary(self._checked(found), stream)
+        found = self._in_units(x, divisor)
+        return found if self.units is not None else self._binary(self._checked(found), stream)
+
+    def _in_units(self, x: NDArray[Any], divisor: float) -> Tensor:
+        """Return rows divided, and in the units of the training rows if these have any."""
+        if self.units is None:
+            return as_tensor(x, divisor=divisor, real=True).to(self.torch_dtype)
+        return as_tensor(in_units(x, divisor, *self.units), real=True).to(self.torch_dtype)
+
+    def _arranged(self, array: NDArray[Any], features: tuple[str, ...]) -> NDArray[Any]:
+        """Return rows of the training rows' shape, their features in the same order."""
+        order = self._order(features)
+        return self._shaped(arrange(array) if order is None else array[:, order])
 
     @property
     def _unit(self) -> bool:

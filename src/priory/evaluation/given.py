@@ -12,8 +12,8 @@ from priory.evaluation.columns import Columns
 from priory.inference.arguments import build as build_from
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
-STEPS = 1000
-FEW = 100
+STEPS = 1000  # annealing temperatures, or steps of a chain
+FEW = 100  # rows that the slow metrics look at
 
 
 def check_counts(counts: Mapping[str, int], seed: int) -> None:
