@@ -508,6 +508,10 @@ def test_samples_are_drawn_and_judged_in_the_datas_own_units(data):
     fresh = np.random.default_rng(9).normal(size=(200, 2)) * NORMAL.std(0) + own.mean(0)
     for given in (fresh, torch.tensor(fresh), {"x": fresh}, pd.DataFrame(fresh)):
         assert abs(evaluate_samples(given, data, **options)["c2st_1nn"].value - 0.5) < 0.15
+    served = evaluate_samples(data.train.columns | {"index": torch.arange(200)}, data, **options)
+    assert (
+        served["c2st_1nn"].value == evaluate_samples(data.train, data, **options)["c2st_1nn"].value
+    )
     assert evaluate_samples(fresh + 9 * NORMAL.std(0), data, **options)["c2st_1nn"].value > 0.9
 
 

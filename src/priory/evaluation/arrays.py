@@ -105,7 +105,7 @@ def _prepared(given: Any, preparation: Any) -> Any:
         return prepared(given, preparation)
     given = read_frame(given) if is_frame(given) else given
     columns = given if isinstance(given, Mapping) else {"x": given}
-    if "x" not in columns:
+    if "x" not in columns or "index" in columns:  # as a split serves them: prepared already
         return given
     return {**columns, "x": preparation.standardise(columns["x"], features_of(columns))}
 
