@@ -15,6 +15,7 @@ from priory.cli.inputs import (
     first_word,
     foreign,
     free_folder,
+    means_of,
     output,
     pair_options,
     parts_of,
@@ -197,9 +198,7 @@ def _show(run: Run, out: Path, own: str) -> None:
         return
     if len(run.history) > 1:
         save_picture(training(run.history), out / "training.png")
-    draws = run.sample(64)
-    means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
-    save_picture(dreams(means.cpu()), out / "dreams.png")
+    save_picture(dreams(means_of(run.sample(64))), out / "dreams.png")
     if run.snapshots:
         taken = {step: run.data.restore(x) for step, x in run.snapshots.items()}
         real = run.data.restore(run.data.valid.snapshot(_BEHIND)).cpu()

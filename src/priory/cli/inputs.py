@@ -25,6 +25,7 @@ from priory.specs import read
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 OVERWRITE = Option("overwrite", bool, False, "replace what is there")
 RUN = ("RUN", "the folder of a run, as priory fit has written it")
@@ -155,6 +156,15 @@ def save_picture(figure: Figure, path: Path) -> None:
         path: where to; its ending says in what form.
     """
     figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def means_of(draws: Mapping[str, Tensor]) -> Tensor:
+    """Answer what a picture shows of draws, on the CPU: of images the means, of points the draws.
+
+    Args:
+        draws: by site, as `Run.sample` answers them.
+    """
+    return (draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]).cpu()
 
 
 def free_output(path: Path, endings: Sequence[str], name: str, texts: Mapping[str, str]) -> None:

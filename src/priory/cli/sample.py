@@ -18,6 +18,7 @@ from priory.cli.inputs import (
     data_options,
     foreign,
     free_output,
+    means_of,
     open_run,
     save_picture,
     values_of,
@@ -75,8 +76,7 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         arrays: dict[str, Any] = {site: value.cpu().numpy() for site, value in draws.items()}
         np.savez(out, **arrays)
     else:
-        means = draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]
-        means = means.cpu()
+        means = means_of(draws)
         names = [", ".join(map(str, values)) for values in zip(*held.values(), strict=True)]
         of = "label" if [*held] == ["y"] else " and ".join(held)
         split = means.unflatten(0, (rows, n))
