@@ -237,7 +237,7 @@ def test_hooks_on_steps_are_called(watch):
         optim([param])
         if step == 1:
             assert optim._kernel.step()
-            watch(optim.optimizer, calls)
+            watch(optim.joint, calls)
     assert calls == ["before", "after"] * 2
 
 
@@ -249,11 +249,11 @@ def test_a_schedule_of_torch_and_a_profiler_see_the_steps():
     with torch.profiler.profile() as profile:
         optim([param])
     assert any("Optimizer.step#Adam.step" in event.key for event in profile.key_averages())
-    schedule = torch.optim.lr_scheduler.StepLR(optim.optimizer, 1, gamma=0.5)
+    schedule = torch.optim.lr_scheduler.StepLR(optim.joint, 1, gamma=0.5)
     for _ in range(2):
         optim([param])
         schedule.step()  # warns unless it saw a step
-    assert optim.optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
+    assert optim.joint.param_groups[0]["lr"] == pytest.approx(0.025)
 
 
 def test_another_kernel_than_known_is_left_to_torch(monkeypatch):

@@ -22,6 +22,7 @@ from pyro.infer.autoguide import (
 )
 from pyro.infer.util import is_validation_enabled
 from pyro.nn import PyroModule
+from pyro.optim.optim import is_scheduler
 from torch import nn
 from torch.distributions import constraints
 
@@ -238,6 +239,14 @@ def test_the_callers_optimiser_shows_the_training():
     assert isinstance(alone, torch.optim.Adam)
     assert alone.state_dict()["state"][0]["exp_avg"].shape == (2,)
     assert alone.param_groups[0]["lr"] == 0.01
+
+
+def test_pyro_does_not_take_the_callers_optimiser_for_a_scheduler():
+    optim = pyro.optim.Adam({"lr": 0.01})
+    svi = SVI(model, AutoNormal(model), optim, Trace_ELBO())
+    assert not is_scheduler(optim)
+    svi.step(X)
+    assert not is_scheduler(optim)
 
 
 def test_a_second_training_goes_on_with_the_moments_of_the_first():

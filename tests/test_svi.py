@@ -344,6 +344,20 @@ def test_match_counts_every_particle_of_every_datum():
     assert seen == [((24, 2), (6, 2))]
 
 
+@pytest.mark.parametrize(
+    "optim",
+    [
+        pyro.optim.ExponentialLR(
+            {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.02}, "gamma": 0.9}
+        ),
+        pyro.optim.Adam({"lr": 0.02}, {"clip_norm": 1.0}),
+    ],
+)
+def test_a_rate_that_the_optimiser_would_not_take_is_refused(optim):
+    with pytest.raises(ValueError, match="leave rate= out"):
+        SVI(conjugate_model, conjugate_guide, optim, ELBO(), rate=Linear(1.0, 0.5, 10))
+
+
 def test_schedules_move_with_the_steps_wherever_they_stand():
     pair = LinearGaussian()
     pair.temperature = Linear(1.0, 0.0, 10)
@@ -356,7 +370,7 @@ def test_schedules_move_with_the_steps_wherever_they_stand():
     assert float(beta) == 0.5
     assert float(weight) == 1.0
     assert float(pair.temperature) == 0.5
-    assert svi.optim.optimizer.param_groups[0]["lr"] == pytest.approx(0.0075)
+    assert svi.optim.joint.param_groups[0]["lr"] == pytest.approx(0.0075)
 
 
 def test_gradient_is_clipped_by_its_global_norm():

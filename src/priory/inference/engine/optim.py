@@ -38,7 +38,8 @@ class JointOptim(PyroOptim):
         self._begin()
 
     def _begin(self) -> None:
-        self.optimizer: torch.optim.Optimizer | None = None
+        # Not `optimizer`: by that name Pyro's `is_scheduler` knows a scheduler.
+        self.joint: torch.optim.Optimizer | None = None
         self._kernel: FusedAdam | None = None
         self.capturable = False
         self._known: dict[Tensor, int] = {}  # in the order in which they came
@@ -67,20 +68,20 @@ class JointOptim(PyroOptim):
         """Step parameters, those not seen before included; each once."""
         params = list(params)
         self.add(params)
-        if self.optimizer is None:
+        if self.joint is None:
             return
         if self._fused:
             _lay_out(params)
         if len(params) >= len(self._known):
             if args or kwargs or self._kernel is None or not self._kernel.step():
-                self.optimizer.step(*args, **kwargs)
+                self.joint.step(*args, **kwargs)
             return
         moved = {id(p) for p in params}
         resting = [(p, p.grad) for p in self._known if id(p) not in moved and p.grad is not None]
         try:
             for p, _ in resting:
                 p.grad = None
-            self.optimizer.step(*args, **kwargs)
+            self.joint.step(*args, **kwargs)
         finally:
             for p, grad in resting:
                 p.grad = grad
@@ -96,18 +97,18 @@ class JointOptim(PyroOptim):
             options: dict[str, Any] = {}
         else:
             groups, options = [{"params": new}], dict(self.pt_optim_args)
-        if self.optimizer is None:
+        if self.joint is None:
             given = set(options).union(*groups)
             if _fusable(self.pt_optim_constructor, given, new):
                 options["fused"] = True
             if self.capturable and new[0].is_cuda:
                 options |= self._capture_options(options, new[0].device)
-            self.optimizer = self.pt_optim_constructor(groups, **options)
-            self._kernel = FusedAdam.of(self.optimizer)
+            self.joint = self.pt_optim_constructor(groups, **options)
+            self._kernel = FusedAdam.of(self.joint)
         else:
             for group in groups:
-                self.optimizer.add_param_group(group)
-        for made in self.optimizer.param_groups:
+                self.joint.add_param_group(group)
+        for made in self.joint.param_groups:
             if made.get("fused") and not all(map(_dense, made["params"])):
                 made["fused"] = False
         self._load_waiting(new)
@@ -115,7 +116,7 @@ class JointOptim(PyroOptim):
     @property
     def _fused(self) -> bool:
         """Whether torch's fused kernel takes the steps."""
-        return self.optimizer is not None and bool(self.optimizer.defaults.get("fused"))
+        return self.joint is not None and bool(self.joint.defaults.get("fused"))
 
     @property
     def optim_objs(self) -> dict[Tensor, torch.optim.Optimizer]:
@@ -147,19 +148,19 @@ class JointOptim(PyroOptim):
 
     def group(self, param: Tensor) -> dict[str, Any]:
         """Return the parameter group of a parameter that is known."""
-        groups = [] if self.optimizer is None else self.optimizer.param_groups
+        groups = [] if self.joint is None else self.joint.param_groups
         return next(g for g in groups if any(q is param for q in g["params"]))
 
     @property
     def obeys_flags(self) -> bool:
         """Whether the optimiser's kernel reads on the device if it may take the step."""
-        return bool(getattr(self.optimizer, "_step_supports_amp_scaling", False))
+        return bool(getattr(self.joint, "_step_supports_amp_scaling", False))
 
     def flag(self, flag: Tensor) -> None:
         """Make the next step one that is taken only where `flag`, shape (), is 0.0."""
-        if self.optimizer is not None:
-            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-            self.optimizer.found_inf = flag  # type: ignore[attr-defined]
+        if self.joint is not None:
+            self.joint.grad_scale = None  # type: ignore[attr-defined]
+            self.joint.found_inf = flag  # type: ignore[attr-defined]
 
     def scaled(self, factor: float) -> JointOptim:
         """Answer an optimiser like this one before its first step, with `factor` times its rate."""
@@ -172,7 +173,7 @@ class JointOptim(PyroOptim):
         """Say why steps of this optimiser cannot be part of a CUDA graph, "" if they can."""
         if callable(self.pt_optim_args):
             return "the optimiser has options for each parameter"
-        if self.optimizer is not None and not self.capturable:
+        if self.joint is not None and not self.capturable:
             return "the optimiser has taken steps before"
         if not {"capturable", "fused"} <= set(_signature(self.pt_optim_constructor)):
             return "the optimiser has no capturable fused form (torch's Adam and AdamW have)"
@@ -186,11 +187,11 @@ class JointOptim(PyroOptim):
     def get_state(self) -> dict[str, Any]:
         """Answer the state of each parameter by its name in the store, as Pyro does."""
         out: dict[str, Any] = dict(self._state_waiting_to_be_consumed)
-        if self.optimizer is None:
+        if self.joint is None:
             return out
-        for group in self.optimizer.param_groups:
+        for group in self.joint.param_groups:
             for p in group["params"]:
-                own = {0: self.optimizer.state[p]} if self.optimizer.state.get(p) else {}
+                own = {0: self.joint.state[p]} if self.joint.state.get(p) else {}
                 groups = [{**_options(group), "params": [0]}]
                 out[self._name(p)] = {"state": own, "param_groups": groups}
         return out
@@ -247,16 +248,16 @@ class JointOptim(PyroOptim):
     def _share(self, param: Tensor) -> torch.optim.Optimizer:
         """Return an optimiser of one parameter, whose state and options are this one's."""
         share = self.pt_optim_constructor([param], **self._get_optim_args(param))
-        if self.optimizer is not None:
-            share.state[param] = self.optimizer.state[param]
+        if self.joint is not None:
+            share.state[param] = self.joint.state[param]
         share.param_groups = [_Options(self, param)]
         return share
 
     def _move(self, param: Tensor, options: dict[str, Any]) -> None:
         """Put a parameter into the group that has such options, a new one if none has."""
-        if self.optimizer is None:
+        if self.joint is None:
             return
-        groups, old = self.optimizer.param_groups, self.group(param)
+        groups, old = self.joint.param_groups, self.group(param)
         into = next((g for g in groups if g is not old and _options(g) == options), None)
         if into is None and len(old["params"]) == 1:
             old.update(options)
@@ -266,7 +267,7 @@ class JointOptim(PyroOptim):
             groups.append({"params": [param], **options})
         else:
             into["params"].append(param)
-        self.optimizer.param_groups = [g for g in groups if g["params"]]
+        self.joint.param_groups = [g for g in groups if g["params"]]
 
     def _capture_options(self, options: dict[str, Any], device: torch.device) -> dict[str, Any]:
         """Answer the options of a step that a CUDA graph can repeat: nothing stays on the host."""
@@ -279,7 +280,7 @@ class JointOptim(PyroOptim):
 
     def _load_waiting(self, params: list[Tensor]) -> None:
         """Give parameters the state and the options that `set_state` holds for them."""
-        optimizer, waiting = self.optimizer, self._state_waiting_to_be_consumed
+        optimizer, waiting = self.joint, self._state_waiting_to_be_consumed
         if optimizer is None or not waiting:
             return
         for p in params:

@@ -36,6 +36,9 @@ class Player:
         judges_loss: whether a loss that is NaN or infinite stops a step whose gradients are finite.
         after: is called after each update, to bring the parameters within bounds, in place; it
             must leave parameters alone that are within them.
+
+    Raises:
+        ValueError: if the optimiser does not let a schedule set its learning rate.
     """
 
     def __init__(
@@ -52,6 +55,12 @@ class Player:
         judges_loss: bool = True,
         after: Callable[[], None] | None = None,
     ) -> None:
+        if rate is not None and not isinstance(optim, JointOptim):
+            raise ValueError(
+                f"rate= moves the learning rate of a plain optimiser; {type(optim).__name__} sets "
+                "its own, or clips: give an optimiser of torch or a plain one of pyro.optim, with "
+                "clip= for SVI, or leave rate= out"
+            )
         self.loss, self.optim, self.guard, self.compiler = loss, optim, guard, compiler
         self.rate, self.clip, self.precision, self.name = rate, clip, precision, name
         self.after, self.judges_loss = after, judges_loss
@@ -141,7 +150,7 @@ class Player:
             ranks.average_([*held, *(p.grad for p in params if p.grad is not None)])
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(params, self.clip)
-        if isinstance(self.optim, JointOptim) and self.optim.optimizer is None:
+        if isinstance(self.optim, JointOptim) and self.optim.joint is None:
             self.optim.add(params)
             self.set_rate(step)
         taken, judged = True, loss if self.judges_loss else None
@@ -165,11 +174,10 @@ class Player:
         Args:
             step: its number.
         """
-        optimizer = getattr(self.optim, "optimizer", None)
-        if self.rate is None or optimizer is None:
+        if self.rate is None:
             return
         self.rate.step = step
-        for group in optimizer.param_groups:
+        for group in self._groups:
             base = group.setdefault("initial_lr", float(group["lr"]))
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(base * float(self.rate))
@@ -178,8 +186,7 @@ class Player:
 
     def state_dict(self) -> dict[str, Any]:
         """Answer the optimiser's state by parameter, and the rates before the schedule's factor."""
-        optimizer = getattr(self.optim, "optimizer", None)
-        groups = [] if optimizer is None or self.rate is None else optimizer.param_groups
+        groups = self._groups if self.rate is not None else []
         rates = [float(g.get("initial_lr", g["lr"])) for g in groups]
         return {"optim": self.optim.get_state(), "rates": rates}
 
@@ -193,11 +200,16 @@ class Player:
         """Go on from a state of `state_dict`."""
         if isinstance(self.optim, JointOptim):
             self.optim.load_state(state["optim"])
-            groups = [] if self.optim.optimizer is None else self.optim.optimizer.param_groups
-            for group, rate in zip(groups, state["rates"], strict=False):
+            for group, rate in zip(self._groups, state["rates"], strict=False):
                 group["initial_lr"] = rate
         else:
             self.optim.set_state(state["optim"])
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of the optimiser, none before its first step."""
+        made = self.optim.joint if isinstance(self.optim, JointOptim) else None
+        return [] if made is None else made.param_groups
 
     def _forget(self, params: list[Tensor]) -> None:
         if isinstance(self.optim, JointOptim):
