@@ -44,9 +44,9 @@ class SVI(pyro.infer.SVI):
 
     Works with any Pyro program (`pyro.param`, `pyro.module`, PyroModules, autoguides) and with
     Pyro's own ELBOs or any callable as loss. Beyond Pyro's it steps all parameters of a player by
-    one fused optimiser, leaves the loss on the device, checks the pair before the first step, stops
-    a loss or gradient that is NaN or infinite before it touches the weights (of other people's
-    losses the gradient alone), and trains critics as further players.
+    one fused optimiser, leaves the loss on the device, checks the pair before the first step (under
+    an `Objective`), stops a loss or gradient that is NaN or infinite before it touches the weights
+    (of other people's losses the gradient alone), and trains critics as further players.
 
     Args:
         model: Pyro program of p(x, z).
@@ -56,14 +56,14 @@ class SVI(pyro.infer.SVI):
             `loss(model, guide, *args, **columns)`.
         loss_and_grads: as in Pyro; computes the loss and its gradients in place of `loss`.
         critic_optim: the critics' optimiser; by default a second one like `optim`.
-        rate: schedule of a factor on every learning rate.
+        rate: schedule of a factor on every learning rate of an optimiser that does not set its own.
         clip: largest global norm of the pair's gradient.
         ema: decay of an exponential moving average of the parameters; see `averaged`.
-        check: whether to look at the pair before the first step, and raise where Pyro would warn
-            or keep silent: sites that do not match, data outside of a likelihood's support,
-            log-probabilities of a wrong shape, parameters that are not trained. Pyro's validation
-            is never switched on; an `Objective`, and what is compiled, do without it after the
-            first step.
+        check: whether to look at the pair of an `Objective` before the first step, and raise where
+            Pyro would warn or keep silent: sites that do not match, data outside of a likelihood's
+            support, log-probabilities of a wrong shape, parameters that are not trained. Pyro's
+            validation is never switched on; an `Objective`, and what is compiled, do without it
+            after the first step.
         compile: "trace" replays the step's tensor operations without Pyro's overhead, "inductor"
             compiles them (some ten seconds, and a C++ compiler), "cudagraph" captures the whole
             step on CUDA; "auto" chooses what the steps to come repay. What cannot be traced or
