@@ -92,13 +92,16 @@ class MyPair(VAE):
 
 
 def shortened(words):
-    """A command with little to do: few steps, rows and particles, on data that are at hand."""
+    """A command with little to do: few fits, steps, rows and particles, on data at hand."""
     verb, resumes = words[0], any(word.startswith("--resume") for word in words)
     short = []
     for before, word in zip(["", *words], words, strict=False):
         if "--backend" not in (before, word):  # a cluster that is not there
             short.append(FEWER.get(before, "digits" if word == "mnist" else word))
     if verb == "compare" and not short[1].startswith("runs/"):
+        lists = [short.index(o) + 1 for o in ("--objective", "--prior", "--recipe") if o in short]
+        for i, place in enumerate(lists):  # of one list two parts, of the others one
+            short[place] = ",".join(short[place].split(",")[-2 if i == 0 else -1 :])
         short += ["--steps", "3", "--jobs", "1", "--particles", "2", "--metrics", "nll"]
         short += [] if "--seeds" in short else ["--seeds", "1"]
     elif verb in ("compare", "evaluate"):
