@@ -140,8 +140,10 @@ def measure(name: str, data: Data, options: argparse.Namespace) -> tuple[dict[st
 @torch.no_grad()
 def _reconstructed(run: Run, x: Tensor) -> Tensor:
     pair = run.pair.eval()
-    z = pair.find(x) if hasattr(pair, "find") else pair.posterior(x).mean
-    mean: Tensor = pair.likelihood_of(z).mean
+    glo = isinstance(pair, GLO)
+    mean: Tensor = (
+        pair.generator(pair.find(x)) if glo else pair.decoder(pair.encoder(x).mean)
+    ).mean
     return mean
 
 

@@ -96,7 +96,7 @@ def codes(pair: VAE | None, x: Tensor) -> dict[str, Tensor]:
     x = x.to(next(pair.parameters()).device)
     return {
         "features": torch.cat([pair.encoder.features(part) for part in x.split(_BLOCK)]),
-        "code": torch.cat([pair.posterior(part).mean for part in x.split(_BLOCK)]),
+        "code": torch.cat([pair.encoder(part).mean for part in x.split(_BLOCK)]),
     }
 
 

@@ -136,7 +136,7 @@ def judge(name: str, run: Run) -> dict[str, float]:
     for part in ("valid", "test"):
         split = getattr(run.data, part)
         probabilities[part] = torch.cat(
-            [run.pair.posterior(x)[0].probs for x in split.snapshot().split(1000)]
+            [run.pair.encoder(x)[0].probs for x in split.snapshot().split(1000)]
         )
         labels[part] = split.columns["y"]
     given, found = ((probabilities[part], labels[part]) for part in ("valid", "test"))

@@ -55,7 +55,9 @@ def test_a_linear_autoencoder_finds_the_principal_components(plane):
               schedule="cosine", **QUIET)  # fmt: skip
     error, projection = principal(plane.train.x, 2)
     assert run.history[-1]["loss"] == pytest.approx(error, rel=1e-3)
-    torch.testing.assert_close(span(pair.decoder, pair.likelihood), projection, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        span(pair.decoder.net, pair.likelihood), projection, rtol=0, atol=1e-3
+    )
 
 
 def test_linear_glo_finds_them_without_an_encoder(plane):
@@ -64,9 +66,11 @@ def test_linear_glo_finds_them_without_an_encoder(plane):
               schedule="cosine", **QUIET)  # fmt: skip
     error, projection = principal(plane.train.x, 2)
     assert run.history[-1]["loss"] == pytest.approx(error, rel=1e-3)
-    torch.testing.assert_close(span(pair.generator, pair.likelihood), projection, rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        span(pair.generator.net, pair.likelihood), projection, rtol=0, atol=1e-3
+    )
     # Codes that are searched for are as good as those that were learned.
-    found = pair.likelihood_of(pair.find(plane.train.x)).mean.detach()
+    found = pair.generator(pair.find(plane.train.x)).mean.detach()
     assert float((found - plane.train.x).square().sum(1).mean()) == pytest.approx(error, rel=1e-3)
 
 
@@ -150,7 +154,7 @@ def test_dreams_follow_the_normal_law_fitted_to_the_codes(glo):
 def test_unseen_rows_have_codes_of_their_own(glo):
     glo.eval()
     z = 0.5 * glo.prior.of(torch.arange(20)).detach()
-    x = glo.likelihood_of(z).mean.detach()
+    x = glo.generator(z).mean.detach()
     first = phases(glo, x=x, index=torch.arange(20)).awake
     other = phases(glo, x=x.flip(0), index=torch.arange(20)).awake
     found = first.sample["z"][0]
@@ -168,7 +172,9 @@ def test_a_search_is_not_better_than_the_optimum():
     pair.build(torch.rand(30, 5, dtype=torch.float64))  # bounded: the nets have the data's units
     pair.eval()
     x = torch.randn(40, 5, dtype=torch.float64)
-    weight, bias = (p.detach() for p in (pair.generator.last.weight, pair.generator.last.bias))
+    weight, bias = (
+        p.detach() for p in (pair.generator.net.last.weight, pair.generator.net.last.bias)
+    )
     free = torch.linalg.lstsq(weight, (x - bias).T).solution.T
     found = pair.find(x)
     assert found.norm(dim=1).max() <= 1 + 1e-12
@@ -328,8 +334,8 @@ def test_divergence_needs_no_density_of_the_data():
     x = torch.randn(2000, 6)
     pair = VAE("normal", likelihood="delta", latent=2)
     pair.build(x)
-    pair.encoder.temper(10.0)  # as large as weights are drawn, so that the divergence is seen
-    law = pair.posterior(x)
+    pair.encoder.net.temper(10.0)  # as large as weights are drawn, so that the divergence is seen
+    law = pair.encoder(x)
     exact = torch.distributions.kl_divergence(law, pair.prior().expand(law.batch_shape)).mean()
     torch.testing.assert_close(KL(analytic=True).loss(phases(pair, x=x)), exact)
     assert KL().loss(phases(pair, x=x)).item() == pytest.approx(exact.item(), rel=0.1)

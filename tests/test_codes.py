@@ -311,7 +311,7 @@ def test_noise_is_on_what_the_guide_reads_in_training_alone(pair):
     with torch.no_grad():
         for training in (True, False):
             pair.train(training)
-            first, again = (pair.posterior(x)[0].probs for _ in range(2))
+            first, again = (pair.encoder(x)[0].probs for _ in range(2))
             assert torch.equal(first, again) is not training
 
 
@@ -379,11 +379,11 @@ def test_a_traced_step_is_the_eager_one(recipe):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: AAE(codes=1), "codes must be 2 or more"),
-        (lambda: AAE(latent=0), "latent must be 1 or more"),
+        (lambda: AAE(codes=1), "codes must be an integer of 2 or more"),
+        (lambda: AAE(latent=0), "latent must be a positive integer"),
         (lambda: AAE(noise=-1.0), "noise must not be negative"),
         (lambda: AAE(code="soft"), "nearest 'softmax'"),
-        (lambda: InfoGAN(continuous=-1), "continuous must be 0 or more"),
+        (lambda: InfoGAN(continuous=-1), "continuous must be an integer of 0 or more"),
         (lambda: InfoGAN(noise=math.nan), "noise must not be negative"),
     ],
 )

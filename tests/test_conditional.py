@@ -37,11 +37,13 @@ def linear(classes=CLASSES, features=4, noise=0.6):
     precision = 1 + float(a.square().sum()) / noise**2
     gain = a[:, 0] / noise**2 / precision
     with torch.no_grad():
-        pair.decoder.last.weight.copy_(torch.cat([a, shift / math.sqrt(classes)], 1))
-        pair.decoder.last.bias.copy_(b)
+        pair.decoder.net.last.weight.copy_(torch.cat([a, shift / math.sqrt(classes)], 1))
+        pair.decoder.net.last.bias.copy_(b)
         mean = torch.cat([gain, -gain @ shift])
-        pair.encoder.last.weight.copy_(torch.stack([mean, torch.zeros_like(mean)]))
-        pair.encoder.last.bias.copy_(torch.stack([-gain @ b, b.new_tensor(precision).log() / -2]))
+        pair.encoder.net.last.weight.copy_(torch.stack([mean, torch.zeros_like(mean)]))
+        pair.encoder.net.last.bias.copy_(
+            torch.stack([-gain @ b, b.new_tensor(precision).log() / -2])
+        )
     covariance = a @ a.T + noise**2 * torch.eye(features).double()
     law = dist.MultivariateNormal(shift.T[y] + b, covariance)
     return pair, {"x": x, "y": y}, law.log_prob(x)
@@ -64,7 +66,7 @@ def test_conditional_likelihood_of_a_linear_pair_is_exact():
 def test_labels_follow_the_training_rows():
     pair, data, exact = linear()
     shares = torch.tensor([7, 7, 6]).double() / 20
-    torch.testing.assert_close(pair.log_frequencies.exp(), shares)
+    torch.testing.assert_close(pair.labels.log_frequencies.exp(), shares)
     loss = ELBO()(pair.model, pair.guide, **data).detach()
     assert float(loss) == pytest.approx(-float((exact + shares.log()[data["y"]]).mean()), rel=1e-9)
     torch.manual_seed(0)
@@ -98,7 +100,11 @@ def test_every_net_is_told_the_label(encoder, decoder, shape):
     x, y = torch.rand(12, *shape), torch.arange(12) % CLASSES
     pair.build(x, y)
     z = torch.randn(12, 3)
-    for law, at in ((pair.posterior, x), (pair.likelihood_of, z)):
+
+    def decoded(z, y):
+        return pair.decoder(z, pair.labels.indicators(y, z))
+
+    for law, at in ((pair.encoder, x), (decoded, z)):
         assert not torch.equal(law(at, y).mean, law(at, (y + 1) % CLASSES).mean)
         torch.testing.assert_close(law(at, y).mean[3], law(at[3], y[3]).mean)
     phases = Phases(pair.model, pair.guide, columns={"x": x, "y": y}, particles=5)
@@ -112,7 +118,7 @@ def test_a_dream_replaces_the_label_that_the_guide_reads():
     pyro.set_rng_seed(0)
     asleep = Phases(pair.model, pair.guide, columns=data).asleep
     x, y = asleep.sample["x"][0], asleep.sample["y"][0]
-    torch.testing.assert_close(asleep.distribution("z").mean, pair.posterior(x, y).mean)
+    torch.testing.assert_close(asleep.distribution("z").mean, pair.encoder(x, y).mean)
     assert not torch.equal(y, data["y"])
 
 
@@ -218,7 +224,7 @@ def test_given_values_are_held(trained):
     each = trained.sample(3, given={"y": [0, 1, 2], "z": torch.zeros(16)})
     assert each["y"].tolist() == [0, 1, 2]
     assert not each["z"].any()
-    law = trained.pair.likelihood_of(each["z"], each["y"])
+    law = trained.pair.decoder(each["z"], trained.pair.labels.indicators(each["y"], each["z"]))
     torch.testing.assert_close(each["x_mean"], law.mean)
     again = trained.sample(3, given={"y": ["0", "1", "2"]})
     assert torch.equal(again["y"], each["y"])
@@ -269,7 +275,9 @@ def test_wrong_given_values_are_told(trained, given, said):
 
 def test_a_run_that_is_loaded_knows_its_labels(trained, tmp_path):
     back = load(trained.save(tmp_path / "run"))
-    torch.testing.assert_close(back.pair.log_frequencies, trained.pair.log_frequencies)
+    torch.testing.assert_close(
+        back.pair.labels.log_frequencies, trained.pair.labels.log_frequencies
+    )
     assert torch.equal(back.sample(5)["x"], trained.sample(5)["x"])
 
 

@@ -59,7 +59,7 @@ def test_digits_get_better_and_history_says_so(digits):
 )
 def test_divergence_and_critic_pull_the_codes_to_the_prior(digits, objective):
     def gap(run):
-        z = run.pair.posterior(digits.test.x).sample()
+        z = run.pair.encoder(digits.test.x).sample()
         return float(mmd(z, torch.randn(len(z), 3)))
 
     free = fit(small(), Reconstruction(), digits, epochs=15, lr=3e-3)

@@ -125,7 +125,9 @@ def test_every_game_has_one_net_and_one_budget():
     for game in games.GAMES.values():
         assert not set(game.own) - set(games.FIXED)
         pair, objective, options = RECIPES["gan"].prepare(objective=game.objective, **game.training)
-        assert to_config(pair.generator) == to_config(parse("net", games.FIXED["generator"], NETS))
+        assert to_config(pair.generator.net) == to_config(
+            parse("net", games.FIXED["generator"], NETS)
+        )
         assert options["steps"] == game.training["steps"]
         (adversary,) = objective.adversaries()
         assert adversary.sites == ("x",)

@@ -67,8 +67,8 @@ def bidirectional(a=2.0, b=3.0, slope=None):
     pair = VAE("normal", linear(), linear(), "delta", latent=1, deterministic=True)
     pair.build(torch.rand(4096, 1))  # bounded: the nets read the data in their own units
     slope = 1 / a if slope is None else slope
-    put(pair.decoder, a, b)
-    put(pair.encoder, slope, -b * slope)
+    put(pair.decoder.net, a, b)
+    put(pair.encoder.net, slope, -b * slope)
     return pair
 
 
@@ -276,14 +276,14 @@ def test_the_conditional_loss_is_0_where_the_encoder_undoes_the_generator(joint,
     with torch.no_grad():
         pair.encoder.last.weight.copy_(basis[:, :2].T)
         pair.encoder.last.bias.fill_(5.0)  # features are positive: the rectifier does nothing
-        pair.lower.last.weight.copy_(torch.cat([basis[:, 2:], basis[:, :2]], 1))
-        pair.lower.last.bias.copy_(-5 * basis[:, :2].sum(1))
+        pair.lower.net.last.weight.copy_(torch.cat([basis[:, 2:], basis[:, :2]], 1))
+        pair.lower.net.last.bias.copy_(-5 * basis[:, :2].sum(1))
         pair.upper.last.bias.fill_(50.0)
     rows = labelled()
     assert float(term("sleep:f:cost=squared", pair, **rows).detach()) == pytest.approx(0, abs=1e-20)
     with torch.no_grad():
-        pair.lower.last.weight[:, 2:] *= 1.1
-        pair.lower.last.bias *= 1.1
+        pair.lower.net.last.weight[:, 2:] *= 1.1
+        pair.lower.net.last.bias *= 1.1
     phases = Phases(pair.model, pair.guide, columns=rows)
     loss = Sleep("f", cost="squared").loss(phases)
     expected = (0.1 * (phases.dream("f") - 5)).square().sum(1).mean()

@@ -266,7 +266,7 @@ def test_a_table_in_any_units_trains_alike_and_comes_back_from_a_file(tmp_path):
     runs[0].save(tmp_path / "run")
     again = load(tmp_path / "run", data=Data.from_arrays(x))
     torch.testing.assert_close(again.pair.likelihood.unit, runs[0].pair.likelihood.unit)
-    assert again.pair.posterior(x).loc.abs().max() < 50
+    assert again.pair.encoder(x).loc.abs().max() < 50
 
 
 # --- extremes -------------------------------------------------------------------------------------

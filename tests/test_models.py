@@ -98,11 +98,11 @@ def test_copies_and_saved_weights(prior):
     twin, fresh = copy.deepcopy(pair), small(prior)
     fresh.build(torch.zeros(2, *SHAPE))
     fresh.load_state_dict(pair.state_dict())
-    z = pair.posterior(x).sample()
+    z = pair.encoder(x).sample()
     assert not any(key.startswith("prior.encoder") for key in pair.state_dict())
     for other in (twin, fresh, pickle.loads(pickle.dumps(pair))):
         torch.testing.assert_close(other.prior().log_prob(z), pair.prior().log_prob(z))
-        torch.testing.assert_close(other.posterior(x).mean, pair.posterior(x).mean)
+        torch.testing.assert_close(other.encoder(x).mean, pair.encoder(x).mean)
     with torch.no_grad():
         for parameter in twin.encoder.parameters():
             parameter.zero_()
@@ -137,9 +137,9 @@ def test_the_start_knows_the_mean_of_the_data():
     pair, x = VAE(latent=3), data(50)
     pair.build(x)
     with torch.no_grad():
-        for p in (pair.decoder.last.weight,):
+        for p in (pair.decoder.net.last.weight,):
             p.zero_()
-    mean = pair.likelihood_of(torch.zeros(1, 3)).mean[0]
+    mean = pair.decoder(torch.zeros(1, 3)).mean[0]
     torch.testing.assert_close(mean, x.mean(0).clamp(0.001, 0.999))
 
 
@@ -221,7 +221,7 @@ def test_mistakes_are_told():
         VAE(likelihood="bernoulli").build(data() * 0.3)
     pair = small()
     with pytest.raises(RuntimeError, match="call build first"):
-        pair.posterior(data())
+        pair.encoder(data())
     pair.build(data())
     with pytest.raises(ValueError, match=r"built for data of shape \(1, 4, 5\), got \(3, 3\)"):
         pair.model(torch.zeros(2, 3, 3))
@@ -319,24 +319,24 @@ def test_a_pair_with_labels_is_built_with_labels_by_every_door(name):
         with pytest.raises(ValueError, match=r"p\(y\) from the labels of all training rows"):
             door()
     pair.build(x, y)
-    torch.testing.assert_close(pair.log_frequencies.exp(), torch.tensor([5.0, 1.0, 1.0]) / 7)
+    torch.testing.assert_close(pair.labels.log_frequencies.exp(), torch.tensor([5.0, 1.0, 1.0]) / 7)
     pair.model(x[:2], y[:2])  # a later batch changes nothing
-    torch.testing.assert_close(pair.log_frequencies.exp(), torch.tensor([5.0, 1.0, 1.0]) / 7)
+    torch.testing.assert_close(pair.labels.log_frequencies.exp(), torch.tensor([5.0, 1.0, 1.0]) / 7)
 
 
 UNBUILT = {
-    "aae": [lambda p, x: p.posterior(x), lambda p, x: p.likelihood_of(x, x)],
-    "conditional-gan": [lambda p, x: p.likelihood_of(x, torch.zeros(6, dtype=torch.long))],
+    "aae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x, x)],
+    "conditional-gan": [lambda p, x: p.generator(x, torch.zeros(6, dtype=torch.long))],
     "cvae": [
-        lambda p, x: p.posterior(x, torch.zeros(6, dtype=torch.long)),
-        lambda p, x: p.likelihood_of(x, torch.zeros(6, dtype=torch.long)),
+        lambda p, x: p.encoder(x, torch.zeros(6, dtype=torch.long)),
+        lambda p, x: p.decoder(x, torch.zeros(6, dtype=torch.long)),
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
-    "gan": [lambda p, x: p.likelihood_of(x)],
-    "glo": [lambda p, x: p.likelihood_of(x), lambda p, x: p.find(x)],
-    "infogan": [lambda p, x: p.posterior(x), lambda p, x: p.likelihood_of(x, x, x)],
-    "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.decode(x, x)],
-    "vae": [lambda p, x: p.posterior(x), lambda p, x: p.likelihood_of(x)],
+    "gan": [lambda p, x: p.generator(x)],
+    "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
+    "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
+    "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.lower(x, x)],
+    "vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
 }
 
 

@@ -312,7 +312,7 @@ def test_mistakes_are_told():
         Normal()()
     prior = built("normal")
     prior.build(3, DATA)
-    with pytest.raises(ValueError, match="built for 3 latents, got 4"):
+    with pytest.raises(ValueError, match="Normal is built for 3, got 4"):
         prior.build(4, DATA)
     for make in (GaussianMixture, VampPrior):
         with pytest.raises(ValueError, match="components must be a positive integer, got 0"):

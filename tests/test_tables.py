@@ -195,7 +195,7 @@ def test_a_critic_reads_units_of_the_columns_and_costs_are_in_those_of_the_data(
     vae = VAE(likelihood="delta", latent=2, deterministic=True)
     vae.build(x)
     cost = Reconstruction(cost="squared")(vae.model, vae.guide, x)
-    mean = vae.likelihood_of(vae.posterior(x).mean).mean
+    mean = vae.decoder(vae.encoder(x).mean).mean
     assert cost.item() == pytest.approx((mean - x).square().sum(1).mean().item())
     assert cost.item() < 3 * x.var(0).sum()
 
@@ -204,7 +204,7 @@ def test_samples_are_in_the_datas_units_and_bounded_data_keep_theirs():
     x = normals(ROWS, 2) * 1e3 + 5e4
     for pair in (GAN(latent=2), GAN(generator=MLP((8,), output="sigmoid"), latent=2)):
         pair.build(x)
-        made = pair.likelihood_of(torch.randn(200, 2)).mean
+        made = pair.generator(torch.randn(200, 2)).mean
         assert (made.mean(0) - x.mean(0)).abs().max() < 4e3
     low, high = x.amin(0), x.amax(0)
     assert ((made >= low - 1) & (made <= high + 1)).all()
@@ -271,6 +271,6 @@ def test_a_run_from_before_units_reads_as_it_did(tmp_path):
     old = {n: t for n, t in own.items() if ".likelihood." not in n}
     old["pair.prior.pseudo"] = own["pair.prior.pseudo"] = torch.zeros(4, 2)
     now = _as_now(old, own)
-    assert now["pair.likelihood.centre"].tolist() == [0, 0]
-    assert now["pair.likelihood.unit"].tolist() == [1, 1]
-    assert now["pair.likelihood.reach"].item() == math.inf
+    assert now["pair.generator.likelihood.centre"].tolist() == [0, 0]
+    assert now["pair.generator.likelihood.unit"].tolist() == [1, 1]
+    assert now["pair.generator.likelihood.reach"].item() == math.inf

@@ -283,7 +283,9 @@ def _object(value: Any) -> Plain:
             continue
         if not hasattr(value, name):
             return {"unwritable": f"{path}: its argument {name!r} is not kept as self.{name}"}
-        out[name] = to_config(getattr(value, name))
+        held = getattr(value, name)
+        # A pair's encoder is made of a net, which is what the pair's constructor is given.
+        out[name] = to_config(getattr(held, "constructor_argument", held))
     return out
 
 

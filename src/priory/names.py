@@ -2,8 +2,8 @@
 
 import difflib
 import numbers
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _LONGEST = 100  # letters of a wrong name that are told
@@ -31,6 +31,25 @@ def named(kind: str, name: str, table: Mapping[str, T]) -> T:
     nearest = f", nearest {near[0]!r}" if near else ""
     names = ", ".join(sorted(table)) or "none"
     raise ValueError(f"unknown {kind} {given!r}{nearest}; the names are {names}")
+
+
+def lookup(kind: str, value: Any, table: Mapping[str, Callable[[], T]]) -> T:
+    """Return a part: a name's, made by its defaults, or what was given.
+
+    Args:
+        kind: What the table holds, in the singular, for the message.
+        value: A name, or the part itself.
+        table: What makes the parts, by name.
+
+    Raises:
+        ValueError: The table has no such name.
+
+    Example:
+        >>> lookup("collection", "list", {"list": list}), lookup("collection", [1], {})
+        ([], [1])
+    """
+    part: T = named(kind, value, table)() if isinstance(value, str) else value
+    return part
 
 
 def suggestion(name: object, names: Iterable[str], form: str = "; did you mean {!r}?") -> str:
@@ -73,7 +92,27 @@ def positive(name: str, value: object) -> int:
         >>> positive("latent", 16)
         16
     """
+    return at_least(1, name, value, "a positive integer")
+
+
+def at_least(least: int, name: str, value: object, words: str = "") -> int:
+    """Return an integer that is not below a least one, NumPy's as Python's own.
+
+    Args:
+        least: The least one.
+        name: The argument's name, for the message.
+        value: What was given.
+        words: What it must be, for the message.
+
+    Raises:
+        ValueError: It is no such integer; a bool and 2.0 are none.
+
+    Example:
+        >>> at_least(2, "codes", 10)
+        10
+    """
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or int(value) < 1:  # type: ignore[call-overload]
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if not whole or int(value) < least:  # type: ignore[call-overload]
+        wanted = words or f"an integer of {least} or more"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return int(value)  # type: ignore[call-overload]

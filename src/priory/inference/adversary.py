@@ -185,7 +185,7 @@ class Adversarial(Objective):
     def _samples(self, phases: Phases, *, asleep: bool) -> Samples:
         """Return one side's samples as nets read them, of each site or of all sites joined."""
         drawn = phases.samples(self.sites, asleep=asleep, mean=self.mean, detached=self.detached)
-        values = [phases.read(s, v, self.mean) for s, v in zip(self.sites, drawn, strict=True)]
+        values = [phases.read(s, v) for s, v in zip(self.sites, drawn, strict=True)]
         if len(values) > 1 and not getattr(self.critic, "separate", False):
             return (joined(values),)
         return tuple(values)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from priory.inference.recorder import below_handler
+from priory.nets import Likelihood
 
 Program = Callable[..., Any]
 
@@ -122,6 +123,19 @@ def owner(program: Any) -> Any:
             held = next(iter(handled[1]), held)
         program, inner = inner, _inside(inner)
     return program if held is None else held
+
+
+def likelihood_at(program: Program, site: str) -> Likelihood | None:
+    """Return the likelihood that a pair's model has of a site, None if it has none of ours.
+
+    By its `read`, values of a table are given to nets in units of their columns.
+
+    Args:
+        program: the model.
+        site: the site; a pair's likelihood is that of `x`.
+    """
+    found = getattr(owner(program), "likelihood", None) if site == "x" else None
+    return found if isinstance(found, Likelihood) else None
 
 
 def modules_of(program: Any) -> list[nn.Module]:

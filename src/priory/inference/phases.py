@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from priory.data.split import WEIGHT
-from priory.inference.arguments import Program, bind, named, owner
+from priory.inference.arguments import Program, bind, likelihood_at, named, owner
 from priory.inference.observed import arguments_of
 from priory.inference.pathwise import check_means, keep_marks, marked, refuse_guide, refuse_model
 from priory.inference.phase import Phase
@@ -23,7 +23,6 @@ from priory.inference.sites import (
     in_batch,
     is_latent,
     is_observed,
-    likelihood_at,
     pick,
     rows_of,
 )
@@ -320,15 +319,14 @@ class Phases:
         column = self.columns.get(site)
         return isinstance(column, Tensor) and not column.is_floating_point()
 
-    def read(self, site: str, value: Tensor, mean: Collection[str] = ()) -> Tensor:
+    def read(self, site: str, value: Tensor) -> Tensor:
         """Return a site's values as nets are to read them; see `Likelihood.read`.
 
         Args:
             site: the site, awake or asleep.
             value: its values.
-            mean: observed sites that are taken by their means where the model is asleep.
         """
-        likelihood = likelihood_at(self._dream(site, mean).sites.get(site))
+        likelihood = likelihood_at(self.model, site)
         return value if likelihood is None else likelihood.read(value)
 
     def refuse_weights(self, what: str) -> None:

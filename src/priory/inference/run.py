@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -272,6 +273,7 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     if preparation is not None and not isinstance(data, Absent):
         data = data.like(preparation)
     run = Run(pair, objective, data, config["fit"], history, snapshots=read_snapshots(folder))
+    tensors = _renamed(tensors, tensors_of(pair, None, {}))
     if set(tensors_of(pair, None, {})) != {n for n in tensors if not n.startswith("critic")}:
         run.store = _declared(pair, data, config["fit"].get("batch_size", 2))
     if not isinstance(objective, Objective):  # its critics are not needed to judge the run
@@ -283,7 +285,24 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     return run
 
 
-_CENTRE, _UNIT = "pair.likelihood.centre", "pair.likelihood.unit"
+_MOVED = {  # names of parameters in runs that were saved when a pair held its nets itself
+    r"\.(decoder|generator|lower)\.likelihood\.": ".likelihood.",
+    r"\.encoder\.normalise\.": ".normalise.",
+    r"\.labels\.log_frequencies$": ".log_frequencies",
+    r"\.net\.": ".",
+}
+
+
+def _renamed(tensors: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """Return a file's tensors by the names that a pair's parts have now."""
+    now = dict(tensors)
+    for name in own:
+        former = name
+        for part, before in _MOVED.items():
+            former = re.sub(part, before, former, count=1)
+        if name not in now and former in now:
+            now[name] = now.pop(former)
+    return now
 
 
 def _as_now(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -292,7 +311,9 @@ def _as_now(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, 
     found = {n: FORMER[n.split(".")[-1]] for n in absent if n.split(".")[-1] in FORMER}
     now = tensors | {n: torch.full_like(own[n], value) for n, value in found.items()}
     if found and (pseudo := now.get("pair.prior.pseudo")) is not None:
-        now["pair.prior.pseudo"] = (pseudo - now[_CENTRE]) / now[_UNIT]
+        units = [next(n for n in now if n.endswith(f".likelihood.{u}")) for u in ("centre", "unit")]
+        centre, unit = (now[name] for name in units)
+        now["pair.prior.pseudo"] = (pseudo - centre) / unit
     return now
 
 

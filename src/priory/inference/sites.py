@@ -113,14 +113,6 @@ def base(law: Any) -> Any:
     return law
 
 
-def likelihood_at(site: Site | None) -> Any:
-    """Return the likelihood that a model gives a site by `infer`, None if it gives none.
-
-    By its `read`, values of a table are given to nets in units of their columns.
-    """
-    return None if site is None else site["infer"].get("likelihood")
-
-
 def same(a: Any, b: Any) -> bool:
     """Say whether two scales are the same number, or the same tensor."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):

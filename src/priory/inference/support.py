@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from priory.data.labels import UNKNOWN
-from priory.inference.arguments import Program
+from priory.inference.arguments import Program, likelihood_at
 from priory.inference.checks import check_support
 from priory.inference.objectives import Objective
 from priory.inference.parts import eval_mode, modules
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
 from priory.inference.recorder import MismatchError
-from priory.nets.likelihoods import Likelihood
 
 _ROWS = 1000  # rows at a time
 
@@ -41,7 +40,7 @@ def check_rows(model: Program, guide: Program, columns: Mapping[str, Tensor], wh
     if not columns:
         return
     try:
-        _check_x(getattr(getattr(model, "__self__", model), "likelihood", None), columns)
+        _check_x(model, columns)
         device = next(iter(columns.values())).device
         resting = eval_mode(modules(model, guide))
         with own_randomness(device, 0), torch.no_grad(), resting, pyro.validation_enabled(False):
@@ -78,8 +77,9 @@ class OutsideError(ValueError):
     """Rows lie outside of a support."""
 
 
-def _check_x(likelihood: Any, columns: Mapping[str, Tensor]) -> None:
-    if not isinstance(likelihood, Likelihood) or "x" not in columns:
+def _check_x(model: Program, columns: Mapping[str, Tensor]) -> None:
+    likelihood = likelihood_at(model, "x")
+    if likelihood is None or "x" not in columns:
         return
     try:
         likelihood.check(columns["x"])

@@ -17,7 +17,7 @@ from priory.inference.parts import frozen
 from priory.inference.pathwise import names_of, refuse_guide, refuse_model
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
-from priory.inference.sites import base, likelihood_at
+from priory.inference.sites import base
 from priory.nets.labels import one_hot
 
 if TYPE_CHECKING:
@@ -68,14 +68,11 @@ class Reconstruction(Objective):
         value, mean = _compared(awake, self.site, "model")
         with frozen(self._critic):
             features: Any = self._critic.features
-            rows = [features(self._read(awake, v)) for v in (mean, value)]
+            rows = [
+                features(phases.read(self.site, awake.rows(self.site, v, "model")))
+                for v in (mean, value)
+            ]
             return awake.average(squared(*rows), shared=False)
-
-    def _read(self, awake: Phase, values: Tensor) -> Tensor:
-        """Return the rows of the site's values as the critic reads them."""
-        rows = awake.rows(self.site, values, "model")
-        likelihood = likelihood_at(awake.site(self.site, "model"))
-        return rows if likelihood is None else likelihood.read(rows)
 
     def meet(self, adversaries: Sequence[Adversarial]) -> None:
         """Take the critic that judges the same site."""

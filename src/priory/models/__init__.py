@@ -1,17 +1,16 @@
 """Pairs of Pyro programs, one file for each family."""
 
-from torch import nn
-
 from priory.models.aae import AAE
 from priory.models.conditional import CVAE, ConditionalGAN
 from priory.models.cyclegan import CycleGAN
 from priory.models.gan import GAN
 from priory.models.glo import GLO
 from priory.models.infogan import InfoGAN
+from priory.models.pair import Pair
 from priory.models.stacked import StackedGAN
 from priory.models.vae import VAE
 
-PAIRS: dict[str, type[nn.Module]] = {
+PAIRS: dict[str, type[Pair]] = {
     "aae": AAE,
     "conditional-gan": ConditionalGAN,
     "cvae": CVAE,
@@ -33,5 +32,6 @@ __all__ = [
     "ConditionalGAN",
     "CycleGAN",
     "InfoGAN",
+    "Pair",
     "StackedGAN",
 ]

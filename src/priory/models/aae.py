@@ -1,23 +1,65 @@
 """The adversarial autoencoder with a categorical code beside the style."""
 
+from typing import Any
+
 import pyro
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.labels import beside
-from priory.models.opening import is_built, likelihood_built, plate
-from priory.models.parts import build_decoder, build_encoder, likelihood_named, prior_of, suited
-from priory.names import named
-from priory.nets import Likelihood, posterior_for
+from priory.models.pair import Pair
+from priory.names import at_least, lookup, named
+from priory.nets import Decoder, Encoder, Likelihood
 from priory.nets.base import Shape
 from priory.nets.categorical import CODES, OneHot
-from priory.nets.layers import check_noise, noisy
-from priory.nets.table import net_of
-from priory.priors import Prior
+from priory.priors import PRIORS, Prior
 
 
-class AAE(nn.Module):
+class CodeEncoder(Encoder):
+    """From a datum to q(c | x) and q(z | x), of one net.
+
+    Args:
+        net: From a datum to the features of both; a net, any module, or a name.
+        support: Of the style: a torch constraint.
+        codes: Number of the code's values.
+        code: What is drawn of the code.
+        point: Whether the style is the net's output itself.
+        noise: Standard deviation of normal noise on the net's inputs in training.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module | str,
+        support: Any,
+        codes: int,
+        code: str,
+        *,
+        point: bool = False,
+        noise: float = 0.0,
+    ) -> None:
+        super().__init__(net, support, point=point, noise=noise)
+        self.codes, self.code = codes, named("code", code, CODES)
+
+    def make(self, x: Tensor, latent: int, likelihood: Likelihood) -> None:
+        """Make the net, and what normalises the code's logits."""
+        super().make(x, latent, likelihood)
+        self.latent = latent
+        self.normalise = nn.BatchNorm1d(self.codes)
+
+    def outputs(self, latent: int) -> Shape:
+        """Return the number of features: the logits, and the style's."""
+        return (self.codes + self.head.params * latent,)
+
+    def forward(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
+        """Return q(c | x) and q(z | x), batch shape (*batch), for data (*batch, *shape)."""
+        features = self.net(self.read(x))
+        code, style = features.split([self.codes, self.head.params * self.latent], -1)
+        logits = self.normalise(code.reshape(-1, self.codes)).reshape(code.shape)
+        style = style.unflatten(-1, (self.head.params, self.latent))
+        return self.code(logits=logits), self.head(style)
+
+
+class AAE(Pair):
     r"""An autoencoder whose latents are a categorical code, such as a class, and a style.
 
     .. math:: c \sim \mathrm{Cat}(1/K), \quad z \sim p(z), \quad x \sim p(x \mid f(c, z)); \qquad
@@ -38,7 +80,7 @@ class AAE(nn.Module):
         codes: K, the number of the code's values.
         code: What the guide draws of the code: "softmax", its probabilities themselves, which is
             the paper's way, or "straight-through", a one-hot vector with their gradient.
-        deterministic: Whether the encoder gives the style itself rather than a law of it.
+        deterministic: Whether the encoder gives the style itself.
         noise: Standard deviation of normal noise on the encoder's inputs in training.
 
     Raises:
@@ -47,7 +89,7 @@ class AAE(nn.Module):
     Example:
         >>> pair = AAE(codes=16, latent=5)
         >>> pair.build(torch.zeros(10, 1, 8, 8))
-        >>> pair.eval().posterior(torch.zeros(3, 1, 8, 8))[0].probs.shape
+        >>> pair.eval().encoder(torch.zeros(3, 1, 8, 8))[0].probs.shape
         torch.Size([3, 16])
     """
 
@@ -65,69 +107,24 @@ class AAE(nn.Module):
         deterministic: bool = True,
         noise: float = 0.0,
     ) -> None:
-        super().__init__()
-        for name, number, least in (("latent", latent, 1), ("codes", codes, 2)):
-            if number < least:
-                raise ValueError(f"{name} must be {least} or more, got {number}")
-        self.prior = prior_of(prior)
-        self.encoder, self.decoder = net_of(encoder), net_of(decoder)
-        self.likelihood = likelihood_named(likelihood)
-        self.latent = latent
-        self.codes = codes
-        named("code", code, CODES)
-        self.code = code
-        self.deterministic = deterministic
-        self.noise = check_noise(noise)
-        self.shape: Shape | None = None
-
-    def build(self, x: Tensor) -> None:
-        """Make the parameters for data like `x`; a second call does nothing.
-
-        Args:
-            x: Training data, (n, *shape); new parameters take their device and dtype.
-
-        Raises:
-            ValueError: The data don't suit the likelihood, a net's size doesn't fit, or the pair is
-                built for another shape.
-        """
-        if is_built(self, x):
-            return
-        shape = tuple(x.shape[1:])
-        self.likelihood = suited(self.likelihood, x)
-        self.prior.build(self.latent, x)
-        self.head = posterior_for(self.prior.support, self.deterministic)
-        build_encoder(self.encoder, shape, (self.codes + self.head.params * self.latent,), x)
-        self.normalise = nn.BatchNorm1d(self.codes)
-        build_decoder(self.decoder, self.codes + self.prior.features, self.likelihood, x)
-        self.register_buffer("uniform", torch.zeros(self.codes), persistent=False)
-        self.to(device=x.device, dtype=x.dtype)
-        self.shape = shape
-
-    def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
-        """Return q(c given x) and q(z given x), batch shape (*batch), for data (*batch, *shape)."""
-        likelihood = likelihood_built(self)
-        sizes = [self.codes, self.head.params * self.latent]
-        x = noisy(likelihood.read(x), self.noise if self.training else 0.0)
-        code, style = self.encoder(x).split(sizes, -1)
-        logits = self.normalise(code.reshape(-1, self.codes)).reshape(code.shape)
-        features = style.unflatten(-1, (self.head.params, self.latent))
-        return CODES[self.code](logits=logits), self.head(features)
-
-    def likelihood_of(self, c: Tensor, z: Tensor) -> TorchDistribution:
-        """Return p(x given c, z) for codes (*batch, codes) and styles (*batch, latent)."""
-        return likelihood_built(self)(self.decoder(beside(self.prior.embed(z), c)))
+        super().__init__(latent)
+        self.codes, self.code = at_least(2, "codes", codes), code
+        self.deterministic, self.noise = deterministic, noise
+        self.prior = lookup("prior", prior, PRIORS)
+        self.encoder = CodeEncoder(
+            encoder, self.prior.support, codes, code, point=deterministic, noise=noise
+        )
+        self.decoder = Decoder(decoder, self.prior, likelihood, given=codes)
+        self.register_buffer("uniform", torch.zeros(codes), persistent=False)
 
     def model(self, x: Tensor) -> None:
-        """Declare p(x, c, z) for a batch of data (batch, *shape)."""
-        with plate("aae", self, x):
+        with self.batch(x):
             c = pyro.sample("c", OneHot(logits=self.uniform))
             z = pyro.sample("z", self.prior())
-            own = {"likelihood": self.likelihood}
-            pyro.sample("x", self.likelihood_of(c, z), obs=x, infer=own)
+            pyro.sample("x", self.decoder(z, c), obs=x)
 
     def guide(self, x: Tensor) -> None:
-        """Declare q(c, z given x) for a batch of data (batch, *shape)."""
-        with plate("aae", self, x):
-            code, style = self.posterior(x)
+        with self.batch(x):
+            code, style = self.encoder(x)
             pyro.sample("c", code)
             pyro.sample("z", style)

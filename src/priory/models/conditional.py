@@ -1,96 +1,55 @@
 """Pairs that are conditioned on labels: the conditional VAE and the conditional GAN."""
 
-from __future__ import annotations
-
-from abc import ABC, abstractmethod
-from math import prod, sqrt
+from math import prod
 from typing import Any
 
 import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.labels import Labels, beside, count_classes, label_frequencies, with_planes
-from priory.models.opening import is_built, likelihood_built, plate, register
-from priory.models.parts import build_decoder, build_encoder, likelihood_named, prior_of, suited
-from priory.names import positive
-from priory.nets import (
-    Delta,
-    Likelihood,
-    Net,
-    one_hot,
-    posterior_for,
-)
+from priory.models.labels import ClassPrior
+from priory.models.pair import Pair
+from priory.names import lookup
+from priory.nets import Decoder, Delta, Encoder, Likelihood, one_hot
 from priory.nets.base import Shape
-from priory.nets.table import net_of
-from priory.priors import Prior, VampPrior
+from priory.nets.labels import beside, with_planes
+from priory.priors import PRIORS, Prior, VampPrior
 
 
-class _Conditional(nn.Module, ABC):
-    """What the two pairs share: the prior of the latent, and the law of the labels.
+class LabelledEncoder(Encoder):
+    """From a datum and its label to q(z | x, y).
+
+    A label enters the net as an indicator vector beside the datum, an image's convolutions as
+    planes.
 
     Args:
-        classes: Number of labels.
-        prior: Of the latent.
-        latent: Number of latent coordinates.
+        net: From both to the family's features; a net, any module, or a name.
+        support: Of the latent: a torch constraint.
+        labels: What knows the number of classes once it is built.
     """
 
-    log_frequencies: Tensor
-    likelihood: Likelihood | str
+    def __init__(self, net: nn.Module | str, support: Any, labels: ClassPrior) -> None:
+        super().__init__(net, support)
+        self._labels = (labels,)
 
-    def __init__(self, classes: int | None, prior: Prior | str, latent: int) -> None:
-        super().__init__()
-        self.classes: Any = None if classes is None else positive("classes", classes)
-        self.latent = positive("latent", latent)
-        self.prior = prior_of(prior)
-        if isinstance(self.prior, VampPrior):
-            raise ValueError(
-                "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
-                "use GaussianMixture"
-            )
-        self.shape: Shape | None = None
+    def inputs(self, shape: Shape) -> Shape:
+        """Return the shape of a datum with its label."""
+        self.images = len(shape) == 3 and not self.net.flat
+        self.dims = len(shape)
+        classes = self._labels[0].width
+        return (shape[0] + classes, *shape[1:]) if self.images else (prod(shape) + classes,)
 
-    def build(self, x: Tensor, y: Tensor | None = None) -> None:
-        """Make the parameters for data like `x`; a second call does nothing.
-
-        Args:
-            x: Training data, (n, *shape); new parameters take their device and dtype.
-            y: Labels of all training rows, whose frequencies become p(y).
-
-        Raises:
-            ValueError: There are no labels, one is out of range or none has it, the data don't suit
-                the likelihood, a net's size doesn't fit, or the pair is built for another shape.
-        """
-        if is_built(self, x):
-            return
-        shape = tuple(x.shape[1:])
-        self.classes = count_classes(self.classes, y)
-        frequencies = label_frequencies(y, self.classes)
-        self.likelihood = suited(self.likelihood, x)
-        self.prior.build(self.latent, x)
-        self.make(x, self.likelihood)
-        self.register_buffer("log_frequencies", frequencies.log())
-        self.to(device=x.device, dtype=x.dtype)
-        self.shape = shape
-
-    @abstractmethod
-    def make(self, x: Tensor, likelihood: Likelihood) -> None:
-        """Make the nets for data (n, *shape)."""
-
-    def decoding(self, net: Net, z: Tensor, y: Tensor) -> TorchDistribution:
-        """Return p(x given z, y), batch shape (*batch): the likelihood of a net's features."""
-        likelihood = likelihood_built(self)
-        features = self.prior.embed(z)
-        # As large as the latent's coordinates, so that a net that is just drawn hears the label.
-        labels = one_hot(y, self.classes, features) * sqrt(self.classes)
-        return likelihood(net(beside(features, labels)))
-
-    def label_law(self) -> Labels:
-        """Return p(y): the frequencies of the labels among the training rows."""
-        return Labels(logits=self.log_frequencies)
+    def forward(self, x: Tensor, y: Tensor) -> TorchDistribution:  # type: ignore[override]
+        """Return q(z | x, y), batch shape (*batch), for data (*batch, *shape), labels (*batch)."""
+        data = self.read(x)
+        labels = one_hot(y, self._labels[0].width, x)
+        if self.images:
+            return self.head(self.net(with_planes(data, labels)))
+        flat = data.flatten(x.dim() - self.dims) if self.dims else data.unsqueeze(-1)
+        return self.head(self.net(beside(flat, labels)))
 
 
-class CVAE(_Conditional):
+class CVAE(Pair):
     r"""The conditional variational autoencoder.
 
     .. math:: y \sim p(y), \quad z \sim p(z), \quad x \sim p(x \mid f(z, y)); \qquad
@@ -99,8 +58,7 @@ class CVAE(_Conditional):
     Sohn, Lee and Yan, 2015, Learning structured output representation using deep conditional
     generative models; Kingma et al., 2014, the model M2 with all labels seen. p(y) is the labels'
     frequency among the training rows, and z is independent of y, so that it holds what the label
-    does not say. A label enters a net as an indicator vector beside the others, an image's
-    convolutions as planes.
+    does not say.
 
     Args:
         classes: Number of labels; y is a whole number from 0. None takes the training rows'.
@@ -118,8 +76,8 @@ class CVAE(_Conditional):
         >>> import torch
         >>> pair = CVAE(classes=3, latent=4)
         >>> pair.build(torch.zeros(10, 1, 8, 8), torch.arange(10) % 3)
-        >>> pair.likelihood_of(torch.zeros(5, 4), torch.ones(5, dtype=torch.long)).event_shape
-        torch.Size([1, 8, 8])
+        >>> pair.encoder(torch.zeros(5, 1, 8, 8), torch.ones(5, dtype=torch.long)).event_shape
+        torch.Size([4])
     """
 
     def __init__(
@@ -131,51 +89,34 @@ class CVAE(_Conditional):
         likelihood: Likelihood | str = "auto",
         latent: int = 16,
     ) -> None:
-        super().__init__(classes, prior, latent)
-        self.encoder, self.decoder = net_of(encoder), net_of(decoder)
-        self.likelihood = likelihood_named(likelihood)
+        super().__init__(latent)
+        self.labels = ClassPrior(classes)
+        self.prior = lookup("prior", prior, PRIORS)
+        if isinstance(self.prior, VampPrior):
+            raise ValueError(
+                "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
+                "use GaussianMixture"
+            )
+        self.encoder = LabelledEncoder(encoder, self.prior.support, self.labels)
+        self.decoder = Decoder(decoder, self.prior, likelihood, given=self.labels)
 
-    def make(self, x: Tensor, likelihood: Likelihood) -> None:
-        """Make encoder and decoder for data (n, *shape)."""
-        shape = tuple(x.shape[1:])
-        self.head = posterior_for(self.prior.support)
-        self.images = len(shape) == 3 and not self.encoder.flat
-        width = shape[0] + self.classes if self.images else prod(shape) + self.classes
-        inputs = (width, *shape[1:]) if self.images else (width,)
-        build_encoder(self.encoder, inputs, (self.head.params, self.latent), x)
-        build_decoder(self.decoder, self.prior.features + self.classes, likelihood, x)
-
-    def posterior(self, x: Tensor, y: Tensor) -> TorchDistribution:
-        """Return q(z given x, y), batch shape (*batch), for data (*batch, *shape)."""
-        likelihood = likelihood_built(self)
-        labels = one_hot(y, self.classes, x)
-        x = likelihood.read(x)
-        event = len(self.shape or ())
-        if self.images:
-            joined = with_planes(x, labels)
-        else:
-            joined = beside(x.flatten(x.dim() - event) if event else x.unsqueeze(-1), labels)
-        return self.head(self.encoder(joined))
-
-    def likelihood_of(self, z: Tensor, y: Tensor) -> TorchDistribution:
-        """Return p(x given z, y), batch shape (*batch), for latents (*batch, latent)."""
-        return self.decoding(self.decoder, z, y)
+    @property
+    def classes(self) -> int | None:
+        """Number of labels, None before it is known."""
+        return self.labels.classes
 
     def model(self, x: Tensor, y: Tensor) -> None:
-        """Declare p(x, z, y) for a batch of data (batch, *shape) with labels (batch)."""
-        with plate("cvae", self, x):
-            y = pyro.sample("y", self.label_law(), obs=y)
+        with self.batch(x):
+            y = pyro.sample("y", self.labels(), obs=y)
             z = pyro.sample("z", self.prior())
-            own = {"likelihood": self.likelihood}
-            pyro.sample("x", self.likelihood_of(z, y), obs=x, infer=own)
+            pyro.sample("x", self.decoder(z, self.labels.indicators(y, z)), obs=x)
 
     def guide(self, x: Tensor, y: Tensor) -> None:
-        """Declare q(z given x, y) for a batch of data (batch, *shape) with labels (batch)."""
-        with plate("cvae", self, x):
-            pyro.sample("z", self.posterior(x, y))
+        with self.batch(x):
+            pyro.sample("z", self.encoder(x, y))
 
 
-class ConditionalGAN(_Conditional):
+class ConditionalGAN(Pair):
     r"""A generator that turns latents and labels into data, without a density.
 
     .. math:: y \sim p(y), \quad z \sim p(z), \quad x = f(z, y)
@@ -196,7 +137,7 @@ class ConditionalGAN(_Conditional):
         >>> import torch
         >>> pair = ConditionalGAN(classes=3, latent=2)
         >>> pair.build(torch.zeros(10, 2), torch.arange(10) % 3)
-        >>> pair.likelihood_of(torch.zeros(5, 2), torch.ones(5, dtype=torch.long)).mean.shape
+        >>> pair.generator(torch.zeros(5, 2), torch.eye(3)[[0, 1, 2, 0, 1]]).mean.shape
         torch.Size([5, 2])
     """
 
@@ -207,27 +148,22 @@ class ConditionalGAN(_Conditional):
         generator: nn.Module | str = "mlp",
         latent: int = 16,
     ) -> None:
-        super().__init__(classes, prior, latent)
-        self.generator = net_of(generator)
-        self.likelihood = Delta()
+        super().__init__(latent)
+        self.labels = ClassPrior(classes)
+        self.prior = lookup("prior", prior, PRIORS)
+        self.generator = Decoder(generator, self.prior, Delta(), given=self.labels)
 
-    def make(self, x: Tensor, likelihood: Likelihood) -> None:
-        """Make the generator for data (n, *shape)."""
-        build_decoder(self.generator, self.prior.features + self.classes, likelihood, x)
-
-    def likelihood_of(self, z: Tensor, y: Tensor) -> TorchDistribution:
-        """Return the point mass at f(z, y), batch shape (*batch), for latents (*batch, latent)."""
-        return self.decoding(self.generator, z, y)
+    @property
+    def classes(self) -> int | None:
+        """Number of labels, None before it is known."""
+        return self.labels.classes
 
     def model(self, x: Tensor, y: Tensor) -> None:
-        """Declare p(x, z, y) for a batch of data (batch, *shape) with labels (batch)."""
-        with plate("conditional_gan", self, x):
-            y = pyro.sample("y", self.label_law(), obs=y)
+        with self.batch(x):
+            y = pyro.sample("y", self.labels(), obs=y)
             z = pyro.sample("z", self.prior())
-            own = {"likelihood": self.likelihood}
-            pyro.sample("x", self.likelihood_of(z, y), obs=x, infer=own)
+            pyro.sample("x", self.generator(z, self.labels.indicators(y, z)), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """Declare nothing: there is no recognition of a latent from a datum."""
-        self.build(x)
-        register("conditional_gan", self)
+        self.register(x)

@@ -4,12 +4,11 @@ import pyro
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
-from priory.models.opening import is_built, plate
-from priory.nets.base import Shape
+from priory.models.pair import Pair
 from priory.nets.table import net_of
 
 
-class CycleGAN(nn.Module):
+class CycleGAN(Pair):
     r"""Two maps between two domains, each to undo the other, learnt from unpaired rows.
 
     .. math:: b \sim \hat p(\text{other}), \quad x = F(b); \qquad b = G(x)
@@ -38,26 +37,13 @@ class CycleGAN(nn.Module):
     def __init__(self, encoder: nn.Module | str = "mlp", decoder: nn.Module | str = "mlp") -> None:
         super().__init__()
         self.encoder, self.decoder = net_of(encoder), net_of(decoder)
-        self.shape: Shape | None = None
 
-    def build(self, x: Tensor) -> None:
-        """Make the parameters for two domains like `x`; a second call does nothing.
-
-        Args:
-            x: Training data, (n, *shape); new parameters take their device and dtype.
-
-        Raises:
-            ValueError: The data aren't real numbers, a net's size doesn't fit, or the pair is built
-                for another shape.
-        """
-        if is_built(self, x):
-            return
+    def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
+        """Make the maps between two domains of rows like (n, *shape)."""
         shape = tuple(x.shape[1:])
         for net in (self.encoder, self.decoder):
             net.build(shape, shape)
         self.decoder.set_bias(x.mean(0))
-        self.to(device=x.device, dtype=x.dtype)
-        self.shape = shape
 
     def model(self, x: Tensor, other: Tensor) -> None:
         """Declare the way from the other domain to the data.
@@ -69,7 +55,7 @@ class CycleGAN(nn.Module):
         Raises:
             ValueError: The two domains differ in shape, or `other` isn't of real numbers.
         """
-        with plate("cyclegan", self, x):
+        with self.batch(x):
             dims = len(self.shape or ())
             if other.shape[1:] != self.shape or not other.is_floating_point():
                 raise ValueError(
@@ -81,5 +67,5 @@ class CycleGAN(nn.Module):
 
     def guide(self, x: Tensor) -> None:
         """Declare the way from the data (batch, *shape) to the other domain."""
-        with plate("cyclegan", self, x):
+        with self.batch(x):
             pyro.sample("b", Delta(self.encoder(x), event_dim=len(self.shape or ())))

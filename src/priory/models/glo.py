@@ -7,22 +7,19 @@ from typing import Literal
 
 import pyro
 import torch
-from pyro.distributions import Delta, TorchDistribution
+from pyro.distributions import Delta
 from torch import Tensor, nn
 
-from priory.models.opening import is_built, likelihood_built, plate
-from priory.models.parts import build_decoder, likelihood_named, suited
+from priory.models.pair import Pair
 from priory.names import positive
-from priory.nets import Likelihood
-from priory.nets.base import Shape
-from priory.nets.table import net_of
+from priory.nets import Decoder, Likelihood
 from priory.priors.codes import Codes, in_ball
 
 _STARTS = 1000  # training codes among which a new datum's search begins at the nearest
 _RATE, _BETAS = 0.3, (0.8, 0.99)  # of the search, in units of the ball's radius
 
 
-class GLO(nn.Module):
+class GLO(Pair):
     r"""A generator whose codes are learned with it, one for each training row, without an encoder.
 
     .. math:: \min_{G, z_1, \dots, z_n} \sum_i \ell(G(z_i), x_i), \quad |z_i| \le 1;
@@ -71,13 +68,10 @@ class GLO(nn.Module):
         rate: float = 10.0,
         search: int = 50,
     ) -> None:
-        super().__init__()
-        self.latent = positive("latent", latent)
+        super().__init__(latent)
         self.search = positive("search", search)
-        self.generator = net_of(generator)
-        self.likelihood = likelihood_named(likelihood)
         self.prior = Codes(rows, start, rate)
-        self.shape: Shape | None = None
+        self.generator = Decoder(generator, self.prior, likelihood)
 
     @property
     def start(self) -> str:
@@ -94,28 +88,10 @@ class GLO(nn.Module):
         """Number of codes, None before they are made."""
         return self.prior.rows
 
-    def build(self, x: Tensor) -> None:
-        """Make the parameters for data like `x`, a code for each row; a second call does nothing.
-
-        Args:
-            x: Training data, (n, *shape); new parameters take their device and dtype.
-
-        Raises:
-            ValueError: The data don't suit the likelihood, the net's size doesn't fit, or the pair
-                is built for another shape.
-        """
-        if is_built(self, x):
-            return
-        shape = tuple(x.shape[1:])
-        self.likelihood = suited(self.likelihood, x)
-        self.prior.build(self.latent, _compared(self.likelihood, x))
-        build_decoder(self.generator, self.latent, self.likelihood, x)
-        self.to(device=x.device, dtype=x.dtype)
-        self.shape = shape
-
-    def likelihood_of(self, z: Tensor) -> TorchDistribution:
-        """Return p(x given z), batch shape (*batch), for codes (*batch, latent)."""
-        return likelihood_built(self)(self.generator(z))
+    def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
+        """Make a code for each of the training rows (n, *shape), and the generator."""
+        self.prior.build(self.latent, _compared(self.generator.choose(x), x))
+        self.generator.build(x)
 
     def find(self, x: Tensor) -> Tensor:
         """Return the codes in the unit ball whose means are nearest to data, (*batch, latent).
@@ -126,10 +102,10 @@ class GLO(nn.Module):
         Args:
             x: Data, (*batch, *shape).
         """
-        likelihood = likelihood_built(self)
-        shape = likelihood.check_built()
+        self.generator.check_built()
+        shape = self.generator.built_for
         batch = x.shape[: x.dim() - len(shape)]
-        x = _compared(likelihood, x.detach().reshape(-1, *shape))
+        x = self._comparable(x.detach().reshape(-1, *shape))
         z = self._nearest(x)
         first, second = torch.zeros_like(z), torch.zeros_like(z[:, :1])
         for step in range(1, self.search + 1):
@@ -144,9 +120,13 @@ class GLO(nn.Module):
             z = in_ball(z.detach() - rate * first / (1 - _BETAS[0] ** step) / size)
         return z.reshape(*batch, self.latent)
 
+    def _comparable(self, x: Tensor) -> Tensor:
+        """Return data, or means, in the unit that they are compared in."""
+        return _compared(self.generator.choose(x), x)
+
     def _mean(self, z: Tensor) -> Tensor:
-        """Return the means of p(x given z) in the unit that data are compared in."""
-        return _compared(likelihood_built(self), self.likelihood_of(z).mean)
+        """Return the means of p(x | z) in that unit."""
+        return self._comparable(self.generator(z).mean)
 
     @torch.no_grad()
     def _nearest(self, x: Tensor) -> Tensor:
@@ -159,10 +139,9 @@ class GLO(nn.Module):
 
     def model(self, x: Tensor) -> None:
         """Declare p(x, z) for a batch of data (batch, *shape)."""
-        with plate("glo", self, x):
+        with self.batch(x):
             z = pyro.sample("z", self.prior())
-            own = {"likelihood": self.likelihood}
-            pyro.sample("x", self.likelihood_of(z), obs=x, infer=own)
+            pyro.sample("x", self.generator(z), obs=x)
 
     def guide(self, x: Tensor, index: Tensor | None = None) -> None:
         """Declare the codes of training rows, in evaluation mode those found for any data.
@@ -174,7 +153,7 @@ class GLO(nn.Module):
         Raises:
             ValueError: There is no such row, or no index in training mode.
         """
-        with plate("glo", self, x):
+        with self.batch(x):
             if self.training and index is None:
                 raise ValueError(
                     "GLO learns a code for each training row and needs their numbers: give the "

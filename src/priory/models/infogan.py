@@ -6,20 +6,45 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.models.labels import beside
-from priory.models.opening import is_built, plate
-from priory.models.parts import build_decoder, build_encoder, prior_of
-from priory.nets import Delta
+from priory.models.pair import Pair
+from priory.names import at_least, lookup
+from priory.nets import Decoder, Delta, Encoder
 from priory.nets.base import Shape
 from priory.nets.categorical import OneHot, StraightThroughCode
-from priory.nets.layers import check_noise, noisy
-from priory.nets.table import net_of
-from priory.priors import Prior
+from priory.priors import PRIORS, Prior
 
-_LEAST = 0.02  # standard deviation of q(u given x), which would else fall to 0 and its bound rise
+MIN_STD = 0.02  # of q(u | x), which else collapses while its bound diverges
 
 
-class InfoGAN(nn.Module):
+class CodesEncoder(Encoder):
+    """From a datum to q(c | x) and q(u | x), of one net.
+
+    Args:
+        net: From a datum to the features of both; a net, any module, or a name.
+        codes: Number of the values of c.
+        continuous: Number of coordinates of u.
+        noise: Standard deviation of normal noise on the net's inputs in training.
+    """
+
+    def __init__(
+        self, net: nn.Module | str, codes: int, continuous: int, *, noise: float = 0.0
+    ) -> None:
+        super().__init__(net, dist.constraints.real, noise=noise)
+        self.codes, self.continuous = codes, continuous
+
+    def outputs(self, latent: int) -> Shape:  # noqa: ARG002
+        """Return the number of features: logits, means and scales."""
+        return (self.codes + 2 * self.continuous,)
+
+    def forward(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
+        """Return q(c | x) and q(u | x), batch shape (*batch), for data (*batch, *shape)."""
+        sizes = [self.codes, self.continuous, self.continuous]
+        logits, mean, spread = self.net(self.read(x)).split(sizes, -1)
+        scale = MIN_STD + (1 - MIN_STD) * spread.sigmoid()
+        return StraightThroughCode(logits=logits), dist.Normal(mean, scale).to_event(1)
+
+
+class InfoGAN(Pair):
     r"""A generator of a categorical code, continuous codes and noise; the guide reads the codes.
 
     .. math:: c \sim \mathrm{Cat}(1/K), \quad u \sim U(-1, 1), \quad z \sim p(z), \quad
@@ -48,11 +73,12 @@ class InfoGAN(nn.Module):
     Example:
         >>> pair = InfoGAN(codes=10, latent=4)
         >>> pair.build(torch.zeros(10, 1, 8, 8))
-        >>> pair.posterior(torch.zeros(3, 1, 8, 8))[1].event_shape
+        >>> pair.encoder(torch.zeros(3, 1, 8, 8))[1].event_shape
         torch.Size([2])
     """
 
     uniform: Tensor
+    one: Tensor
 
     def __init__(
         self,
@@ -64,69 +90,27 @@ class InfoGAN(nn.Module):
         continuous: int = 2,
         noise: float = 0.0,
     ) -> None:
-        super().__init__()
-        sizes = (("latent", latent, 1), ("codes", codes, 2), ("continuous", continuous, 0))
-        for name, number, least in sizes:
-            if number < least:
-                raise ValueError(f"{name} must be {least} or more, got {number}")
-        self.prior = prior_of(prior)
-        self.encoder, self.generator = net_of(encoder), net_of(generator)
-        self.latent = latent
-        self.codes = codes
-        self.continuous = continuous
-        self.noise = check_noise(noise)
-        self.likelihood = Delta()
-        self.shape: Shape | None = None
-
-    def build(self, x: Tensor) -> None:
-        """Make the parameters for data like `x`; a second call does nothing.
-
-        Args:
-            x: Training data, (n, *shape); new parameters take their device and dtype.
-
-        Raises:
-            ValueError: A net's size doesn't fit, or the pair is built for another shape.
-        """
-        if is_built(self, x):
-            return
-        shape = tuple(x.shape[1:])
-        self.likelihood.build(x)
-        self.prior.build(self.latent, x)
-        build_encoder(self.encoder, shape, (self.codes + 2 * self.continuous,), x)
-        inputs = self.codes + self.continuous + self.prior.features
-        build_decoder(self.generator, inputs, self.likelihood, x)
-        self.register_buffer("uniform", torch.zeros(self.codes), persistent=False)
-        self.to(device=x.device, dtype=x.dtype)
-        self.shape = shape
-
-    def posterior(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
-        """Return q(c given x) and q(u given x), batch shape (*batch), for data (*batch, *shape)."""
-        k = self.continuous
-        x = noisy(self.likelihood.read(x), self.noise if self.training else 0.0)
-        logits, mean, spread = self.encoder(x).split([self.codes, k, k], -1)
-        scale = _LEAST + (1 - _LEAST) * spread.sigmoid()
-        return StraightThroughCode(logits=logits), dist.Normal(mean, scale).to_event(1)
-
-    def likelihood_of(self, c: Tensor, u: Tensor, z: Tensor) -> TorchDistribution:
-        """Return the point mass at f(c, u, z), batch shape (*batch), for latents (*batch, ...)."""
-        return self.likelihood(self.generator(beside(beside(self.prior.embed(z), u), c)))
+        super().__init__(latent)
+        self.codes, self.noise = at_least(2, "codes", codes), noise
+        self.continuous = at_least(0, "continuous", continuous)
+        self.prior = lookup("prior", prior, PRIORS)
+        self.encoder = CodesEncoder(encoder, codes, continuous, noise=noise)
+        self.generator = Decoder(generator, self.prior, Delta(), given=codes + continuous)
+        self.register_buffer("uniform", torch.zeros(codes), persistent=False)
+        self.register_buffer("one", torch.ones(continuous), persistent=False)
 
     def model(self, x: Tensor) -> None:
-        """Declare p(x, c, u, z) for a batch of data (batch, *shape)."""
-        with plate("infogan", self, x):
+        with self.batch(x):
             c = pyro.sample("c", OneHot(logits=self.uniform))
-            bound = self.uniform.new_ones(self.continuous)
-            u = bound
+            given = [c]
             if self.continuous:
-                u = pyro.sample("u", dist.Uniform(-bound, bound).to_event(1))
+                given = [pyro.sample("u", dist.Uniform(-self.one, self.one).to_event(1)), c]
             z = pyro.sample("z", self.prior())
-            own = {"likelihood": self.likelihood}
-            pyro.sample("x", self.likelihood_of(c, u, z), obs=x, infer=own)
+            pyro.sample("x", self.generator(z, *given), obs=x)
 
     def guide(self, x: Tensor) -> None:
-        """Declare q(c, u given x) for a batch of data (batch, *shape), and p(z)."""
-        with plate("infogan", self, x):
-            code, continuous = self.posterior(x)
+        with self.batch(x):
+            code, continuous = self.encoder(x)
             pyro.sample("c", code)
             if self.continuous:
                 pyro.sample("u", continuous)

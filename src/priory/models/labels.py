@@ -1,12 +1,16 @@
-"""Labels: their law, and how they enter a net."""
+"""Labels: their distribution, from the training rows' frequencies."""
 
 from __future__ import annotations
 
+from math import sqrt
+from typing import Any
+
 import pyro.distributions as dist
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 
 from priory.data.labels import UNKNOWN
+from priory.names import positive
 from priory.nets import one_hot
 from priory.nets.categorical import perturbed
 
@@ -26,22 +30,49 @@ class Labels(dist.Categorical):
         return (rows * self.logits).sum(-1)
 
 
-def beside(vectors: Tensor, labels: Tensor) -> Tensor:
-    """Return vectors (*batch, d) with labels (*batch, classes) beside, (*batch, d + classes)."""
-    lead = torch.broadcast_shapes(vectors.shape[:-1], labels.shape[:-1])
-    return torch.cat([vectors.expand(*lead, -1), labels.expand(*lead, -1)], -1)
-
-
-def with_planes(images: Tensor, labels: Tensor) -> Tensor:
-    """Return images with a plane for each class, of ones for the label's and of zeros else.
+class ClassPrior(nn.Module):
+    """p(y): the frequencies of the labels among the training rows.
 
     Args:
-        images: (*batch, channels, height, width).
-        labels: Indicators, (*batch, classes).
+        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
+
+    Raises:
+        ValueError: The number isn't positive.
     """
-    lead = torch.broadcast_shapes(images.shape[:-3], labels.shape[:-1])
-    planes = labels[..., None, None].expand(*lead, -1, *images.shape[-2:])
-    return torch.cat([images.expand(*lead, -1, -1, -1), planes], -3)
+
+    log_frequencies: Tensor
+
+    def __init__(self, classes: int | None = None) -> None:
+        super().__init__()
+        self.classes: Any = None if classes is None else positive("classes", classes)
+
+    @property
+    def width(self) -> int:
+        """Number of coordinates of a label's indicator vector."""
+        return int(self.classes)
+
+    def build(self, y: Tensor | None) -> None:
+        """Take the frequencies of labels.
+
+        Args:
+            y: Labels of all training rows, (n,), whole numbers from 0.
+
+        Raises:
+            ValueError: There are no labels, one is out of range, or a class has none.
+        """
+        self.classes = count_classes(self.classes, y)
+        self.register_buffer("log_frequencies", label_frequencies(y, self.classes).log())
+
+    def indicators(self, y: Tensor, like: Tensor) -> Tensor:
+        """Return labels (*batch) as vectors (*batch, classes), as large as a latent of that size.
+
+        So a net that is just drawn heeds the label.
+        """
+        return one_hot(y, self.classes, like) * sqrt(self.classes)
+
+    def forward(self) -> Labels:
+        """Return p(y), batch shape ()."""
+        return Labels(logits=self.log_frequencies)
 
 
 def count_classes(classes: int | None, y: Tensor | None) -> int:

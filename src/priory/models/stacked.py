@@ -1,24 +1,21 @@
 """The stacked GAN: a generator for each level of an encoder that labels train."""
 
-from typing import Any
-
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from priory.models.labels import Labels, beside, count_classes, label_frequencies
-from priory.models.opening import is_built, plate
-from priory.models.parts import prior_of
-from priory.names import positive
-from priory.nets import Delta, one_hot
-from priory.nets.base import Shape
+from priory.models.labels import ClassPrior, Labels
+from priory.models.pair import Pair
+from priory.names import lookup, positive
+from priory.nets import Decoder, Delta, one_hot
+from priory.nets.labels import beside
 from priory.nets.table import net_of
-from priory.priors import Prior
+from priory.priors import PRIORS, Prior
 
 
-class StackedGAN(nn.Module):
+class StackedGAN(Pair):
     r"""Two generators that undo an encoder level by level, from a label to a datum.
 
     .. math:: y, z_1, z_0 \sim p, \quad h = G_1(y, z_1), \quad x = G_0(f, z_0), \quad f = h;
@@ -58,8 +55,6 @@ class StackedGAN(nn.Module):
         torch.Size([5, 32])
     """
 
-    log_frequencies: Tensor
-
     def __init__(
         self,
         prior: Prior | str = "normal",
@@ -73,63 +68,45 @@ class StackedGAN(nn.Module):
         classes: int | None = None,
         joint: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(latent)
         self.features = positive("features", features)
-        self.latent = positive("latent", latent)
-        self.classes: Any = None if classes is None else positive("classes", classes)
-        self.prior = prior_of(prior)
-        self.encoder, self.upper, self.lower, self.upper_inverse, self.lower_inverse = (
-            net_of(net) for net in (encoder, upper, lower, upper_inverse, lower_inverse)
-        )
         self.joint = joint
-        self.likelihood = Delta()
-        self.shape: Shape | None = None
+        self.labels = ClassPrior(classes)
+        self.prior = lookup("prior", prior, PRIORS)
+        self.encoder, self.upper = net_of(encoder), net_of(upper)
+        self.lower = Decoder(lower, self.prior, Delta(), given=features)
+        self.upper_inverse, self.lower_inverse = net_of(upper_inverse), net_of(lower_inverse)
 
-    def build(self, x: Tensor, y: Tensor | None = None) -> None:
-        """Make the parameters for data like `x`; a second call does nothing.
+    @property
+    def classes(self) -> int | None:
+        """Number of labels, None before it is known."""
+        return self.labels.classes
 
-        Args:
-            x: Training data, (n, *shape); new parameters take their device and dtype.
-            y: Labels of all training rows, whose frequencies become p(y).
-
-        Raises:
-            ValueError: There are no labels, one is out of range or none has it, a
-                net's size doesn't fit, or the pair is built for another shape.
-        """
-        if is_built(self, x):
-            return
+    def make(self, x: Tensor, y: Tensor | None) -> None:
+        """Make the parameters for data (n, *shape) with labels (n,)."""
         shape = tuple(x.shape[1:])
-        self.classes = count_classes(self.classes, y)
-        frequencies = label_frequencies(y, self.classes)
+        self.labels.build(y)
         self.prior.build(self.latent, x)
-        noise = self.prior.features
         self.encoder.build(shape, (self.features,))
-        self.classifier = nn.Linear(self.features, self.classes)
-        self.upper.build((noise + self.classes,), (self.features,))
-        self.lower.build((noise + self.features,), shape)
+        self.classifier = nn.Linear(self.features, self.labels.width)
+        self.upper.build((self.prior.features + self.labels.width,), (self.features,))
+        self.lower.build(x)
         self.upper_inverse.build((self.features,), (self.latent,))
         self.lower_inverse.build(shape, (self.latent,))
-        self.likelihood.build(x)
-        self.likelihood.span(x, getattr(self.lower, "output", "linear"))
-        self.lower.set_bias(self.likelihood.scaled(x).mean(0))
-        self.register_buffer("log_frequencies", frequencies.log())
-        self.to(device=x.device, dtype=x.dtype)
-        self.shape = shape
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return what the nets read of data (*batch, *shape)."""
+        likelihood = self.likelihood
+        return x if isinstance(likelihood, str) else likelihood.read(x)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return E_0(x), (*batch, features), of an encoder that is a constant."""
-        return torch.relu(_constant(self.encoder, self.likelihood.read(x)))
+        return torch.relu(_constant(self.encoder, self.read(x)))
 
     def generate(self, y: Tensor, z: Tensor) -> Tensor:
         """Return G_1(y, z), (*batch, features), for labels (*batch) and noise (*batch, latent)."""
         noise = self.prior.embed(z)
-        return torch.relu(self.upper(beside(noise, one_hot(y, self.classes, noise))))
-
-    def decode(self, f: Tensor, z: Tensor) -> Tensor:
-        """Return G_0(f, z), (*batch, *shape), for (*batch, features) and noise (*batch, latent)."""
-        made = self.lower(beside(self.prior.embed(z), f))
-        value: Tensor = self.likelihood(made.unsqueeze(-1 - len(self.shape or ()))).mean
-        return value
+        return torch.relu(self.upper(beside(noise, one_hot(y, self.labels.width, noise))))
 
     def model(self, x: Tensor, y: Tensor) -> None:
         """Declare the generators.
@@ -138,32 +115,28 @@ class StackedGAN(nn.Module):
             x: Data, (batch, *shape).
             y: Their labels, (batch,).
         """
-        with plate("stacked", self, x):
-            y = pyro.sample("y", Labels(logits=self.log_frequencies), obs=y)
+        with self.batch(x):
+            y = pyro.sample("y", self.labels(), obs=y)
             z1 = pyro.sample("z1", self.prior())
             h = pyro.sample("h", dist.Delta(self.generate(y, z1), event_dim=1))
             given = h if self.joint or not self.training else self.encode(x)
             f = pyro.sample("f", dist.Delta(given, event_dim=1))
             z0 = pyro.sample("z0", self.prior())
-            made = self.decode(f, z0)
-            point = dist.Delta(made, event_dim=len(self.shape or ()))
-            pyro.sample("x", point, obs=x, infer={"likelihood": self.likelihood})
+            pyro.sample("x", self.lower(z0, f), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """Declare the encoder, and the inverses of the noise, for data (batch, *shape)."""
         own = {"is_auxiliary": True}
-        with plate("stacked", self, x):
-            seen = self.classifier(torch.relu(self.encoder(self.likelihood.read(x.detach()))))
-            law = Labels(logits=seen)
-            pyro.sample("label", law, obs=law.sample(), infer=own)  # of which the law alone is read
+        with self.batch(x):
+            seen = self.classifier(torch.relu(self.encoder(self.read(x.detach()))))
+            found = Labels(logits=seen)
+            pyro.sample("label", found, obs=found.sample(), infer=own)  # its density alone is read
             h = self.encode(x)
             pyro.sample("f", dist.Delta(h, event_dim=1))
             h = pyro.sample("h", dist.Delta(h, event_dim=1))
             pyro.sample("y", Labels(logits=_constant(self.classifier, h)), infer=own)
             pyro.sample("z1", dist.Normal(self.upper_inverse(h), 1.0).to_event(1))
-            pyro.sample(
-                "z0", dist.Normal(self.lower_inverse(self.likelihood.read(x)), 1.0).to_event(1)
-            )
+            pyro.sample("z0", dist.Normal(self.lower_inverse(self.read(x)), 1.0).to_event(1))
 
 
 def _constant(module: nn.Module, x: Tensor) -> Tensor:

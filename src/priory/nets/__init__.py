@@ -4,6 +4,8 @@ from priory.nets.base import Net, Shape, Wrapped, as_net
 from priory.nets.conv import Conv, Deconv
 from priory.nets.critics import Critic, Joint, Planes, Projection
 from priory.nets.dcgan import DCGAN, DCGANCritic
+from priory.nets.decoder import Decoder
+from priory.nets.encoder import Encoder
 from priory.nets.fourier import Fourier
 from priory.nets.labels import one_hot
 from priory.nets.likelihoods import (
@@ -48,11 +50,13 @@ __all__ = [
     "Conv",
     "Critic",
     "DCGANCritic",
+    "Decoder",
     "Deconv",
     "DeepMean",
     "Delta",
     "DeltaPosterior",
     "DiscretizedLogistic",
+    "Encoder",
     "Fourier",
     "Joint",
     "KumaraswamyPosterior",

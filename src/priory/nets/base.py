@@ -1,7 +1,9 @@
-"""What every net is: configuration first, parameters once the shapes are known."""
+"""What every part of a pair is, and every net: configuration first, parameters with the shapes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,45 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 RECTIFIERS = ("elu", "gelu", "leaky-relu", "leaky-relu-0.2", "relu", "silu")
 
 
-class Net(nn.Module, ABC):
+class Part(nn.Module, ABC):
+    """What is configured first, and gets its parameters once the shapes are known.
+
+    Attributes:
+        built_for: What it is built for, such as the shapes of a net; None before.
+    """
+
+    _kind, _owner = "part", "pair"  # for the message, where another pair has it
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.built_for: Any = None
+
+    def build_once(self, size: Any, make: Callable[[], object]) -> None:
+        """Make the parameters; a second time for the same size does nothing.
+
+        Args:
+            size: What they are made for.
+            make: Makes them.
+
+        Raises:
+            ValueError: They are already made for another size.
+        """
+        if self.built_for is None:
+            make()
+            self.built_for = size
+        elif self.built_for != size:
+            raise ValueError(
+                f"{type(self).__name__} is built for {self.built_for}, got {size}; give each "
+                f"{self._owner} a {self._kind} of its own"
+            )
+
+    def check_built(self) -> None:
+        """Raise a RuntimeError unless there are parameters."""
+        if self.built_for is None:
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet: call build first")
+
+
+class Net(Part):
     """A map between arrays of fixed shapes that accepts any number of leading dims.
 
     The constructor takes configuration alone; `build` makes the parameters when the shapes are
@@ -41,12 +81,18 @@ class Net(nn.Module, ABC):
         flat: Whether it reads an input as one vector, whatever its shape.
     """
 
+    _kind = "net"
     flat = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.inputs: Shape | None = None
-        self.outputs: Shape | None = None
+    @property
+    def inputs(self) -> Shape | None:
+        """The shape of one input, None before the net is built."""
+        return None if self.built_for is None else self.built_for[0]
+
+    @property
+    def outputs(self) -> Shape | None:
+        """The shape of one output, None before the net is built."""
+        return None if self.built_for is None else self.built_for[1]
 
     def build(self, inputs: Shape, outputs: Shape) -> None:
         """Make the parameters; a second call with the same shapes does nothing.
@@ -59,14 +105,7 @@ class Net(nn.Module, ABC):
             ValueError: The net is already built for other shapes.
         """
         inputs, outputs = tuple(inputs), tuple(outputs)
-        if self.inputs is None:
-            self.make(inputs, outputs)
-            self.inputs, self.outputs = inputs, outputs
-        elif (self.inputs, self.outputs) != (inputs, outputs):
-            raise ValueError(
-                f"{type(self).__name__} is built for {self.inputs} -> {self.outputs}, got "
-                f"{inputs} -> {outputs}; give each pair a net of its own"
-            )
+        self.build_once((inputs, outputs), lambda: self.make(inputs, outputs))
 
     @abstractmethod
     def make(self, inputs: Shape, outputs: Shape) -> None:
@@ -101,16 +140,16 @@ class Net(nn.Module, ABC):
             RuntimeError: The net is not built.
             ValueError: The last dims are not the shape that the net was built for.
         """
-        if self.inputs is None or self.outputs is None:
-            raise RuntimeError(f"{type(self).__name__} has no parameters yet: call build first")
-        cut = x.dim() - len(self.inputs)
-        if cut < 0 or x.shape[cut:] != self.inputs:
+        self.check_built()
+        inputs, outputs = self.built_for
+        cut = x.dim() - len(inputs)
+        if cut < 0 or x.shape[cut:] != inputs:
             raise ValueError(
-                f"{type(self).__name__} expected inputs of shape (*batch, *{self.inputs}), got "
+                f"{type(self).__name__} expected inputs of shape (*batch, *{inputs}), got "
                 f"{tuple(x.shape)}"
             )
-        shape = (*x.shape[:cut], *self.outputs)
-        out = self.apply_flat(x if cut == 1 else x.reshape(-1, *self.inputs))
+        shape = (*x.shape[:cut], *outputs)
+        out = self.apply_flat(x if cut == 1 else x.reshape(-1, *inputs))
         return out if out.shape == shape else out.reshape(shape)
 
 

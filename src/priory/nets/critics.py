@@ -1,6 +1,6 @@
 """Critics that read several sites one by one: data with labels or with latents."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from math import prod
 from typing import Any
 
@@ -9,26 +9,27 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from priory.names import positive
-from priory.nets.base import Shape, start_layer
+from priory.nets.base import Part, Shape, start_layer
 from priory.nets.layers import normed
 from priory.nets.table import net_of
 
 
-class Critic(nn.Module, ABC):
+class Critic(Part):
     """A map from samples to scores that is no map of one array to another.
 
     Like a `Net` it takes configuration alone, and makes its parameters when the shapes are known.
 
     Attributes:
         separate: Whether it reads the sites one by one, rather than joined into one vector.
-        inputs: What it was built for: a shape for each site if `separate`, else one shape.
     """
 
+    _kind, _owner = "critic", "objective"
     separate = True
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.inputs: tuple[Any, ...] | None = None
+    @property
+    def inputs(self) -> tuple[Any, ...] | None:
+        """What it was built for: a shape for each site if `separate`, else one shape."""
+        return None if self.built_for is None else self.built_for[0]
 
     def build(self, inputs: tuple[Any, ...], outputs: Shape = ()) -> None:
         """Make the parameters; a second call with the same shapes does nothing.
@@ -40,14 +41,8 @@ class Critic(nn.Module, ABC):
         Raises:
             ValueError: The critic is built for other shapes already, or can't read these.
         """
-        if self.inputs is None:
-            self.make(*(inputs if self.separate else (inputs,)))
-            self.inputs = inputs
-        elif (self.inputs, outputs) != (inputs, ()):
-            raise ValueError(
-                f"{type(self).__name__} is built for {self.inputs} -> (), got {inputs} -> "
-                f"{outputs}; give each objective a critic of its own"
-            )
+        made = inputs if self.separate else (inputs,)
+        self.build_once((inputs, outputs), lambda: self.make(*made))
 
     @abstractmethod
     def make(self, *inputs: Shape) -> None:

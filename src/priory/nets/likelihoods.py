@@ -1,14 +1,14 @@
 """Likelihood heads: what turns a decoder's features into a distribution over a datum."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.nets.base import Shape
+from priory.nets.base import Part, Shape
 from priory.nets.distributions import IndependentNormal
 from priory.nets.pixels import (
     IndependentBernoulli,
@@ -23,14 +23,16 @@ def _range(x: Tensor) -> str:
     return f"[{x.min().item():.4g}, {x.max().item():.4g}]"
 
 
-class Likelihood(nn.Module, ABC):
+class Likelihood(Part):
     """A head over features of shape (*batch, params, *shape), with one map for each parameter."""
 
+    _kind = "likelihood"
     params: int = 1
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.shape: Shape | None = None
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of a datum, None before the head is built."""
+        return self.built_for
 
     def build(self, x: Tensor) -> None:
         """Learn the datum's shape and make the head's own parameters.
@@ -42,15 +44,12 @@ class Likelihood(nn.Module, ABC):
             ValueError: It is built for another shape, or has the units of other data.
         """
         shape = tuple(x.shape[1:])
-        own = bool([*self.parameters(), *self.buffers()])  # such as the units of its data
-        if self.shape is not None and (own or self.shape != shape):
+        if self.built_for == shape and [*self.parameters(), *self.buffers()]:
             raise ValueError(
-                f"{type(self).__name__} is built for other data, of shape {self.shape}, got those "
-                f"of shape {shape}; give each pair a likelihood of its own"
+                f"{type(self).__name__} has the units of other data; give each pair a likelihood "
+                "of its own"
             )
-        if self.shape is None:
-            self.make(x)
-        self.shape = shape
+        self.build_once(shape, lambda: self.make(x))
 
     def make(self, x: Tensor) -> None:
         """Make the head's own parameters, where it has any."""
@@ -86,16 +85,6 @@ class Likelihood(nn.Module, ABC):
         """
         return None
 
-    def check_built(self) -> Shape:
-        """Return the shape of a datum.
-
-        Raises:
-            RuntimeError: The head is not built.
-        """
-        if self.shape is None:
-            raise RuntimeError(f"{type(self).__name__} knows no shape yet: call build first")
-        return self.shape
-
     @abstractmethod
     def distribution(self, maps: tuple[Tensor, ...], event_dim: int) -> TorchDistribution:
         """Return the distribution with the given parameter maps, each (*batch, *shape)."""
@@ -106,7 +95,8 @@ class Likelihood(nn.Module, ABC):
         Raises:
             RuntimeError: The head is not built.
         """
-        event_dim = len(self.check_built())
+        self.check_built()
+        event_dim = len(self.built_for)
         dim = -event_dim - 1
         one = features.shape[dim] == 1  # then a view, whose gradient is one too
         maps = (features.squeeze(dim),) if one else features.unbind(dim)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from priory.names import named
+from priory.names import lookup
 from priory.nets.base import Net, as_net
 from priory.nets.conv import Conv, Deconv
 from priory.nets.dcgan import DCGAN, DCGANCritic
@@ -27,4 +27,4 @@ def net_of(net: nn.Module | str) -> Net:
     Raises:
         ValueError: There is no net of that name.
     """
-    return as_net(named("net", net, NETS)() if isinstance(net, str) else net)
+    return as_net(lookup("net", net, NETS))

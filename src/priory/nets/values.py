@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+_FLAT = 64  # columns from which bounded data are taken for images laid flat
 _CONSTANT = 8.0  # roundings of its mean that a column's standard deviation must exceed
 REACH = 5.0  # standard deviations up to which a net reads a table's values as they are
 
@@ -71,3 +72,12 @@ def squashed(x: Tensor, reach: Tensor) -> Tensor:
     inner = x.clamp(-reach, reach)
     rest = x - inner
     return inner + rest.sign() * rest.abs().log1p()
+
+
+def starts_small(x: Tensor) -> bool:
+    """Say whether data are a table; many bounded columns are images laid flat, which are none.
+
+    Args:
+        x: Training data, (n, *shape).
+    """
+    return is_table(x) and not (is_bounded(x) and x[0].numel() >= _FLAT)

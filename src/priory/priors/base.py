@@ -1,29 +1,32 @@
 """What every prior is: a distribution over one datum's latent, with its parameters."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 from pyro.distributions import TorchDistribution
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import constraints
 
 from priory.names import positive
+from priory.nets.base import Part
 
 Encode = Callable[[Tensor], TorchDistribution]
 
 
-class Prior(nn.Module, ABC):
+class Prior(Part):
     """A distribution over a latent of shape (latent,), exchangeable with every other prior.
 
     `support` says which posterior family fits; `embed` is what a decoder sees of a latent.
     """
 
+    _kind = "prior"
     support: Any = constraints.real
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.latent = 0
+    @property
+    def latent(self) -> int:
+        """Number of latent coordinates, 0 before the prior is built."""
+        return self.built_for or 0
 
     def build(self, latent: int, x: Tensor, encode: Encode | None = None) -> None:
         """Make the parameters; a second call with the same size does nothing.
@@ -38,15 +41,7 @@ class Prior(nn.Module, ABC):
             ValueError: The size isn't positive, or the prior is already built for another.
         """
         latent = positive("latent", latent)
-        if self.latent == latent:
-            return
-        if self.latent:
-            raise ValueError(
-                f"{type(self).__name__} is built for {self.latent} latents, got {latent}; give "
-                "each pair a prior of its own"
-            )
-        self.make(latent, x, encode)
-        self.latent = latent
+        self.build_once(latent, lambda: self.make(latent, x, encode))
 
     @abstractmethod
     def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:
@@ -71,6 +66,5 @@ class Prior(nn.Module, ABC):
         Raises:
             RuntimeError: The prior is not built.
         """
-        if not self.latent:
-            raise RuntimeError(f"{type(self).__name__} has no parameters yet: call build first")
+        self.check_built()
         return self.distribution()

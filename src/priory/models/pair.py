@@ -1,0 +1,157 @@
+"""What every pair of ours is: two Pyro programs over parts that are built from the data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from priory.models.labels import ClassPrior
+from priory.names import positive
+from priory.nets import Decoder, Encoder, Likelihood
+from priory.nets.base import Shape
+from priory.nets.values import is_table
+from priory.priors import Prior
+
+
+class Pair(nn.Module, ABC):
+    """A model and a guide with parts in common, as attributes in the order in which they are built.
+
+    A pair of one's own writes a constructor that makes the parts (`Prior`, `Encoder`, `Decoder`,
+    `ClassPrior`), and the two programs, each opening with `with self.batch(x):`. Other parts are
+    built by a `make` of its own. Any two Pyro programs are a pair as well, without this class.
+
+    Args:
+        latent: Number of latent coordinates.
+
+    Attributes:
+        shape: The shape of a datum that it is built for, None before.
+
+    Raises:
+        ValueError: The latent isn't a positive integer.
+
+    Example:
+        >>> from priory.models import VAE
+        >>> pair = VAE(prior="normal", latent=4)
+        >>> pair.build(torch.zeros(10, 1, 8, 8))
+        >>> pair.encoder(torch.zeros(3, 1, 8, 8)).event_shape
+        torch.Size([4])
+    """
+
+    def __init__(self, latent: int = 1) -> None:
+        super().__init__()
+        self.latent = positive("latent", latent)
+        self.shape: Shape | None = None
+
+    @abstractmethod
+    def model(self, *args: Any, **columns: Any) -> None:
+        """Declare the joint distribution p(x, z) of a batch of data (batch, *shape).
+
+        Its arguments are named after the columns of the data that it reads: `x`, `y`, `index`.
+        """
+
+    @abstractmethod
+    def guide(self, *args: Any, **columns: Any) -> None:
+        """Declare the recognition distribution q(z | x) of a batch of data (batch, *shape).
+
+        Its arguments are named as the model's.
+        """
+
+    @property
+    def likelihood(self) -> Likelihood | str:
+        """The decoder's likelihood; "auto" before it is chosen from the data."""
+        for part in self.children():
+            if isinstance(part, Decoder):
+                return part.likelihood
+        raise AttributeError(f"{type(self).__name__} has no decoder, and so no likelihood")
+
+    @final
+    def build(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Make the parameters for data like `x`; a second call only looks at the data.
+
+        Args:
+            x: Training data, (n, *shape); new parameters take their device and dtype.
+            y: Labels of all training rows, (n,), for a pair with a distribution of them.
+
+        Raises:
+            ValueError: The data don't suit the pair (their type, values, labels), a net's size
+                doesn't fit, or the pair is built for another shape, precision or device.
+        """
+        self._check(x)
+        if self.shape is None:
+            self.make(x, y)
+            self.to(device=x.device, dtype=x.dtype)
+            self.shape = tuple(x.shape[1:])
+
+    def make(self, x: Tensor, y: Tensor | None) -> None:
+        """Make the parts' parameters, in the order in which the constructor names the parts.
+
+        Args:
+            x: Training data, (n, *shape).
+            y: Their labels, (n,), if there are any.
+        """
+        parts = [*self.children()]
+        likelihood = next(part.choose(x) for part in parts if isinstance(part, Decoder))
+        inputs = likelihood.scaled(x) if is_table(x) else x  # in which a prior's are kept
+        encoder = next((part for part in parts if type(part) is Encoder), None)
+        encode = None if encoder is None else encoder.of_scaled if is_table(x) else encoder.forward
+        for part in parts:
+            if isinstance(part, ClassPrior):
+                part.build(y)
+            elif isinstance(part, Prior):
+                part.build(self.latent, inputs, encode)
+            elif isinstance(part, Encoder):
+                part.build(x, self.latent, likelihood)
+            elif isinstance(part, Decoder):
+                part.build(x)
+
+    def register(self, x: Tensor) -> None:
+        """Build the pair where it is not, and register its parameters in Pyro's store.
+
+        Args:
+            x: Data, (*batch, *shape).
+        """
+        self.build(x)
+        pyro.module(type(self).__name__.lower(), self)
+
+    def batch(self, x: Tensor) -> Any:
+        """Return the plate `data` of a batch, in which the sites of both programs stand.
+
+        Args:
+            x: Data, (*batch, *shape).
+        """
+        self.register(x)
+        return pyro.plate("data", x.shape[-1 - len(self.shape or ())], dim=-1)
+
+    def _check(self, x: Tensor) -> None:
+        """Raise a ValueError unless the pair is built for data like `x`, or can be."""
+        if not x.is_floating_point():
+            raise ValueError(f"the pair expects real numbers, got x of {x.dtype}: pass x.float()")
+        if not x.dim():
+            raise ValueError("the pair expects rows of data, got a single number")
+        if self.shape is None:
+            if not len(x):
+                raise ValueError("the pair is built from training data, got x without a row")
+            return
+        event = len(self.shape)
+        if x.shape[x.dim() - event :] != self.shape:
+            raise ValueError(
+                f"the pair is built for data of shape {self.shape}, got {tuple(x.shape[1:])}"
+            )
+        if x.dim() == event:
+            raise ValueError(
+                f"the pair expects a batch of data of shape {self.shape}, got one datum: pass "
+                "x[None]"
+            )
+        own = next(self.parameters(), None)
+        if own is not None and own.device != x.device:
+            raise ValueError(f"the pair is on {own.device}, got x on {x.device}: pass x.to(...)")
+        cast = torch.is_autocast_enabled(x.device.type)
+        if own is not None and own.dtype != x.dtype and not cast:
+            raise ValueError(
+                f"the pair is built for data of {own.dtype}, got x of {x.dtype}: pass "
+                f"x.to({own.dtype})"
+            )

@@ -1,0 +1,108 @@
+"""The encoder: a net and a posterior family, as one map from a datum to q(z | x)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from priory.nets.base import Net, Part, Shape
+from priory.nets.layers import check_noise, noisy
+from priory.nets.likelihoods import Likelihood
+from priory.nets.posteriors import posterior_for
+from priory.nets.table import net_of
+from priory.nets.values import starts_small
+
+_SMALL = 0.1  # of the weights that a table's last layers are drawn with
+
+
+class Encoder(Part):
+    r"""From a datum to the distribution q(z | x) of its latent.
+
+    .. math:: q(z \mid x) = q(z; g(x))
+
+    The family follows from the prior's support. The net reads data in the likelihood's units, and
+    a table's odd values drawn in.
+
+    Args:
+        net: g, from a datum to the family's features; a net, any module, or a name.
+        support: Of the latent: a torch constraint.
+        point: Whether the latent is g(x) itself, as in an autoencoder.
+        noise: Standard deviation of normal noise on the net's inputs in training.
+
+    Raises:
+        ValueError: The name is unknown, or the noise is negative.
+
+    Example:
+        >>> import torch
+        >>> from priory.nets import Normal
+        >>> encoder, likelihood = Encoder("mlp", torch.distributions.constraints.real), Normal()
+        >>> x = torch.randn(10, 3)
+        >>> likelihood.build(x)
+        >>> encoder.build(x, 2, likelihood)
+        >>> encoder(x).event_shape
+        torch.Size([2])
+    """
+
+    _kind = "encoder"
+
+    def __init__(
+        self, net: nn.Module | str, support: Any, *, point: bool = False, noise: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.net = net_of(net)
+        self.support, self.point, self.noise = support, point, check_noise(noise)
+
+    @property
+    def constructor_argument(self) -> Net:
+        """What a pair's constructor is given to make it, for a run's configuration."""
+        return self.net
+
+    def build(self, x: Tensor, latent: int, likelihood: Likelihood) -> None:
+        """Make the parameters; a second call for the same sizes does nothing.
+
+        Args:
+            x: Training data, (n, *shape).
+            latent: Number of latent coordinates.
+            likelihood: Built for the data, in whose units the net reads them.
+
+        Raises:
+            ValueError: No family covers the support, or the net's size doesn't fit.
+        """
+        self.build_once((tuple(x.shape[1:]), latent), lambda: self.make(x, latent, likelihood))
+
+    def make(self, x: Tensor, latent: int, likelihood: Likelihood) -> None:
+        """Make the net, that of a table with small weights in its last layer."""
+        # In a tuple a module is no submodule, so its parameters are not listed twice.
+        self._likelihood = (likelihood,)
+        self.head = posterior_for(self.support, self.point)
+        self.net.build(self.inputs(tuple(x.shape[1:])), self.outputs(latent))
+        if starts_small(x):
+            self.net.temper(_SMALL)
+
+    def inputs(self, shape: Shape) -> Shape:
+        """Return the shape of what the net reads, for a datum's."""
+        return shape
+
+    def outputs(self, latent: int) -> Shape:
+        """Return the shape of the family's features."""
+        return self.head.params, latent
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return what the net reads of data (*batch, *shape)."""
+        self.check_built()
+        return noisy(self._likelihood[0].read(x), self.noise if self.training else 0.0)
+
+    def of_scaled(self, x: Tensor) -> TorchDistribution:
+        """Return q(z | x) for data in the likelihood's units."""
+        return self.head(self.net(self._likelihood[0].drawn_in(x)))
+
+    def forward(self, x: Tensor) -> Any:
+        """Return q(z | x), batch shape (*batch), for data (*batch, *shape).
+
+        Raises:
+            RuntimeError: There are no parameters yet.
+        """
+        features = self.net(self.read(x))
+        return self.head(features)
