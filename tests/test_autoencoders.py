@@ -266,7 +266,7 @@ def unmatched(clusters):
 
 def mismatch(name, data):
     nets = {"encoder": "mlp:32", "decoder": "mlp:32", "latent": 2}
-    run = RECIPES[name].fit(data, **nets, steps=300, lr=5e-3, batch_size=100, **QUIET)
+    run = RECIPES[name].fit(data, **nets, steps=200, lr=5e-3, batch_size=100, **QUIET)
     return evaluate(run, metrics=["latent_mmd"], pictures=False)["latent_mmd"].value
 
 

@@ -263,6 +263,7 @@ def test_a_pair_of_ones_own(capsys, folder, table):
 
 def test_compare_writes_one_table_a_page_and_the_numbers(capsys, folder):
     words = ["--prior", "normal,mixture:2", "--objective", "iwae:2", "--seeds", 2, "--jobs", 1]
+    words += ["--metrics", "nll,mmd"]
     code, out, err = said(capsys, "compare", *words, *SMALL, "--particles", 3, "--out", "report")
     assert code == 0, err
     assert "[4/4]" in err

@@ -154,7 +154,7 @@ def test_trained_runs_are_compared_by_label_and_seed(capsys, folder, runs):
         "normal": [0, 1],
         "mixture": [0],
     }
-    again = compare_runs(names, particles=5, limit=60, metrics=["nll", "mmd"])
+    again = compare_runs(names, particles=5, limit=60, metrics=["nll", "mmd"], pictures=False)
     assert [row.label for row in again.rows] == ["normal", "mixture"]
     options = {"particles": 5, "limit": 60, "metrics": ["nll"], "pictures": False}
     own = evaluate(load(names[0]), **options)["nll"].value

@@ -308,7 +308,9 @@ def test_a_separate_level_reads_data_in_training_and_its_dream_afterwards(double
 
 def test_a_stack_dreams_the_label_that_is_asked_for():
     data = Data.named("digits", binarise="none")
-    run = RECIPES["stacked-gan"].fit(data, steps=250, lr=1e-3, batch_size=64, valid_every=0)
+    run = RECIPES["stacked-gan"].fit(
+        data, steps=250, lr=1e-3, batch_size=64, valid_every=0, compile="trace"
+    )
     dreams = run.sample(50, given={"y": 3})
     assert (dreams["y"] == 3).all()
     report = evaluate(run, metrics=["label_agreement"], samples=300, pictures=False)

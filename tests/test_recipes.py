@@ -156,10 +156,10 @@ def test_loss_falls_on_digits(name, digits):
     data = digits if recipe.data == "digits" else recipe.own_data()
     options = {**small(recipe), "batch_size": 64, "valid_every": 0}
     if any(getattr(bare(t), "cost", "") == "features" for t in terms):
-        losses = [row["loss"] for row in recipe.fit(data, **options, steps=150).history]
+        losses = [row["loss"] for row in recipe.fit(data, **options, steps=100).history]
     else:
         columns = data.train.take(slice(0, 200))
-        runs = [recipe.fit(data, **options, steps=steps) for steps in (1, 150)]
+        runs = [recipe.fit(data, **options, steps=steps) for steps in (1, 100)]
         with torch.no_grad(), pyro.get_param_store().scope():
             losses = [
                 float(sum(t(r.pair.model, r.pair.guide, **columns) for t in terms)) for r in runs
@@ -187,7 +187,7 @@ def test_saved_and_loaded_it_is_the_same(name, tmp_path):
     back = load(run.save(tmp_path / "run"))
     for key, value in run.pair.state_dict().items():
         assert torch.equal(value, back.pair.state_dict()[key]), key
-    options = {"particles": 5, "limit": 50, "pictures": False}
+    options = {"particles": 5, "limit": 50, "samples": 100, "pictures": False}
     before, after = (evaluate(r, metrics=["nll", "mmd"], **options) for r in (run, back))
     assert [r.value for r in before] == [r.value for r in after]
 

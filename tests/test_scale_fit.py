@@ -24,10 +24,22 @@ FIT = [
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-def start(*words, cwd):
+# Two commands in one torchrun, whose processes take long to start.
+BOTH = """
+import sys
+from priory.cli import main
+from priory.inference.parallel.launch import start
+middle = sys.argv.index("then")
+with start(quiet=True):
+    code = main(sys.argv[1:middle]) or main(sys.argv[middle + 1 :])
+sys.exit(code)
+"""
+
+
+def start(*words, cwd, script=("-m", "priory")):
     """Start two ranks of the command."""
     return subprocess.Popen(
-        [*TORCHRUN, "-m", "priory", *map(str, words)],
+        [*TORCHRUN, *script, *map(str, words)],
         cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PRIORY_TIMEOUT": "300"},
         stdout=subprocess.PIPE,
@@ -43,13 +55,18 @@ def finish(process):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the same run by this process, and by two ranks."""
+    """A folder with the same run by this process, and by two ranks, which judge the first too."""
     folder = tmp_path_factory.mktemp("runs")
     options = ("--objective", "iwae:3", "--steps", "25")
-    code, told, err = finish(start(*FIT, *options, "--out", "two", cwd=folder))
+    assert main([*FIT, *options, "--out", str(folder / "one")]) == 0
+    (folder / "both.py").write_text(BOTH)
+    fitting = (*FIT, *options, "--out", "two")
+    judging = ("evaluate", "one", "--particles", "20", "--limit", "150", "--json", "two.json")
+    run = start(*fitting, "then", *judging, cwd=folder, script=["both.py"])
+    code, told, err = finish(run)
     assert code == 0, err
     assert told.count("saved in two") == 1, "only the main rank prints"
-    assert main([*FIT, *options, "--out", str(folder / "one")]) == 0
+    assert told.count("wrote two.json") == 1, "only the main rank prints"
     return folder
 
 
@@ -65,11 +82,9 @@ def test_two_ranks_train_as_one_process(folder):
 
 
 def test_two_ranks_judge_as_one_process(folder):
-    words = ("evaluate", "one", "--particles", "20", "--limit", "150", "--json", "two.json")
-    code, _, err = finish(start(*words, cwd=folder))
-    assert code == 0, err
     shared = json.loads((folder / "two.json").read_text())
-    evaluate(load(folder / "one"), particles=20, limit=150).to_json(folder / "one.json")
+    report = evaluate(load(folder / "one"), particles=20, limit=150, pictures=False)
+    report.to_json(folder / "one.json")
     alone = json.loads((folder / "one.json").read_text())
     assert shared["records"] == alone["records"]
 
@@ -98,10 +113,11 @@ def test_a_killed_rank_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys
         while len([*checkpoints.glob("[!.]*")]) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         os.kill(rank_process(1, run), signal.SIGKILL)
-        code, _, err = finish(run)
+        code, told, err = finish(run)
     finally:
         run.kill()
     assert code != 0
+    assert told.count("digits: ") == 1, "only the main rank prints"
     # Rank 0 misses the other one, unless torchrun, which does too, is the first to end it.
     assert "rank 0 of 2 failed: LostRank" in err or "closing signal SIGTERM" in err
     assert "rank      : 1 (local_rank: 1)" in err

@@ -57,6 +57,9 @@ def told(script):
 def test_an_evaluation_stays_within_a_gigabyte():
     """K = 5000 on 10,000 rows of 784, in two parts that take long only together.
 
+    A quarter of the dreams that are compared by default take less memory, and have a limit that is
+    as much lower.
+
     The blocks of the bound are sized by K and by a row's length, not by the number of rows: some
     rows with K = 5000 hold as much at once as all of them would. What grows with the rows is looked
     at with all of them, and one particle.
@@ -74,33 +77,41 @@ def test_an_evaluation_stays_within_a_gigabyte():
         found["twice as many"] = peak() - before
         layers = torch.nn.Conv2d(1, 32, 3, 2), torch.nn.Flatten(), torch.nn.Linear(5408, 64)
         features = torch.nn.Sequential(*layers)
-        evaluate(pair, data, particles=1, features=features)
+        evaluate(pair, data, particles=1, samples=500, features=features)
         found["all"] = peak() - before
         print(json.dumps(found))
     """)
     assert mib["twice as many"] < mib["few"] + 32
-    assert mib["few"] + mib["all"] < 1000
+    assert mib["few"] + mib["all"] < 650
+
+
+@pytest.fixture(scope="module")
+def trainings():
+    """The memory that eager and traced steps hold, early and late in a training."""
+    return told("""
+        x = (torch.rand(500, 1, 8, 8) > 0.5).float()
+        found = {}
+        for compile in ("off", "trace"):
+            held = found[compile] = {}
+            fit(
+                tiny(),
+                data=Data.from_arrays(x=x),
+                steps=1000,
+                batch_size=20,
+                valid_every=50,
+                compile=compile,
+                progress=False,
+                on_epoch=lambda row: held.setdefault(row["step"], now()),
+            )
+        print(json.dumps({name: [held[200], held[1000]] for name, held in found.items()}))
+    """)
 
 
 @linux
 @pytest.mark.parametrize("compile", ["off", "trace"])
-def test_training_takes_no_more_memory_the_longer_it_runs(compile):
-    mib = told(f"""
-        x = (torch.rand(500, 1, 8, 8) > 0.5).float()
-        held = {{}}
-        fit(
-            tiny(),
-            data=Data.from_arrays(x=x),
-            steps=2000,
-            batch_size=20,
-            valid_every=50,
-            compile="{compile}",
-            progress=False,
-            on_epoch=lambda row: held.setdefault(row["step"], now()),
-        )
-        print(json.dumps([held[500], held[2000]]))
-    """)
-    assert mib[1] < mib[0] + 8
+def test_training_takes_no_more_memory_the_longer_it_runs(trainings, compile):
+    early, late = trainings[compile]
+    assert late < early + 4
 
 
 class Small:
