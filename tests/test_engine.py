@@ -206,7 +206,7 @@ def test_densities_stay_in_float32_under_bf16():
     x = torch.rand(9, 6).round()
     pair.build(x)
     with torch.autocast("cpu", torch.bfloat16):
-        assert pair.encoder(x).dtype == torch.bfloat16
+        assert pair.encoder.net(x).dtype == torch.bfloat16
         awake = Phases(pair.model, pair.guide, (x,)).awake
         parts = awake.sample["z"], awake.log_p("x"), awake.log_q("z"), awake.kl("z")
     assert {part.dtype for part in parts} == {torch.float32}

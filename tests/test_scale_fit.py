@@ -24,15 +24,12 @@ FIT = [
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
-# Two commands in one torchrun, whose processes take long to start.
+# Two commands in one torchrun: each joins the ranks, and leaves them.
 BOTH = """
 import sys
 from priory.cli import main
-from priory.inference.parallel.launch import start
 middle = sys.argv.index("then")
-with start(quiet=True):
-    code = main(sys.argv[1:middle]) or main(sys.argv[middle + 1 :])
-sys.exit(code)
+sys.exit(main(sys.argv[1:middle]) or main(sys.argv[middle + 1 :]))
 """
 
 

@@ -57,9 +57,6 @@ def told(script):
 def test_an_evaluation_stays_within_a_gigabyte():
     """K = 5000 on 10,000 rows of 784, in two parts that take long only together.
 
-    A quarter of the dreams that are compared by default take less memory, and have a limit that is
-    as much lower.
-
     The blocks of the bound are sized by K and by a row's length, not by the number of rows: some
     rows with K = 5000 hold as much at once as all of them would. What grows with the rows is looked
     at with all of them, and one particle.
@@ -77,12 +74,12 @@ def test_an_evaluation_stays_within_a_gigabyte():
         found["twice as many"] = peak() - before
         layers = torch.nn.Conv2d(1, 32, 3, 2), torch.nn.Flatten(), torch.nn.Linear(5408, 64)
         features = torch.nn.Sequential(*layers)
-        evaluate(pair, data, particles=1, samples=500, features=features)
+        evaluate(pair, data, particles=1, features=features)
         found["all"] = peak() - before
         print(json.dumps(found))
     """)
     assert mib["twice as many"] < mib["few"] + 32
-    assert mib["few"] + mib["all"] < 650
+    assert mib["few"] + mib["all"] < 1000
 
 
 @pytest.fixture(scope="module")

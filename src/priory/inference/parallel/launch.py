@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from priory.inference.parallel.ranks import contact, environment, rank, started, world
 
 TIMEOUT = 300.0  # seconds
+_STARTS = itertools.count()
 
 
 @contextmanager
@@ -43,8 +45,15 @@ def start(*, timeout: float | None = None, quiet: bool = False) -> Iterator[None
         if _local() < torch.cuda.device_count():
             torch.cuda.set_device(_local())
         with contact():
+            wait = timedelta(seconds=seconds)
+            # Torchrun's store outlives a group, whose addresses a later one must not read.
+            store, _, _ = next(dist.rendezvous("env://", number, total, timeout=wait))
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=seconds)
+                "cpu:gloo,cuda:nccl" if cuda else "gloo",
+                store=dist.PrefixStore(f"priory {next(_STARTS)}", store),
+                rank=number,
+                world_size=total,
+                timeout=wait,
             )
         with ExitStack() as stack:
             if quiet and number:
