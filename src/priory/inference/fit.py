@@ -16,8 +16,8 @@ from priory.config import to_config
 from priory.data import Data
 from priory.inference.alone import alone
 from priory.inference.arguments import Program, bind, build
-from priory.inference.engine.compiled import Mode
 from priory.inference.engine.precision import Precision
+from priory.inference.engine.tracing import Mode
 from priory.inference.keeping.folders import Resume
 from priory.inference.keeping.keeper import keeping
 from priory.inference.loop import Loop, stateful

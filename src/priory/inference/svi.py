@@ -19,12 +19,12 @@ from priory.inference.adversary import Adversarial
 from priory.inference.arguments import Program, bind, check_keywords, named
 from priory.inference.checks import check_critics, check_pair, check_plates, check_registered
 from priory.inference.engine.average import MovingAverage
-from priory.inference.engine.compiled import Compiler, Mode
 from priory.inference.engine.engine import Engine
 from priory.inference.engine.guard import Buffers, Guard, NonFinite
 from priory.inference.engine.optim import joint
 from priory.inference.engine.players import Player, critic_loss, critic_optim_of
 from priory.inference.engine.precision import Precision
+from priory.inference.engine.tracing import Compiler, Mode
 from priory.inference.objectives import Objective
 from priory.inference.options import check_choice, check_options
 from priory.inference.parallel import ranks

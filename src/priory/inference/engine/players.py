@@ -11,10 +11,10 @@ from torch import Tensor
 
 from priory.inference.adversary import Adversarial
 from priory.inference.arguments import Program
-from priory.inference.engine.compiled import Compiler
 from priory.inference.engine.guard import Guard
 from priory.inference.engine.optim import JointOptim, joint
 from priory.inference.engine.precision import autocast
+from priory.inference.engine.tracing import Compiler
 from priory.inference.parallel import ranks
 from priory.inference.parallel.noise import global_noise, rows_of
 from priory.inference.phases import Phases
