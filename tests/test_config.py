@@ -35,7 +35,7 @@ from priory.inference import (
     Sum,
     fit,
 )
-from priory.inference.keeping.disk import manifest
+from priory.inference.checkpoints.disk import manifest
 from priory.models import VAE
 from priory.nets import MLP, DeepMean, Joint, Planes, Projection, TwoSample, Wrapped
 from priory.nets.base import LeakyReLU

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from priory.data import Data
 from priory.inference.bounds import NoBound, validation_bound
-from priory.inference.keeping.weights import check_fit, put, tensors_of
+from priory.inference.checkpoints.weights import check_fit, put, tensors_of
 from priory.inference.objectives import Objective
 from priory.inference.parts import eval_mode, modules
 from priory.inference.randomness import own_randomness

@@ -18,6 +18,9 @@ from priory.data import Feed
 from priory.inference.adversary import Adversarial
 from priory.inference.arguments import Program, bind, check_keywords, named
 from priory.inference.checks import check_critics, check_pair, check_plates, check_registered
+from priory.inference.distributed import ranks
+from priory.inference.distributed.batchnorm import share_statistics
+from priory.inference.distributed.noise import global_noise, rows_of
 from priory.inference.engine.average import MovingAverage
 from priory.inference.engine.engine import Engine
 from priory.inference.engine.guard import Buffers, Guard, NonFinite
@@ -27,9 +30,6 @@ from priory.inference.engine.precision import Precision
 from priory.inference.engine.tracing import Compiler, Mode
 from priory.inference.objectives import Objective
 from priory.inference.options import check_choice, check_options
-from priory.inference.parallel import ranks
-from priory.inference.parallel.batchnorm import share_statistics
-from priory.inference.parallel.noise import global_noise, rows_of
 from priory.inference.parts import device_of, modules, schedules
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from priory.inference.keeping.checkpoint import newest, read_checkpoint, set_aside, write_checkpoint
-from priory.inference.keeping.disk import MANIFEST, Damaged, manifest, sweep, write_file
-from priory.inference.keeping.folders import (
+from priory.inference.checkpoints.checkpoint import (
+    newest,
+    read_checkpoint,
+    set_aside,
+    write_checkpoint,
+)
+from priory.inference.checkpoints.disk import MANIFEST, Damaged, manifest, sweep, write_file
+from priory.inference.checkpoints.folders import (
     CHECKPOINTS,
     CONFIG,
     HISTORY,
@@ -28,16 +33,16 @@ from priory.inference.keeping.folders import (
     run_files,
     snapshots_file,
 )
-from priory.inference.keeping.lock import LOCK, locked
-from priory.inference.keeping.resume import (
+from priory.inference.checkpoints.lock import LOCK, locked
+from priory.inference.checkpoints.resume import (
     check_request,
     check_schedule,
     check_surroundings,
     environment,
 )
-from priory.inference.keeping.signals import Signals
-from priory.inference.keeping.weights import check_fit, put, tensors_of
-from priory.inference.parallel import ranks
+from priory.inference.checkpoints.signals import Signals
+from priory.inference.checkpoints.weights import check_fit, put, tensors_of
+from priory.inference.distributed import ranks
 from priory.inference.randomness import random_state, set_random_state
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from priory.inference.parallel.ranks import contact, environment, rank, started, world
+from priory.inference.distributed.ranks import contact, environment, rank, started, world
 
 TIMEOUT = 300.0  # seconds
 

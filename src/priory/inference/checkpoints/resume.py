@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from priory.inference.parallel import ranks
+from priory.inference.distributed import ranks
 from priory.inference.schedules import Cosine
 
 _FREE = {"fit.epochs", "fit.steps", "fit.device", "fit.skip_nonfinite"}
