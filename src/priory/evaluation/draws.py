@@ -20,7 +20,7 @@ from priory.evaluation.likelihood.quantity import Quantity, quantity_of
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Sets, Unavailable, Units
 from priory.inference.checks import check_plates
-from priory.inference.parts import device_of
+from priory.inference.modules import device_of
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases, generate
 from priory.inference.recorder import MismatchError

@@ -36,7 +36,7 @@ from priory.evaluation.given import (
 )
 from priory.evaluation.sealed import placement, sealed
 from priory.inference.distributed.launch import start
-from priory.inference.parts import device_of
+from priory.inference.modules import device_of
 from priory.inference.support import check_rows
 
 if TYPE_CHECKING:

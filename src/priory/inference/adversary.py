@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from priory.inference.games import GAMES
+from priory.inference.modules import frozen
 from priory.inference.objectives import Objective, joined
-from priory.inference.parts import frozen
 from priory.inference.pathwise import names_of
 from priory.inference.penalties import Samples, two_sided, zero_centred
 from priory.inference.phases import Phases

@@ -13,9 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from priory.inference.arguments import owner
 from priory.inference.engine.guard import Buffers
+from priory.inference.modules import eval_mode, modules
 from priory.inference.objectives import Objective
 from priory.inference.particles import vectorises
-from priory.inference.parts import eval_mode, modules
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness

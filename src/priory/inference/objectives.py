@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from priory.inference.arguments import Program
+from priory.inference.arguments import Program, modules_of, owner
 from priory.inference.phases import Phases
 from priory.inference.schedules import Schedule, current
 
@@ -139,3 +140,18 @@ class Scaled(Objective):
 def joined(rows: Iterable[Tensor]) -> Tensor:
     """Return the sites' samples side by side, `(n, d)`."""
     return torch.cat([r.flatten(1) for r in rows], 1)
+
+
+def schedules(*roots: Any) -> Iterator[Schedule]:
+    """Find the schedules among the attributes of objectives and of the pair's modules."""
+    for root in roots:
+        own = owner(root)
+        if isinstance(own, Schedule):
+            yield own
+        elif isinstance(own, Objective):
+            yield from schedules(*(v for v in vars(own).values() if isinstance(v, Schedule)))
+            yield from schedules(*(t for t in own.terms() if t is not own))
+        else:
+            parts = [m for held in modules_of(root) for m in held.modules()]
+            attributes = itertools.chain.from_iterable(vars(m).values() for m in parts)
+            yield from (v for v in attributes if isinstance(v, Schedule))

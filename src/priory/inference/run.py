@@ -32,9 +32,9 @@ from priory.inference.checkpoints.lock import locked
 from priory.inference.checkpoints.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.distributed import ranks
 from priory.inference.given import every_value, given_rows
+from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import collected
 from priory.inference.objectives import Objective
-from priory.inference.parts import eval_mode, modules
 from priory.inference.phases import generate
 from priory.inference.randomness import own_randomness
 from priory.nets import Critic, Net

@@ -12,8 +12,8 @@ from torch import Tensor
 from priory.data.labels import UNKNOWN
 from priory.inference.arguments import Program
 from priory.inference.checks import check_support
+from priory.inference.modules import eval_mode, modules
 from priory.inference.objectives import Objective
-from priory.inference.parts import eval_mode, modules
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
 from priory.inference.recorder import MismatchError

@@ -28,9 +28,9 @@ from priory.inference.engine.optim import joint
 from priory.inference.engine.players import Player, critic_loss, critic_optim_of
 from priory.inference.engine.precision import Precision
 from priory.inference.engine.tracing import Compiler, Mode
-from priory.inference.objectives import Objective
+from priory.inference.modules import device_of, modules
+from priory.inference.objectives import Objective, schedules
 from priory.inference.options import check_choice, check_options
-from priory.inference.parts import device_of, modules, schedules
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness
 from priory.inference.recorder import ParameterRecorder

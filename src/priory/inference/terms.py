@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from priory.data.labels import UNKNOWN
 from priory.inference.costs import COSTS, squared
 from priory.inference.distributed import ranks
+from priory.inference.modules import frozen
 from priory.inference.objectives import Objective, joined
-from priory.inference.parts import frozen
 from priory.inference.pathwise import names_of, refuse_guide, refuse_model
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases

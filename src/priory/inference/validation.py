@@ -16,10 +16,10 @@ from priory.data import Data, Split
 from priory.inference.arguments import Program
 from priory.inference.checkpoints.weights import check_fit, put, tensors_of
 from priory.inference.checks import check_plates
+from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import Watch
 from priory.inference.objectives import Objective
 from priory.inference.particles import bound, vectorises
-from priory.inference.parts import eval_mode, modules
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 from priory.inference.randomness import own_randomness

@@ -14,7 +14,7 @@ from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
 from priory.inference.arguments import bind
-from priory.inference.parts import device_of
+from priory.inference.modules import device_of
 from priory.inference.phase import Phase
 from priory.inference.recorder import Recorder
 from priory.inference.sites import is_latent, is_observation

@@ -16,7 +16,7 @@ from priory.evaluation.multiple import holm
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.arguments import bind
-from priory.inference.parts import device_of
+from priory.inference.modules import device_of
 from priory.inference.phase import Phase
 from priory.inference.phases import Phases
 
