@@ -3,8 +3,8 @@
 from priory.inference.adversary import Adversarial
 from priory.inference.fit import fit
 from priory.inference.objectives import Objective, Scaled, Sum
-from priory.inference.phases import Phases, generate
-from priory.inference.recorder import MismatchError
+from priory.inference.phases.phases import Phases, generate
+from priory.inference.phases.recorder import MismatchError
 from priory.inference.run import Pair, Run, load
 from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
 from priory.inference.selection import Criterion

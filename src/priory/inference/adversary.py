@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from priory.inference.games import GAMES
 from priory.inference.modules import frozen
 from priory.inference.objectives import Objective, joined
-from priory.inference.pathwise import names_of
 from priory.inference.penalties import Samples, two_sided, zero_centred
-from priory.inference.phases import Phases
+from priory.inference.phases.pathwise import names_of
+from priory.inference.phases.phases import Phases
 from priory.inference.schedules import Schedule, current
 from priory.names import named, positive
 

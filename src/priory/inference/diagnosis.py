@@ -10,13 +10,13 @@ import pyro
 import torch
 from torch import Tensor
 
-from priory.inference.arguments import bind
 from priory.inference.checkpoints.disk import write_file
 from priory.inference.checkpoints.weights import encode, put, tensors_of
 from priory.inference.engine.guard import NonFinite
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.recorder import Recorder
+from priory.inference.phases.sites import base, is_observed, log_prob
 from priory.inference.randomness import own_randomness
-from priory.inference.recorder import Recorder
-from priory.inference.sites import base, is_observed, log_prob
 from priory.names import first_line
 
 if TYPE_CHECKING:

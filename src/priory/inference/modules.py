@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from priory.inference.arguments import modules_of
+from priory.inference.phases.arguments import modules_of
 
 
 def modules(*programs: Any) -> list[nn.Module]:

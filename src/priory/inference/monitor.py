@@ -17,7 +17,7 @@ from torch import Tensor
 from priory.data import Data, Split
 from priory.inference.adversary import Adversarial
 from priory.inference.modules import eval_mode, modules
-from priory.inference.phases import Phases, generate
+from priory.inference.phases.phases import Phases, generate
 from priory.inference.randomness import own_randomness
 from priory.inference.svi import SVI
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from priory.inference.arguments import Program, modules_of, owner
-from priory.inference.phases import Phases
+from priory.inference.phases.arguments import Program, modules_of, owner
+from priory.inference.phases.phases import Phases
 from priory.inference.schedules import Schedule, current
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any, get_args
 import torch
 from pyro.optim import PyroOptim
 
-from priory.inference.engine.precision import Precision
 from priory.inference.engine.tracing import Mode
+from priory.inference.phases.precision import Precision
 from priory.inference.schedules import Schedule
 from priory.inference.selection import Criterion
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.data import Data
 from priory.inference.modules import eval_mode, modules
-from priory.inference.phases import generate
+from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
 
 SMALL = 16

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from priory.data import Feed
 from priory.inference.adversary import Adversarial
-from priory.inference.arguments import Program, bind, check_keywords, named
 from priory.inference.checks import check_critics, check_pair, check_plates, check_registered
 from priory.inference.distributed import ranks
 from priory.inference.distributed.batchnorm import share_statistics
@@ -26,14 +25,15 @@ from priory.inference.engine.engine import Engine
 from priory.inference.engine.guard import Buffers, Guard, NonFinite
 from priory.inference.engine.optim import joint
 from priory.inference.engine.players import Player, critic_loss, critic_optim_of
-from priory.inference.engine.precision import Precision
 from priory.inference.engine.tracing import Compiler, Mode
 from priory.inference.modules import device_of, modules
 from priory.inference.objectives import Objective, schedules
 from priory.inference.options import check_choice, check_options
-from priory.inference.phases import Phases
+from priory.inference.phases.arguments import Program, bind, check_keywords, named
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.precision import Precision
+from priory.inference.phases.recorder import ParameterRecorder
 from priory.inference.randomness import own_randomness
-from priory.inference.recorder import ParameterRecorder
 from priory.inference.schedules import Schedule
 
 __all__ = ["SVI", "NonFinite"]

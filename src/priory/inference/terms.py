@@ -14,10 +14,10 @@ from priory.inference.costs import COSTS, squared
 from priory.inference.distributed import ranks
 from priory.inference.modules import frozen
 from priory.inference.objectives import Objective, joined
-from priory.inference.pathwise import names_of, refuse_guide, refuse_model
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
-from priory.inference.sites import base, likelihood_at
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.pathwise import names_of, refuse_guide, refuse_model
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.sites import base, likelihood_at
 from priory.nets.labels import one_hot
 
 if TYPE_CHECKING:

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from priory.data import Data, Split
-from priory.inference.arguments import Program
 from priory.inference.checkpoints.weights import check_fit, put, tensors_of
 from priory.inference.checks import check_plates
 from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import Watch
 from priory.inference.objectives import Objective
-from priory.inference.particles import bound, vectorises
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
+from priory.inference.phases.arguments import Program
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.particles import bound, vectorises
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.recorder import MismatchError, unscaled
+from priory.inference.phases.sites import base
 from priory.inference.randomness import own_randomness
-from priory.inference.recorder import MismatchError, unscaled
 from priory.inference.selection import Criterion, NoValue, Selection
-from priory.inference.sites import base
 from priory.inference.snapshots import Snapshots
 from priory.inference.svi import SVI
 

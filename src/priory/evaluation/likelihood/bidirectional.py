@@ -21,7 +21,7 @@ from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
 from priory.inference.modules import device_of
-from priory.inference.phases import generate
+from priory.inference.phases.phases import generate
 
 _STREAM = 11
 

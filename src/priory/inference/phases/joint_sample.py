@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priory.inference.distributed.noise import shared_by
-from priory.inference.sites import (
+from priory.inference.phases.sites import (
     BATCH_PLATE,
     Site,
     base,
