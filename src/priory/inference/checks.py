@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from priory.inference.engine.guard import Buffers
 from priory.inference.modules import eval_mode, modules
-from priory.inference.objectives import Objective
+from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import owner
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import vectorises

@@ -20,7 +20,9 @@ from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
 from priory.inference.engine.tracing import Mode
 from priory.inference.loop import Loop, stateful
-from priory.inference.objectives import Objective
+from priory.inference.objectives.base import Objective
+from priory.inference.objectives.bounds import ELBO
+from priory.inference.objectives.schedules import Cosine, Schedule
 from priory.inference.options import check_options
 from priory.inference.phases.alone import alone
 from priory.inference.phases.arguments import Program, bind, build
@@ -28,11 +30,9 @@ from priory.inference.phases.precision import Precision
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Pair, Run, described
-from priory.inference.schedules import Cosine, Schedule
 from priory.inference.selection import Criterion
 from priory.inference.support import check_compared
 from priory.inference.svi import SVI
-from priory.inference.variational import ELBO
 
 
 def fit(

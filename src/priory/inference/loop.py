@@ -15,7 +15,7 @@ from priory.inference.checkpoints.keeper import Keeper
 from priory.inference.diagnosis import explained, explained_memory, is_out_of_memory
 from priory.inference.distributed import ranks
 from priory.inference.engine.guard import NonFinite
-from priory.inference.objectives import Objective
+from priory.inference.objectives.base import Objective
 from priory.inference.phases.phases import Phases
 from priory.inference.selection import Criterion
 from priory.inference.support import check_rows

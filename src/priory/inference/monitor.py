@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from priory.data import Data, Split
-from priory.inference.adversary import Adversarial
 from priory.inference.modules import eval_mode, modules
+from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.phases.phases import Phases, generate
 from priory.inference.randomness import own_randomness
 from priory.inference.svi import SVI

@@ -13,8 +13,8 @@ import torch
 from pyro.optim import PyroOptim
 
 from priory.inference.engine.tracing import Mode
+from priory.inference.objectives.schedules import Schedule
 from priory.inference.phases.precision import Precision
-from priory.inference.schedules import Schedule
 from priory.inference.selection import Criterion
 
 _LEAST = {

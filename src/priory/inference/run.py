@@ -31,7 +31,7 @@ from priory.inference.checkpoints.weights import check_fit, critics_of, put, ten
 from priory.inference.distributed import ranks
 from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import collected
-from priory.inference.objectives import Objective
+from priory.inference.objectives.base import Objective
 from priory.inference.phases.alone import alone
 from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows

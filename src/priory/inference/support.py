@@ -12,7 +12,7 @@ from torch import Tensor
 from priory.data.labels import UNKNOWN
 from priory.inference.checks import check_support
 from priory.inference.modules import eval_mode, modules
-from priory.inference.objectives import Objective
+from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import Program
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.recorder import MismatchError

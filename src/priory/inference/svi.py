@@ -15,7 +15,6 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
 from priory.data import Feed
-from priory.inference.adversary import Adversarial
 from priory.inference.checks import check_critics, check_pair, check_plates, check_registered
 from priory.inference.distributed import ranks
 from priory.inference.distributed.batchnorm import share_statistics
@@ -27,14 +26,15 @@ from priory.inference.engine.optim import joint
 from priory.inference.engine.players import Player, critic_loss, critic_optim_of
 from priory.inference.engine.tracing import Compiler, Mode
 from priory.inference.modules import device_of, modules
-from priory.inference.objectives import Objective, schedules
+from priory.inference.objectives.adversarial import Adversarial
+from priory.inference.objectives.base import Objective, schedules
+from priory.inference.objectives.schedules import Schedule
 from priory.inference.options import check_choice, check_options
 from priory.inference.phases.arguments import Program, bind, check_keywords, named
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.precision import Precision
 from priory.inference.phases.recorder import ParameterRecorder
 from priory.inference.randomness import own_randomness
-from priory.inference.schedules import Schedule
 
 __all__ = ["SVI", "NonFinite"]
 

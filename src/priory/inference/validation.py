@@ -17,7 +17,7 @@ from priory.inference.checkpoints.weights import check_fit, put, tensors_of
 from priory.inference.checks import check_plates
 from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import Watch
-from priory.inference.objectives import Objective
+from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import Program
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import bound, vectorises

@@ -15,8 +15,8 @@ from priory.inference.engine.cuda_graph import Capturer
 from priory.inference.engine.guard import Buffers, NonFinite
 from priory.inference.engine.optim import JointOptim
 from priory.inference.engine.players import Player
+from priory.inference.objectives.schedules import Schedule
 from priory.inference.phases.arguments import Program, named
-from priory.inference.schedules import Schedule
 
 
 class Engine:

@@ -9,16 +9,16 @@ import torch
 from pyro.infer.util import zero_grads
 from torch import Tensor
 
-from priory.inference.adversary import Adversarial
 from priory.inference.distributed import ranks
 from priory.inference.distributed.noise import global_noise, rows_of
 from priory.inference.engine.guard import Guard
 from priory.inference.engine.optim import JointOptim, joint
 from priory.inference.engine.tracing import Compiler
+from priory.inference.objectives.adversarial import Adversarial
+from priory.inference.objectives.schedules import Schedule
 from priory.inference.phases.arguments import Program
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.precision import autocast
-from priory.inference.schedules import Schedule
 
 
 class Player:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from priory.data.labels import UNKNOWN
-from priory.inference.costs import COSTS, squared
 from priory.inference.distributed import ranks
 from priory.inference.modules import frozen
-from priory.inference.objectives import Objective, joined
+from priory.inference.objectives.base import Objective, joined
+from priory.inference.objectives.costs import COSTS, squared
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.pathwise import names_of, refuse_guide, refuse_model
 from priory.inference.phases.phases import Phases
@@ -21,7 +21,7 @@ from priory.inference.phases.sites import base, likelihood_at
 from priory.nets.labels import one_hot
 
 if TYPE_CHECKING:
-    from priory.inference.adversary import Adversarial
+    from priory.inference.objectives.adversarial import Adversarial
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.arguments import Program, modules_of, owner
 from priory.inference.phases.phases import Phases
-from priory.inference.schedules import Schedule, current
 
 if TYPE_CHECKING:
-    from priory.inference.adversary import Adversarial
+    from priory.inference.objectives.adversarial import Adversarial
 
 Weight = float | Schedule
 
