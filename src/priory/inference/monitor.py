@@ -16,7 +16,7 @@ from torch import Tensor
 
 from priory.data import Data, Split
 from priory.inference.modules import eval_mode, modules
-from priory.inference.objectives.adversarial import Adversarial
+from priory.inference.objectives.base import Adversary
 from priory.inference.phases.phases import Phases, generate
 from priory.inference.randomness import own_randomness
 from priory.inference.svi import SVI
@@ -134,7 +134,7 @@ class Watch:
         pair: Any,
         data: Data,
         svi: SVI,
-        critics: Sequence[Adversarial],
+        critics: Sequence[Adversary],
         seed: int,
         tell: Callable[[str], object] = str,
     ) -> None:
@@ -198,7 +198,7 @@ class Watch:
             look |= {"modes": reached(dreams, modes) if finite else 0, "of": of}
         return look
 
-    def _critic(self, adversary: Adversarial, held: dict[str, Tensor]) -> Look:
+    def _critic(self, adversary: Adversary, held: dict[str, Tensor]) -> Look:
         phases = Phases(self.pair.model, self.pair.guide, columns=held)
         params = [p for p in self.svi.params.values() if p.requires_grad]
         loss = adversary.loss(phases)

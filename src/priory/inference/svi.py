@@ -26,8 +26,7 @@ from priory.inference.engine.optim import joint
 from priory.inference.engine.players import Player, critic_loss, critic_optim_of
 from priory.inference.engine.tracing import Compiler, Mode
 from priory.inference.modules import device_of, modules
-from priory.inference.objectives.adversarial import Adversarial
-from priory.inference.objectives.base import Objective, schedules
+from priory.inference.objectives.base import Adversary, Objective, schedules
 from priory.inference.objectives.schedules import Schedule
 from priory.inference.options import check_choice, check_options
 from priory.inference.phases.arguments import Program, bind, check_keywords, named
@@ -138,12 +137,12 @@ class SVI(pyro.infer.SVI):
         factory = critic_optim if critic_optim is not None else optim
         adversaries = list(loss.adversaries()) if isinstance(loss, Objective) else []
 
-        def critic(a: Adversarial) -> Player:
+        def critic(a: Adversary) -> Player:
             own = factory is critic_optim and len(adversaries) == 1
             loss_of, optim = critic_loss(model, guide, a), critic_optim_of(factory, a.rate, own=own)
             return player(loss_of, optim, name="critic's ", after=a.bound)
 
-        self.critics: list[tuple[Adversarial, Player]] = [(a, critic(a)) for a in adversaries]
+        self.critics: list[tuple[Adversary, Player]] = [(a, critic(a)) for a in adversaries]
         self._engine = Engine(
             model,
             self.pair,

@@ -14,7 +14,7 @@ from priory.inference.distributed.noise import global_noise, rows_of
 from priory.inference.engine.guard import Guard
 from priory.inference.engine.optim import JointOptim, joint
 from priory.inference.engine.tracing import Compiler
-from priory.inference.objectives.adversarial import Adversarial
+from priory.inference.objectives.base import Adversary
 from priory.inference.objectives.schedules import Schedule
 from priory.inference.phases.arguments import Program
 from priory.inference.phases.phases import Phases
@@ -226,7 +226,7 @@ class Player:
             return self.loss(*args, **columns)
 
 
-def critic_loss(model: Program, guide: Program, adversary: Adversarial) -> Callable[..., Tensor]:
+def critic_loss(model: Program, guide: Program, adversary: Adversary) -> Callable[..., Tensor]:
     """Answer a critic's loss as a function of a batch's arguments.
 
     Args:

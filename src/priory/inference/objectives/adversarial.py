@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from priory.inference.modules import frozen
-from priory.inference.objectives.base import Objective, joined
+from priory.inference.objectives.base import Adversary, Objective, joined
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.penalties import Samples, two_sided, zero_centred
 from priory.inference.objectives.schedules import Schedule, current
@@ -172,7 +172,7 @@ class Adversarial(Objective):
             torch._foreach_clamp_min_(weights, -self.clip)
             torch._foreach_clamp_max_(weights, self.clip)
 
-    def adversaries(self) -> list[Adversarial]:
+    def adversaries(self) -> list[Adversary]:
         """Answer itself."""
         return [self]
 

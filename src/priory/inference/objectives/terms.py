@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
@@ -12,16 +12,13 @@ from torch import Tensor, nn
 from priory.data.labels import UNKNOWN
 from priory.inference.distributed import ranks
 from priory.inference.modules import frozen
-from priory.inference.objectives.base import Objective, joined
+from priory.inference.objectives.base import Adversary, Objective, joined
 from priory.inference.objectives.costs import COSTS, squared
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.pathwise import names_of, refuse_guide, refuse_model
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.sites import base, likelihood_at
 from priory.nets.labels import one_hot
-
-if TYPE_CHECKING:
-    from priory.inference.objectives.adversarial import Adversarial
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -77,7 +74,7 @@ class Reconstruction(Objective):
         likelihood = likelihood_at(awake.site(self.site, "model"))
         return rows if likelihood is None else likelihood.read(rows)
 
-    def meet(self, adversaries: Sequence[Adversarial]) -> None:
+    def meet(self, adversaries: Sequence[Adversary]) -> None:
         """Take the critic that judges the same site."""
         found = [a.critic for a in adversaries if a.sites == (self.site,)]
         self._critic = found[0] if found else None
