@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from priory.data import Data, Feed
 from priory.inference.checkpoints.keeper import Keeper
-from priory.inference.diagnosis import explained, explained_memory, is_out_of_memory
+from priory.inference.diagnosis import Batch, explained, explained_memory, is_out_of_memory
 from priory.inference.distributed import ranks
 from priory.inference.engine.guard import NonFinite
 from priory.inference.objectives.base import Objective
@@ -24,7 +24,6 @@ from priory.inference.validation import Evaluations
 
 GRADIENT_STEPS = 3
 _LOOKED_AT = 1 << 27  # bytes of a mapped split of which rows are looked at
-Batch = dict[str, Tensor]
 
 
 class Loop:
