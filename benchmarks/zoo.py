@@ -30,8 +30,8 @@ from benchmarks.apart import apart
 from benchmarks.machine import confine, hardware, load, synchronise
 from priory.data import Data
 from priory.inference import SVI
-from priory.inference.arguments import build
 from priory.inference.loop import train_mode
+from priory.inference.phases.arguments import build
 from priory.recipes import RECIPES, Recipe
 
 FILE = Path(__file__).parent / "results" / "zoo.json"

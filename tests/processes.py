@@ -21,7 +21,7 @@ from priory import fit
 from priory.data import Data
 from priory.inference import ELBO, Adversarial, Exponential, Linear, Objective
 from priory.inference.engine.optim import JointOptim
-from priory.inference.schedules import current
+from priory.inference.objectives.schedules import current
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["priory", "torch._dynamo"])

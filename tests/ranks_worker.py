@@ -20,10 +20,10 @@ from priory.divergences import mmd
 from priory.evaluation import evaluate
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.inference import ELBO, IWAE, Adversarial, Match, Phases, Reconstruction
-from priory.inference.parallel import ranks
-from priory.inference.parallel.batchnorm import share_statistics
-from priory.inference.parallel.launch import start
-from priory.inference.parallel.noise import global_noise
+from priory.inference.distributed import ranks
+from priory.inference.distributed.batchnorm import share_statistics
+from priory.inference.distributed.launch import start
+from priory.inference.distributed.noise import global_noise
 
 BATCH, STEPS = 12, 6
 

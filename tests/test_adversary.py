@@ -12,9 +12,9 @@ from priory import fit, load
 from priory.config import from_config, to_config
 from priory.data import Data
 from priory.inference import SVI, Adversarial, Linear, Phases, Reconstruction
-from priory.inference.games import GAMES
-from priory.inference.objectives import Sum
-from priory.inference.penalties import slopes, two_sided, zero_centred
+from priory.inference.objectives.base import Sum
+from priory.inference.objectives.games import GAMES
+from priory.inference.objectives.penalties import slopes, two_sided, zero_centred
 from priory.models import GAN
 from priory.nets import (
     MLP,

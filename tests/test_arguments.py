@@ -15,7 +15,7 @@ from torch import nn
 from priory import fit
 from priory.data import Data
 from priory.inference import ELBO, SVI, Phases
-from priory.inference.arguments import bind, modules_of, named, owner, signature
+from priory.inference.phases.arguments import bind, modules_of, named, owner, signature
 
 COLUMNS = {"x": 1, "y": 2, "index": 3, "self": 4}
 

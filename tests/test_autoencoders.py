@@ -11,7 +11,7 @@ import torch
 from priory import evaluate, fit, load
 from priory.data import Data
 from priory.inference import KL, Phases, Reconstruction
-from priory.inference.costs import absolute, laplacian
+from priory.inference.objectives.costs import absolute, laplacian
 from priory.models import GLO, VAE
 from priory.nets import MLP
 from priory.recipes import RECIPES

@@ -14,7 +14,7 @@ from pyro import poutine
 
 from pairs import LinearGaussian
 from priory.inference import ELBO, IWAE, Linear, Match, Phases, Reconstruction, Renyi
-from priory.inference.engine.graphs import Traced
+from priory.inference.engine.fx_graph import Traced
 
 KS = (1, 5, 50)
 

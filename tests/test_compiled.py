@@ -14,7 +14,7 @@ from torch import nn
 
 from priory.divergences import mmd
 from priory.inference import ELBO, IWAE, SVI, Adversarial, Linear, Match, Reconstruction
-from priory.inference.engine.graphs import Traced, Untraceable
+from priory.inference.engine.fx_graph import Traced, Untraceable
 from priory.models import VAE
 from priory.nets import MLP
 
@@ -138,7 +138,7 @@ def test_calls_between_kernels_are_python_where_cpp_fails_or_is_not_asked_for(mo
             raise NotImplementedError("no such call")
         return graph
 
-    monkeypatch.setattr("priory.inference.engine.graphs._compiled", compiled)
+    monkeypatch.setattr("priory.inference.engine.fx_graph._compiled", compiled)
     monkeypatch.setenv("TORCHINDUCTOR_CPP_WRAPPER", asked)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

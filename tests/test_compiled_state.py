@@ -20,7 +20,7 @@ from torch import nn
 from priory import fit
 from priory.data import Data
 from priory.inference import ELBO, SVI
-from priory.inference.engine.compiled import Compiler, agree
+from priory.inference.engine.tracing import Compiler, agree
 
 pytestmark = pytest.mark.usefixtures("double")
 COUNT = 0

@@ -35,7 +35,7 @@ from priory.inference import (
     Sum,
     fit,
 )
-from priory.inference.keeping.disk import manifest
+from priory.inference.checkpoints.disk import manifest
 from priory.models import VAE
 from priory.nets import (
     MLP,
@@ -116,7 +116,9 @@ def test_every_divergence_is_written_and_read_by_its_public_name(name):
 
 def test_the_names_of_former_runs_are_those_of_public_parts():
     config = yaml.safe_load((FORMER_RUN / "config.yaml").read_text())
-    assert {"priory.inference.terms.Match", "priory.models.vae.VAE"} <= FORMER.keys()
+    moved = {"terms.Match", "variational.ELBO", "adversary.Adversarial", "objectives.Sum"}
+    assert {f"priory.inference.{name}" for name in moved} <= FORMER.keys()
+    assert "priory.models.vae.VAE" in FORMER
     assert all(former not in FORMER.values() for former in FORMER)
     for former, public in FORMER.items():
         assert locate(former) is PARTS[public]

@@ -14,10 +14,10 @@ from torch import nn
 
 from priory.data import Data, Feed, Split
 from priory.inference import ELBO, SVI, Adversarial, Linear, Phases, Reconstruction
-from priory.inference.bounds import validation_bound
 from priory.inference.engine.average import MovingAverage
 from priory.inference.engine.guard import Buffers, Guard, NonFinite
 from priory.inference.engine.optim import JointOptim
+from priory.inference.validation import validation_bound
 from priory.models import VAE
 from priory.nets import MLP
 from priory.specs import parse_objective

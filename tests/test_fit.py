@@ -230,7 +230,7 @@ def test_early_stopping_keeps_the_best_weights(digits):
     assert len(bounds) < 200
     best = max(range(len(bounds)), key=bounds.__getitem__)
     assert best == len(bounds) - 4
-    from priory.inference.bounds import validation_bound
+    from priory.inference.validation import validation_bound
 
     found = validation_bound(run.pair.model, run.pair.guide, digits.valid)
     assert found == pytest.approx(bounds[best], abs=1e-4)

@@ -13,7 +13,7 @@ import torch
 from priory import evaluate, fit
 from priory.data import Data
 from priory.inference import ELBO, SVI
-from priory.inference.parallel.noise import GlobalNoise, shared_by
+from priory.inference.distributed.noise import GlobalNoise, shared_by
 from priory.models import VAE
 
 DATA = Data.from_arrays(torch.arange(900.0).reshape(300, 3) / 900)

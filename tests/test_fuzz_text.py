@@ -17,7 +17,7 @@ from priory import fit, load
 from priory.config import from_config, locate, to_config
 from priory.data import Data
 from priory.inference import Objective
-from priory.inference.keeping.disk import manifest
+from priory.inference.checkpoints.disk import manifest
 from priory.models import VAE
 from priory.nets import LIKELIHOODS, MLP, NETS
 from priory.priors import PRIORS

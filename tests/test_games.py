@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from priory.inference import Adversarial, Phases
-from priory.inference.games import GAMES
+from priory.inference.objectives.games import GAMES
 from priory.nets import MLP
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -15,7 +15,7 @@ from priory.data import DOMAINS, Data
 from priory.evaluation.paths import paired, translate
 from priory.evaluation.sets import Unavailable
 from priory.inference import Adversarial, Phases, Reconstruction, Sleep
-from priory.inference.arguments import build
+from priory.inference.phases.arguments import build
 from priory.models import VAE, CycleGAN, StackedGAN
 from priory.nets import MLP, ResNet
 from priory.recipes import RECIPES

@@ -13,8 +13,8 @@ from priory.data import Data
 from priory.divergences import energy
 from priory.evaluation import evaluate
 from priory.inference import Adversarial, Match, Phases, Reconstruction, fit, load
-from priory.inference.arguments import build
-from priory.inference.objectives import Scaled
+from priory.inference.objectives.base import Scaled
+from priory.inference.phases.arguments import build
 from priory.models import VAE
 from priory.nets import LIKELIHOODS, NETS, likelihood_for
 from priory.priors import PRIORS, GaussianMixture, VampPrior

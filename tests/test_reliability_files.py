@@ -12,13 +12,13 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-import priory.inference.keeping.lock
-import priory.inference.keeping.resume
+import priory.inference.checkpoints.lock
+import priory.inference.checkpoints.resume
 from priory import load
 from priory.cli import main
-from priory.inference.keeping.checkpoint import checkpoints
-from priory.inference.keeping.disk import manifest, write_folder
-from priory.inference.keeping.lock import FolderInUse, locked
+from priory.inference.checkpoints.checkpoint import checkpoints
+from priory.inference.checkpoints.disk import manifest, write_folder
+from priory.inference.checkpoints.lock import FolderInUse, locked
 from processes import Busy, arrays, end, endless, full_disk, outcome, small, start, wait_for
 
 FILES = ["weights.safetensors", "train.pt", "state.json", "manifest.json"]
@@ -297,7 +297,7 @@ def test_second_run_in_a_folder_is_refused_and_a_crash_frees_it(tmp_path):
 
 
 def test_platform_without_locks_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(priory.inference.keeping.lock, "fcntl", None)
+    monkeypatch.setattr(priory.inference.checkpoints.lock, "fcntl", None)
     with pytest.warns(UserWarning, match=r"cannot be locked \(this platform has no fcntl\)"):
         small(tmp_path / "run", steps=3)
 

@@ -13,7 +13,7 @@ import processes
 from priory import fit, load
 from priory.data import Data
 from priory.inference import IWAE, Adversarial, Cosine
-from priory.inference.keeping.checkpoint import checkpoints
+from priory.inference.checkpoints.checkpoint import checkpoints
 from priory.models import GAN, VAE
 from priory.nets import MLP
 from processes import arrays, end, everything, killed, outcome, slow_writes, small, start, wait_for

@@ -15,7 +15,7 @@ import processes
 from priory import fit, load
 from priory.data import Data
 from priory.inference import ELBO
-from priory.inference.keeping.checkpoint import checkpoints
+from priory.inference.checkpoints.checkpoint import checkpoints
 from processes import arrays, outcome
 
 

@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from priory.cli import main
-from priory.inference.keeping.checkpoint import checkpoints
-from priory.inference.keeping.signals import Terminated
+from priory.inference.checkpoints.checkpoint import checkpoints
+from priory.inference.checkpoints.signals import Terminated
 from processes import end, endless, outcome, slow_writes, small, start, wait_for
 
 

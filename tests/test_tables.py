@@ -264,7 +264,7 @@ def test_a_run_from_before_units_reads_as_it_did(tmp_path):
     run.save(tmp_path / "run")
     again = load(tmp_path / "run", data=data)
     assert torch.equal(again.pair.likelihood.unit, run.pair.likelihood.unit)
-    from priory.inference.keeping.weights import tensors_of
+    from priory.inference.checkpoints.weights import tensors_of
     from priory.inference.run import _as_now
 
     own = tensors_of(again.pair, again.objective, {})

@@ -22,8 +22,8 @@ from priory.inference import (
     Sleep,
     fit,
 )
+from priory.inference.objectives.terms import Match
 from priory.inference.svi import NonFinite
-from priory.inference.terms import Match
 from priory.models import VAE
 from priory.nets import MLP
 from priory.specs import parse_objective

@@ -22,11 +22,10 @@ from priory.data.toys import RING
 from priory.evaluation import ByMetric, evaluate
 from priory.evaluation.report.pictures import snapshots, training
 from priory.inference import SVI, Adversarial, Criterion
-from priory.inference import watch as watching
-from priory.inference.collapse import modes_of, order, reached, spread
-from priory.inference.keeping.disk import Damaged
+from priory.inference import monitor as watching
+from priory.inference.checkpoints.disk import Damaged
+from priory.inference.monitor import Watch, alarms, collected, modes_of, order, reached, spread
 from priory.inference.selection import Selection
-from priory.inference.watch import Watch, alarms, collected
 from priory.nets import MLP
 from processes import outcome
 

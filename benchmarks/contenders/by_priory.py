@@ -10,7 +10,7 @@ from benchmarks.cases import PENALTY, RATE, Case
 from benchmarks.contenders.base import Contender, Missing
 from priory.divergences import mmd
 from priory.inference import ELBO, IWAE, SVI, Match, Objective, Reconstruction
-from priory.inference.engine.precision import Precision
+from priory.inference.phases.precision import Precision
 from priory.models import VAE
 from priory.nets import MLP, Conv, Deconv, Normal
 

@@ -25,7 +25,7 @@ from priory.data.files import find
 from priory.evaluation import evaluate, evaluate_samples
 from priory.evaluation.given import FEW
 from priory.inference import load
-from priory.inference.parallel import ranks
+from priory.inference.distributed import ranks
 from priory.signatures import Collector, Option, options_of, summary
 
 if TYPE_CHECKING:

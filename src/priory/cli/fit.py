@@ -25,9 +25,9 @@ from priory.cli.inputs import (
 )
 from priory.config import from_config, to_config
 from priory.inference import Run, fit, load
-from priory.inference.keeping.folders import CONFIG, Resume, read_config
-from priory.inference.keeping.lock import check_unlocked
-from priory.inference.parallel import ranks
+from priory.inference.checkpoints.folders import CONFIG, Resume, read_config
+from priory.inference.checkpoints.lock import check_unlocked
+from priory.inference.distributed import ranks
 from priory.inference.selection import judged
 from priory.recipes import RECIPES, find_recipe
 from priory.signatures import Collector, Option, options_of, summary

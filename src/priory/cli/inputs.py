@@ -15,9 +15,9 @@ from priory.data import Data
 from priory.data.data import SETS
 from priory.data.files import find
 from priory.inference import Run, load
-from priory.inference.absent import opened
-from priory.inference.keeping.folders import CONFIG, read_config
-from priory.inference.keeping.lock import LOCK
+from priory.inference.checkpoints.absent import opened
+from priory.inference.checkpoints.folders import CONFIG, read_config
+from priory.inference.checkpoints.lock import LOCK
 from priory.names import named
 from priory.recipes import RECIPES, Recipe, pair_class
 from priory.signatures import Collector, Option, options_of

@@ -11,9 +11,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from priory.cli.entry import VERBS, uncollected
-from priory.inference.keeping.signals import Terminated
-from priory.inference.parallel import ranks
-from priory.inference.parallel.launch import start
+from priory.inference.checkpoints.signals import Terminated
+from priory.inference.distributed import ranks
+from priory.inference.distributed.launch import start
 from priory.names import named
 from priory.signatures import Collector, Failures, Faults
 

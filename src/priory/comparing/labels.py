@@ -12,7 +12,7 @@ from torch import nn
 
 from priory.config import from_config, to_config
 from priory.inference import Objective
-from priory.inference.objectives import Scaled, Sum
+from priory.inference.objectives.base import Scaled, Sum
 from priory.recipes import Recipe
 
 Parts = str | Any | Sequence[Any] | Mapping[str, Any]

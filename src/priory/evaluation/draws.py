@@ -20,11 +20,11 @@ from priory.evaluation.likelihood.quantity import Quantity, quantity_of
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Sets, Unavailable, Units
 from priory.inference.checks import check_plates
-from priory.inference.parts import device_of
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases, generate
-from priory.inference.recorder import MismatchError
-from priory.inference.sites import base
+from priory.inference.modules import device_of
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.phases import Phases, generate
+from priory.inference.phases.recorder import MismatchError
+from priory.inference.phases.sites import base
 
 SHOWN = 64  # rows that pictures show
 _ROWS = 500  # rows at a time

@@ -9,7 +9,7 @@ import torch
 
 from priory.data.rows import prepared
 from priory.evaluation.columns import Columns
-from priory.inference.arguments import build as build_from
+from priory.inference.phases.arguments import build as build_from
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
 STEPS = 1000  # annealing temperatures, or steps of a chain

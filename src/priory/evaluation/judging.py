@@ -35,8 +35,8 @@ from priory.evaluation.given import (
     resolve,
 )
 from priory.evaluation.sealed import placement, sealed
-from priory.inference.parallel.launch import start
-from priory.inference.parts import device_of
+from priory.inference.distributed.launch import start
+from priory.inference.modules import device_of
 from priory.inference.support import check_rows
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from priory.evaluation.columns import labelled_rows
 from priory.evaluation.sets import Sets, Unavailable
-from priory.inference.arguments import bind
+from priory.inference.phases.arguments import bind
 
 _PROBE = 200  # dreams by which a model's dependence on the label is seen
 

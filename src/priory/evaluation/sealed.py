@@ -11,9 +11,9 @@ import pyro
 import torch
 from torch import Tensor
 
-from priory.inference.alone import alone
-from priory.inference.arguments import modules_of
-from priory.inference.recorder import unscaled
+from priory.inference.phases.alone import alone
+from priory.inference.phases.arguments import modules_of
+from priory.inference.phases.recorder import unscaled
 
 
 @contextmanager

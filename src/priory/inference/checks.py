@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from priory.inference.arguments import owner
 from priory.inference.engine.guard import Buffers
-from priory.inference.objectives import Objective
-from priory.inference.particles import vectorises
-from priory.inference.parts import eval_mode, modules
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
+from priory.inference.modules import eval_mode, modules
+from priory.inference.objectives.base import Objective
+from priory.inference.phases.arguments import owner
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.particles import vectorises
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.sites import check_batch_plate, in_batch, is_observation
 from priory.inference.randomness import own_randomness
-from priory.inference.sites import check_batch_plate, in_batch, is_observation
 
 
 def check_pair(objective: Objective, phases: Phases) -> None:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pyro
 import torch
 from torch import Tensor
 
-from priory.inference.arguments import bind
+from priory.inference.checkpoints.disk import write_file
+from priory.inference.checkpoints.keeper import Keeper, Training
+from priory.inference.checkpoints.weights import encode, put, tensors_of
 from priory.inference.engine.guard import NonFinite
-from priory.inference.keeping.disk import write_file
-from priory.inference.keeping.weights import encode, put, tensors_of
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.recorder import Recorder
+from priory.inference.phases.sites import base, is_observed, log_prob
 from priory.inference.randomness import own_randomness
-from priory.inference.recorder import Recorder
-from priory.inference.sites import base, is_observed, log_prob
 from priory.names import first_line
-
-if TYPE_CHECKING:
-    from priory.inference.loop import Batch, Loop
 
 _ROWS = 8
 _MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory")
@@ -29,9 +27,31 @@ _MENDS = (
     "their logarithm; else clip the gradient (clip=1.0) or lower lr; a rare one can be passed over "
     "by skip_nonfinite=1"
 )
+Batch = dict[str, Tensor]
 
 
-def explained(error: NonFinite, loop: Loop) -> ValueError:
+class Stepping(Training, Protocol):
+    """What a diagnosis sees of a training run; see `Loop`, which is one.
+
+    Args:
+        size: rows a step.
+        epoch: the present one, from 0 on.
+        batch: the present one of the epoch, from 0 on.
+        random: state from which the present step draws, if it is known.
+        keeper: keeps the run in a folder, if there is one.
+    """
+
+    size: int
+    epoch: int
+    batch: int
+    random: Tensor | None
+    keeper: Keeper | None
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Answer the epoch's batches, from one on."""
+
+
+def explained(error: NonFinite, loop: Stepping) -> ValueError:
     """Answer an error that says which step, batch, rows and site are not finite.
 
     The batch is run once more from the random state of its step, and saved in the run's folder.
@@ -58,7 +78,7 @@ def explained(error: NonFinite, loop: Loop) -> ValueError:
     return ValueError("; ".join([*parts, _MENDS]))
 
 
-def culprit(loop: Loop, batch: Batch) -> tuple[str, Tensor | None]:
+def culprit(loop: Stepping, batch: Batch) -> tuple[str, Tensor | None]:
     """Answer what is not finite first, and in which rows of the batch, `None` if it is in all.
 
     Args:
@@ -97,7 +117,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, kinds) or any(word in str(error) for word in _MEMORY)
 
 
-def explained_memory(error: BaseException, loop: Loop) -> MemoryError:
+def explained_memory(error: BaseException, loop: Stepping) -> MemoryError:
     """Answer an error that says what would need less memory; the weights are left as they are.
 
     Args:
@@ -120,7 +140,7 @@ def explained_memory(error: BaseException, loop: Loop) -> MemoryError:
 
 
 @contextmanager
-def _again(loop: Loop) -> Iterator[None]:
+def _again(loop: Stepping) -> Iterator[None]:
     """Go back to the step's random state; leave the weights, buffers and gradients untouched."""
     own = tensors_of(loop.pair, loop.objective, loop.svi.params)
     kept = {name: tensor.detach().clone() for name, tensor in own.items()}
@@ -135,7 +155,7 @@ def _again(loop: Loop) -> Iterator[None]:
                 p.grad = None
 
 
-def _site(loop: Loop, batch: Batch) -> tuple[str, Tensor | None] | None:
+def _site(loop: Stepping, batch: Batch) -> tuple[str, Tensor | None] | None:
     """Answer the first site of guide and model that is not finite."""
     state = torch.get_rng_state()
     for particles in {getattr(loop.objective, "particles", 1): 0, 1: 0}:

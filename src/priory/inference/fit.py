@@ -14,25 +14,25 @@ from torch import nn
 
 from priory.config import to_config
 from priory.data import Data
-from priory.inference.alone import alone
-from priory.inference.arguments import Program, bind, build
-from priory.inference.engine.compiled import Mode
-from priory.inference.engine.precision import Precision
-from priory.inference.keeping.folders import Resume
-from priory.inference.keeping.keeper import keeping
+from priory.inference.checkpoints.folders import Resume
+from priory.inference.checkpoints.keeper import keeping
+from priory.inference.distributed import ranks
+from priory.inference.distributed.launch import check_device, start
+from priory.inference.engine.tracing import Mode
 from priory.inference.loop import Loop, stateful
-from priory.inference.objectives import Objective
+from priory.inference.objectives.base import Objective
+from priory.inference.objectives.bounds import ELBO
+from priory.inference.objectives.schedules import Cosine, Schedule
 from priory.inference.options import check_options
-from priory.inference.parallel import ranks
-from priory.inference.parallel.launch import check_device, start
+from priory.inference.phases.alone import alone
+from priory.inference.phases.arguments import Program, bind, build
+from priory.inference.phases.precision import Precision
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Pair, Run, described
-from priory.inference.schedules import Cosine, Schedule
 from priory.inference.selection import Criterion
 from priory.inference.support import check_compared
 from priory.inference.svi import SVI
-from priory.inference.variational import ELBO
 
 
 def fit(

@@ -11,20 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from priory.data import Data, Feed
-from priory.inference.diagnosis import explained, explained_memory, is_out_of_memory
+from priory.inference.checkpoints.keeper import Keeper
+from priory.inference.diagnosis import Batch, explained, explained_memory, is_out_of_memory
+from priory.inference.distributed import ranks
 from priory.inference.engine.guard import NonFinite
-from priory.inference.evaluations import Evaluations
-from priory.inference.keeping.keeper import Keeper
-from priory.inference.objectives import Objective
-from priory.inference.parallel import ranks
-from priory.inference.phases import Phases
+from priory.inference.objectives.base import Objective
+from priory.inference.phases.phases import Phases
 from priory.inference.selection import Criterion
 from priory.inference.support import check_rows
 from priory.inference.svi import SVI
+from priory.inference.validation import Evaluations
 
 GRADIENT_STEPS = 3
 _LOOKED_AT = 1 << 27  # bytes of a mapped split of which rows are looked at
-Batch = dict[str, Tensor]
 
 
 class Loop:

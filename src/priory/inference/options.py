@@ -12,9 +12,9 @@ from typing import Any, get_args
 import torch
 from pyro.optim import PyroOptim
 
-from priory.inference.engine.compiled import Mode
-from priory.inference.engine.precision import Precision
-from priory.inference.schedules import Schedule
+from priory.inference.engine.tracing import Mode
+from priory.inference.objectives.schedules import Schedule
+from priory.inference.phases.precision import Precision
 from priory.inference.selection import Criterion
 
 _LEAST = {

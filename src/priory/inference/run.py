@@ -17,12 +17,9 @@ from torch import Tensor, nn
 
 from priory.config import from_config, to_config
 from priory.data import Data, Preparation
-from priory.inference.absent import Absent, columns_of, opened
-from priory.inference.alone import alone
-from priory.inference.arguments import Program, bind, build, owner
-from priory.inference.given import every_value, given_rows
-from priory.inference.keeping.disk import sweep, write_folder
-from priory.inference.keeping.folders import (
+from priory.inference.checkpoints.absent import Absent, columns_of, opened
+from priory.inference.checkpoints.disk import sweep, write_folder
+from priory.inference.checkpoints.folders import (
     CONFIG,
     WEIGHTS,
     check_folder,
@@ -30,14 +27,17 @@ from priory.inference.keeping.folders import (
     read_snapshots,
     run_files,
 )
-from priory.inference.keeping.lock import locked
-from priory.inference.keeping.weights import check_fit, critics_of, put, tensors_of
-from priory.inference.objectives import Objective
-from priory.inference.parallel import ranks
-from priory.inference.parts import eval_mode, modules
-from priory.inference.phases import generate
+from priory.inference.checkpoints.lock import locked
+from priory.inference.checkpoints.weights import check_fit, critics_of, put, tensors_of
+from priory.inference.distributed import ranks
+from priory.inference.modules import eval_mode, modules
+from priory.inference.monitor import collected
+from priory.inference.objectives.base import Objective
+from priory.inference.phases.alone import alone
+from priory.inference.phases.arguments import Program, bind, build, owner
+from priory.inference.phases.conditioning import every_value, given_rows
+from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
-from priory.inference.watch import collected
 from priory.nets import Critic, Net
 from priory.nets.likelihoods import FORMER
 

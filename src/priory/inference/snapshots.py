@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from priory.data import Data
-from priory.inference.parts import eval_mode, modules
-from priory.inference.phases import generate
+from priory.inference.modules import eval_mode, modules
+from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
 
 SMALL = 16

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from priory.data.labels import UNKNOWN
-from priory.inference.arguments import Program, likelihood_at
 from priory.inference.checks import check_support
-from priory.inference.objectives import Objective
-from priory.inference.parts import eval_mode, modules
-from priory.inference.phases import Phases
+from priory.inference.modules import eval_mode, modules
+from priory.inference.objectives.base import Objective
+from priory.inference.phases.arguments import Program, likelihood_at
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.recorder import MismatchError
 from priory.inference.randomness import own_randomness
-from priory.inference.recorder import MismatchError
 
 _ROWS = 1000  # rows at a time
 

@@ -15,26 +15,25 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
 from priory.data import Feed
-from priory.inference.adversary import Adversarial
-from priory.inference.arguments import Program, bind, check_keywords, named
 from priory.inference.checks import check_critics, check_pair, check_plates, check_registered
+from priory.inference.distributed import ranks
+from priory.inference.distributed.batchnorm import share_statistics
+from priory.inference.distributed.noise import global_noise, rows_of
 from priory.inference.engine.average import MovingAverage
-from priory.inference.engine.compiled import Compiler, Mode
 from priory.inference.engine.engine import Engine
 from priory.inference.engine.guard import Buffers, Guard, NonFinite
 from priory.inference.engine.optim import joint
 from priory.inference.engine.players import Player, critic_loss, critic_optim_of
-from priory.inference.engine.precision import Precision
-from priory.inference.objectives import Objective
+from priory.inference.engine.tracing import Compiler, Mode
+from priory.inference.modules import device_of, modules
+from priory.inference.objectives.base import Adversary, Objective, schedules
+from priory.inference.objectives.schedules import Schedule
 from priory.inference.options import check_choice, check_options
-from priory.inference.parallel import ranks
-from priory.inference.parallel.batchnorm import share_statistics
-from priory.inference.parallel.noise import global_noise, rows_of
-from priory.inference.parts import device_of, modules, schedules
-from priory.inference.phases import Phases
+from priory.inference.phases.arguments import Program, bind, check_keywords, named
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.precision import Precision
+from priory.inference.phases.recorder import ParameterRecorder
 from priory.inference.randomness import own_randomness
-from priory.inference.recorder import ParameterRecorder
-from priory.inference.schedules import Schedule
 
 __all__ = ["SVI", "NonFinite"]
 
@@ -138,12 +137,12 @@ class SVI(pyro.infer.SVI):
         factory = critic_optim if critic_optim is not None else optim
         adversaries = list(loss.adversaries()) if isinstance(loss, Objective) else []
 
-        def critic(a: Adversarial) -> Player:
+        def critic(a: Adversary) -> Player:
             own = factory is critic_optim and len(adversaries) == 1
             loss_of, optim = critic_loss(model, guide, a), critic_optim_of(factory, a.rate, own=own)
             return player(loss_of, optim, name="critic's ", after=a.bound)
 
-        self.critics: list[tuple[Adversarial, Player]] = [(a, critic(a)) for a in adversaries]
+        self.critics: list[tuple[Adversary, Player]] = [(a, critic(a)) for a in adversaries]
         self._engine = Engine(
             model,
             self.pair,

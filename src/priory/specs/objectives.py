@@ -21,7 +21,7 @@ from priory.inference import (
     Renyi,
     Sleep,
 )
-from priory.inference.schedules import Schedule
+from priory.inference.objectives.schedules import Schedule
 from priory.nets import CRITICS, Critic
 from priory.signatures import Collector, split
 from priory.specs.texts import convert, parse, parse_function, unbracket

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from priory.inference import Criterion
-from priory.inference.schedules import Cosine, Exponential, Linear, Schedule
+from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
 from priory.names import named, suggestion
 from priory.nets import CRITICS, LIKELIHOODS, NETS, Critic, Likelihood, Net
 from priory.priors import PRIORS, Prior

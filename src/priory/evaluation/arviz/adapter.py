@@ -32,7 +32,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.given import build, check_counts, name_of, resolve
 from priory.evaluation.sealed import placement, sealed
 from priory.evaluation.sets import Unavailable, Units
-from priory.inference.parts import device_of
+from priory.inference.modules import device_of
 
 ROOM = 2**30  # bytes of draws that are made without being asked for by `rows`
 _MEANING = (

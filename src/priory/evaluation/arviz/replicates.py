@@ -14,9 +14,9 @@ from priory.evaluation.columns import blocks, place
 from priory.evaluation.draws import Draws
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
-from priory.inference.particles import log_weights, vectorises
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.particles import log_weights, vectorises
+from priory.inference.phases.phases import Phases
 
 Array = NDArray[Any]
 

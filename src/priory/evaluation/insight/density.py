@@ -15,7 +15,7 @@ from priory.evaluation.columns import Columns, blocks, check, read, thin
 from priory.evaluation.given import preparation_of
 from priory.evaluation.insight.opened import bound_of, opened
 from priory.evaluation.sealed import sealed
-from priory.inference.phases import Phases
+from priory.inference.phases.phases import Phases
 
 COMPONENTS = 1000  # training rows whose posteriors make up the aggregated one
 _BYTES = 32 * 2**20

@@ -20,7 +20,7 @@ from priory.evaluation.likelihood.hmc import (
 )
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.sealed import placement, reseed, sealed
-from priory.inference.parts import device_of
+from priory.inference.modules import device_of
 
 Initial = Literal["prior", "guide"]
 SHARPNESS = 4.0

@@ -10,10 +10,10 @@ from pyro.distributions import Delta
 from torch import Tensor
 
 from priory.evaluation.columns import Columns
-from priory.inference.arguments import bind
-from priory.inference.phase import Phase
-from priory.inference.recorder import Recorder
-from priory.inference.sites import Site, base, batch_frame, in_batch
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.recorder import Recorder
+from priory.inference.phases.sites import Site, base, batch_frame, in_batch
 
 _TOLERANCE = 1e-3
 

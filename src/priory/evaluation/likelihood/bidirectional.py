@@ -20,8 +20,8 @@ from priory.evaluation.likelihood.hmc import LEAPFROGS
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
-from priory.inference.parts import device_of
-from priory.inference.phases import generate
+from priory.inference.modules import device_of
+from priory.inference.phases.phases import generate
 
 _STREAM = 11
 

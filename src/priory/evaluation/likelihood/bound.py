@@ -14,8 +14,8 @@ from priory.evaluation.columns import Columns, blocks, check, read
 from priory.evaluation.likelihood.pareto import Tail
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.inference.diagnosis import is_out_of_memory
-from priory.inference.parallel import ranks
-from priory.inference.particles import log_weights, vectorises
+from priory.inference.distributed import ranks
+from priory.inference.phases.particles import log_weights, vectorises
 
 _STREAM = 1
 _BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # of one array, to spread the cost of a call

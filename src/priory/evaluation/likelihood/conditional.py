@@ -13,11 +13,11 @@ from priory.evaluation.columns import Columns, blocks, check, read
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
-from priory.inference.arguments import bind
-from priory.inference.parts import device_of
-from priory.inference.phase import Phase
-from priory.inference.recorder import Recorder
-from priory.inference.sites import is_latent, is_observation
+from priory.inference.modules import device_of
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.recorder import Recorder
+from priory.inference.phases.sites import is_latent, is_observation
 
 _STREAM = 14
 _VALUES = 2**22  # numbers of one array

@@ -15,7 +15,7 @@ from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.likelihood.masking import coordinate_log_prob
 from priory.evaluation.likelihood.pareto import Tail
 from priory.evaluation.sealed import placement, reseed, sealed
-from priory.inference.phases import Phases, generate
+from priory.inference.phases.phases import Phases, generate
 
 CHAINS = 16
 STEPS = 100

@@ -17,10 +17,17 @@ from torch.distributions import biject_to
 from priory.evaluation.columns import Columns
 from priory.evaluation.likelihood.masking import masked_log_prob
 from priory.evaluation.sets import Unavailable
-from priory.inference.arguments import bind
-from priory.inference.phase import Phase
-from priory.inference.recorder import Recorder
-from priory.inference.sites import Site, base, batch_frame, in_batch, is_latent, is_observation
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.recorder import Recorder
+from priory.inference.phases.sites import (
+    Site,
+    base,
+    batch_frame,
+    in_batch,
+    is_latent,
+    is_observation,
+)
 
 Values = dict[str, Tensor]
 

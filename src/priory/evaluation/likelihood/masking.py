@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from priory.evaluation.sets import Unavailable
-from priory.inference.sites import Site, masked
+from priory.inference.phases.sites import Site, masked
 from priory.nets.distributions import Factorised
 
 

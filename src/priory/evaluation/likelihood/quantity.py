@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from priory.evaluation.columns import Columns
-from priory.inference.arguments import bind
-from priory.inference.phase import Phase
-from priory.inference.sites import is_discrete
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.sites import is_discrete
 
 
 class Quantity(NamedTuple):

@@ -23,7 +23,7 @@ from priory.evaluation.metrics.metric import Metric, Need, check_finite
 from priory.evaluation.record import Kind, Record, mean_record, share_record
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
-from priory.inference.phases import Phases
+from priory.inference.phases.phases import Phases
 from priory.priors.mixture import NormalMixture
 
 _STREAM = 40

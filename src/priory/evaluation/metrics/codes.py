@@ -16,7 +16,7 @@ from priory.evaluation.metrics.metric import Metric
 from priory.evaluation.record import Record, mean_record, share_record
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
-from priory.inference.phases import Phases
+from priory.inference.phases.phases import Phases
 
 _INFORMATION, _ACCURACY = 41, 42  # random streams
 _ROWS = 500  # rows at a time

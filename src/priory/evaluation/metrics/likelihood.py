@@ -18,7 +18,7 @@ from priory.evaluation.metrics import annealing
 from priory.evaluation.metrics.metric import Metric, check_finite, likelihood_of
 from priory.evaluation.record import Kind, Record, mean_record, share_record
 from priory.evaluation.sets import Unavailable
-from priory.inference.sites import is_discrete
+from priory.inference.phases.sites import is_discrete
 
 _FEW_EFFECTIVE = 10
 _DOUBTFUL = 0.1  # share of the data above which a warning is given

@@ -14,10 +14,10 @@ from priory.evaluation.columns import Columns, blocks, rows_of
 from priory.evaluation.latents.information import mean_of
 from priory.evaluation.sealed import placement, reseed, sealed
 from priory.evaluation.sets import Unavailable
-from priory.inference.arguments import bind
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases, generate
-from priory.inference.recorder import MismatchError
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.phases import Phases, generate
+from priory.inference.phases.recorder import MismatchError
 
 _STREAM = 50
 _ROWS = 500  # rows at a time

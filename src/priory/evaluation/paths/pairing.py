@@ -12,8 +12,8 @@ from priory.evaluation.columns import Columns, blocks, rows_of
 from priory.evaluation.samples.pairwise import check_sets, nearest
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
-from priory.inference.parts import device_of
-from priory.inference.phases import Phases
+from priory.inference.modules import device_of
+from priory.inference.phases.phases import Phases
 
 _ROWS = 500  # rows at a time
 _STREAM = 52  # the random stream of translations

@@ -15,10 +15,10 @@ from priory.evaluation.columns import Columns, place
 from priory.evaluation.multiple import holm
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
-from priory.inference.arguments import bind
-from priory.inference.parts import device_of
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
+from priory.inference.modules import device_of
+from priory.inference.phases.arguments import bind
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.phases import Phases
 
 DREAMS, LEVELS = 1000, 99  # 99 draws have 100 ranks, which 20 bins share evenly
 _STREAM = 25

@@ -15,8 +15,8 @@ from priory.evaluation.likelihood.ais import CHAINS, annealed_log_likelihood, bl
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.sealed import placement, reseed, sealed
-from priory.inference.parts import device_of
-from priory.inference.phases import Phases
+from priory.inference.modules import device_of
+from priory.inference.phases.phases import Phases
 
 Family = Literal["auto", "mean-field", "full"]
 _STREAM = 20

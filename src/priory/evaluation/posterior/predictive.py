@@ -13,7 +13,7 @@ from priory.evaluation.columns import place, rows_of, thin
 from priory.evaluation.multiple import holm
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
-from priory.inference.phases import Phases
+from priory.inference.phases.phases import Phases
 
 ROWS = 500
 REPLICATES = 40  # so that a datum beyond all of them has a two-sided p of 2 / 41 < 0.05

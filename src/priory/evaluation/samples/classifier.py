@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from priory.evaluation.columns import Columns, labelled_rows, rows_of
 from priory.evaluation.sets import Unavailable
-from priory.inference.keeping.disk import Damaged, read_checked, write_folder
-from priory.inference.keeping.weights import decode, encode
+from priory.inference.checkpoints.disk import Damaged, read_checked, write_folder
+from priory.inference.checkpoints.weights import decode, encode
 
 FEATURES = 64
 _VERSION = 1  # of all that decides the weights: raise it with any change below

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from priory.data import Feed
-from priory.inference.arguments import Program, named
 from priory.inference.engine.average import MovingAverage
-from priory.inference.engine.capture import Capturer
+from priory.inference.engine.cuda_graph import Capturer
 from priory.inference.engine.guard import Buffers, NonFinite
 from priory.inference.engine.optim import JointOptim
 from priory.inference.engine.players import Player
-from priory.inference.schedules import Schedule
+from priory.inference.objectives.schedules import Schedule
+from priory.inference.phases.arguments import Program, named
 
 
 class Engine:

@@ -9,16 +9,16 @@ import torch
 from pyro.infer.util import zero_grads
 from torch import Tensor
 
-from priory.inference.adversary import Adversarial
-from priory.inference.arguments import Program
-from priory.inference.engine.compiled import Compiler
+from priory.inference.distributed import ranks
+from priory.inference.distributed.noise import global_noise, rows_of
 from priory.inference.engine.guard import Guard
 from priory.inference.engine.optim import JointOptim, joint
-from priory.inference.engine.precision import autocast
-from priory.inference.parallel import ranks
-from priory.inference.parallel.noise import global_noise, rows_of
-from priory.inference.phases import Phases
-from priory.inference.schedules import Schedule
+from priory.inference.engine.tracing import Compiler
+from priory.inference.objectives.base import Adversary
+from priory.inference.objectives.schedules import Schedule
+from priory.inference.phases.arguments import Program
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.precision import autocast
 
 
 class Player:
@@ -226,7 +226,7 @@ class Player:
             return self.loss(*args, **columns)
 
 
-def critic_loss(model: Program, guide: Program, adversary: Adversarial) -> Callable[..., Tensor]:
+def critic_loss(model: Program, guide: Program, adversary: Adversary) -> Callable[..., Tensor]:
     """Answer a critic's loss as a function of a batch's arguments.
 
     Args:

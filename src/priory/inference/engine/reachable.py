@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from priory.inference.schedules import Schedule
+from priory.inference.objectives.schedules import Schedule
 
 # Their code keeps no numbers of the programs; their objects may, and some are looked into.
 _LIBRARIES = frozenset({"torch", "pyro", "numpy", "scipy", "pandas", "sklearn", "zuko", "priory"})

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from priory.inference.games import GAMES
-from priory.inference.objectives import Objective, joined
-from priory.inference.parts import frozen
-from priory.inference.pathwise import names_of
-from priory.inference.penalties import Samples, two_sided, zero_centred
-from priory.inference.phases import Phases
-from priory.inference.schedules import Schedule, current
+from priory.inference.modules import frozen
+from priory.inference.objectives.base import Adversary, Objective, joined
+from priory.inference.objectives.games import GAMES
+from priory.inference.objectives.penalties import Samples, two_sided, zero_centred
+from priory.inference.objectives.schedules import Schedule, current
+from priory.inference.phases.pathwise import names_of
+from priory.inference.phases.phases import Phases
 from priory.names import named, positive
 
 
@@ -172,7 +172,7 @@ class Adversarial(Objective):
             torch._foreach_clamp_min_(weights, -self.clip)
             torch._foreach_clamp_max_(weights, self.clip)
 
-    def adversaries(self) -> list[Adversarial]:
+    def adversaries(self) -> list[Adversary]:
         """Answer itself."""
         return [self]
 

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from priory.inference.arguments import Program
-from priory.inference.phases import Phases
-from priory.inference.schedules import Schedule, current
-
-if TYPE_CHECKING:
-    from priory.inference.adversary import Adversarial
+from priory.inference.objectives.schedules import Schedule, current
+from priory.inference.phases.arguments import Program, modules_of, owner
+from priory.inference.phases.phases import Phases
 
 Weight = float | Schedule
+
+
+class Adversary(Protocol):
+    """A term that owns a critic, as the others see it; `Adversarial` is one.
+
+    Args:
+        critic: the second player.
+        sites: whose samples it scores.
+        game: what the two want of the scores.
+        steps: of the critic, for each of the pair.
+        rate: the critic's learning rate over the pair's.
+    """
+
+    critic: nn.Module
+    sites: tuple[str, ...]
+    game: str
+    steps: int
+    rate: float
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Answer the pair's loss, shape ()."""
+
+    def critic_loss(self, phases: Phases) -> Tensor:
+        """Answer the critic's loss, shape ()."""
+
+    def value(self, phases: Phases) -> Tensor:
+        """Answer what the critic maximises, shape ()."""
+
+    def both(self, phases: Phases) -> tuple[Tensor, Tensor]:
+        """Answer the critic's scores of awake samples and of asleep ones."""
+
+    def build(self, phases: Phases) -> None:
+        """Make a lazy critic's parameters."""
+
+    def bound(self) -> None:
+        """Bring the critic's weights within their bound."""
 
 
 class Objective(ABC):
@@ -62,13 +96,13 @@ class Objective(ABC):
         parts = [t.needs_awake(phases) for t in self.terms() if t is not self]
         return any(parts) if parts else True
 
-    def meet(self, adversaries: Sequence[Adversarial]) -> None:
+    def meet(self, adversaries: Sequence[Adversary]) -> None:
         """Take notice of the critics in the same sum; a term may judge by their features."""
         for term in self.terms():
             if term is not self:
                 term.meet(adversaries)
 
-    def adversaries(self) -> list[Adversarial]:
+    def adversaries(self) -> list[Adversary]:
         """Answer the terms that own a critic."""
         found = [a for t in self.terms() if t is not self for a in t.adversaries()]
         return list(dict.fromkeys(found))
@@ -139,3 +173,18 @@ class Scaled(Objective):
 def joined(rows: Iterable[Tensor]) -> Tensor:
     """Return the sites' samples side by side, `(n, d)`."""
     return torch.cat([r.flatten(1) for r in rows], 1)
+
+
+def schedules(*roots: Any) -> Iterator[Schedule]:
+    """Find the schedules among the attributes of objectives and of the pair's modules."""
+    for root in roots:
+        own = owner(root)
+        if isinstance(own, Schedule):
+            yield own
+        elif isinstance(own, Objective):
+            yield from schedules(*(v for v in vars(own).values() if isinstance(v, Schedule)))
+            yield from schedules(*(t for t in own.terms() if t is not own))
+        else:
+            parts = [m for held in modules_of(root) for m in held.modules()]
+            attributes = itertools.chain.from_iterable(vars(m).values() for m in parts)
+            yield from (v for v in attributes if isinstance(v, Schedule))

@@ -23,8 +23,8 @@ from pyro.distributions import Delta, MaskedDistribution
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from priory.inference.parallel.noise import shared_by
-from priory.inference.sites import (
+from priory.inference.distributed.noise import shared_by
+from priory.inference.phases.sites import (
     BATCH_PLATE,
     Site,
     base,

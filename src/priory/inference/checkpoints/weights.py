@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from priory.inference.arguments import modules_of
-from priory.inference.keeping.disk import Damaged
-from priory.inference.objectives import Objective
+from priory.inference.checkpoints.disk import Damaged
+from priory.inference.objectives.base import Objective
+from priory.inference.phases.arguments import modules_of
 from priory.names import first_line
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from priory.inference.recorder import below_handler
+from priory.inference.phases.recorder import below_handler
 from priory.nets import Likelihood
 
 Program = Callable[..., Any]

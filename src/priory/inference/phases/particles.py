@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.inference.arguments import Program
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
-from priory.inference.recorder import MismatchError
+from priory.inference.phases.arguments import Program
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.recorder import MismatchError
 
 
 @torch.no_grad()

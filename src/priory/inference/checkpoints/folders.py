@@ -10,10 +10,10 @@ from typing import Any, Literal
 import yaml
 from torch import Tensor
 
-from priory.inference.keeping.checkpoint import SCHEMA, check_schema, newest
-from priory.inference.keeping.disk import MANIFEST, Damaged, read, read_checked, read_json
-from priory.inference.keeping.lock import LOCK
-from priory.inference.keeping.weights import decode, encode
+from priory.inference.checkpoints.checkpoint import SCHEMA, check_schema, newest
+from priory.inference.checkpoints.disk import MANIFEST, Damaged, read, read_checked, read_json
+from priory.inference.checkpoints.lock import LOCK
+from priory.inference.checkpoints.weights import decode, encode
 
 CONFIG, HISTORY, WEIGHTS = "config.yaml", "history.json", "weights.safetensors"
 CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots.safetensors"

@@ -6,10 +6,10 @@ import math
 
 from torch import Tensor
 
-from priory.inference.objectives import Objective, Weight
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
-from priory.inference.schedules import Schedule, current
+from priory.inference.objectives.base import Objective, Weight
+from priory.inference.objectives.schedules import Schedule, current
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.phases import Phases
 from priory.names import positive
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from priory.inference.parallel import ranks
+from priory.inference.distributed import ranks
 
 Widen = Callable[[Tensor, int], Tensor]
 

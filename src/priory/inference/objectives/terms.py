@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from priory.data.labels import UNKNOWN
-from priory.inference.costs import COSTS, squared
-from priory.inference.objectives import Objective, joined
-from priory.inference.parallel import ranks
-from priory.inference.parts import frozen
-from priory.inference.pathwise import names_of, refuse_guide, refuse_model
-from priory.inference.phase import Phase
-from priory.inference.phases import Phases
-from priory.inference.sites import base
+from priory.inference.distributed import ranks
+from priory.inference.modules import frozen
+from priory.inference.objectives.base import Adversary, Objective, joined
+from priory.inference.objectives.costs import COSTS, squared
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.pathwise import names_of, refuse_guide, refuse_model
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.sites import base
 from priory.nets.labels import one_hot
-
-if TYPE_CHECKING:
-    from priory.inference.adversary import Adversarial
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -74,7 +71,7 @@ class Reconstruction(Objective):
             ]
             return awake.average(squared(*rows), shared=False)
 
-    def meet(self, adversaries: Sequence[Adversarial]) -> None:
+    def meet(self, adversaries: Sequence[Adversary]) -> None:
         """Take the critic that judges the same site."""
         found = [a.critic for a in adversaries if a.sites == (self.site,)]
         self._critic = found[0] if found else None

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from priory.inference.parallel import ranks
-from priory.inference.schedules import Cosine
+from priory.inference.distributed import ranks
+from priory.inference.objectives.schedules import Cosine
 
 _FREE = {"fit.epochs", "fit.steps", "fit.device", "fit.skip_nonfinite"}
 _SHOWN = 5

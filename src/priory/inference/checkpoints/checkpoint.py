@@ -13,14 +13,14 @@ from typing import Any
 
 from torch import Tensor
 
-from priory.inference.keeping.disk import (
+from priory.inference.checkpoints.disk import (
     Damaged,
     read_checked,
     read_json,
     remove_folder,
     write_folder,
 )
-from priory.inference.keeping.weights import decode, decode_state, encode, encode_state
+from priory.inference.checkpoints.weights import decode, decode_state, encode, encode_state
 
 SCHEMA = 2
 """Of run folders and checkpoints; another one is refused."""

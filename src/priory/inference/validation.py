@@ -1,4 +1,4 @@
-"""What is looked at while a pair is trained, and which weights it ends with."""
+"""What is looked at while a pair is trained, its bound among it, and what weights it ends with."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from priory.data import Data
-from priory.inference.bounds import NoBound, validation_bound
-from priory.inference.keeping.weights import check_fit, put, tensors_of
-from priory.inference.objectives import Objective
-from priory.inference.parts import eval_mode, modules
+from priory.data import Data, Split
+from priory.inference.checkpoints.weights import check_fit, put, tensors_of
+from priory.inference.checks import check_plates
+from priory.inference.modules import eval_mode, modules
+from priory.inference.monitor import Watch
+from priory.inference.objectives.base import Objective
+from priory.inference.phases.arguments import Program
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.particles import bound, vectorises
+from priory.inference.phases.phases import Phases
+from priory.inference.phases.recorder import MismatchError, unscaled
+from priory.inference.phases.sites import base
 from priory.inference.randomness import own_randomness
 from priory.inference.selection import Criterion, NoValue, Selection
 from priory.inference.snapshots import Snapshots
 from priory.inference.svi import SVI
-from priory.inference.watch import Watch
+
+_ROWS = 4096  # particles of the bound at a time
 
 
 class Evaluations:
@@ -195,3 +205,54 @@ def _check_rows(data: Data, criterion: Criterion | None, patience: int | None) -
             f"{' and '.join(named)} compare weights on validation rows, and the data have none; "
             "keep some, for instance valid=0.1, or leave the option out"
         )
+
+
+class NoBound(ValueError):
+    """The pair defines no bound on log p(x): an implicit model, say."""
+
+
+@torch.no_grad()
+def validation_bound(
+    model: Program, guide: Program, split: Split, *, particles: int = 16, seed: int = 0
+) -> float:
+    """Answer the mean importance-weighted bound on a split, in nats per datum.
+
+    The model itself is judged: `poutine.scale` is left out.
+
+    Draws from a random state of its own, so that training goes on as if it had not been called.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z given x).
+        split: held-out rows.
+        particles: K of the bound.
+        seed: seed of the draws.
+
+    Raises:
+        NoBound: if the guide lacks the model's latents, or a site is a point mass.
+    """
+    device = split.device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    with own_randomness(device, seed), pyro.validation_enabled(False), unscaled():
+        try:
+            first = next(split.batches(8))
+            awake = Phases(model, guide, columns=first).awake
+            check_plates(awake, len(first["x"]))
+            if masses := _point_masses(awake):
+                raise NoBound(f"{masses[0]!r} is a point mass, which has no density")
+            if reason := awake.no_bound():
+                raise NoBound(reason)
+            together = vectorises(model, guide, first)
+        except MismatchError as error:
+            raise NoBound(str(error)) from error
+        for batch in split.batches(max(1, _ROWS // particles)):
+            phases = Phases(model, guide, columns=batch, particles=particles)
+            total += bound(phases, together=together).double() * len(batch["x"])
+    return float(total) / len(split)
+
+
+def _point_masses(awake: Phase) -> list[str]:
+    """Answer the sites at which the guide's law, or that of an observation, is a point mass."""
+    laws = [] if awake.auxiliary else [(site, "guide") for site in awake.latents]
+    laws += [(site, "model") for site in awake.observed]
+    return [s for s, of in laws if isinstance(base(awake.distribution(s, of=of)), dist.Delta)]

@@ -12,12 +12,18 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from priory.data.split import WEIGHT
-from priory.inference.arguments import Program, bind, likelihood_at, named, owner
-from priory.inference.observed import arguments_of
-from priory.inference.pathwise import check_means, keep_marks, marked, refuse_guide, refuse_model
-from priory.inference.phase import Phase
-from priory.inference.recorder import DeeperPlates, Enough, MismatchError, Recorder
-from priory.inference.sites import (
+from priory.inference.phases.arguments import Program, bind, likelihood_at, named, owner
+from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.observed import arguments_of
+from priory.inference.phases.pathwise import (
+    check_means,
+    keep_marks,
+    marked,
+    refuse_guide,
+    refuse_model,
+)
+from priory.inference.phases.recorder import DeeperPlates, Enough, MismatchError, Recorder
+from priory.inference.phases.sites import (
     Site,
     base,
     in_batch,

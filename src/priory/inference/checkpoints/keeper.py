@@ -9,13 +9,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from priory.inference.keeping.checkpoint import newest, read_checkpoint, set_aside, write_checkpoint
-from priory.inference.keeping.disk import MANIFEST, Damaged, manifest, sweep, write_file
-from priory.inference.keeping.folders import (
+from priory.data import Data
+from priory.inference.checkpoints.checkpoint import (
+    newest,
+    read_checkpoint,
+    set_aside,
+    write_checkpoint,
+)
+from priory.inference.checkpoints.disk import MANIFEST, Damaged, manifest, sweep, write_file
+from priory.inference.checkpoints.folders import (
     CHECKPOINTS,
     CONFIG,
     HISTORY,
@@ -28,22 +34,55 @@ from priory.inference.keeping.folders import (
     run_files,
     snapshots_file,
 )
-from priory.inference.keeping.lock import LOCK, locked
-from priory.inference.keeping.resume import (
+from priory.inference.checkpoints.lock import LOCK, locked
+from priory.inference.checkpoints.resume import (
     check_request,
     check_schedule,
     check_surroundings,
     environment,
 )
-from priory.inference.keeping.signals import Signals
-from priory.inference.keeping.weights import check_fit, put, tensors_of
-from priory.inference.parallel import ranks
+from priory.inference.checkpoints.signals import Signals
+from priory.inference.checkpoints.weights import check_fit, put, tensors_of
+from priory.inference.distributed import ranks
 from priory.inference.randomness import random_state, set_random_state
-
-if TYPE_CHECKING:
-    from priory.inference.loop import Loop
+from priory.inference.svi import SVI
+from priory.inference.validation import Evaluations
 
 _NOTED = 1.0
+
+
+class Training(Protocol):
+    """What a keeper sees of a training run; see `Loop`, which is one.
+
+    Args:
+        pair: the pair.
+        objective: what it is trained by.
+        data: what on.
+        svi: takes the steps.
+        total: steps in all.
+        evaluations: with the snapshots so far.
+        history: a row for each epoch.
+    """
+
+    pair: Any
+    objective: Any
+    data: Data
+    svi: SVI
+    total: int
+    evaluations: Evaluations
+    history: list[dict[str, Any]]
+
+    def run(self, listeners: list[Callable[[dict[str, Any]], None]]) -> list[dict[str, Any]]:
+        """Train to the end, or until patience is out."""
+
+    def state(self) -> dict[str, Any]:
+        """Answer where the run stands, as plain values."""
+
+    def train_state(self) -> dict[str, Any]:
+        """Answer what else a later step depends on."""
+
+    def restore(self, state: Mapping[str, Any], train: Mapping[str, Any]) -> None:
+        """Go on from what `state` and `train_state` answered."""
 
 
 class Keeper:
@@ -65,7 +104,7 @@ class Keeper:
 
     def run(
         self,
-        loop: Loop,
+        loop: Training,
         config: dict[str, Any],
         listeners: list[Callable[[dict[str, Any]], None]],
         *,
@@ -94,7 +133,7 @@ class Keeper:
         loop.run(listeners)
         self._finish(loop, config)
 
-    def _answer(self, loop: Loop, config: dict[str, Any]) -> bool:
+    def _answer(self, loop: Training, config: dict[str, Any]) -> bool:
         """Give a loop the weights of the finished run, if there is one of the same length."""
         if not (self.folder / MANIFEST).exists():
             return False
@@ -116,7 +155,7 @@ class Keeper:
             loop.pair.eval()
         return True
 
-    def _begin(self, loop: Loop, config: dict[str, Any]) -> None:
+    def _begin(self, loop: Training, config: dict[str, Any]) -> None:
         """Write the configuration, and take off what says that the run is finished."""
         self._config = config
         if not ranks.is_main():
@@ -127,7 +166,7 @@ class Keeper:
         write_file(self.folder / CONFIG, files[CONFIG])
         write_file(self.folder / HISTORY, files[HISTORY])
 
-    def _restore(self, loop: Loop, config: dict[str, Any], *, inexact: bool) -> bool:
+    def _restore(self, loop: Training, config: dict[str, Any], *, inexact: bool) -> bool:
         """Put a loop where the newest checkpoint that is whole stands; False without any.
 
         Raises:
@@ -163,7 +202,7 @@ class Keeper:
             raise Damaged(f"{found.path} is no checkpoint of a run: {error!r}") from error
         return True
 
-    def after_step(self, loop: Loop) -> None:
+    def after_step(self, loop: Training) -> None:
         """Save the state if it is time, or the end; and stop if a signal has asked for it."""
         done = loop.svi.steps >= loop.total
         self.signals.share()
@@ -174,7 +213,7 @@ class Keeper:
             ranks.barrier()  # the first rank that ends brings the others down
             self.signals.stop(f"stopped after step {loop.svi.steps:,}; saved in {path}")
 
-    def save(self, loop: Loop) -> Path:
+    def save(self, loop: Training) -> Path:
         """Write a checkpoint; the first one is read back, so that all are known to load."""
         device = loop.data.device
         train = {**loop.train_state(), "random": random_state(device)}
@@ -211,7 +250,7 @@ class Keeper:
             warnings.warn(f"{told}; going on without them", stacklevel=3)
         return {step: found[step] for step in steps if step in found}
 
-    def _finish(self, loop: Loop, config: dict[str, Any]) -> None:
+    def _finish(self, loop: Training, config: dict[str, Any]) -> None:
         """Write the files of the finished run, and last the manifest that says it is finished."""
         if ranks.is_main():
             tensors = tensors_of(loop.pair, loop.objective, loop.svi.params)

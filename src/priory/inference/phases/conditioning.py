@@ -12,9 +12,9 @@ from torch.distributions import Categorical, OneHotCategorical
 from torch.nn.functional import one_hot
 
 from priory.data.labels import UNKNOWN, called_by_number, number_of
-from priory.inference.arguments import Program, bind, owner
-from priory.inference.recorder import Recorder
-from priory.inference.sites import base, in_batch
+from priory.inference.phases.arguments import Program, bind, owner
+from priory.inference.phases.recorder import Recorder
+from priory.inference.phases.sites import base, in_batch
 from priory.names import suggestion
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from pyro.distributions import Unit
 from torch import Tensor
 
-from priory.inference.recorder import Recorder
-from priory.inference.sites import base
+from priory.inference.phases.recorder import Recorder
+from priory.inference.phases.sites import base
 
 
 def arguments_of(

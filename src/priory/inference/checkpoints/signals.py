@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from priory.inference.parallel import ranks
+from priory.inference.distributed import ranks
 
 
 class Terminated(SystemExit):

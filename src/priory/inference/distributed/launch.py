@@ -11,9 +11,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.distributed.rendezvous import rendezvous
 
-from priory.inference.parallel.ranks import contact, environment, rank, started, world
+from priory.inference.distributed.ranks import contact, environment, rank, started, world
 
 TIMEOUT = 300.0  # seconds
 _STARTS = itertools.count()
@@ -47,10 +49,10 @@ def start(*, timeout: float | None = None, quiet: bool = False) -> Iterator[None
         with contact():
             wait = timedelta(seconds=seconds)
             # Torchrun's store outlives a group, whose addresses a later one must not read.
-            store, _, _ = next(dist.rendezvous("env://", number, total, timeout=wait))
+            store, _, _ = next(rendezvous("env://", number, total, timeout=wait))
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if cuda else "gloo",
-                store=dist.PrefixStore(f"priory {next(_STARTS)}", store),
+                store=PrefixStore(f"priory {next(_STARTS)}", store),
                 rank=number,
                 world_size=total,
                 timeout=wait,

@@ -13,9 +13,9 @@ from pyro.poutine.trace_messenger import TraceHandler
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from priory.inference import pathwise
-from priory.inference.engine.precision import casting, widened
-from priory.inference.sites import Site, depth, in_batch, plates_scale, same
+from priory.inference.phases import pathwise
+from priory.inference.phases.precision import casting, widened
+from priory.inference.phases.sites import Site, depth, in_batch, plates_scale, same
 
 _unscaled: ContextVar[bool] = ContextVar("unscaled", default=False)
 

@@ -1,8 +1,7 @@
-"""What hangs on programs and objectives: modules, schedules, the device of a batch."""
+"""What hangs on programs: their modules, and the device of a batch."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from priory.inference.arguments import modules_of, owner
-from priory.inference.objectives import Objective
-from priory.inference.schedules import Schedule
+from priory.inference.phases.arguments import modules_of
 
 
 def modules(*programs: Any) -> list[nn.Module]:
@@ -45,21 +42,6 @@ def frozen(*roots: nn.Module) -> Iterator[None]:
     finally:
         for p, flag in flags:
             p.requires_grad_(flag)
-
-
-def schedules(*roots: Any) -> Iterator[Schedule]:
-    """Find the schedules among the attributes of objectives and of the pair's modules."""
-    for root in roots:
-        own = owner(root)
-        if isinstance(own, Schedule):
-            yield own
-        elif isinstance(own, Objective):
-            yield from schedules(*(v for v in vars(own).values() if isinstance(v, Schedule)))
-            yield from schedules(*(t for t in own.terms() if t is not own))
-        else:
-            parts = [m for held in modules_of(root) for m in held.modules()]
-            attributes = itertools.chain.from_iterable(vars(m).values() for m in parts)
-            yield from (v for v in attributes if isinstance(v, Schedule))
 
 
 def device_of(values: Iterable[Any] | Mapping[str, Any]) -> torch.device:

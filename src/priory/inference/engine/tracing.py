@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from priory.inference.engine.graphs import Traced, Untraceable
+from priory.inference.engine.fx_graph import Traced, Untraceable
 from priory.inference.randomness import own_randomness
 
 Mode = Literal["auto", "off", "trace", "inductor", "cudagraph"]

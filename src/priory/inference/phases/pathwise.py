@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Transform
 
-from priory.inference.sites import Site, base
+from priory.inference.phases.sites import Site, base
 
 _MARK = "_no_pathwise_gradient"
 _DEPTH = 6  # of distributions and transforms within one another
