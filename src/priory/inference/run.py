@@ -38,8 +38,8 @@ from priory.inference.parts import eval_mode, modules
 from priory.inference.phases import generate
 from priory.inference.randomness import own_randomness
 from priory.inference.watch import collected
+from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Net
-from priory.nets.likelihoods import FORMER
 
 
 class Pair(nn.Module):
