@@ -23,8 +23,9 @@ from priory.evaluation.columns import thin
 from priory.evaluation.insight import auroc, bound, code_length, mutate
 from priory.evaluation.report.canvas import CLASSES, DATA, SOFT, canvas, legend, plain
 from priory.inference import ELBO, Run, fit
+from priory.likelihoods import DiscretizedLogistic
 from priory.models import VAE
-from priory.nets import MLP, DiscretizedLogistic
+from priory.nets import MLP
 
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS / "outliers.json"

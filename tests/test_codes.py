@@ -10,12 +10,12 @@ from torch import nn
 
 from priory.cli.entry import main
 from priory.data import Data, Feed
+from priory.distributions.categorical import CODES, OneHot, SoftCode, StraightThroughCode
 from priory.evaluation import evaluate
 from priory.evaluation.latents.codes import code_hits, information_values, transferred_hits
 from priory.inference import Adversarial, Classification, Phases, Sleep, fit
 from priory.models import AAE, VAE, InfoGAN
 from priory.nets import MLP
-from priory.nets.categorical import CODES, OneHot, SoftCode, StraightThroughCode
 from priory.recipes import RECIPES
 
 SMALL = {"encoder": "mlp:32", "decoder": "mlp:32", "latent": 3}

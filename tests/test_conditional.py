@@ -16,9 +16,10 @@ from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.report.labelled import by_label
 from priory.evaluation.samples.agreement import agreement
 from priory.inference import ELBO, Adversarial, Phases
+from priory.likelihoods import Normal
 from priory.models import CVAE, VAE, ConditionalGAN
 from priory.models.labels import Labels, label_frequencies
-from priory.nets import MLP, Conv, Deconv, Normal
+from priory.nets import MLP, Conv, Deconv
 from priory.recipes import RECIPES
 
 CLASSES = 3

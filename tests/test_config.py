@@ -10,7 +10,17 @@ import torch
 import yaml
 from torch import nn
 
-from priory import divergences, evaluate, evaluation, inference, load, models, nets, priors
+from priory import (
+    divergences,
+    evaluate,
+    evaluation,
+    inference,
+    likelihoods,
+    load,
+    models,
+    nets,
+    priors,
+)
 from priory.config import FORMER, from_config, locate, to_config
 from priory.data import Data
 from priory.divergences import mmd
@@ -52,7 +62,7 @@ from priory.nets.base import LeakyReLU
 from priory.priors import Flow, GaussianMixture
 
 FORMER_RUN = Path(__file__).parent / "data" / "former-run"
-PACKAGES = (models, priors, nets, divergences, inference, evaluation)
+PACKAGES = (models, priors, likelihoods, nets, divergences, inference, evaluation)
 
 # Parts whose constructor needs an argument, and those with one that isn't the default.
 MADE = {
@@ -160,7 +170,7 @@ def test_a_run_is_written_by_public_names_alone(tmp_path):
         "priory.inference.Sum",
         "priory.models.VAE",
         "priory.nets.MLP",
-        "priory.nets.Normal",
+        "priory.likelihoods.Normal",
         "priory.priors.GaussianMixture",
     }
     assert to_config(load(tmp_path / "run").objective) == to_config(loss)
@@ -256,3 +266,10 @@ def test_an_error_of_the_users_own_pair_is_shown_as_it_is():
 
     with pytest.raises(AttributeError, match="no_such_thing"):
         load(FORMER_RUN, pair=Broken())
+
+
+@pytest.mark.parametrize("former", ["priory.nets.Normal", "priory.nets.likelihoods.Normal"])
+def test_a_likelihood_of_a_former_run_is_found_where_it_is_now(former):
+    made = from_config({"class": former, "scale": "pixel"})
+    assert type(made) is likelihoods.Normal
+    assert made.scale == "pixel"

@@ -18,8 +18,9 @@ from priory.config import from_config, locate, to_config
 from priory.data import Data
 from priory.inference import Objective
 from priory.inference.checkpoints.disk import manifest
+from priory.likelihoods import LIKELIHOODS
 from priory.models import VAE
-from priory.nets import LIKELIHOODS, MLP, NETS
+from priory.nets import MLP, NETS
 from priory.priors import PRIORS
 from priory.recipes import RECIPES
 from priory.signatures import Option, options_of

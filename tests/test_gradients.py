@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
+from priory.distributions.independent import IndependentNormal
 from priory.divergences import energy
 from priory.inference import (
     ELBO,
@@ -22,7 +23,6 @@ from priory.inference import (
     Renyi,
     Sleep,
 )
-from priory.nets.distributions import IndependentNormal
 from priory.priors import NormalMixture
 from priory.specs import parse_objective
 

@@ -23,14 +23,20 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 # What each part may import of the others; all stand on the ground.
 GROUND = {"names", "config"}
-PARTS = GROUND | {"nets", "divergences", "data", "priors"}
+HEADS = GROUND | {"registry", "part", "distributions"}
+PARTS = HEADS | {"likelihoods", "posteriors", "nets", "divergences", "data", "priors"}
 MAY_IMPORT = {
     "names": set(),
     "config": {"names"},
-    "nets": GROUND,
+    "registry": set(),
+    "part": set(),
+    "distributions": set(),
+    "likelihoods": HEADS,
+    "posteriors": HEADS,
+    "nets": HEADS | {"likelihoods", "posteriors"},
     "divergences": GROUND,
     "data": GROUND,
-    "priors": GROUND | {"nets"},
+    "priors": HEADS | {"nets"},
     "models": PARTS,
     "inference": PARTS,
     "evaluation": PARTS | {"models", "inference"},

@@ -11,6 +11,7 @@ from sklearn import metrics as library
 from torch.distributions import kl_divergence
 
 from pairs import LinearGaussian
+from priory.distributions.independent import IndependentNormal
 from priory.evaluation import aggregate_log_density, evaluate, split_kl
 from priory.evaluation.latents.clusters import (
     ari_values,
@@ -23,7 +24,6 @@ from priory.evaluation.latents.clusters import (
 from priory.evaluation.latents.collapse import collapse_words, coordinate_kl
 from priory.evaluation.latents.influence import pseudo_values
 from priory.evaluation.latents.neighbours import linear_probe
-from priory.nets.distributions import IndependentNormal
 from priory.priors.mixture import NormalMixture
 
 

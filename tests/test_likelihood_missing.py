@@ -14,7 +14,7 @@ from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.likelihood.imputation import impute, missing_log_likelihood
 from priory.evaluation.likelihood.masking import coordinate_log_prob
 from priory.evaluation.metrics.likelihood import half_shown
-from priory.nets import LIKELIHOODS
+from priory.likelihoods import LIKELIHOODS
 
 SEEN = torch.tensor([True, False, True, True, False])
 

@@ -12,16 +12,16 @@ from torch.distributions import ContinuousBernoulli as LibraryContinuousBernoull
 from torch.distributions import kl_divergence
 
 from priory.data import Data
-from priory.inference import ELBO, fit, load
-from priory.models import VAE
-from priory.nets import LIKELIHOODS, Bernoulli, DiscretizedLogistic, Normal, likelihood_for
-from priory.nets.distributions import IndependentNormal
-from priory.nets.pixels import (
+from priory.distributions.independent import IndependentNormal
+from priory.distributions.pixels import (
     IndependentBernoulli,
     IndependentContinuousBernoulli,
     IndependentLogistic,
 )
-from priory.nets.values import units
+from priory.inference import ELBO, fit, load
+from priory.likelihoods import LIKELIHOODS, Bernoulli, DiscretizedLogistic, Normal, likelihood_for
+from priory.likelihoods.values import units
+from priory.models import VAE
 
 pytestmark = pytest.mark.usefixtures("double")
 

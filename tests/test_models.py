@@ -12,8 +12,9 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
+from priory.likelihoods import LIKELIHOODS
 from priory.models import GAN, PAIRS, VAE
-from priory.nets import LIKELIHOODS, MLP, Conv, Deconv
+from priory.nets import MLP, Conv, Deconv
 from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from priory.data import Data
+from priory.distributions.categorical import SoftCode, StraightThroughCode
 from priory.evaluation import Entry, Record, Report, comparison_table, evaluate, evaluate_samples
 from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bits import level_spacing
@@ -15,7 +16,6 @@ from priory.evaluation.samples.manifold import manifold
 from priory.evaluation.samples.manifold_errors import _whole, manifold_errors
 from priory.evaluation.samples.memory import copying
 from priory.inference import ELBO, IWAE, KL, Match, Renyi, fit
-from priory.nets.categorical import SoftCode, StraightThroughCode
 
 
 def normals(n, d, seed=0, shift=0.0):

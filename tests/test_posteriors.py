@@ -10,8 +10,8 @@ from scipy.stats import kstest
 from torch.distributions import Beta, Independent, constraints, kl_divergence
 from torch.distributions import Kumaraswamy as LibraryKumaraswamy
 
-from priory.nets import KumaraswamyPosterior, NormalPosterior, posterior_for
-from priory.nets.kumaraswamy import Kumaraswamy
+from priory.distributions.kumaraswamy import Kumaraswamy
+from priory.posteriors import KumaraswamyPosterior, NormalPosterior, posterior_for
 
 pytestmark = pytest.mark.usefixtures("double")
 

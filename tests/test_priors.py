@@ -12,7 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 from torch.distributions import Distribution
 
-from priory.nets import posterior_for
+from priory.posteriors import posterior_for
 from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
 from priory.priors.mixture import NormalMixture
 

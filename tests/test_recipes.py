@@ -15,8 +15,9 @@ from priory.evaluation import evaluate
 from priory.inference import Adversarial, Match, Phases, Reconstruction, fit, load
 from priory.inference.objectives.base import Scaled
 from priory.inference.phases.arguments import build
+from priory.likelihoods import LIKELIHOODS, likelihood_for
 from priory.models import VAE
-from priory.nets import LIKELIHOODS, NETS, likelihood_for
+from priory.nets import NETS
 from priory.priors import PRIORS, GaussianMixture, VampPrior
 from priory.recipes import RECIPES, Recipe, find_recipe
 from priory.signatures import Faults, options_of

@@ -15,6 +15,7 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 
 from pairs import LinearGaussian
+from priory.distributions.pixels import IndependentBernoulli
 from priory.divergences import mmd
 from priory.inference import (
     ELBO,
@@ -28,7 +29,6 @@ from priory.inference import (
     Reconstruction,
 )
 from priory.nets import MLP
-from priory.nets.pixels import IndependentBernoulli
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 

@@ -11,9 +11,10 @@ from torch import nn
 from priory.cli import main
 from priory.data import Data
 from priory.inference import ELBO, Adversarial, Match, Phases, Reconstruction, fit, load
+from priory.likelihoods import Delta, Normal
+from priory.likelihoods.values import is_binary, squashed
 from priory.models import CVAE, GAN, GLO, VAE, InfoGAN, StackedGAN
-from priory.nets import MLP, Delta, Normal
-from priory.nets.values import is_binary, squashed
+from priory.nets import MLP
 from priory.recipes import RECIPES
 from priory.signatures import options_of
 

@@ -11,8 +11,9 @@ from benchmarks.contenders.base import Contender, Missing
 from priory.divergences import mmd
 from priory.inference import ELBO, IWAE, SVI, Match, Objective, Reconstruction
 from priory.inference.phases.precision import Precision
+from priory.likelihoods import Normal
 from priory.models import VAE
-from priory.nets import MLP, Conv, Deconv, Normal
+from priory.nets import MLP, Conv, Deconv
 
 
 def pair(case: Case) -> VAE:

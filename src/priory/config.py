@@ -16,7 +16,15 @@ import torch
 
 Plain = Any
 _PASS = "pass the object itself, for instance load(folder, pair=MyPair())"
-_PACKAGES = ("models", "priors", "nets", "divergences", "inference", "evaluation")
+_PACKAGES = (
+    "models",
+    "priors",
+    "likelihoods",
+    "nets",
+    "divergences",
+    "inference",
+    "evaluation",
+)
 _KINDS = ("Module", "Objective", "Schedule", "Criterion")
 _MOST = 1_000_000  # values of a configuration
 _SCALARS = (str, int, float, bool, type(None))
@@ -47,7 +55,6 @@ _BY_FILE = {
         "critics": "Joint Planes Projection",
         "dcgan": "DCGAN DCGANCritic",
         "fourier": "Fourier",
-        "likelihoods": "Bernoulli ContinuousBernoulli Delta DiscretizedLogistic Normal",
         "mlp": "MLP",
         "resnet": "ResNet",
         "sets": "DeepMean TwoSample",
@@ -66,6 +73,11 @@ FORMER = {  # former names of parts: a part that moves gets a row more
     for package, files in _BY_FILE.items()
     for file, names in files.items()
     for name in names.split()
+}
+FORMER |= {  # likelihoods were among the nets
+    f"{place}.{name}": f"priory.likelihoods.{name}"
+    for place in ("priory.nets", "priory.nets.likelihoods")
+    for name in ("Bernoulli", "ContinuousBernoulli", "Delta", "DiscretizedLogistic", "Normal")
 }
 
 

@@ -14,7 +14,7 @@ from priory.data.toys import Mixture
 from priory.evaluation.columns import Columns, has_unknown, labelled_rows, rows_of, thin
 from priory.evaluation.given import SAMPLES
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
-from priory.nets.values import is_binary
+from priory.likelihoods.values import is_binary
 
 Anchor = Literal["real", "baseline"]
 _T = TypeVar("_T")

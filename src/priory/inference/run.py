@@ -38,8 +38,8 @@ from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
+from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Net
-from priory.nets.likelihoods import FORMER
 
 
 class Pair(nn.Module):

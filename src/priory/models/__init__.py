@@ -1,37 +1,18 @@
 """Pairs of Pyro programs, one file for each family."""
 
-from priory.models.aae import AAE
-from priory.models.conditional import CVAE, ConditionalGAN
-from priory.models.cyclegan import CycleGAN
-from priory.models.gan import GAN
-from priory.models.glo import GLO
-from priory.models.infogan import InfoGAN
-from priory.models.pair import Pair
-from priory.models.stacked import StackedGAN
-from priory.models.vae import VAE
+from priory.models.aae import AAE as AAE
+from priory.models.conditional import CVAE as CVAE
+from priory.models.conditional import ConditionalGAN as ConditionalGAN
+from priory.models.cyclegan import CycleGAN as CycleGAN
+from priory.models.gan import GAN as GAN
+from priory.models.glo import GLO as GLO
+from priory.models.infogan import InfoGAN as InfoGAN
+from priory.models.pair import Pair as Pair
+from priory.models.stacked import StackedGAN as StackedGAN
+from priory.models.vae import VAE as VAE
+from priory.registry import registry
 
-PAIRS: dict[str, type[Pair]] = {
-    "aae": AAE,
-    "conditional-gan": ConditionalGAN,
-    "cvae": CVAE,
-    "cyclegan": CycleGAN,
-    "gan": GAN,
-    "glo": GLO,
-    "infogan": InfoGAN,
-    "stacked-gan": StackedGAN,
-    "vae": VAE,
-}
+PAIRS = registry(Pair, globals())
 
-__all__ = [
-    "AAE",
-    "CVAE",
-    "GAN",
-    "GLO",
-    "PAIRS",
-    "VAE",
-    "ConditionalGAN",
-    "CycleGAN",
-    "InfoGAN",
-    "Pair",
-    "StackedGAN",
-]
+__all__ = ["PAIRS", "Pair"]
+__all__ += [pair.__name__ for pair in PAIRS.values()]

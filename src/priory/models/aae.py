@@ -7,11 +7,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.distributions.categorical import CODES, OneHot
+from priory.likelihoods import Likelihood
 from priory.models.pair import Pair
 from priory.names import at_least, lookup, named
-from priory.nets import Decoder, Encoder, Likelihood
-from priory.nets.base import Shape
-from priory.nets.categorical import CODES, OneHot
+from priory.nets import Decoder, Encoder
+from priory.part import Shape
 from priory.priors import PRIORS, Prior
 
 
@@ -92,6 +93,8 @@ class AAE(Pair):
         >>> pair.eval().encoder(torch.zeros(3, 1, 8, 8))[0].probs.shape
         torch.Size([3, 16])
     """
+
+    name = "aae"
 
     uniform: Tensor
 

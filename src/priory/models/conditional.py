@@ -7,12 +7,13 @@ import pyro
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.likelihoods import Delta, Likelihood
 from priory.models.labels import ClassPrior
 from priory.models.pair import Pair
 from priory.names import lookup
-from priory.nets import Decoder, Delta, Encoder, Likelihood, one_hot
-from priory.nets.base import Shape
+from priory.nets import Decoder, Encoder, one_hot
 from priory.nets.labels import beside, with_planes
+from priory.part import Shape
 from priory.priors import PRIORS, Prior, VampPrior
 
 
@@ -80,6 +81,8 @@ class CVAE(Pair):
         torch.Size([4])
     """
 
+    name = "cvae"
+
     def __init__(
         self,
         classes: int | None = None,
@@ -140,6 +143,8 @@ class ConditionalGAN(Pair):
         >>> pair.generator(torch.zeros(5, 2), torch.eye(3)[[0, 1, 2, 0, 1]]).mean.shape
         torch.Size([5, 2])
     """
+
+    name = "conditional-gan"
 
     def __init__(
         self,

@@ -34,6 +34,8 @@ class CycleGAN(Pair):
         torch.Size([5, 2])
     """
 
+    name = "cyclegan"
+
     def __init__(self, encoder: nn.Module | str = "mlp", decoder: nn.Module | str = "mlp") -> None:
         super().__init__()
         self.encoder, self.decoder = net_of(encoder), net_of(decoder)

@@ -3,9 +3,10 @@
 import pyro
 from torch import Tensor, nn
 
+from priory.likelihoods import Delta
 from priory.models.pair import Pair
 from priory.names import lookup
-from priory.nets import Decoder, Delta
+from priory.nets import Decoder
 from priory.priors import PRIORS, Prior
 
 
@@ -32,6 +33,8 @@ class GAN(Pair):
         >>> pair.generator(torch.zeros(5, 2)).mean.shape
         torch.Size([5, 2])
     """
+
+    name = "gan"
 
     def __init__(
         self,

@@ -10,9 +10,10 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor, nn
 
+from priory.likelihoods import Likelihood
 from priory.models.pair import Pair
 from priory.names import positive
-from priory.nets import Decoder, Likelihood
+from priory.nets import Decoder
 from priory.priors.codes import Codes, in_ball
 
 _STARTS = 1000  # training codes among which a new datum's search begins at the nearest
@@ -57,6 +58,8 @@ class GLO(Pair):
         >>> pair.eval().find(torch.rand(3, 1, 8, 8)).shape
         torch.Size([3, 4])
     """
+
+    name = "glo"
 
     def __init__(
         self,

@@ -6,11 +6,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.distributions.categorical import OneHot, StraightThroughCode
+from priory.likelihoods import Delta
 from priory.models.pair import Pair
 from priory.names import at_least, lookup
-from priory.nets import Decoder, Delta, Encoder
-from priory.nets.base import Shape
-from priory.nets.categorical import OneHot, StraightThroughCode
+from priory.nets import Decoder, Encoder
+from priory.part import Shape
 from priory.priors import PRIORS, Prior
 
 MIN_STD = 0.02  # of q(u | x), which else collapses while its bound diverges
@@ -76,6 +77,8 @@ class InfoGAN(Pair):
         >>> pair.encoder(torch.zeros(3, 1, 8, 8))[1].event_shape
         torch.Size([2])
     """
+
+    name = "infogan"
 
     uniform: Tensor
     one: Tensor

@@ -10,9 +10,9 @@ import torch
 from torch import Size, Tensor, nn
 
 from priory.data.labels import UNKNOWN
+from priory.distributions.categorical import perturbed
 from priory.names import positive
 from priory.nets import one_hot
-from priory.nets.categorical import perturbed
 
 
 class Labels(dist.Categorical):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import pyro
 import torch
 from torch import Tensor, nn
 
+from priory.likelihoods import Likelihood
+from priory.likelihoods.values import is_table
 from priory.models.labels import ClassPrior
 from priory.names import positive
-from priory.nets import Decoder, Encoder, Likelihood
-from priory.nets.base import Shape
-from priory.nets.values import is_table
+from priory.nets import Decoder, Encoder
+from priory.part import Shape
 from priory.priors import Prior
 
 
@@ -40,6 +41,8 @@ class Pair(nn.Module, ABC):
         >>> pair.encoder(torch.zeros(3, 1, 8, 8)).event_shape
         torch.Size([4])
     """
+
+    name: ClassVar[str]
 
     def __init__(self, latent: int = 1) -> None:
         super().__init__()

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from priory.likelihoods import Delta
 from priory.models.labels import ClassPrior, Labels
 from priory.models.pair import Pair
 from priory.names import lookup, positive
-from priory.nets import Decoder, Delta, one_hot
+from priory.nets import Decoder, one_hot
 from priory.nets.labels import beside
 from priory.nets.table import net_of
 from priory.priors import PRIORS, Prior
@@ -54,6 +55,8 @@ class StackedGAN(Pair):
         >>> pair.encode(torch.zeros(5, 1, 8, 8)).shape
         torch.Size([5, 32])
     """
+
+    name = "stacked-gan"
 
     def __init__(
         self,

@@ -3,9 +3,10 @@
 import pyro
 from torch import Tensor, nn
 
+from priory.likelihoods import Likelihood
 from priory.models.pair import Pair
 from priory.names import lookup
-from priory.nets import Decoder, Encoder, Likelihood
+from priory.nets import Decoder, Encoder
 from priory.priors import PRIORS, Prior
 
 
@@ -22,6 +23,8 @@ class VAE(Pair):
         latent: Number of latent coordinates.
         deterministic: Whether z = g(x), as in an autoencoder.
     """
+
+    name = "vae"
 
     def __init__(
         self,

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from priory.names import positive
-from priory.nets.base import Part, Shape, start_layer
+from priory.nets.base import start_layer
 from priory.nets.layers import normed
 from priory.nets.table import net_of
+from priory.part import Part, Shape
 
 
 class Critic(Part):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from priory.names import named
-from priory.nets.base import Net, Shape
+from priory.nets.base import Net
 from priory.nets.conv import sides
 from priory.nets.layers import (
     OUTPUTS,
@@ -17,6 +17,7 @@ from priory.nets.layers import (
     ranged,
     set_last,
 )
+from priory.part import Shape
 
 _KERNEL, _PADDING = 5, 2
 _SPREAD = 0.02

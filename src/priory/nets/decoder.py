@@ -7,12 +7,13 @@ from typing import Any, Protocol
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
+from priory.likelihoods.values import starts_small
 from priory.names import lookup
-from priory.nets.base import Net, Part
+from priory.nets.base import Net
 from priory.nets.labels import beside
-from priory.nets.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
 from priory.nets.table import net_of
-from priory.nets.values import starts_small
+from priory.part import Part
 
 _SMALL = 0.1  # of the weights that a table's last layers are drawn with
 

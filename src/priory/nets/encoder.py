@@ -7,12 +7,13 @@ from typing import Any
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from priory.nets.base import Net, Part, Shape
+from priory.likelihoods import Likelihood
+from priory.likelihoods.values import starts_small
+from priory.nets.base import Net
 from priory.nets.layers import check_noise, noisy
-from priory.nets.likelihoods import Likelihood
-from priory.nets.posteriors import posterior_for
 from priory.nets.table import net_of
-from priory.nets.values import starts_small
+from priory.part import Part, Shape
+from priory.posteriors import posterior_for
 
 _SMALL = 0.1  # of the weights that a table's last layers are drawn with
 
@@ -36,7 +37,7 @@ class Encoder(Part):
 
     Example:
         >>> import torch
-        >>> from priory.nets import Normal
+        >>> from priory.likelihoods import Normal
         >>> encoder, likelihood = Encoder("mlp", torch.distributions.constraints.real), Normal()
         >>> x = torch.randn(10, 3)
         >>> likelihood.build(x)

@@ -6,8 +6,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from priory.nets.base import Net, Shape
+from priory.nets.base import Net
 from priory.nets.mlp import MLP
+from priory.part import Shape
 
 
 class Fourier(Net):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from priory.names import named
-from priory.nets.base import ACTIVATIONS, Net, Shape, start_layer
+from priory.nets.base import ACTIVATIONS, Net, start_layer
 from priory.nets.layers import OUTPUTS, check_dropout, hidden_layer, normed, ranged, set_last
+from priory.part import Shape
 
 
 class MLP(Net):

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from priory.names import named
-from priory.nets.base import ACTIVATIONS, Net, Shape, start_layer
+from priory.nets.base import ACTIVATIONS, Net, start_layer
 from priory.nets.layers import OUTPUTS, ranged, set_last
+from priory.part import Shape
 
 _SMALL = 0.1
 

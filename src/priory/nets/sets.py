@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from priory.names import positive
-from priory.nets.base import Shape
 from priory.nets.critics import Critic
 from priory.nets.table import net_of
+from priory.part import Shape
 
 
 class _Sets(Critic):

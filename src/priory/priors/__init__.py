@@ -1,30 +1,16 @@
-"""Distributions over a latent, all exchangeable."""
+"""Distributions over a latent, all exchangeable, one file each."""
 
-from priory.priors.base import Prior
-from priory.priors.flow import Flow
-from priory.priors.mixture import GaussianMixture, NormalMixture
-from priory.priors.normal import Normal
-from priory.priors.sticks import StickBreaking
-from priory.priors.uniform import Uniform
-from priory.priors.vamp import VampPrior
+from priory.priors.base import Prior as Prior
+from priory.priors.flow import Flow as Flow
+from priory.priors.mixture import GaussianMixture as GaussianMixture
+from priory.priors.mixture import NormalMixture as NormalMixture
+from priory.priors.normal import Normal as Normal
+from priory.priors.sticks import StickBreaking as StickBreaking
+from priory.priors.uniform import Uniform as Uniform
+from priory.priors.vamp import VampPrior as VampPrior
+from priory.registry import registry
 
-PRIORS: dict[str, type[Prior]] = {
-    "flow": Flow,
-    "mixture": GaussianMixture,
-    "normal": Normal,
-    "stick-breaking": StickBreaking,
-    "uniform": Uniform,
-    "vamp": VampPrior,
-}
+PRIORS = registry(Prior, globals())
 
-__all__ = [
-    "PRIORS",
-    "Flow",
-    "GaussianMixture",
-    "Normal",
-    "NormalMixture",
-    "Prior",
-    "StickBreaking",
-    "Uniform",
-    "VampPrior",
-]
+__all__ = ["PRIORS", "NormalMixture", "Prior"]
+__all__ += [part.__name__ for part in PRIORS.values()]

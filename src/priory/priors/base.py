@@ -2,14 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
 from priory.names import positive
-from priory.nets.base import Part
+from priory.part import Part
 
 Encode = Callable[[Tensor], TorchDistribution]
 
@@ -20,6 +20,7 @@ class Prior(Part):
     `support` says which posterior family fits; `embed` is what a decoder sees of a latent.
     """
 
+    name: ClassVar[str]
     _kind = "prior"
     support: Any = constraints.real
 

@@ -68,6 +68,8 @@ class Flow(Prior):
         ImportError: zuko isn't installed.
     """
 
+    name = "flow"
+
     def __init__(
         self, transforms: int = 3, hidden: tuple[int, ...] = (64, 64), kind: str = "nsf"
     ) -> None:

@@ -155,6 +155,8 @@ class GaussianMixture(Prior):
         torch.Size([7])
     """
 
+    name = "mixture"
+
     def __init__(self, components: int = 10, spread: float = 0.5, seed: int = 0) -> None:
         super().__init__()
         if not 0 <= spread < 1:

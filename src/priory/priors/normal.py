@@ -4,7 +4,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from priory.nets.distributions import StandardNormal
+from priory.distributions.independent import StandardNormal
 from priory.priors.base import Encode, Prior
 
 
@@ -22,6 +22,7 @@ class Normal(Prior):
         torch.Size([3])
     """
 
+    name = "normal"
     zeros: Tensor
 
     def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002

@@ -41,6 +41,7 @@ class StickBreaking(Prior):
         tensor([0.5000, 0.2500, 0.2500])
     """
 
+    name = "stick-breaking"
     support = constraints.unit_interval
     shapes: Tensor
 

@@ -23,6 +23,7 @@ class Uniform(Prior):
         tensor([-1.,  1.])
     """
 
+    name = "uniform"
     support = constraints.unit_interval
     zeros: Tensor
 

@@ -5,8 +5,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.distributions.independent import IndependentNormal
 from priory.names import positive
-from priory.nets.distributions import IndependentNormal
 from priory.priors.base import Encode, Prior
 from priory.priors.mixture import NormalMixture
 
@@ -34,6 +34,7 @@ class VampPrior(Prior):
         torch.Size([2])
     """
 
+    name = "vamp"
     bounds: Tensor
 
     def __init__(self, components: int = 500, noise: float = 0.01, seed: int = 0) -> None:

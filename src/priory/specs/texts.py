@@ -18,8 +18,9 @@ from torch import nn
 
 from priory.inference import Criterion
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
+from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.names import named, suggestion
-from priory.nets import CRITICS, LIKELIHOODS, NETS, Critic, Likelihood, Net
+from priory.nets import CRITICS, NETS, Critic, Net
 from priory.priors import PRIORS, Prior
 from priory.signatures import REQUIRED, Collector, Faults, Option, number, options_of, split
 

@@ -14,7 +14,7 @@ from priory.data.rows import prepared
 from priory.evaluation.columns import read
 from priory.evaluation.given import preparation_of
 from priory.evaluation.insight.opened import bound, bound_of
-from priory.nets.values import is_binary
+from priory.likelihoods.values import is_binary
 
 _LEVELS = 255
 

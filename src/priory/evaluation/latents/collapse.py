@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from priory.nets.distributions import IndependentNormal
+from priory.distributions.independent import IndependentNormal
 from priory.priors.mixture import NormalMixture
 
 COLLAPSED = 0.01  # nats

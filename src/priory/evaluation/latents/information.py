@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from priory.nets.distributions import IndependentNormal
+from priory.distributions.independent import IndependentNormal
 from priory.priors.mixture import NormalMixture
 
 _BYTES = 32 * 2**20

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Independent
 
+from priory.distributions.independent import Factorised
 from priory.evaluation.sets import Unavailable
 from priory.inference.phases.sites import Site, masked
-from priory.nets.distributions import Factorised
 
 
 def coordinate_log_prob(law: Any, value: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from priory.evaluation.samples.kernels import (
 from priory.evaluation.samples.pairwise import stream
 from priory.evaluation.samples.permutation import permutation_p
 from priory.evaluation.sets import Sets, Unavailable
-from priory.nets.values import is_binary
+from priory.likelihoods.values import is_binary
 
 _ASSIGNED = 500  # rows of each set: an assignment's cost grows with the cube
 _PERMUTATIONS = 200

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priory.divergences import IMQ_SCALES, squared_distances
 from priory.evaluation.samples.pairwise import check_sets, row_blocks
-from priory.nets.values import is_binary
+from priory.likelihoods.values import is_binary
 
 Gram = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (kernels, n, m)
 Profile = Callable[[Tensor], Tensor]  # squared distances -> kernel

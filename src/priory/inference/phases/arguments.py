@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from priory.inference.phases.recorder import below_handler
-from priory.nets import Likelihood
+from priory.likelihoods import Likelihood
 
 Program = Callable[..., Any]
 

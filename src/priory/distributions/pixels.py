@@ -8,7 +8,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
-from priory.nets.distributions import Factorised
+from priory.distributions.independent import Factorised
 
 _LEAST_LOG_SCALE, _MOST_LOG_SCALE = -30.0, 80.0  # of a logistic density over levels of [0, 1]
 _FARTHEST = 1e6  # a logistic centre, where all mass is at one end

@@ -1,0 +1,32 @@
+"""Families p(x | .) of a datum, all exchangeable, one file each."""
+
+from torch import Tensor
+
+from priory.likelihoods.base import Likelihood as Likelihood
+from priory.likelihoods.bernoulli import Bernoulli as Bernoulli
+from priory.likelihoods.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
+from priory.likelihoods.delta import Delta as Delta
+from priory.likelihoods.logistic import DiscretizedLogistic as DiscretizedLogistic
+from priory.likelihoods.normal import Normal as Normal
+from priory.likelihoods.values import is_binary
+from priory.registry import registry
+
+LIKELIHOODS = registry(Likelihood, globals())
+
+
+def likelihood_for(x: Tensor) -> Likelihood:
+    """Return the likelihood that fits the data: by their values alone, (n, *shape).
+
+    Example:
+        >>> likelihood_for(torch.tensor([[0.0, 1.0]]))
+        Bernoulli()
+    """
+    if is_binary(x):
+        return Bernoulli()
+    if ((x >= 0) & (x <= 1)).all():
+        return ContinuousBernoulli()
+    return Normal()
+
+
+__all__ = ["LIKELIHOODS", "Likelihood", "likelihood_for"]
+__all__ += [part.__name__ for part in LIKELIHOODS.values()]
