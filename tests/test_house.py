@@ -27,7 +27,7 @@ HEADS = GROUND | {"registry", "part", "distributions"}
 PARTS = HEADS | {"likelihoods", "posteriors", "nets", "divergences", "data", "priors"}
 MAY_IMPORT = {
     "names": set(),
-    "config": {"names"},
+    "config": {"names", "registry"},
     "registry": set(),
     "part": set(),
     "distributions": set(),

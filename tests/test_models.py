@@ -12,9 +12,11 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
+from priory.data import Data
+from priory.inference import ELBO, fit, load
 from priory.likelihoods import LIKELIHOODS
-from priory.models import GAN, PAIRS, VAE
-from priory.nets import MLP, Conv, Deconv
+from priory.models import GAN, PAIRS, VAE, Pair
+from priory.nets import MLP, Conv, Decoder, Deconv, Encoder
 from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -388,3 +390,34 @@ def test_a_prior_of_one_encoders_posteriors_is_not_shared():
     pair.build(x)
     with pytest.raises(ValueError, match="another pair's posteriors"):
         VAE(prior, latent=2).build(x)
+
+
+class Unasked(Pair):
+    """A pair of one's own, whose constructor leaves the likelihood to the data."""
+
+    def __init__(self):
+        super().__init__(latent=2)
+        self.prior = Normal()
+        self.decoder = Decoder("mlp", self.prior)
+        self.encoder = Encoder("mlp", self.prior.support)
+
+    def model(self, x):
+        with self.batch(x):
+            pyro.sample("x", self.decoder(pyro.sample("z", self.prior())), obs=x)
+
+    def guide(self, x):
+        with self.batch(x):
+            pyro.sample("z", self.encoder(x))
+
+
+class Derived(VAE):
+    """A VAE of one's own, whose likelihood is chosen from the data as well."""
+
+
+@pytest.mark.parametrize("kind", [Unasked, Derived])
+def test_a_likelihood_that_was_chosen_from_the_data_is_the_runs(kind, tmp_path):
+    run = fit(kind(), ELBO(), Data.named("ring", rows=60), steps=1, compile="off", progress=False)
+    again = load(run.save(tmp_path / "run"), pair=kind())
+    assert type(again.pair.likelihood) is type(run.pair.likelihood) is LIKELIHOODS["normal"]
+    x = run.data.test.x
+    torch.testing.assert_close(again.pair.encoder(x).mean, run.pair.encoder(x).mean)

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from priory.registry import registered
+
 Plain = Any
 _PASS = "pass the object itself, for instance load(folder, pair=MyPair())"
 _PACKAGES = (
@@ -173,10 +175,14 @@ def _build(config: Plain) -> Any:
 def locate(path: Any) -> Callable[..., Any]:
     """Return one of Priory's own parts by its public name, or a former one: a class or divergence.
 
+    A part that somebody else has registered is found by the path of its class.
+
     Raises:
-        ValueError: if it is not Priory's, no part, or does not exist.
+        ValueError: if it is not Priory's and not registered, no part, or does not exist.
     """
     package, _, name = FORMER.get(str(path), str(path)).rpartition(".")
+    if (own := registered(str(path))) is not None and package.split(".")[0] != "priory":
+        return typing.cast(Callable[..., Any], own)
     if package.split(".")[0] != "priory":
         raise ValueError(
             f"{path} is not a part of Priory, and reading a configuration runs no other code; "

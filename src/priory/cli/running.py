@@ -15,6 +15,7 @@ from priory.inference.checkpoints.signals import Terminated
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import start
 from priory.names import named
+from priory.registry import find_installed
 from priory.signatures import Collector, Failures, Faults
 
 
@@ -63,6 +64,8 @@ def _run(words: Sequence[str]) -> None:
     module, name = place.at
     do = getattr(uncollected(f"priory.cli.{module}"), name)
     given = [word for word in rest if word not in ("--help", "-h")]
+    if len(given) == len(rest):
+        find_installed()
     with start(quiet=True) if verb in ("fit", "evaluate") else nullcontext():
         do(given, len(given) < len(rest))
 

@@ -39,7 +39,7 @@ from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
 from priory.likelihoods.base import FORMER
-from priory.nets import Critic, Net
+from priory.nets import Critic, Decoder, Net
 
 
 class Pair(nn.Module):
@@ -207,9 +207,16 @@ def described(pair: Any, objective: Any, data: Data, options: Mapping[str, Any])
         "shapes": {k: [*v.shape[1:]] for k, v in data.train.columns.items()},
         "dtype": str(data.train.x.dtype).removeprefix("torch."),
         "preparation": data.preparation.to_config(),
+        "likelihoods": {name: to_config(d.likelihood) for name, d in _choosing(pair).items()},
         "critics": [[*(getattr(c, "inputs", None) or ())] for c in critics_of(objective)],
         "fit": dict(options),
     }
+
+
+def _choosing(pair: Any) -> dict[str, Decoder]:
+    """Return a pair's decoders whose likelihood is chosen from the data, by their names."""
+    parts = pair.named_modules() if isinstance(pair, nn.Module) else ()
+    return {name: part for name, part in parts if isinstance(part, Decoder) and part.auto}
 
 
 def _writable(pair: Any) -> Any:
@@ -263,6 +270,9 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     try:
         x = _rows(config)
         data = opened(config) if data is None else data
+        for name, decoder in _choosing(pair or rebuilt).items():  # not from rows of zeros
+            chosen = config.get("likelihoods", {}).get(name, config["pair"].get("likelihood"))
+            decoder.likelihood = from_config(chosen) if chosen else decoder.likelihood
         build(rebuilt, x, _labels(rebuilt))
         _build_critics(objective, config, x.dtype)
         preparation = _preparation(config, data)

@@ -52,6 +52,9 @@ class Decoder(Part):
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         given: Number of coordinates that the net reads beside the latent's.
 
+    Attributes:
+        auto: Whether the likelihood is chosen from the data.
+
     Raises:
         ValueError: A name is unknown.
 
@@ -77,8 +80,10 @@ class Decoder(Part):
     ) -> None:
         super().__init__()
         self.net = net_of(net)
-        auto = likelihood == "auto"
-        self.likelihood: Any = likelihood if auto else lookup("likelihood", likelihood, LIKELIHOODS)
+        self.auto = likelihood == "auto"
+        self.likelihood: Any = (
+            likelihood if self.auto else lookup("likelihood", likelihood, LIKELIHOODS)
+        )
         self._chosen = False
         # In a tuple a module is no submodule, so its parameters are not listed twice.
         self._seen = (prior, given)
