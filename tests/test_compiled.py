@@ -113,7 +113,7 @@ def test_auto_traces_long_trainings_alone():
 def test_auto_compiles_what_the_steps_to_come_repay():
     svi = train("auto", "normal", "elbo", horizon=500)[2]
     (graph,) = svi.pair.compiler._graphs.values()
-    enough = int(20 / graph.overhead())
+    enough = int(20 / graph.overhead)
     assert train("auto", "normal", "elbo", horizon=enough)[2].engine == "compiled"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -126,6 +127,7 @@ class Traced:
                 failed = first_line(error)
         raise Untraceable(f"inductor failed: {failed}")
 
+    @cached_property
     def overhead(self) -> float:
         """Estimate, in seconds a step, what a compiler saves on this graph on a CPU.
 

@@ -152,7 +152,7 @@ class Compiler:
         if key in self._compiled or not self.compiles or self.mode == "trace":
             return
         graph = self._graphs[key]
-        saved = graph.overhead() * expected
+        saved = graph.overhead * expected
         if self.mode == "auto" and saved < _COMPILE_SECONDS:
             return
         started = time.perf_counter()
