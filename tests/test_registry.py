@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
-from priory import fit, likelihoods, load, models, posteriors, priors
+from priory import fit, likelihoods, load, models, nets, posteriors, priors
 from priory.cli import main
 from priory.data import Data
 from priory.inference import ELBO
 from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.models import PAIRS, VAE, Pair
+from priory.nets import CRITICS, MLP, NETS, Critic, Net
 from priory.posteriors import POSTERIORS, Posterior
 from priory.priors import PRIORS, Normal, Prior
 from priory.registry import GROUP, register, registry
@@ -27,7 +28,7 @@ FOLDERS = {
 @pytest.fixture(autouse=True)
 def registries():
     """The registries as they were, whatever joins them."""
-    kept = [(found, dict(found)) for _, found in FOLDERS.values()]
+    kept = [(found, dict(found)) for found in (NETS, *(table for _, table in FOLDERS.values()))]
     yield
     for found, before in kept:
         found.clear()
@@ -46,6 +47,24 @@ def test_every_named_part_of_a_folder_is_in_its_registry(folder):
     assert parts == {*found.values()}
     assert {part.__name__ for part in parts} < {*folder.__all__}
     assert [*found] == sorted(part.name for part in parts)
+
+
+def test_every_named_net_and_critic_is_in_its_registry():
+    for kind, found in ((Net, NETS), (Critic, CRITICS)):
+        named = {
+            value
+            for file in pkgutil.iter_modules(nets.__path__, nets.__name__ + ".")
+            for value in vars(importlib.import_module(file.name)).values()
+            if isinstance(value, type) and issubclass(value, kind) and "name" in vars(value)
+        }
+        assert named <= {*found.values()}
+        assert all(found[value.name] is value for value in named)
+
+    @register
+    class Twice(MLP):
+        name = "twice"
+
+    assert NETS["twice"] is CRITICS["twice"] is Twice
 
 
 def test_a_part_is_named_by_itself_alone():

@@ -1,5 +1,9 @@
 """Encoders, decoders and critics, and the nets that they are made of."""
 
+from collections import ChainMap
+from collections.abc import Mapping
+from typing import Any
+
 from priory.nets.base import Net, Wrapped, as_net
 from priory.nets.conv import Conv, Deconv
 from priory.nets.critics import Critic, Joint, Planes, Projection
@@ -12,15 +16,11 @@ from priory.nets.mlp import MLP
 from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
 from priory.nets.table import NETS
+from priory.registry import registry
 
-CRITICS: dict[str, type[Net] | type[Critic]] = {
-    **NETS,
-    "deep-mean": DeepMean,
-    "joint": Joint,
-    "planes": Planes,
-    "projection": Projection,
-    "two-sample": TwoSample,
-}
+_SETS: dict[str, Any] = registry(Critic, globals())
+_NETS: dict[str, Any] = NETS
+CRITICS: Mapping[str, type[Net] | type[Critic]] = ChainMap(_SETS, _NETS)  # as they grow
 
 __all__ = [
     "CRITICS",

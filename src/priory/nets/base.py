@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class Net(Part):
         flat: Whether it reads an input as one vector, whatever its shape.
     """
 
+    name: ClassVar[str]
     _kind = "net"
     flat = False
 

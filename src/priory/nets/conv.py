@@ -77,6 +77,8 @@ class Conv(_Convolutional):
         torch.Size([3, 7, 2, 5])
     """
 
+    name = "conv"
+
     def __init__(
         self,
         channels: Sequence[int] = (32, 64),
@@ -144,6 +146,8 @@ class Deconv(_Convolutional):
         >>> net(torch.zeros(3, 7, 5)).shape
         torch.Size([3, 7, 1, 1, 28, 28])
     """
+
+    name = "deconv"
 
     def __init__(
         self,

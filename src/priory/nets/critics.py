@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class Critic(Part):
         separate: Whether it reads the sites one by one, rather than joined into one vector.
     """
 
+    name: ClassVar[str]
     _kind, _owner = "critic", "objective"
     separate = True
 
@@ -74,6 +75,8 @@ class Projection(Critic):
         torch.Size([5])
     """
 
+    name = "projection"
+
     def __init__(
         self, features: nn.Module | str = "mlp", width: int = 128, spectral: bool = False
     ) -> None:
@@ -123,6 +126,8 @@ class Joint(Critic):
         torch.Size([5])
     """
 
+    name = "joint"
+
     def __init__(
         self, features: nn.Module | str = "conv", head: nn.Module | str = "mlp", width: int = 128
     ) -> None:
@@ -162,6 +167,8 @@ class Planes(Critic):
         >>> critic(torch.zeros(5, 1, 8, 8), torch.eye(10)[:5]).shape
         torch.Size([5])
     """
+
+    name = "planes"
 
     def __init__(self, net: nn.Module | str = "conv") -> None:
         super().__init__()

@@ -67,6 +67,8 @@ class DCGAN(_DCGAN):
         torch.Size([3, 7, 1, 1, 28, 28])
     """
 
+    name = "dcgan"
+
     def __init__(
         self,
         channels: Sequence[int] = (64, 128),
@@ -134,6 +136,8 @@ class DCGANCritic(_DCGAN):
         >>> net(torch.zeros(3, 1, 28, 28)).shape
         torch.Size([3])
     """
+
+    name = "dcgan-critic"
 
     def __init__(
         self,

@@ -40,6 +40,8 @@ class Fourier(Net):
         torch.Size([5, 7])
     """
 
+    name = "fourier"
+
     waves: Tensor
 
     def __init__(

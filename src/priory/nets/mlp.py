@@ -42,6 +42,8 @@ class MLP(Net):
         torch.Size([3, 7, 2, 5])
     """
 
+    name = "mlp"
+
     flat = True
 
     def __init__(

@@ -43,6 +43,8 @@ class ResNet(Net):
         torch.Size([5, 7, 3, 28, 28])
     """
 
+    name = "resnet"
+
     def __init__(
         self,
         channels: int = 32,

@@ -81,6 +81,8 @@ class DeepMean(_Sets):
         torch.Size([3])
     """
 
+    name = "deep-mean"
+
     def forward(self, sets: Tensor) -> Tensor:
         """Score sets (sets, size, *shape), (sets,)."""
         out: Tensor = self.head(self.encode(sets))
@@ -106,6 +108,8 @@ class TwoSample(_Sets):
     Raises:
         ValueError: A number isn't positive.
     """
+
+    name = "two-sample"
 
     least = 2
 

@@ -4,21 +4,16 @@ from torch import nn
 
 from priory.names import lookup
 from priory.nets.base import Net, as_net
-from priory.nets.conv import Conv, Deconv
-from priory.nets.dcgan import DCGAN, DCGANCritic
-from priory.nets.fourier import Fourier
-from priory.nets.mlp import MLP
-from priory.nets.resnet import ResNet
+from priory.nets.conv import Conv as Conv
+from priory.nets.conv import Deconv as Deconv
+from priory.nets.dcgan import DCGAN as DCGAN
+from priory.nets.dcgan import DCGANCritic as DCGANCritic
+from priory.nets.fourier import Fourier as Fourier
+from priory.nets.mlp import MLP as MLP
+from priory.nets.resnet import ResNet as ResNet
+from priory.registry import registry
 
-NETS: dict[str, type[Net]] = {
-    "conv": Conv,
-    "dcgan": DCGAN,
-    "dcgan-critic": DCGANCritic,
-    "deconv": Deconv,
-    "fourier": Fourier,
-    "mlp": MLP,
-    "resnet": ResNet,
-}
+NETS = registry(Net, globals())
 
 
 def net_of(net: nn.Module | str) -> Net:
