@@ -57,7 +57,7 @@ def contender(
     trained = pair(case)
     x = case.batches(1, device)[0]
     trained.build(x)
-    trained.decoder.set_bias(torch.zeros(1, *case.shape, device=device))  # as the others start
+    trained.decoder.net.set_bias(torch.zeros(1, *case.shape, device=device))  # as the others start
     optimiser = functools.partial(torch.optim.Adam, lr=RATE, fused=True)
     options = {"compile": mode, "precision": precision}
     svi = SVI(trained.model, trained.guide, optimiser, objective(case), **options)
