@@ -1,14 +1,18 @@
 """A run goes on, begins another one, or is opened where its training file is gone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from priory import evaluate, fit, load
 from priory.cli import main
 from priory.data import Data
 from priory.inference import ELBO
+from priory.inference.checkpoints.resume import check_request
 from priory.models import VAE
 from priory.nets import MLP
 
@@ -127,3 +131,12 @@ def test_a_pair_that_cannot_be_rebuilt_is_refused_before_it_is_trained(tmp_path)
     with pytest.raises(ValueError, match=r"keep each argument .* under its own name"):
         run.save(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def test_a_training_of_a_former_version_is_not_taken_up(tmp_path):
+    former = Path(__file__).parent / "data" / "former-run"
+    config = yaml.safe_load((former / "config.yaml").read_text())
+    now = config | {"likelihoods": {}}
+    with pytest.raises(ValueError, match=r"version of Priory from before pairs held .* warm start"):
+        check_request(former, config, now)
+    check_request(former, now, now)

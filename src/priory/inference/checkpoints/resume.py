@@ -45,8 +45,15 @@ def check_request(source: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
         new: the configuration now.
 
     Raises:
-        ValueError: naming each option that differs.
+        ValueError: naming each option that differs, or if another version's weights have other
+            names.
     """
+    if "likelihoods" in new and "likelihoods" not in old:  # their parameters have other names
+        raise ValueError(
+            f"{source} was begun by a version of Priory from before pairs held encoders and "
+            "decoders, whose training this one cannot take up; its weights load, and a warm start "
+            "goes on from them: fit(load(folder).pair, ...), priory fit RUN --warm --out FOLDER"
+        )
     before, now = dict(_flat(old)), dict(_flat(new))
     changed = [k for k in dict.fromkeys([*before, *now]) if before.get(k) != now.get(k)]
     free = _FREE | ({"data.name"} if before.get("data.sha256") == now.get("data.sha256") else set())
