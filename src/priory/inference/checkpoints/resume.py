@@ -60,7 +60,7 @@ def check_request(source: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     faults = [
         f"{k} was {before.get(k)!r}, now {now.get(k)!r}"
         for k in changed
-        if k not in free and not k.startswith(("units", "preparation"))
+        if k not in free and not k.startswith(("units", "preparation", "likelihoods"))
     ]
     if faults:
         more = [f"{len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
