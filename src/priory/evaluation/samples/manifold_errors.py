@@ -52,9 +52,12 @@ def manifold_errors(
     on random parts of the sets, which are independent: on halves, and on quarters, less what the
     samples within the balls add. It falls as a power of the rows, as far samples may carry the
     balls, and is taken on by that power from quarters over halves to the whole. By simulation
-    (normal sets in 1 to 10 dimensions, shifted, of other scale, heavy tails, modes; 200 or 300
-    rows) the mean error is 0.92 to 1.14 of the truth, a single one varies by 17 to 82% of that. A
-    share within a sample of 0 or 1 shows too little of its spread: its error may be far too small.
+    (`benchmarks.manifold_errors`: thirteen pairs of sets of 200 rows, equal, shifted, of other
+    scale, with heavy tails or modes, in 1 to 10 dimensions) the mean error is 0.92 to 1.12 of the
+    truth, but 1.18 for the precision of narrower samples in one dimension and 1.22 for the density
+    of five modes of 40 rows each. A single one varies by 17 to 82% of that. A share within a sample
+    of 0 or 1 shows too little of its spread: its error may be far too small (0.66 for a recall of
+    almost 1).
 
     Args:
         real: features of the data, `(n, d)`.
