@@ -21,7 +21,7 @@ from priory.evaluation import (
     split_kl,
 )
 from priory.evaluation.metrics import choose
-from priory.evaluation.record import share_record
+from priory.evaluation.record import Estimate
 
 LATENT, FEATURES, NOISE = 3, 5, 0.6
 
@@ -596,12 +596,10 @@ def test_a_single_datum_has_no_standard_error():
 
 def test_a_share_of_all_or_none_is_not_certain():
     """Agresti and Coull: 0 of 96 is (0 + 2) / 100, with the error of that share."""
-    none, all_ = (
-        share_record("s", torch.full((96,), v), seed=0, kind="unbiased") for v in (0.0, 1.0)
-    )
+    none, all_ = (Estimate.share(torch.full((96,), v), kind="unbiased") for v in (0.0, 1.0))
     assert (none.value, all_.value) == (0.0, 1.0)
     assert none.se == pytest.approx(math.sqrt(0.02 * 0.98 / 100), abs=1e-12)
     assert all_.se == pytest.approx(none.se, abs=1e-12)
     some = torch.tensor([0.0, 1.0, 1.0, 0.0])
-    record = share_record("s", some, seed=0, kind="unbiased")
-    assert record.se == pytest.approx(float(some.double().std()) / 2, abs=1e-12)
+    found = Estimate.share(some, kind="unbiased")
+    assert found.se == pytest.approx(float(some.double().std()) / 2, abs=1e-12)

@@ -32,6 +32,7 @@ from .likelihood.imputation import missing_log_likelihood as missing_log_likelih
 from .likelihood.pareto import khat as khat
 from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric
+from .metrics.metric import metric as metric
 from .paths import Codec as Codec
 from .paths import Judge as Judge
 from .paths import arithmetic as arithmetic
@@ -44,6 +45,7 @@ from .posterior.calibration import Calibration as Calibration
 from .posterior.calibration import calibration as calibration
 from .posterior.gap import inference_gaps as inference_gaps
 from .posterior.predictive import predictive as predictive
+from .record import Estimate as Estimate
 from .record import Record as Record
 from .record import mean_record as mean_record
 from .record import not_applicable as not_applicable

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from priory.data import Data
 from priory.evaluation.judging import evaluate
 from priory.evaluation.metrics import METRICS
+from priory.evaluation.metrics.metric import Better
 from priory.inference.selection import Criterion, NoValue
 from priory.names import named
 
@@ -33,8 +34,10 @@ class ByMetric(Criterion):
         self, metric: str, samples: int = 1000, particles: int = 100, limit: int | None = None
     ) -> None:
         if metric in METRICS and METRICS[metric].better is None:
-            raise ValueError(f"{metric} has no better direction; choose among {', '.join(_RANKED)}")
-        named("metric", metric, _RANKED)
+            raise ValueError(
+                f"{metric} has no better direction; choose among {', '.join(_ranked())}"
+            )
+        named("metric", metric, _ranked())
         for name, value in {"samples": samples, "particles": particles, "limit": limit}.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -47,9 +50,9 @@ class ByMetric(Criterion):
         return self.metric
 
     @property
-    def better(self) -> Literal["lower", "higher"]:  # type: ignore[override]
+    def better(self) -> Better:  # type: ignore[override]
         """The direction in which the metric improves."""
-        return _RANKED[self.metric]
+        return _ranked()[self.metric]
 
     def __call__(self, pair: Any, data: Data, seed: int) -> float:
         """Answer the metric on the validation rows.
@@ -79,7 +82,9 @@ class ByMetric(Criterion):
         return float(record.value)
 
 
-_RANKED = {name: row.better for name, row in METRICS.items() if row.better is not None}
+def _ranked() -> dict[str, Better]:
+    """Return the metrics that have a better direction, and which."""
+    return {name: row.better for name, row in METRICS.items() if row.better is not None}
 
 
 def _maker(metric: str) -> Callable[..., ByMetric]:
@@ -95,5 +100,5 @@ def _maker(metric: str) -> Callable[..., ByMetric]:
     return make
 
 
-CRITERIA: dict[str, Callable[..., Criterion]] = {name: _maker(name) for name in _RANKED}
+CRITERIA: dict[str, Callable[..., Criterion]] = {name: _maker(name) for name in _ranked()}
 """What makes a criterion of each metric that has a better direction, by the metric's name."""

@@ -109,6 +109,120 @@ class Record:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a metric answers: a `Record` without its name and its seed.
+
+    Those the judging fills in, which knows by which name the metric is in the table.
+
+    Args:
+        value: as in `Record`.
+        se: as in `Record`.
+        n: as in `Record`.
+        kind: as in `Record`.
+        unit: as in `Record`.
+        particles: as in `Record`.
+        note: as in `Record`.
+        steps: as in `Record`.
+        warnings: as in `Record`.
+        values: as in `Record`, `(n,)`.
+        quantity: as in `Record`.
+
+    Example:
+        >>> Estimate.mean(torch.tensor([1.0, 2.0, 3.0]), kind="unbiased", unit="nats").value
+        2.0
+    """
+
+    value: float | None
+    se: float | None
+    n: int
+    kind: Kind
+    unit: str = ""
+    particles: int | None = None
+    note: str = ""
+    steps: int | None = None
+    warnings: tuple[str, ...] = ()
+    values: Tensor | None = field(default=None, repr=False, compare=False)
+    quantity: str = ""
+
+    @classmethod
+    def mean(
+        cls,
+        values: Tensor,
+        *,
+        kind: Kind,
+        unit: str = "",
+        particles: int | None = None,
+        note: str = "",
+        steps: int | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> Estimate:
+        r"""Return a mean over data, with :math:`se = sd / \sqrt{n}`.
+
+        A datum without a finite value makes the mean meaningless: there is then no value, and the
+        note names the first such row.
+
+        Args:
+            values: one value per datum, `(n,)`.
+            kind: as in `Record`.
+            unit: as in `Record`.
+            particles: as in `Record`.
+            note: as in `Record`.
+            steps: as in `Record`.
+            warnings: as in `Record`.
+        """
+        n = len(values)
+        if n == 0:
+            reason = "there are no rows to average over"
+            return cls(None, None, n, "not applicable", note=reason)
+        bad = (~values.isfinite()).nonzero().flatten()
+        if len(bad):
+            first = int(bad[0])
+            reason = (
+                f"{len(bad)} of {n} rows have no finite value; "
+                f"row {first} has {float(values[first])}"
+            )
+            return cls(None, None, n, "not applicable", note=reason)
+        values = values.double()
+        se = float(values.std()) / math.sqrt(n) if n > 1 else None
+        if n == 1:
+            alone = "one datum has no standard error"
+            note = f"{note}; {alone}" if note else "one datum: no standard error"
+        mean = float(values.mean())
+        return cls(mean, se, n, kind, unit, particles, note, steps, tuple(warnings), values.cpu())
+
+    @classmethod
+    def share(cls, hits: Tensor, **facts: Any) -> Estimate:
+        """Return a share of hits, whose error is not 0 where all or none are hits.
+
+        There the error is that of a share with two hits and two misses more, as in Agresti and
+        Coull 1998, Approximate is better than "exact" for interval estimation of binomial
+        proportions.
+
+        Args:
+            hits: 0 or 1 for each datum, `(n,)`.
+            facts: as in `mean`.
+        """
+        found = cls.mean(hits, **facts)
+        if found.se != 0.0:
+            return found
+        n = len(hits) + 4
+        share = (float(hits.sum()) + 2) / n
+        return replace(found, se=math.sqrt(share * (1 - share) / n))
+
+    def record(self, name: str, seed: int = 0) -> Record:
+        """Return the record of a metric of this name.
+
+        Args:
+            name: the metric's.
+            seed: of the evaluation.
+
+        Raises:
+            ValueError: if the value is not a number, or the fields contradict each other.
+        """
+        return Record(name=name, seed=seed, **{f.name: getattr(self, f.name) for f in fields(self)})
+
+
 def unusual_likelihood(quantity: str) -> str:
     """Answer what a likelihood is of, where it is not of x alone.
 
@@ -135,73 +249,16 @@ def not_applicable(name: str, reason: str, *, n: int = 0, seed: int = 0) -> Reco
     return Record(name, None, None, n=n, seed=seed, kind="not applicable", note=reason)
 
 
-def mean_record(
-    name: str,
-    values: Tensor,
-    *,
-    seed: int,
-    kind: Kind,
-    unit: str = "",
-    particles: int | None = None,
-    note: str = "",
-    steps: int | None = None,
-    warnings: tuple[str, ...] = (),
-) -> Record:
-    """Answer the record of a mean over data, with se = sd / sqrt(n).
-
-    A datum without a finite value makes the mean meaningless: the record is then not applicable and
-    names the first such row.
+def mean_record(name: str, values: Tensor, *, seed: int, **facts: Any) -> Record:
+    """Return the record of a mean over data, as `Estimate.mean` computes it.
 
     Args:
         name: the metric's name.
         values: one value per datum, `(n,)`.
         seed: seed of the evaluation.
-        kind: as in `Record`.
-        unit: as in `Record`.
-        particles: as in `Record`.
-        note: as in `Record`.
-        steps: as in `Record`.
-        warnings: as in `Record`.
+        facts: as in `Estimate.mean`.
     """
-    n = len(values)
-    if n == 0:
-        return not_applicable(name, "there are no rows to average over", seed=seed)
-    bad = (~values.isfinite()).nonzero().flatten()
-    if len(bad):
-        first = int(bad[0])
-        reason = (
-            f"{len(bad)} of {n} rows have no finite value; row {first} has {float(values[first])}"
-        )
-        return not_applicable(name, reason, n=n, seed=seed)
-    values = values.double()
-    se = float(values.std()) / math.sqrt(n) if n > 1 else None
-    if n == 1:
-        note = (
-            f"{note}; one datum has no standard error" if note else "one datum: no standard error"
-        )
-    mean = float(values.mean())
-    return Record(
-        name, mean, se, n, seed, kind, unit, particles, note, steps, tuple(warnings), values.cpu()
-    )
-
-
-def share_record(name: str, hits: Tensor, **facts: Any) -> Record:
-    """Answer the record of a share of hits, whose error is not 0 where all or none are hits.
-
-    There the error is that of a share with two hits and two misses more, as in Agresti and Coull
-    1998, Approximate is better than "exact" for interval estimation of binomial proportions.
-
-    Args:
-        name: the metric's name.
-        hits: 0 or 1 for each datum, `(n,)`.
-        facts: as in `mean_record`.
-    """
-    record = mean_record(name, hits, **facts)
-    if record.se != 0.0:
-        return record
-    n = len(hits) + 4
-    share = (float(hits.sum()) + 2) / n
-    return replace(record, se=math.sqrt(share * (1 - share) / n))
+    return Estimate.mean(values, **facts).record(name, seed)
 
 
 def format_value(value: float, se: float | None = None) -> str:

@@ -9,9 +9,9 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.ais import CHAINS, Annealed, annealed_log_likelihood
 from priory.evaluation.likelihood.bidirectional import bidirectional
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
-from priory.evaluation.metrics.metric import Metric, likelihood_of
+from priory.evaluation.metrics.metric import likelihood_of, metric
 from priory.evaluation.posterior.gap import Gaps, inference_gaps
-from priory.evaluation.record import Kind, Record, mean_record
+from priory.evaluation.record import Estimate, Kind
 
 _LEAST_CHAINS = 2.0
 _LEAST_ACCEPTANCE = 0.4
@@ -19,7 +19,8 @@ _DOUBTFUL = 0.1  # share of the data above which a warning is given
 _HOW = f"{CHAINS} chains from the prior, Hamiltonian transitions tuned in a pilot run, then frozen"
 
 
-def ais(draws: Draws) -> Record:
+@metric("likelihood", "density", better="lower", slow=True, quantity=likelihood_of)
+def ais(draws: Draws) -> Estimate:
     """Negative log likelihood of a few rows by annealed importance sampling."""
     found, bounds = _annealed(draws), _bounds(draws)
     gain = found.log_likelihood - bounds.log_likelihood
@@ -28,10 +29,8 @@ def ais(draws: Draws) -> Record:
         doubts += ("looser than the K-sample bound on the same rows: take more steps",)
     shift = draws.log_scale
     nll = shift - float(bounds.log_likelihood.mean())
-    return mean_record(
-        "ais",
+    return Estimate.mean(
         shift - found.log_likelihood,
-        seed=draws.seed,
         kind="upper bound",
         unit="nats",
         steps=draws.steps,
@@ -40,14 +39,13 @@ def ais(draws: Draws) -> Record:
     )
 
 
-def bdmc(draws: Draws) -> Record:
+@metric("likelihood", "density", better="lower", slow=True, quantity=likelihood_of)
+def bdmc(draws: Draws) -> Estimate:
     """Bound on the mean error of annealing: reverse less forward estimate, on the pair's dreams."""
     found = bidirectional(draws.model, draws.guide, _few(draws), steps=draws.steps, seed=draws.seed)
     low, high = (float(part.mean()) - draws.log_scale for part in (found.lower, found.upper))
-    return mean_record(
-        "bdmc",
+    return Estimate.mean(
         found.upper - found.lower,
-        seed=draws.seed,
         kind="upper bound",
         unit="nats",
         steps=draws.steps,
@@ -57,36 +55,37 @@ def bdmc(draws: Draws) -> Record:
     )
 
 
-def inference_gap(draws: Draws) -> Record:
+@metric("posterior", "density", better="lower", slow=True, quantity=likelihood_of)
+def inference_gap(draws: Draws) -> Estimate:
     """Mean of log p(x) less the guide's bound, on a few rows."""
     gaps = _gaps(draws)
-    return _gap(draws, "inference_gap", gaps.inference, "lower bound", "")
+    return _gap(draws, gaps.inference, "lower bound", "")
 
 
-def approximation_gap(draws: Draws) -> Record:
+@metric("posterior", "density", better="lower", slow=True, quantity=likelihood_of)
+def approximation_gap(draws: Draws) -> Estimate:
     """Part of the inference gap that the Gaussian family costs, with a best member for each row."""
     gaps = _gaps(draws)
     note = f"; a {gaps.family} Gaussian in the unconstrained latent, fitted to each row"
-    return _gap(draws, "approximation_gap", gaps.approximation, "biased", note)
+    return _gap(draws, gaps.approximation, "biased", note)
 
 
-def amortisation_gap(draws: Draws) -> Record:
+@metric("posterior", "density", better="lower", slow=True, quantity=likelihood_of)
+def amortisation_gap(draws: Draws) -> Estimate:
     """Part of the inference gap that sharing one net among all data costs."""
     gaps = _gaps(draws)
-    return _gap(draws, "amortisation_gap", gaps.amortisation, "lower bound", "")
+    return _gap(draws, gaps.amortisation, "lower bound", "")
 
 
-def _gap(draws: Draws, name: str, values: Tensor, kind: Kind, note: str) -> Record:
+def _gap(draws: Draws, values: Tensor, kind: Kind, note: str) -> Estimate:
     doubts: tuple[str, ...] = ()
     if _below_zero(values):
         doubts = (
             "negative: the guide's family is richer than the Gaussian, or more steps are needed",
         )
     truth = "annealing" if _gaps(draws).annealed else f"the bound with K = {draws.particles}"
-    return mean_record(
-        name,
+    return Estimate.mean(
         values,
-        seed=draws.seed,
         kind=kind,
         unit="nats",
         steps=draws.steps,
@@ -149,18 +148,3 @@ def _doubts(ess: Tensor, acceptance: Tensor | None) -> tuple[str, ...]:
         if stuck > _DOUBTFUL:
             found.append(f"{stuck:.0%} of the data accept fewer than 4 in 10 transitions")
     return tuple(found)
-
-
-ROWS: dict[str, Metric] = {
-    "ais": Metric(ais, "likelihood", ("density",), "lower", slow=True, quantity=likelihood_of),
-    "bdmc": Metric(bdmc, "likelihood", ("density",), "lower", slow=True, quantity=likelihood_of),
-    "inference_gap": Metric(
-        inference_gap, "posterior", ("density",), "lower", slow=True, quantity=likelihood_of
-    ),
-    "approximation_gap": Metric(
-        approximation_gap, "posterior", ("density",), "lower", slow=True, quantity=likelihood_of
-    ),
-    "amortisation_gap": Metric(
-        amortisation_gap, "posterior", ("density",), "lower", slow=True, quantity=likelihood_of
-    ),
-}

@@ -19,8 +19,8 @@ from priory.evaluation.latents.clusters import (
     nmi_values,
 )
 from priory.evaluation.latents.neighbours import check_labels
-from priory.evaluation.metrics.metric import Metric, Need, check_finite
-from priory.evaluation.record import Kind, Record, mean_record, share_record
+from priory.evaluation.metrics.metric import Need, check_finite, metric
+from priory.evaluation.record import Estimate
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.phases.phases import Phases
@@ -29,6 +29,7 @@ from priory.priors.mixture import NormalMixture
 _STREAM = 40
 _ROWS = 500  # rows at a time
 _MOST = 10  # components per class that still count as clusters
+_NEEDS: tuple[Need, ...] = ("labels", "phase")
 
 
 class Clusters(NamedTuple):
@@ -47,45 +48,48 @@ class Clusters(NamedTuple):
     note: str
 
 
-def clustering_hungarian(draws: Draws) -> Record:
+@metric("latents", *_NEEDS, better="higher")
+def clustering_hungarian(draws: Draws) -> Estimate:
     """Accuracy of clusters, each matched to one class at most."""
     found = _clusters(draws)
     hits = hungarian_hits(found.clusters, found.labels)
-    return _record("clustering_hungarian", hits, draws, "the matching is the best one", "biased")
+    note = f"{found.note}; the matching is the best one"
+    return Estimate.share(hits, kind="biased", note=note)
 
 
-def clustering_majority(draws: Draws) -> Record:
+@metric("latents", *_NEEDS, better="higher")
+def clustering_majority(draws: Draws) -> Estimate:
     """Accuracy of clusters, each given its commonest label: purity."""
     found = _clusters(draws)
     hits = majority_hits(found.clusters, found.labels)
-    return _record("clustering_majority", hits, draws, "grows with the clusters' number", "biased")
+    note = f"{found.note}; grows with the clusters' number"
+    return Estimate.share(hits, kind="biased", note=note)
 
 
-def clustering_confident(draws: Draws) -> Record:
+@metric("latents", *_NEEDS, better="higher")
+def clustering_confident(draws: Draws) -> Estimate:
     """Accuracy of clusters, each given the label of its most confident row."""
     found = _clusters(draws)
     hits = confident_hits(found.clusters, found.labels, found.confidence)
-    return _record("clustering_confident", hits, draws, "one row names each cluster", "unbiased")
+    note = f"{found.note}; one row names each cluster"
+    return Estimate.share(hits, kind="unbiased", note=note)
 
 
-def nmi(draws: Draws) -> Record:
+@metric("latents", *_NEEDS, better="higher")
+def nmi(draws: Draws) -> Estimate:
     """Normalised mutual information of clusters and classes."""
     found = _clusters(draws)
     values = nmi_values(found.clusters, found.labels)
-    return _record("nmi", values, draws, "by the mean of the two entropies", "biased")
+    note = f"{found.note}; by the mean of the two entropies"
+    return Estimate.mean(values, kind="biased", note=note)
 
 
-def ari(draws: Draws) -> Record:
+@metric("latents", *_NEEDS, better="higher")
+def ari(draws: Draws) -> Estimate:
     """Agreement of clusters and classes by the adjusted Rand index: 0 by chance."""
     found = _clusters(draws)
-    return _record("ari", ari_values(found.clusters, found.labels), draws, "", "unbiased")
-
-
-def _record(name: str, values: Tensor, draws: Draws, note: str, kind: Kind) -> Record:
-    origin = _clusters(draws).note
-    note = f"{origin}; {note}" if note else origin
-    made = share_record if name.startswith("clustering") else mean_record
-    return made(name, values, seed=draws.seed, kind=kind, note=note)
+    values = ari_values(found.clusters, found.labels)
+    return Estimate.mean(values, kind="unbiased", note=found.note)
 
 
 def _clusters(draws: Draws) -> Clusters:
@@ -190,13 +194,3 @@ def _memberships(law: Any, z: Tensor) -> Tensor:
     scores = parts.log_prob(z.unsqueeze(-1 - len(parts.event_shape)))
     found: Tensor = (law.mixture_distribution.logits + scores).softmax(-1)
     return found
-
-
-_NEEDS: tuple[Need, ...] = ("labels", "phase")
-ROWS: dict[str, Metric] = {
-    "clustering_hungarian": Metric(clustering_hungarian, "latents", _NEEDS, "higher"),
-    "clustering_majority": Metric(clustering_majority, "latents", _NEEDS, "higher"),
-    "clustering_confident": Metric(clustering_confident, "latents", _NEEDS, "higher"),
-    "nmi": Metric(nmi, "latents", _NEEDS, "higher"),
-    "ari": Metric(ari, "latents", _NEEDS, "higher"),
-}

@@ -12,8 +12,8 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.latents.codes import code_hits, information_values
 from priory.evaluation.latents.neighbours import check_labels
 from priory.evaluation.metrics.clustering import choices
-from priory.evaluation.metrics.metric import Metric
-from priory.evaluation.record import Record, mean_record, share_record
+from priory.evaluation.metrics.metric import metric
+from priory.evaluation.record import Estimate
 from priory.evaluation.sealed import placement, reseed
 from priory.evaluation.sets import Unavailable
 from priory.inference.phases.phases import Phases
@@ -22,7 +22,8 @@ _INFORMATION, _ACCURACY = 41, 42  # random streams
 _ROWS = 500  # rows at a time
 
 
-def code_information(draws: Draws) -> Record:
+@metric("latents", "phase", better="higher")
+def code_information(draws: Draws) -> Estimate:
     """Bound on what a dream tells of its own categorical code, from below."""
     site, values = _site(draws), 0
     like, parts = placement(draws.model, draws.guide), []
@@ -34,17 +35,16 @@ def code_information(draws: Draws) -> Record:
         values = _values(law)
         parts.append(information_values(entropy, asleep.log_q(site)[0]).cpu())
     note = f"H({site}) + log q({site} | x) of dreams; {values} values tell at most "
-    return mean_record(
-        "code_information",
+    return Estimate.mean(
         torch.cat(parts),
-        seed=draws.seed,
         kind="lower bound",
         unit="nats",
         note=f"{note}{math.log(values):.4f}",
     )
 
 
-def code_accuracy(draws: Draws) -> Record:
+@metric("latents", "labels", "phase", better="higher")
+def code_accuracy(draws: Draws) -> Estimate:
     """Accuracy of a categorical code as a classifier, its values taken for the labels."""
     site, labels = _site(draws), draws.labels
     try:
@@ -64,9 +64,7 @@ def code_accuracy(draws: Draws) -> Record:
             raise Unavailable(f"{site} has {found.shape[1]} values, and there are {classes} labels")
         hits.append(code_hits(found, rows["y"]).cpu())
     note = f"the value k of {site} taken for the label k, which means something if labels taught it"
-    return share_record(
-        "code_accuracy", torch.cat(hits), seed=draws.seed, kind="unbiased", note=note
-    )
+    return Estimate.share(torch.cat(hits), kind="unbiased", note=note)
 
 
 def _site(draws: Draws) -> str:
@@ -83,9 +81,3 @@ def _values(law: object) -> int:
     if found is None:
         raise Unavailable("the model's law of the code is not categorical")
     return found.shape[-1]
-
-
-ROWS: dict[str, Metric] = {
-    "code_information": Metric(code_information, "latents", ("phase",), "higher"),
-    "code_accuracy": Metric(code_accuracy, "latents", ("labels", "phase"), "higher"),
-}

@@ -8,55 +8,59 @@ from torch import Tensor
 from priory.evaluation.columns import Columns, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.latents.factors import DCI, dci, mig_values, sap_values
-from priory.evaluation.metrics.metric import Metric, check_finite
-from priory.evaluation.record import Record, mean_record
+from priory.evaluation.metrics.metric import check_finite, metric
+from priory.evaluation.record import Estimate
 from priory.evaluation.sets import Unavailable
 
 _LEAST = 10  # rows
 _MOST = 2000  # rows of each set that forests see
 
 
-def mig(draws: Draws) -> Record:
+# Without `latents` among the needs: that there are no factors is the reason to be told first.
+@metric("latents", better="higher")
+def mig(draws: Draws) -> Estimate:
     """Mutual information gap between a factor's best latent and its second, over its entropy."""
     z, factors = _latents(draws)
-    return _mean("mig", mig_values(z, factors), draws, "20 bins; biased by the counts of small n")
+    note = "20 bins; biased by the counts of small n"
+    return Estimate.mean(mig_values(z, factors), kind="biased", note=note)
 
 
-def sap(draws: Draws) -> Record:
+@metric("latents", better="higher")
+def sap(draws: Draws) -> Estimate:
     """Gap between a factor's best linear predictor among the latents and the second."""
     z, factors = _latents(draws)
-    return _mean("sap", sap_values(z, factors), draws, "classes by the nearest class mean")
+    note = "classes by the nearest class mean"
+    return Estimate.mean(sap_values(z, factors), kind="biased", note=note)
 
 
-def dci_disentanglement(draws: Draws) -> Record:
+@metric("latents", better="higher")
+def dci_disentanglement(draws: Draws) -> Estimate:
     """Whether each latent predicts one factor alone, by a forest's importances."""
     found = _dci(draws)
     if found.importances.shape[1] < 2:
         raise Unavailable("needs at least 2 factors, got 1")
-    return _forest("dci_disentanglement", found.disentanglement, draws)
+    return _forest(found.disentanglement, draws)
 
 
-def dci_completeness(draws: Draws) -> Record:
+@metric("latents", better="higher")
+def dci_completeness(draws: Draws) -> Estimate:
     """Whether each factor is predicted by one latent alone, by a forest's importances."""
     found = _dci(draws)
     if found.importances.shape[0] < 2:
         raise Unavailable("needs at least 2 latent dimensions, got 1")
-    return _forest("dci_completeness", found.completeness, draws)
+    return _forest(found.completeness, draws)
 
 
-def dci_informativeness(draws: Draws) -> Record:
+@metric("latents", better="higher")
+def dci_informativeness(draws: Draws) -> Estimate:
     """How well a forest predicts the factors from the latents: accuracy of classes, R^2 else."""
-    return _mean("dci_informativeness", _dci(draws).informativeness, draws, _note(draws))
+    return Estimate.mean(_dci(draws).informativeness, kind="biased", note=_note(draws))
 
 
-def _mean(name: str, values: Tensor, draws: Draws, note: str) -> Record:
-    return mean_record(name, values, seed=draws.seed, kind="biased", note=note)
-
-
-def _forest(name: str, value: float, draws: Draws) -> Record:
+def _forest(value: float, draws: Draws) -> Estimate:
     note = f"{_note(draws)}; no standard error: forests are fitted once"
     n = len(_dci(draws).informativeness)
-    return Record(name, value, None, n, draws.seed, "biased", note=note)
+    return Estimate(value, None, n, "biased", note=note)
 
 
 def _note(draws: Draws) -> str:
@@ -112,13 +116,3 @@ def _measure(draws: Draws) -> DCI:
         return dci(fit["z"], fit["factors"], (test["z"], test["factors"]), draws.seed)
     except ValueError as error:
         raise Unavailable(str(error)) from error
-
-
-# Without `latents` among the needs: that there are no factors is the reason to be told first.
-ROWS: dict[str, Metric] = {
-    "mig": Metric(mig, "latents", (), "higher"),
-    "sap": Metric(sap, "latents", (), "higher"),
-    "dci_disentanglement": Metric(dci_disentanglement, "latents", (), "higher"),
-    "dci_completeness": Metric(dci_completeness, "latents", (), "higher"),
-    "dci_informativeness": Metric(dci_informativeness, "latents", (), "higher"),
-}

@@ -11,8 +11,8 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.insight.density import latent_density, rare_share
 from priory.evaluation.insight.opened import bound_of
 from priory.evaluation.insight.outliers import auroc, code_length
-from priory.evaluation.metrics.metric import Metric, Need
-from priory.evaluation.record import Record
+from priory.evaluation.metrics.metric import Need, metric
+from priory.evaluation.record import Estimate
 from priory.evaluation.sets import Unavailable
 
 _ROWS = 1000  # training rows that are compared with
@@ -21,7 +21,8 @@ _LEVEL = 0.01
 _OUTLIERS: tuple[Need, ...] = ("outliers", "density", "log_weight")
 
 
-def rare(draws: Draws) -> Record:
+@metric("insight", "train", "posterior")
+def rare(draws: Draws) -> Estimate:
     """Share of the data whose codes lie where hardly a training row's does."""
     pair = SimpleNamespace(model=draws.model, guide=draws.guide)
     _ = draws.posterior  # says in words why there is none
@@ -41,34 +42,35 @@ def rare(draws: Draws) -> Record:
         f"codes less dense under the aggregated posterior than those of {_LEVEL:.0%} of "
         f"{len(known)} training rows; {_LEVEL} for data of the same law"
     )
-    return Record(
-        "rare", float(hits.mean()), se, len(hits), draws.seed, "unbiased", note=note, values=hits
-    )
+    return Estimate(float(hits.mean()), se, len(hits), "unbiased", note=note, values=hits)
 
 
-def outlier_auroc(draws: Draws) -> Record:
+@metric("insight", *_OUTLIERS, better="higher")
+def outlier_auroc(draws: Draws) -> Estimate:
     """How well the bound on log p(x) alone tells data from the outliers that are named."""
     note = "by the bound alone, which a simple image can raise whatever it shows"
-    return _auroc("outlier_auroc", draws, *_bounds(draws), note)
+    return _auroc(draws, *_bounds(draws), note)
 
 
-def outlier_auroc_complexity(draws: Draws) -> Record:
+@metric("insight", *_OUTLIERS, "x", better="higher")
+def outlier_auroc_complexity(draws: Draws) -> Estimate:
     """How well the bound and the length in a general code tell data from the outliers."""
     known, new = _bounds(draws)
     known = known + code_length(draws.x)
     new = new + code_length(draws.outliers["x"])
     note = "by the bound and the length of the image in a general code (zlib)"
-    return _auroc("outlier_auroc_complexity", draws, known, new, note)
+    return _auroc(draws, known, new, note)
 
 
-def outlier_auroc_ratio(draws: Draws) -> Record:
+@metric("insight", "outliers", "background", "density", better="higher")
+def outlier_auroc_ratio(draws: Draws) -> Estimate:
     """How well the likelihood ratio to a background model tells data from the outliers."""
     options = {"particles": draws.particles, "seed": draws.seed}
     known, new = _bounds(draws)
     known = known - bound_of(draws.background, draws.columns, **options)
     new = new - bound_of(draws.background, draws.outliers, **options)
     note = "by the difference of the bounds of the run and of its background"
-    return _auroc("outlier_auroc_ratio", draws, known, new, note)
+    return _auroc(draws, known, new, note)
 
 
 def _bounds(draws: Draws) -> tuple[Tensor, Tensor]:
@@ -80,30 +82,16 @@ def _bounds(draws: Draws) -> tuple[Tensor, Tensor]:
     return draws.log_weight.log_likelihood, draws.once("outliers", make)
 
 
-def _auroc(name: str, draws: Draws, known: Tensor, new: Tensor, note: str) -> Record:
+def _auroc(draws: Draws, known: Tensor, new: Tensor, note: str) -> Estimate:
     try:
         area = auroc(known, new)
     except ValueError as error:
         raise Unavailable(str(error)) from error
-    return Record(
-        name,
+    return Estimate(
         area.value,
         area.se,
         draws.n,
-        draws.seed,
         "unbiased",
         particles=draws.particles,
         note=f"{note}; {len(known)} data against {len(new)} outliers; 1/2 tells nothing",
     )
-
-
-ROWS: dict[str, Metric] = {
-    "rare": Metric(rare, "insight", ("train", "posterior")),
-    "outlier_auroc": Metric(outlier_auroc, "insight", _OUTLIERS, "higher"),
-    "outlier_auroc_complexity": Metric(
-        outlier_auroc_complexity, "insight", (*_OUTLIERS, "x"), "higher"
-    ),
-    "outlier_auroc_ratio": Metric(
-        outlier_auroc_ratio, "insight", ("outliers", "background", "density"), "higher"
-    ),
-}

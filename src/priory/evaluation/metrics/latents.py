@@ -7,25 +7,28 @@ import math
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import thin
+from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.latents.collapse import COLLAPSED, collapse_words, coordinate_kl
-from priory.evaluation.latents.information import Split, active_units, split_kl
-from priory.evaluation.latents.neighbours import knn_hits, linear_probe
-from priory.evaluation.metrics.clustering import ROWS as _CLUSTERING
-from priory.evaluation.metrics.codes import ROWS as _CODES
-from priory.evaluation.metrics.factors import ROWS as _FACTORS
-from priory.evaluation.metrics.matching import ROWS as _MATCHING
-from priory.evaluation.metrics.metric import Metric, check_finite
-from priory.evaluation.record import Kind, Record, mean_record, share_record
+from priory.evaluation.latents.information import Split, split_kl
+from priory.evaluation.latents.information import active_units as count_active
+from priory.evaluation.latents.neighbours import knn_hits
+from priory.evaluation.latents.neighbours import linear_probe as probe_hits
+from priory.evaluation.metrics.metric import check_finite, metric
+from priory.evaluation.record import Estimate, Kind
+from priory.evaluation.samples.distances import sliced_wasserstein2
+from priory.evaluation.samples.kernels import median_bandwidths, mmd2
+from priory.evaluation.samples.pairwise import stream
 from priory.evaluation.sets import Unavailable
 
 _NEIGHBOURS = 5
 _THRESHOLD = 0.01
 _PROBED = 10_000  # training rows of a linear probe
+_DIRECTIONS = 32  # random stream
 
 
-def kl(draws: Draws) -> Record:
+@metric("latents", "posterior")
+def kl(draws: Draws) -> Estimate:
     """Mean KL divergence from q(z given x) to the prior."""
     q = draws.posterior
     note = "one draw of z per datum"
@@ -36,42 +39,67 @@ def kl(draws: Draws) -> Record:
         note += f"; {dead} of {len(dimensions)} dimensions are below {COLLAPSED:g} nats"
         words = collapse_words(dimensions)
     values = (q.log_q - q.log_p).double().cpu()
-    return mean_record(
-        "kl", values, seed=draws.seed, kind="unbiased", unit="nats", note=note, warnings=words
-    )
+    return Estimate.mean(values, kind="unbiased", unit="nats", note=note, warnings=words)
 
 
-def mutual_information(draws: Draws) -> Record:
+@metric("latents", "posterior")
+def mutual_information(draws: Draws) -> Estimate:
     """I_q(x; z), what a latent tells of its datum."""
     ceiling = math.log(draws.n)
-    return mean_record(
-        "mutual_information",
+    return Estimate.mean(
         _split(draws).mutual_information,
-        seed=draws.seed,
         kind="biased",
         unit="nats",
         note=f"biased downwards: cannot exceed ln n = {ceiling:.2f}",
     )
 
 
-def mismatch(draws: Draws) -> Record:
+@metric("latents", "posterior", better="lower")
+def mismatch(draws: Draws) -> Estimate:
     """KL divergence from the aggregated posterior q(z) to the prior."""
-    return mean_record(
-        "mismatch",
+    return Estimate.mean(
         _split(draws).mismatch,
-        seed=draws.seed,
         kind="biased",
         unit="nats",
         note="KL(q(z), p(z)); with the mutual information it adds up to the kl; biased upwards",
     )
 
 
-def active(draws: Draws) -> Record:
+@metric("latents", "latents", better="lower")
+def latent_mmd(draws: Draws) -> Estimate:
+    """Squared maximum mean discrepancy between the data's codes and draws of the prior."""
+    codes, prior, _ = _both(draws)
+    try:
+        value, se = mmd2(codes, prior, median_bandwidths(prior))
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    note = (
+        "squared; RBF kernels around the prior's median distance; 0 in expectation where the codes "
+        f"follow the prior; one code for each of {len(codes)} data, against as many of the prior"
+    )
+    return Estimate(value, se, len(codes), "unbiased", note=note)
+
+
+@metric("latents", "latents", better="lower")
+def latent_sliced(draws: Draws) -> Estimate:
+    """Squared Wasserstein-2 distance between codes and prior, averaged over directions."""
+    codes, prior, other = _both(draws)
+    try:
+        value, se = sliced_wasserstein2(codes, prior, stream(draws.seed, _DIRECTIONS))
+        floor, _ = sliced_wasserstein2(other, prior, stream(draws.seed, _DIRECTIONS))
+    except ValueError as error:
+        raise Unavailable(str(error)) from error
+    note = f"squared; the prior against itself: {floor:.2g}; one code for each of {len(codes)} data"
+    return Estimate(value, se, len(codes), "biased", note=note)
+
+
+@metric("latents", "latents")
+def active_units(draws: Draws) -> Estimate:
     """Count of latent dimensions that vary with the data."""
     if draws.n < 2:
         raise Unavailable(f"needs at least 2 rows, got {draws.n}")
     check_finite("posterior means", draws.latents.mean)
-    count, variances = active_units(draws.latents.mean, _THRESHOLD)
+    count, variances = count_active(draws.latents.mean, _THRESHOLD)
     note = f"of {len(variances)}; the variance of E[z | x] exceeds {_THRESHOLD}"
     kind: Kind = "exact" if draws.latents.exact else "biased"
     dimensions = _dimensions(draws)
@@ -83,12 +111,11 @@ def active(draws: Draws) -> Record:
                 f"{live} dimensions have KL above {COLLAPSED:g} nats: the threshold is for latents "
                 "of about unit variance",
             )
-    return Record(
-        "active_units", float(count), None, draws.n, draws.seed, kind, note=note, warnings=words
-    )
+    return Estimate(float(count), None, draws.n, kind, note=note, warnings=words)
 
 
-def knn_accuracy(draws: Draws) -> Record:
+@metric("latents", "labels", "latents", better="higher")
+def knn_accuracy(draws: Draws) -> Estimate:
     """Accuracy of nearest neighbours on posterior means."""
     means, pool = draws.latents.mean, _pool(draws)
     check_finite("posterior means", means)
@@ -98,10 +125,11 @@ def knn_accuracy(draws: Draws) -> Record:
         raise Unavailable(str(error)) from error
     among = "the other rows" if pool is None else f"{len(pool[1])} training rows"
     note = f"{_NEIGHBOURS} neighbours in the posterior means, among {among}"
-    return share_record("knn_accuracy", hits, seed=draws.seed, kind="unbiased", note=note)
+    return Estimate.share(hits, kind="unbiased", note=note)
 
 
-def probe_accuracy(draws: Draws) -> Record:
+@metric("latents", "labels", "latents", better="higher")
+def linear_probe(draws: Draws) -> Estimate:
     """Accuracy of logistic regression on posterior means."""
     means, pool = draws.latents.mean, _pool(draws)
     check_finite("posterior means", means)
@@ -110,15 +138,28 @@ def probe_accuracy(draws: Draws) -> Record:
         few = thin({"z": pool[0], "y": pool[1]}, _PROBED)
         pool = (few["z"], few["y"])
     try:
-        hits, converged = linear_probe(means, draws.labels, pool, draws.seed)
+        hits, converged = probe_hits(means, draws.labels, pool, draws.seed)
     except ValueError as error:
         raise Unavailable(str(error)) from error
     on = "five times four fifths of the rows" if pool is None else f"{len(pool[1])} training rows"
     note = f"multinomial logistic regression on standardised posterior means, fitted to {on}"
     words = () if converged else ("the logistic regression has not converged",)
-    return share_record(
-        "linear_probe", hits, seed=draws.seed, kind="unbiased", note=note, warnings=words
-    )
+    return Estimate.share(hits, kind="unbiased", note=note, warnings=words)
+
+
+def _both(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    """Answer codes, and two sets of as many draws of the prior, `(n, d)` each."""
+    return draws.once("codes and prior", lambda: _drawn(draws))
+
+
+def _drawn(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    z = draws.latents.z
+    if not z.is_floating_point():
+        raise Unavailable(f"{draws.latent_site} holds whole numbers: there is no distance")
+    check_finite("codes", z)
+    codes = thin({"z": rows_of(z)}, draws.samples)["z"].cpu()
+    prior = rows_of(draws.dream(draws.latent_site, 2 * len(codes)))
+    return codes, prior[: len(codes)], prior[len(codes) :]
 
 
 def _pool(draws: Draws) -> tuple[Tensor, Tensor] | None:
@@ -154,17 +195,3 @@ def _split(draws: Draws) -> Split:
     q = draws.posterior
     parts = split_kl(q.log_q, q.log_p, draws.log_aggregate)
     return Split(*(part.cpu() for part in parts))
-
-
-ROWS: dict[str, Metric] = {
-    "kl": Metric(kl, "latents", ("posterior",)),
-    "mutual_information": Metric(mutual_information, "latents", ("posterior",)),
-    "mismatch": Metric(mismatch, "latents", ("posterior",), "lower"),
-    **_MATCHING,
-    "active_units": Metric(active, "latents", ("latents",)),
-    "knn_accuracy": Metric(knn_accuracy, "latents", ("labels", "latents"), "higher"),
-    "linear_probe": Metric(probe_accuracy, "latents", ("labels", "latents"), "higher"),
-    **_CLUSTERING,
-    **_CODES,
-    **_FACTORS,
-}

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.likelihood.bits import bits_per_dim, level_spacing
+from priory.evaluation.likelihood.bits import bits_per_dim as bits_of
+from priory.evaluation.likelihood.bits import level_spacing
 from priory.evaluation.likelihood.bound import Bounds
 from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.likelihood.imputation import missing_log_likelihood
 from priory.evaluation.likelihood.pareto import THRESHOLD, tail_length
-from priory.evaluation.metrics import annealing
-from priory.evaluation.metrics.metric import Metric, check_finite, likelihood_of
-from priory.evaluation.record import Kind, Record, mean_record, share_record
+from priory.evaluation.metrics.metric import check_finite, likelihood_of, metric
+from priory.evaluation.record import Estimate, Kind
 from priory.evaluation.sets import Unavailable
 from priory.inference.phases.sites import is_discrete
 
@@ -25,13 +25,12 @@ _DOUBTFUL = 0.1  # share of the data above which a warning is given
 _STREAM = 15
 
 
-def nll(draws: Draws) -> Record:
+@metric("likelihood", "density", "log_weight", better="lower", quantity=likelihood_of)
+def nll(draws: Draws) -> Estimate:
     """Negative log likelihood, by the K-sample bound; exact where there are no latents."""
     exact = not draws.density.latents
-    return mean_record(
-        "nll",
+    return Estimate.mean(
         -draws.log_weight.log_likelihood,
-        seed=draws.seed,
         kind="exact" if exact else "upper bound",
         unit="nats",
         particles=None if exact else draws.particles,
@@ -39,12 +38,11 @@ def nll(draws: Draws) -> Record:
     )
 
 
-def elbo(draws: Draws) -> Record:
+@metric("likelihood", "density", "log_weight", better="higher", quantity=likelihood_of)
+def elbo(draws: Draws) -> Estimate:
     """Evidence lower bound, from the same log weights."""
-    return mean_record(
-        "elbo",
+    return Estimate.mean(
         draws.log_weight.elbo,
-        seed=draws.seed,
         kind="lower bound",
         unit="nats",
         particles=draws.particles,
@@ -52,13 +50,12 @@ def elbo(draws: Draws) -> Record:
     )
 
 
-def ess(draws: Draws) -> Record:
+@metric("likelihood", "density", "log_weight", quantity=likelihood_of)
+def ess(draws: Draws) -> Estimate:
     """Effective share of the K importance samples: how far to trust the nll."""
     _sampled(draws)
-    return mean_record(
-        "ess",
+    return Estimate.mean(
         draws.log_weight.ess / draws.particles,
-        seed=draws.seed,
         kind="biased",
         particles=draws.particles,
         note="effective share of the K samples",
@@ -66,7 +63,8 @@ def ess(draws: Draws) -> Record:
     )
 
 
-def khat(draws: Draws) -> Record:
+@metric("likelihood", "density", "log_weight", better="lower", quantity=likelihood_of)
+def khat(draws: Draws) -> Estimate:
     """Share of the data whose importance weights have a tail too heavy to trust the nll."""
     _sampled(draws)
     if not tail_length(draws.particles):
@@ -75,10 +73,8 @@ def khat(draws: Draws) -> Record:
         )
     check_finite("log weights", draws.log_weight.log_likelihood.unsqueeze(1))
     values = draws.log_weight.khat
-    return share_record(
-        "khat",
+    return Estimate.share(
         (values > THRESHOLD).double(),
-        seed=draws.seed,
         kind="biased",
         particles=draws.particles,
         note=f"k-hat above {THRESHOLD}; its median {values.median():.2f}, its largest "
@@ -86,7 +82,8 @@ def khat(draws: Draws) -> Record:
     )
 
 
-def bits(draws: Draws) -> Record:
+@metric("likelihood", "density", "x", "log_weight", better="lower")
+def bits_per_dim(draws: Draws) -> Estimate:
     """Negative log likelihood in bits per dimension: of a mass, or of a density times a level."""
     observed = draws.density.observed
     if observed != ("x",):
@@ -106,10 +103,8 @@ def bits(draws: Draws) -> Record:
         warnings += (
             "a density on discrete levels: what stands for a level's mass is no bound on it",
         )
-    return mean_record(
-        "bits_per_dim",
-        bits_per_dim(-draws.log_weight.log_likelihood, features, spacing),
-        seed=draws.seed,
+    return Estimate.mean(
+        bits_of(-draws.log_weight.log_likelihood, features, spacing),
         kind=kind,
         unit="bits",
         particles=draws.particles if draws.density.latents else None,
@@ -125,7 +120,8 @@ def _distance(spacing: float) -> str:
     return f"1/{levels:.0f}" if whole else f"{spacing:.6g}"
 
 
-def conditional(draws: Draws) -> Record:
+@metric("likelihood", "density", "x", "log_weight", better="lower", slow=True)
+def conditional_nll(draws: Draws) -> Estimate:
     """Negative log likelihood of x given the labels or whatever else the model knows of a datum."""
     found = conditional_log_likelihood(
         draws.model,
@@ -140,20 +136,19 @@ def conditional(draws: Draws) -> Record:
     if seen:
         how = "exact" if found.exact else f"estimated by {draws.particles} draws from the prior"
         note += f", log p({seen}) {how} and taken off"
-    record = mean_record(
-        "conditional_nll",
+    mean = Estimate.mean(
         -found.log_likelihood,
-        seed=draws.seed,
         kind="upper bound" if found.exact else "biased",
         unit="nats",
         particles=draws.particles,
         note=note,
         warnings=_doubts(draws),
     )
-    return replace(record, quantity=str(draws.quantity.only(("x",), found.given)))
+    return replace(mean, quantity=str(draws.quantity.only(("x",), found.given)))
 
 
-def imputation(draws: Draws) -> Record:
+@metric("likelihood", "density", "x", better="lower", slow=True)
+def imputation_nll(draws: Draws) -> Estimate:
     """Negative log likelihood of the half of x that is hidden, given the half that is shown."""
     columns = thin(draws.columns, draws.few)
     mask, which = half_shown(columns["x"], draws.seed)
@@ -164,10 +159,8 @@ def imputation(draws: Draws) -> Record:
     values = -found.log_likelihood
     if draws.units is not None and draws.quantity.is_density:
         values = values + rows_of(~mask).double() @ draws.units.scale.log()
-    record = mean_record(
-        "imputation_nll",
+    mean = Estimate.mean(
         values,
-        seed=draws.seed,
         kind="biased",
         unit="nats",
         particles=draws.particles,
@@ -175,7 +168,7 @@ def imputation(draws: Draws) -> Record:
         "bounds, exact as K grows",
         warnings=_doubts_of(found, draws.particles),
     )
-    return replace(record, quantity=f"of hidden features, of {draws.quantity}")
+    return replace(mean, quantity=f"of hidden features, of {draws.quantity}")
 
 
 def half_shown(x: Tensor, seed: int) -> tuple[Tensor, str]:
@@ -224,17 +217,3 @@ def _doubts_of(bounds: Bounds, particles: int) -> tuple[str, ...]:
             "larger K"
         )
     return tuple(found)
-
-
-ROWS: dict[str, Metric] = {
-    "nll": Metric(nll, "likelihood", ("density", "log_weight"), "lower", quantity=likelihood_of),
-    "elbo": Metric(elbo, "likelihood", ("density", "log_weight"), "higher", quantity=likelihood_of),
-    "ess": Metric(ess, "likelihood", ("density", "log_weight"), quantity=likelihood_of),
-    "khat": Metric(khat, "likelihood", ("density", "log_weight"), "lower", quantity=likelihood_of),
-    "bits_per_dim": Metric(bits, "likelihood", ("density", "x", "log_weight"), "lower"),
-    "conditional_nll": Metric(
-        conditional, "likelihood", ("density", "x", "log_weight"), "lower", slow=True
-    ),
-    "imputation_nll": Metric(imputation, "likelihood", ("density", "x"), "lower", slow=True),
-    **annealing.ROWS,
-}

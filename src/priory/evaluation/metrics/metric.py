@@ -1,16 +1,17 @@
-"""What a row of the table of metrics says, and the small steps that all metrics share."""
+"""What makes a metric of a function, and the small steps that all metrics share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
 from priory.evaluation.likelihood.quantity import Quantity
-from priory.evaluation.record import Record
+from priory.evaluation.record import Estimate, Record
 from priory.evaluation.sets import Unavailable
+from priory.names import named
 
 Need = Literal[
     "background",
@@ -27,7 +28,10 @@ Need = Literal[
     "x",
 ]
 Group = Literal["likelihood", "posterior", "samples", "latents", "paths", "insight"]
+Better = Literal["lower", "higher"]
 GROUPS: tuple[str, ...] = get_args(Group)
+_Function = TypeVar("_Function", bound=Callable[[Any], Estimate])
+_Found = TypeVar("_Found", Estimate, Record)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Metric:
     """A row of the table.
 
     Args:
-        function: computes the record from draws.
+        function: computes the number from draws.
         group: the family that it is listed and asked for under.
         needs: the attributes of `Draws` that it reads; where one is unavailable, the metric is not
             applicable for that reason.
@@ -45,25 +49,93 @@ class Metric:
         quantity: says what exactly is measured, and what a reader must know of it, if anything.
     """
 
-    function: Callable[[Any], Record]
+    function: Callable[[Any], Estimate]
     group: Group
     needs: tuple[Need, ...]
-    better: Literal["lower", "higher"] | None = None
+    better: Better | None = None
     anchored: bool = False
     slow: bool = False
     quantity: Callable[[Any], tuple[str, str]] | None = None
 
 
-def with_note(record: Record, note: str) -> Record:
-    """Answer a record with one more remark before its note; one without a value as it is.
+METRICS: dict[str, Metric] = {}
+"""All metrics by name: the package's own in the order in which they are shown, then others."""
+
+
+def metric(
+    group: Group,
+    *needs: Need,
+    better: Better | None = None,
+    anchored: bool = False,
+    slow: bool = False,
+    quantity: Callable[[Any], tuple[str, str]] | None = None,
+    name: str | None = None,
+) -> Callable[[_Function], _Function]:
+    """Make a metric of a function of draws: a row of `METRICS`, under the function's own name.
+
+    The function is given a `Sets`, or for a pair a `Draws`, and answers an `Estimate`; the first
+    sentence of its docstring is what `priory list metrics` and the reports say of it. Where it
+    raises `Unavailable`, the metric is not applicable for that reason.
 
     Args:
-        record: the record.
+        group: the family that it is listed and asked for under: likelihood, posterior, samples,
+            latents, paths or insight.
+        needs: the draws that it reads, such as x, dreams, labels, train, latents or log_weight;
+            where one is unavailable, the metric is not applicable for that reason.
+        better: the direction in which the number improves, lower or higher, if it has one.
+        anchored: whether it compares dreams with data, and is to be given for the two anchors too.
+        slow: whether it takes minutes, so that it is measured only when it is asked for.
+        quantity: says what exactly is measured, and what a reader must know of it, if anything.
+        name: another name than the function's, where that cannot be had.
+
+    Raises:
+        ValueError: if there is a metric or a group of that name already, or a group, a need or a
+            direction is unknown.
+
+    Example:
+        >>> from priory.evaluation import evaluate_samples
+        >>> @metric("samples", "dreams", better="lower")
+        ... def shift(draws):
+        ...     '''Largest distance between a feature's mean in dreams and in data.'''
+        ...     distance = (draws.dreams.mean(0) - draws.real.mean(0)).abs().max()
+        ...     return Estimate(float(distance), None, len(draws.real), "biased")
+        >>> print(evaluate_samples(fake, real, metrics=["shift"])["shift"])
+        shift = ... (biased, n = ...)
+        >>> METRICS.pop("shift").group  # forgotten again
+        'samples'
+    """
+    named("group", group, dict.fromkeys(GROUPS))
+    for need in needs:
+        named("need", need, dict.fromkeys(get_args(Need)))
+    if better is not None:
+        named("direction", better, dict.fromkeys(get_args(Better)))
+
+    def register(function: _Function) -> _Function:
+        key = name or function.__name__
+        if key in (*GROUPS, "all"):
+            raise ValueError(f"{key!r} asks for a group of metrics: name the metric otherwise")
+        if key in METRICS:
+            where = METRICS[key].function.__module__
+            raise ValueError(
+                f"there is a metric {key!r} already, of {where}: name this one otherwise, or "
+                f"del METRICS[{key!r}] first"
+            )
+        METRICS[key] = Metric(function, group, needs, better, anchored, slow, quantity)
+        return function
+
+    return register
+
+
+def with_note(found: _Found, note: str) -> _Found:
+    """Return a number with one more remark before its note; one without a value as it is.
+
+    Args:
+        found: the number.
         note: the remark.
     """
-    if record.value is None:
-        return record
-    return replace(record, note=f"{note}; {record.note}" if record.note else note)
+    if found.value is None:
+        return found
+    return replace(found, note=f"{note}; {found.note}" if found.note else note)
 
 
 def check_finite(what: str, values: Tensor) -> None:

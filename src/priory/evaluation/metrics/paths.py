@@ -6,42 +6,43 @@ import torch
 
 from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics.metric import Metric, with_note
+from priory.evaluation.metrics.metric import metric, with_note
 from priory.evaluation.paths.arithmetic import Arithmetic, arithmetic, check_classes, class_moments
 from priory.evaluation.paths.codec import Codec
 from priory.evaluation.paths.judge import Judge
-from priory.evaluation.record import Record, mean_record
+from priory.evaluation.record import Estimate
 from priory.evaluation.sets import Unavailable
 
 _JUDGE_ROWS = 2000  # training rows of the judge, enough for its purpose and cheap
 _CLASSES = 100  # at most: every datum is moved to each
 
 
-def arithmetic_target(draws: Draws) -> Record:
+@metric("paths", "train", "labels", "latents", better="higher")
+def arithmetic_target(draws: Draws) -> Estimate:
     """Probability of the target class after adding the difference of two class centroids."""
     found = _arithmetic(draws)
     values = found.elsewhere(found.target[:, :, found.at(1.0)])
-    record = mean_record("arithmetic_target", values, seed=draws.seed, kind="unbiased")
-    return with_note(record, _told(draws, len(found.classes)))
+    share = Estimate.mean(values, kind="unbiased")
+    return with_note(share, _told(draws, len(found.classes)))
 
 
-def arithmetic_identity(draws: Draws) -> Record:
+@metric("paths", "train", "labels", "latents", better="higher")
+def arithmetic_identity(draws: Draws) -> Estimate:
     """Probability of the own class where nothing is added: of the reconstruction."""
     found = _arithmetic(draws)
     values = found.elsewhere(found.own[:, :, found.at(0.0)])
-    record = mean_record("arithmetic_identity", values, seed=draws.seed, kind="unbiased")
-    return with_note(record, _told(draws, len(found.classes)))
+    share = Estimate.mean(values, kind="unbiased")
+    return with_note(share, _told(draws, len(found.classes)))
 
 
-def round_trip(draws: Draws) -> Record:
+@metric("paths", "train", "labels", "latents", better="lower")
+def round_trip(draws: Draws) -> Estimate:
     """Squared error after the way to another class and back, each time decoded and encoded."""
     found, features = _arithmetic(draws), draws.x[0].numel()
     values = found.elsewhere(found.round_trip) / features
     plain = float(found.error.mean()) / features
-    return mean_record(
-        "round_trip",
+    return Estimate.mean(
         values,
-        seed=draws.seed,
         kind="unbiased",
         unit="per feature",
         note=f"against the data; {plain:.3g} without the way",
@@ -89,14 +90,3 @@ def _judge(draws: Draws) -> tuple[Judge, float]:
 def _told(draws: Draws, classes: int) -> str:
     accuracy = _judge(draws)[1]
     return f"{classes} classes; by a logistic regression that is right on {accuracy:.1%} of data"
-
-
-ROWS: dict[str, Metric] = {
-    "arithmetic_target": Metric(
-        arithmetic_target, "paths", ("train", "labels", "latents"), "higher"
-    ),
-    "arithmetic_identity": Metric(
-        arithmetic_identity, "paths", ("train", "labels", "latents"), "higher"
-    ),
-    "round_trip": Metric(round_trip, "paths", ("train", "labels", "latents"), "lower"),
-}

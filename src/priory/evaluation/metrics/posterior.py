@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics.metric import Metric
+from priory.evaluation.metrics.metric import metric
 from priory.evaluation.multiple import holm
 from priory.evaluation.posterior.calibration import ranks_of
 from priory.evaluation.posterior.predictive import Predictive, adjusted, predictive
-from priory.evaluation.record import Record, share_record
+from priory.evaluation.record import Estimate
 from priory.evaluation.sets import Unavailable
 
 _LEVEL = 0.05
 
 
-def calibrated(draws: Draws) -> Record:
+@metric("posterior", "phase", better="lower")
+def calibration(draws: Draws) -> Estimate:
     """Largest distance of the guide's ranks from uniform, on the model's own dreams."""
     if not draws.phase.latents:
         raise Unavailable("the model has no latents")
@@ -29,19 +30,18 @@ def calibrated(draws: Draws) -> Record:
         f"{limit:.3f} in 95 of 100 cases; p = {p:.2g} for uniform, {tilt:.2g} for symmetric "
         f"ranks; {found.levels} draws for each of {n} dreams of the model, not of data"
     )
-    return Record(
-        "calibration",
+    return Estimate(
         float(found.distance[worst]),
         float(found.distance_error[worst]),
         n,
-        draws.seed,
         "biased",
         note=note,
         warnings=found.words,
     )
 
 
-def predictive_p(draws: Draws) -> Record:
+@metric("posterior", "density")
+def predictive_p(draws: Draws) -> Estimate:
     """Smallest p-value of the data's statistics among their posterior replicates'."""
     found = _predictive(draws)
     if not found.checks:
@@ -57,12 +57,10 @@ def predictive_p(draws: Draws) -> Record:
         if value < 0.01 and abs(check.effect) >= 0.1
     ]
     words = (f"the data are unlike their replicates: {', '.join(failed)}",) if failed else ()
-    return Record(
-        "predictive_p",
+    return Estimate(
         float(p.min()),
         None,
         len(found.p_values),
-        draws.seed,
         "biased",
         note=f"of {len(p)} statistics, adjusted for their number; data against replicates: {told}; "
         "conservative: latents were inferred from the same data",
@@ -70,13 +68,12 @@ def predictive_p(draws: Draws) -> Record:
     )
 
 
-def predictive_outliers(draws: Draws) -> Record:
+@metric("posterior", "density", better="lower")
+def predictive_outliers(draws: Draws) -> Estimate:
     """Share of data whose log p(x given z) is beyond that of all of their replicates."""
     found = _predictive(draws)
-    return share_record(
-        "predictive_outliers",
+    return Estimate.share(
         (found.p_values < _LEVEL).double(),
-        seed=draws.seed,
         kind="biased",
         note=f"two-sided p below {_LEVEL}; the exact model has at most about that share",
     )
@@ -84,10 +81,3 @@ def predictive_outliers(draws: Draws) -> Record:
 
 def _predictive(draws: Draws) -> Predictive:
     return draws.once("predictive", lambda: predictive(draws))
-
-
-ROWS: dict[str, Metric] = {
-    "calibration": Metric(calibrated, "posterior", ("phase",), "lower"),
-    "predictive_p": Metric(predictive_p, "posterior", ("density",)),
-    "predictive_outliers": Metric(predictive_outliers, "posterior", ("density",), "lower"),
-}

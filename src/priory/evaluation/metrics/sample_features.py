@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 from torch import Tensor
 
 from priory.evaluation.columns import rows_of, thin
-from priory.evaluation.metrics.metric import Metric, check_finite, units_of, with_note
-from priory.evaluation.record import Record, mean_record, share_record
+from priory.evaluation.metrics.metric import check_finite, metric, units_of, with_note
+from priory.evaluation.record import Estimate
 from priory.evaluation.samples.features import Extractor, extractor
 from priory.evaluation.samples.frechet import frechet as frechet_of
 from priory.evaluation.samples.kernels import cubic, discrepancies
@@ -43,109 +43,6 @@ class Pair(NamedTuple):
     dreams: Tensor
 
 
-def frechet(draws: Sets) -> Record:
-    """Squared Frechet distance between the features of dreams and data."""
-    real, dreams = pair_of(draws)
-    value, se = _try(lambda: frechet_of(dreams, real))
-    note = f"{_among(draws)}; biased upwards: compare at equal n, beside the anchors"
-    few: tuple[str, ...] = ()
-    if len(real) <= real.shape[1]:
-        few = (f"{len(real)} samples do not span {real.shape[1]} features",)
-    return Record("frechet", value, se, len(real), draws.seed, "biased", note=note, warnings=few)
-
-
-def kernel_distance(draws: Sets) -> Record:
-    """Squared maximum mean discrepancy of features by a cubic kernel, the kernel distance."""
-    real, dreams = pair_of(draws)
-    value, se = _try(lambda: discrepancies(dreams, real, cubic)[0])
-    n, note = len(real), _among(draws)
-    return Record("kernel_distance", value, se, n, draws.seed, "unbiased", note=note)
-
-
-def precision(draws: Sets) -> Record:
-    """Share of dreams that lie among the data."""
-    note = "dreams within the data's balls; an outlier among the data has a great ball"
-    return _by_sample(draws, "precision", note)
-
-
-def recall(draws: Sets) -> Record:
-    """Share of data that lie among the dreams."""
-    note = "data within the dreams' balls; an outlier among the dreams has a great ball"
-    return _by_sample(draws, "recall", note)
-
-
-def density(draws: Sets) -> Record:
-    """Balls around data that a dream lies in, over those expected: 1 under equal laws."""
-    return _by_sample(draws, "density", "1 under equal laws, more where dreams crowd the modes")
-
-
-def coverage(draws: Sets) -> Record:
-    """Share of data that have a dream nearer than their own neighbours."""
-    n = len(pair_of(draws).real)
-    expected = _try(lambda: expected_coverage(n, n, _NEIGHBOURS))
-    return _by_sample(draws, "coverage", f"{expected:.4f} under equal laws")
-
-
-def c2st(draws: Sets) -> Record:
-    """Accuracy of a logistic regression that tells dreams from data, 1/2 where it cannot."""
-    real, dreams = pair_of(draws)
-    return _two_sample(draws, "c2st", _try(lambda: logistic_test(dreams, real)), "data")
-
-
-def c2st_1nn(draws: Sets) -> Record:
-    """Accuracy of the nearest other sample in telling dreams from data, 1/2 where it cannot."""
-    real, dreams = pair_of(draws)
-    found = _try(lambda: nearest_neighbour_test(dreams, real))
-    return _two_sample(draws, "c2st_1nn", found, "data")
-
-
-def c2st_1nn_train(draws: Sets) -> Record:
-    """Accuracy of the nearest other sample in telling dreams from training rows; 0 for copies."""
-    check_finite("dreams", draws.dreams)
-    extract, train = features_of(draws), rows_of(draws.train["x"])
-    n = min(len(train), len(draws.dreams))
-    rows = (thin({"x": x}, n)["x"] for x in (draws.dreams, train.to(draws.dreams)))
-    dreams, known = (extract(x) for x in rows)
-    found = _try(lambda: nearest_neighbour_test(dreams, known))
-    return _two_sample(draws, "c2st_1nn_train", found, "training rows")
-
-
-def memorisation(draws: Sets) -> Record:
-    """Preference of dreams for training rows over fresh data: 1/2 for none, 1 if all are copies."""
-    found = _copying(draws)
-    warned: tuple[str, ...] = ()
-    if found.z > _DOUBT:
-        warned = ("dreams keep to training rows rather than to fresh data: the model copies",)
-    return Record(
-        "memorisation",
-        found.preference,
-        found.preference_se,
-        len(draws.dreams),
-        draws.seed,
-        "biased",
-        note=f"the nearest row's kind, per row of the kind; z = {found.z:.1f}",
-        warnings=warned,
-    )
-
-
-def copied(draws: Sets) -> Record:
-    """Share of dreams nearer to a training row than the nearest 1% of fresh data."""
-    found = _copying(draws)
-    warned: tuple[str, ...] = ()
-    if found.z > _DOUBT and found.copied > found.expected + _DOUBT * found.copied_se:
-        warned = (f"{found.copied:.1%} of the dreams are all but training rows",)
-    return Record(
-        "copied",
-        found.copied,
-        found.copied_se,
-        len(draws.dreams),
-        draws.seed,
-        "biased",
-        note=f"{found.expected:.3g} without copying, more where dreams are blurred",
-        warnings=warned,
-    )
-
-
 def features_of(draws: Sets) -> Extractor:
     """Answer the extractor, made once for the draws and their anchors.
 
@@ -167,6 +64,116 @@ def features_quantity(draws: Sets) -> tuple[str, str]:
     ), remark
 
 
+@metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
+def frechet(draws: Sets) -> Estimate:
+    """Squared Frechet distance between the features of dreams and data."""
+    real, dreams = pair_of(draws)
+    value, se = _try(lambda: frechet_of(dreams, real))
+    note = f"{_among(draws)}; biased upwards: compare at equal n, beside the anchors"
+    few: tuple[str, ...] = ()
+    if len(real) <= real.shape[1]:
+        few = (f"{len(real)} samples do not span {real.shape[1]} features",)
+    return Estimate(value, se, len(real), "biased", note=note, warnings=few)
+
+
+@metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
+def kernel_distance(draws: Sets) -> Estimate:
+    """Squared maximum mean discrepancy of features by a cubic kernel, the kernel distance."""
+    real, dreams = pair_of(draws)
+    value, se = _try(lambda: discrepancies(dreams, real, cubic)[0])
+    return Estimate(value, se, len(real), "unbiased", note=_among(draws))
+
+
+@metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
+def precision(draws: Sets) -> Estimate:
+    """Share of dreams that lie among the data."""
+    note = "dreams within the data's balls; an outlier among the data has a great ball"
+    return _by_sample(draws, "precision", note)
+
+
+@metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
+def recall(draws: Sets) -> Estimate:
+    """Share of data that lie among the dreams."""
+    note = "data within the dreams' balls; an outlier among the dreams has a great ball"
+    return _by_sample(draws, "recall", note)
+
+
+@metric("samples", "dreams", anchored=True, quantity=features_quantity)
+def density(draws: Sets) -> Estimate:
+    """Balls around data that a dream lies in, over those expected: 1 under equal laws."""
+    return _by_sample(draws, "density", "1 under equal laws, more where dreams crowd the modes")
+
+
+@metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
+def coverage(draws: Sets) -> Estimate:
+    """Share of data that have a dream nearer than their own neighbours."""
+    n = len(pair_of(draws).real)
+    expected = _try(lambda: expected_coverage(n, n, _NEIGHBOURS))
+    return _by_sample(draws, "coverage", f"{expected:.4f} under equal laws")
+
+
+@metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
+def c2st(draws: Sets) -> Estimate:
+    """Accuracy of a logistic regression that tells dreams from data, 1/2 where it cannot."""
+    real, dreams = pair_of(draws)
+    found = _try(lambda: logistic_test(dreams, real))
+    return _two_sample(draws, found, "data", finds_copies=False)
+
+
+@metric("samples", "dreams", anchored=True, quantity=features_quantity)
+def c2st_1nn(draws: Sets) -> Estimate:
+    """Accuracy of the nearest other sample in telling dreams from data, 1/2 where it cannot."""
+    real, dreams = pair_of(draws)
+    found = _try(lambda: nearest_neighbour_test(dreams, real))
+    return _two_sample(draws, found, "data")
+
+
+@metric("samples", "dreams", "train", quantity=features_quantity)
+def c2st_1nn_train(draws: Sets) -> Estimate:
+    """Accuracy of the nearest other sample in telling dreams from training rows; 0 for copies."""
+    check_finite("dreams", draws.dreams)
+    extract, train = features_of(draws), rows_of(draws.train["x"])
+    n = min(len(train), len(draws.dreams))
+    rows = (thin({"x": x}, n)["x"] for x in (draws.dreams, train.to(draws.dreams)))
+    dreams, known = (extract(x) for x in rows)
+    found = _try(lambda: nearest_neighbour_test(dreams, known))
+    return _two_sample(draws, found, "training rows")
+
+
+@metric("samples", "dreams", "train")
+def memorisation(draws: Sets) -> Estimate:
+    """Preference of dreams for training rows over fresh data: 1/2 for none, 1 if all are copies."""
+    found = _copying(draws)
+    warned: tuple[str, ...] = ()
+    if found.z > _DOUBT:
+        warned = ("dreams keep to training rows rather than to fresh data: the model copies",)
+    return Estimate(
+        found.preference,
+        found.preference_se,
+        len(draws.dreams),
+        "biased",
+        note=f"the nearest row's kind, per row of the kind; z = {found.z:.1f}",
+        warnings=warned,
+    )
+
+
+@metric("samples", "dreams", "train")
+def copied(draws: Sets) -> Estimate:
+    """Share of dreams nearer to a training row than the nearest 1% of fresh data."""
+    found = _copying(draws)
+    warned: tuple[str, ...] = ()
+    if found.z > _DOUBT and found.copied > found.expected + _DOUBT * found.copied_se:
+        warned = (f"{found.copied:.1%} of the dreams are all but training rows",)
+    return Estimate(
+        found.copied,
+        found.copied_se,
+        len(draws.dreams),
+        "biased",
+        note=f"{found.expected:.3g} without copying, more where dreams are blurred",
+        warnings=warned,
+    )
+
+
 def pair_of(draws: Sets) -> Pair:
     """Answer features of dreams and data, as many of one as of the other.
 
@@ -183,7 +190,7 @@ def pair_of(draws: Sets) -> Pair:
     return draws.once("features", make)
 
 
-def _by_sample(draws: Sets, name: str, note: str) -> Record:
+def _by_sample(draws: Sets, name: str, note: str) -> Estimate:
     real, dreams = pair_of(draws)
     found: Manifold = _try(lambda: draws.once("manifold", lambda: manifold(real, dreams)))
     errors = draws.once(
@@ -192,26 +199,24 @@ def _by_sample(draws: Sets, name: str, note: str) -> Record:
     )
     note = f"{note}; {_NEIGHBOURS} neighbours; {_among(draws)}"
     values: Tensor = getattr(found, name)
-    made = mean_record if name == "density" else share_record
-    record = made(name, values, seed=draws.seed, kind="biased", note=note)
+    made = Estimate.mean if name == "density" else Estimate.share
+    share = made(values, kind="biased", note=note)
     if errors is None:
-        return replace(with_note(record, "too few rows for a standard error"), se=None, values=None)
+        return replace(with_note(share, "too few rows for a standard error"), se=None, values=None)
     # The balls are shared: no value stands for its row alone, and a pairing by rows has no sense.
-    return replace(record, se=getattr(errors, name) or record.se, values=None)
+    return replace(share, se=getattr(errors, name) or share.se, values=None)
 
 
-def _two_sample(draws: Sets, name: str, found: TwoSample, what: str) -> Record:
+def _two_sample(draws: Sets, found: TwoSample, what: str, finds_copies: bool = True) -> Estimate:
     note = (
         f"{found.first:.3f} on dreams, {found.second:.3f} on {what}; p = {found.p:.2g}; "
         f"{_named(draws)}"
     )
     warned: tuple[str, ...] = ()
     # A line cannot find copies: below 1/2 by its standard, all is chance.
-    if name != "c2st" and found.accuracy < 0.5 - _DOUBT * found.chance:
+    if finds_copies and found.accuracy < 0.5 - _DOUBT * found.chance:
         warned = (f"far below 1/2: dreams sit upon {what}, as copies do",)
-    return Record(
-        name, found.accuracy, found.se, found.n, draws.seed, "unbiased", note=note, warnings=warned
-    )
+    return Estimate(found.accuracy, found.se, found.n, "unbiased", note=note, warnings=warned)
 
 
 def _copying(draws: Sets) -> Copying:
@@ -238,32 +243,3 @@ def _try(make: Callable[[], _T]) -> _T:
         return make()
     except ValueError as error:
         raise Unavailable(str(error)) from error
-
-
-ROWS: dict[str, Metric] = {
-    "frechet": Metric(
-        frechet, "samples", ("dreams",), "lower", anchored=True, quantity=features_quantity
-    ),
-    "kernel_distance": Metric(
-        kernel_distance, "samples", ("dreams",), "lower", anchored=True, quantity=features_quantity
-    ),
-    "precision": Metric(
-        precision, "samples", ("dreams",), "higher", anchored=True, quantity=features_quantity
-    ),
-    "recall": Metric(
-        recall, "samples", ("dreams",), "higher", anchored=True, quantity=features_quantity
-    ),
-    "density": Metric(density, "samples", ("dreams",), anchored=True, quantity=features_quantity),
-    "coverage": Metric(
-        coverage, "samples", ("dreams",), "higher", anchored=True, quantity=features_quantity
-    ),
-    "c2st": Metric(
-        c2st, "samples", ("dreams",), "lower", anchored=True, quantity=features_quantity
-    ),
-    "c2st_1nn": Metric(c2st_1nn, "samples", ("dreams",), anchored=True, quantity=features_quantity),
-    "c2st_1nn_train": Metric(
-        c2st_1nn_train, "samples", ("dreams", "train"), quantity=features_quantity
-    ),
-    "memorisation": Metric(memorisation, "samples", ("dreams", "train")),
-    "copied": Metric(copied, "samples", ("dreams", "train")),
-}

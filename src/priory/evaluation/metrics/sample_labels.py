@@ -7,13 +7,14 @@ import torch
 from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.labelled import known_labels, labelled_dreams
-from priory.evaluation.metrics.metric import Metric, check_finite
-from priory.evaluation.record import Record, share_record
+from priory.evaluation.metrics.metric import check_finite, metric
+from priory.evaluation.record import Estimate
 from priory.evaluation.samples.agreement import agreement
 from priory.evaluation.samples.features import Extractor, extractor
 
 
-def label_agreement(draws: Draws) -> Record:
+@metric("samples", "train", "labels", better="higher", anchored=True)
+def label_agreement(draws: Draws) -> Estimate:
     """Share of dreams under a given label in which a classifier of the data sees that label."""
     judge: Extractor = draws.common("label judge", lambda: extractor("classifier", draws))
     known = known_labels(draws)
@@ -28,17 +29,8 @@ def label_agreement(draws: Draws) -> Record:
         x = draws.once("labelled dreams", lambda: labelled_dreams(draws, wanted))
     check_finite("dreams", x)
     found = agreement(known[judge.classes(rows_of(x))], wanted)
-    return share_record(
-        "label_agreement",
+    return Estimate.share(
         found.hits,
-        seed=draws.seed,
         kind="unbiased",
         note=f"{found.text}; classes as told by the classifier of the {judge.text}",
     )
-
-
-ROWS: dict[str, Metric] = {
-    "label_agreement": Metric(
-        label_agreement, "samples", ("train", "labels"), "higher", anchored=True
-    ),
-}

@@ -7,24 +7,26 @@ from typing import Any
 
 import torch
 
-from priory.evaluation.metrics.metric import Metric, check_finite
+from priory.evaluation.metrics.metric import check_finite, metric
 from priory.evaluation.metrics.sample_features import features_of
-from priory.evaluation.record import Record, share_record
+from priory.evaluation.record import Estimate
 from priory.evaluation.samples.modes import Modes, histogram_kl
 from priory.evaluation.samples.modes import modes as count_modes
 from priory.evaluation.sets import Sets, Unavailable
 
 
-def modes(draws: Sets) -> Record:
+@metric("samples", "dreams", better="higher", anchored=True)
+def modes(draws: Sets) -> Estimate:
     """Count of a known mixture's modes that the dreams reach."""
     found = _modes(draws)
     counts = " ".join(f"{count:.0f}" for count in found.histogram)
     note = f"of {found.total}, with a dream within 3 sd; dreams by the nearest mode: {counts}"
     n = len(found.near)
-    return Record("modes", float(found.found), None, n, draws.seed, "exact", note=note)
+    return Estimate(float(found.found), None, n, "exact", note=note)
 
 
-def high_quality(draws: Sets) -> Record:
+@metric("samples", "dreams", anchored=True)
+def high_quality(draws: Sets) -> Estimate:
     """Share of dreams within 3 sd of a mode of a known mixture."""
     found = _modes(draws)
     note = f"{found.perfect:.4f} for a perfect sampler"
@@ -35,19 +37,19 @@ def high_quality(draws: Sets) -> Record:
     error = math.sqrt(found.perfect * (1 - found.perfect) / len(found.near))
     if float(found.near.mean()) > found.perfect + 3 * error:
         over = ("more dreams within 3 sd than a perfect sampler has: they are over-concentrated",)
-    return share_record(
-        "high_quality", found.near, seed=draws.seed, kind="unbiased", note=note, warnings=over
-    )
+    return Estimate.share(found.near, kind="unbiased", note=note, warnings=over)
 
 
-def mode_kl(draws: Sets) -> Record:
+@metric("samples", "dreams", better="lower", anchored=True)
+def mode_kl(draws: Sets) -> Estimate:
     """KL divergence from the dreams' shares of a known mixture's modes to the true ones."""
     found, n = _modes(draws), len(draws.dreams)
     note = f"by the nearest mode; biased upwards by about {(found.total - 1) / (2 * n):.2g}"
-    return Record("mode_kl", found.kl, found.kl_se, n, draws.seed, "biased", unit="nats", note=note)
+    return Estimate(found.kl, found.kl_se, n, "biased", unit="nats", note=note)
 
 
-def class_kl(draws: Sets) -> Record:
+@metric("samples", "dreams", "train", better="lower", anchored=True)
+def class_kl(draws: Sets) -> Estimate:
     """KL divergence from the dreams' shares of the classes to those of the training rows."""
     check_finite("dreams", draws.dreams)
     features = features_of(draws)
@@ -63,7 +65,7 @@ def class_kl(draws: Sets) -> Record:
         f"classes as told by the classifier of the {features.text}; biased upwards by about "
         f"{(len(truth) - 1) / (2 * n):.2g}"
     )
-    return Record("class_kl", kl, se, n, draws.seed, "biased", unit="nats", note=note)
+    return Estimate(kl, se, n, "biased", unit="nats", note=note)
 
 
 def mixture_of(draws: Sets) -> Any:
@@ -88,11 +90,3 @@ def _modes(draws: Sets) -> Modes:
         return draws.once("modes", lambda: count_modes(draws.dreams, mixture.centres, mixture.sd))
     except ValueError as error:
         raise Unavailable(str(error)) from error
-
-
-ROWS: dict[str, Metric] = {
-    "modes": Metric(modes, "samples", ("dreams",), "higher", anchored=True),
-    "high_quality": Metric(high_quality, "samples", ("dreams",), anchored=True),
-    "mode_kl": Metric(mode_kl, "samples", ("dreams",), "lower", anchored=True),
-    "class_kl": Metric(class_kl, "samples", ("dreams", "train"), "lower", anchored=True),
-}

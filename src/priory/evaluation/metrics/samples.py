@@ -6,9 +6,8 @@ from torch import Tensor
 
 from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics import sample_features, sample_labels, sample_modes
-from priory.evaluation.metrics.metric import Metric, check_finite, units_of
-from priory.evaluation.record import Record, mean_record
+from priory.evaluation.metrics.metric import check_finite, metric, units_of
+from priory.evaluation.record import Estimate
 from priory.evaluation.samples.distances import sliced_wasserstein2, wasserstein2
 from priory.evaluation.samples.kernels import (
     Profile,
@@ -30,24 +29,25 @@ _PERMUTED_ROWS = 1000  # of each set
 _PERMUTED, _DIRECTIONS = 30, 31  # random streams
 
 
-def reconstruction(draws: Draws) -> Record:
+@metric("samples", "reconstructions", better="lower", quantity=units_of)
+def reconstruction(draws: Draws) -> Estimate:
     """Mean squared error of the data against their reconstructions."""
-    return mean_record(
-        "reconstruction",
+    return Estimate.mean(
         draws.reconstructions.error,
-        seed=draws.seed,
         kind="unbiased",
         unit="per feature",
         note="squared error of the mean of p(x | z) at one z ~ q(z | x)",
     )
 
 
-def mmd(draws: Sets) -> Record:
+@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+def mmd(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy between dreams and data, by RBF kernels."""
     return _discrepancy(draws, "mmd", "squared; RBF kernels around the data's median distance")
 
 
-def mmd_p(draws: Sets) -> Record:
+@metric("samples", "dreams", anchored=True)
+def mmd_p(draws: Sets) -> Estimate:
     """Probability, were dreams and data of one law, of so great an mmd: a permutation test."""
     real, dreams = (thin({"x": x}, _PERMUTED_ROWS)["x"] for x in _alike(draws))
     try:
@@ -57,16 +57,18 @@ def mmd_p(draws: Sets) -> Record:
     except ValueError as error:
         raise Unavailable(str(error)) from error
     note = f"{_PERMUTATIONS} permutations of {len(dreams)} dreams and {len(real)} data; never 0"
-    return Record("mmd_p", p, se, len(real), draws.seed, "biased", note=note)
+    return Estimate(p, se, len(real), "biased", note=note)
 
 
-def mmd_imq(draws: Sets) -> Record:
+@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+def mmd_imq(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy by inverse multiquadrics, whose tails see outliers."""
     note = "squared; inverse multiquadric kernels around the data's median distance"
     return _discrepancy(draws, "mmd_imq", note)
 
 
-def mmd_hamming(draws: Sets) -> Record:
+@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+def mmd_hamming(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy of binary data, by the share of unequal features."""
     for what, x in (("data", draws.real), ("dreams", draws.dreams)):
         if not is_binary(x):
@@ -74,12 +76,14 @@ def mmd_hamming(draws: Sets) -> Record:
     return _discrepancy(draws, "mmd_hamming", "squared; kernel exp(-share of unequal features)")
 
 
-def energy(draws: Sets) -> Record:
+@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+def energy(draws: Sets) -> Estimate:
     """Energy distance between dreams and data."""
     return _discrepancy(draws, "energy", "2 E|x - y| - E|x - x'| - E|y - y'|")
 
 
-def sliced_wasserstein(draws: Sets) -> Record:
+@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+def sliced_wasserstein(draws: Sets) -> Estimate:
     """Squared Wasserstein-2 distance between dreams and data, averaged over directions."""
     real, dreams = _alike(draws)
     try:
@@ -87,10 +91,11 @@ def sliced_wasserstein(draws: Sets) -> Record:
     except ValueError as error:
         raise Unavailable(str(error)) from error
     note = f"squared; {len(dreams)} dreams against {len(real)} data; above 0 under equal laws"
-    return Record("sliced_wasserstein", value, se, len(real), draws.seed, "biased", note=note)
+    return Estimate(value, se, len(real), "biased", note=note)
 
 
-def wasserstein(draws: Sets) -> Record:
+@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+def wasserstein(draws: Sets) -> Estimate:
     """Squared Wasserstein-2 distance between dreams and data, by an exact assignment."""
     real, dreams = (thin({"x": x}, _ASSIGNED)["x"] for x in _alike(draws))
     try:
@@ -101,17 +106,17 @@ def wasserstein(draws: Sets) -> Record:
         f"squared; {len(dreams)} dreams against {len(real)} data; far above 0 under equal laws: "
         "read it beside its anchors"
     )
-    return Record("wasserstein", value, se, len(real), draws.seed, "biased", note=note)
+    return Estimate(value, se, len(real), "biased", note=note)
 
 
-def _discrepancy(draws: Sets, name: str, note: str) -> Record:
+def _discrepancy(draws: Sets, name: str, note: str) -> Estimate:
     """Answer one of the discrepancies that share their distances."""
     try:
         value, se = draws.once("discrepancies", lambda: _discrepancies(draws))[name]
     except ValueError as error:
         raise Unavailable(str(error)) from error
     note = f"{note}; {len(draws.dreams)} dreams against {len(draws.real)} data"
-    return Record(name, value, se, len(draws.real), draws.seed, "unbiased", note=note)
+    return Estimate(value, se, len(draws.real), "unbiased", note=note)
 
 
 def _discrepancies(draws: Sets) -> dict[str, tuple[float, float]]:
@@ -133,26 +138,3 @@ def _alike(draws: Sets) -> tuple[Tensor, Tensor]:
     check_finite("dreams", draws.dreams)
     n = min(len(draws.real), len(draws.dreams))
     return thin({"x": draws.real}, n)["x"], thin({"x": draws.dreams}, n)["x"]
-
-
-ROWS: dict[str, Metric] = {
-    "reconstruction": Metric(
-        reconstruction, "samples", ("reconstructions",), "lower", quantity=units_of
-    ),
-    "mmd": Metric(mmd, "samples", ("dreams",), "lower", anchored=True, quantity=units_of),
-    "mmd_p": Metric(mmd_p, "samples", ("dreams",), anchored=True),
-    "mmd_imq": Metric(mmd_imq, "samples", ("dreams",), "lower", anchored=True, quantity=units_of),
-    "mmd_hamming": Metric(
-        mmd_hamming, "samples", ("dreams",), "lower", anchored=True, quantity=units_of
-    ),
-    "energy": Metric(energy, "samples", ("dreams",), "lower", anchored=True, quantity=units_of),
-    "sliced_wasserstein": Metric(
-        sliced_wasserstein, "samples", ("dreams",), "lower", anchored=True, quantity=units_of
-    ),
-    "wasserstein": Metric(
-        wasserstein, "samples", ("dreams",), "lower", anchored=True, quantity=units_of
-    ),
-    **sample_features.ROWS,
-    **sample_modes.ROWS,
-    **sample_labels.ROWS,
-}

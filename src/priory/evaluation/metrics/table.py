@@ -1,4 +1,4 @@
-"""The table of metrics. To add one: write a function of draws, and give it a row in its group."""
+"""The table of metrics. To add one: write a function of draws with `@metric` in one of `FILES`."""
 
 from __future__ import annotations
 
@@ -10,28 +10,54 @@ from typing import Literal
 from priory.data.split import WEIGHT
 from priory.evaluation.columns import thin
 from priory.evaluation.metrics import (
+    annealing,
+    clustering,
+    codes,
+    factors,
     insight,
     latents,
     likelihood,
     paths,
     posterior,
+    sample_features,
+    sample_labels,
+    sample_modes,
     samples,
     translation,
 )
-from priory.evaluation.metrics.metric import GROUPS, Metric, with_note
+from priory.evaluation.metrics.metric import GROUPS, METRICS, Metric, with_note
 from priory.evaluation.record import Record, not_applicable
 from priory.evaluation.sets import Sets, Unavailable
 from priory.names import suggestion
 
-METRICS: dict[str, Metric] = {
-    **likelihood.ROWS,
-    **posterior.ROWS,
-    **latents.ROWS,
-    **samples.ROWS,
-    **paths.ROWS,
-    **translation.ROWS,
-    **insight.ROWS,
-}
+FILES = (
+    likelihood,
+    annealing,
+    posterior,
+    latents,
+    clustering,
+    codes,
+    factors,
+    samples,
+    sample_features,
+    sample_modes,
+    sample_labels,
+    paths,
+    translation,
+    insight,
+)
+"""The files of metrics, in the order in which these are shown."""
+
+
+def _sort() -> None:
+    """Put the metrics, which were registered as their files were imported, in the files' order."""
+    order = [file.__name__ for file in FILES]
+    rows = sorted(METRICS.items(), key=lambda item: order.index(item[1].function.__module__))
+    METRICS.clear()
+    METRICS.update(rows)
+
+
+_sort()
 
 ANCHORS: dict[Literal["real", "baseline"], str] = {
     "real": "anchor: other real data in place of the dreams",
@@ -88,7 +114,8 @@ def _measure(name: str, metric: Metric, draws: Sets) -> Record:
         draws = draws.labelled() if "labels" in metric.needs else draws
         for need in metric.needs:
             getattr(draws, need)
-        record = _weighted(_quantified(metric.function(draws), metric, draws), draws)
+        record = metric.function(draws).record(name, draws.seed)
+        record = _weighted(_quantified(record, metric, draws), draws)
         return with_note(record, "; ".join(draws.flags)) if draws.flags else record
     except Unavailable as reason:
         return not_applicable(name, str(reason), n=draws.n, seed=draws.seed)
