@@ -105,12 +105,12 @@ class Record:
         return "\n".join([line, *(f"  warning: {warning}" for warning in self.warnings)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Answer the record as plain values, without the numbers by datum."""
+        """Return the record as plain values, without the numbers by datum."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
 
 
 def unusual_likelihood(quantity: str) -> str:
-    """Answer what a likelihood is of, where it is not of x alone.
+    """Return what a likelihood is of, where it is not of x alone.
 
     Args:
         quantity: of a record.
@@ -124,11 +124,11 @@ def unusual_likelihood(quantity: str) -> str:
 
 
 def not_applicable(name: str, reason: str, *, n: int = 0, seed: int = 0) -> Record:
-    """Answer the record of a metric that has no value here.
+    """Return the record of a metric that has no value here.
 
     Args:
         name: the metric's name.
-        reason: why, in words that tell the reader what is missing.
+        reason: why: what is missing.
         n: number of data looked at.
         seed: seed of the evaluation.
     """
@@ -147,7 +147,7 @@ def mean_record(
     steps: int | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Record:
-    """Answer the record of a mean over data, with se = sd / sqrt(n).
+    """Return the record of a mean over data, with se = sd / sqrt(n).
 
     A datum without a finite value makes the mean meaningless: the record is then not applicable and
     names the first such row.
@@ -186,7 +186,7 @@ def mean_record(
 
 
 def share_record(name: str, hits: Tensor, **facts: Any) -> Record:
-    """Answer the record of a share of hits, whose error is not 0 where all or none are hits.
+    """Return the record of a share of hits, whose error is not 0 where all or none are hits.
 
     There the error is that of a share with two hits and two misses more, as in Agresti and Coull
     1998, Approximate is better than "exact" for interval estimation of binomial proportions.
