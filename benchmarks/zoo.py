@@ -66,7 +66,7 @@ class Stepper:
         self.size = size
 
     def seconds(self, steps: int) -> float:
-        """Answer the seconds per step."""
+        """Return the seconds per step."""
         device = self.batches[0]["x"].device
         with pyro.get_param_store().scope(self.state), pyro.validation_enabled(False):
             synchronise(device)
@@ -90,7 +90,7 @@ def trained(recipe: Recipe, device: torch.device) -> dict[str, Any]:
 
 
 def row(recipe: Recipe, modes: Sequence[str], rounds: int, device: torch.device) -> dict[str, Any]:
-    """Answer a recipe's line of the table."""
+    """Return a recipe's line of the table."""
     data = recipe.own_data().to(device)
     steppers, told = {}, {}
     for mode in modes:
@@ -118,7 +118,7 @@ def row(recipe: Recipe, modes: Sequence[str], rounds: int, device: torch.device)
 
 
 def table(result: dict[str, Any]) -> str:
-    """Answer the table as Markdown."""
+    """Return the table as Markdown."""
     modes = result["modes"]
     head = ["recipe", "data", "batch", "players", f"{MODES[modes[0]]}, ms"]
     head += [f"{MODES[m]}, ms (ratio)" for m in modes[1:]] + ["peak memory, MiB"]
