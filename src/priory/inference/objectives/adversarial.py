@@ -31,7 +31,7 @@ class Adversarial(Objective):
     units of its columns; see `Likelihood.read`), several sites' flattened and
     joined, `(n, d)`; one with `separate = True` gets the sites one by one. A site that holds whole
     numbers, because the model draws it from a Categorical, is given one-hot. A critic with a method
-    `group` puts rows together into sets before it scores them; one with a method `compare` answers
+    `group` puts rows together into sets before it scores them; one with a method `compare` returns
     the scores of both sides at once.
 
     Penalties take one sample's score to depend on that sample alone: a critic with batch norm
