@@ -18,12 +18,12 @@ from benchmarks.machine import synchronise
 
 
 def apart(function: Callable[[], Any], device: torch.device, threads: int) -> dict[str, Any]:
-    """Answer what a function finds in a process of its own, forked from this one.
+    """Return what a function finds in a process of its own, forked from this one.
 
     Nothing may have run on several threads or on CUDA before.
 
     Args:
-        function: answers a dictionary that can be pickled, or None.
+        function: returns a dictionary that can be pickled, or None.
         device: whose memory counts.
         threads: of torch.
 
@@ -65,7 +65,7 @@ def _answer(
 
 
 def _resident(device: torch.device) -> float:
-    """Answer how much memory the process holds now, in MiB."""
+    """Return how much memory the process holds now, in MiB."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device) / 2**20
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -73,7 +73,7 @@ def _resident(device: torch.device) -> float:
 
 
 def _peak(device: torch.device) -> float:
-    """Answer how much memory the process has held at most, in MiB."""
+    """Return how much memory the process has held at most, in MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""Autoencoders whose codes are made to follow the prior, on grey MNIST: one network, nine methods.
+"""Autoencoders whose codes follow the prior, on greyscale MNIST: one network, nine methods.
 
     PRIORY_DATA=folder OMP_NUM_THREADS=1 python -m benchmarks.autoencoders
 
@@ -36,7 +36,7 @@ from priory.specs import parse_objective
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS / "autoencoders.json"
 PICTURE = RESULTS / "autoencoders.png"
-SHOWN = 8  # test images, and twice as many dreams
+SHOWN = 8  # test images, and twice as many samples
 SQUARED = "reconstruction:cost=squared"
 CRITIC = "critic=(mlp:200,200)"
 
@@ -71,12 +71,12 @@ METHODS = {
 }
 CODES = {"reconstruction": "error", "latent_mmd": "codes' mmd", "latent_sliced": "sliced"}
 DREAMS = {
-    "mmd": "dreams' mmd",
+    "mmd": "samples' mmd",
     "frechet": "Frechet",
     "precision": "precision",
     "recall": "recall",
     "coverage": "coverage",
-    "c2st": "told apart",
+    "c2st": "separated",
 }
 DIGITS = {"frechet": 1, "precision": 2, "recall": 2, "coverage": 2, "c2st": 2}
 SCALED = {"mmd": 1000, "latent_mmd": 1000, "reconstruction": 1000, "latent_sliced": 1000}
@@ -111,13 +111,13 @@ def train(name: str, data: Data, options: argparse.Namespace) -> Run:
 
 
 def measure(name: str, data: Data, options: argparse.Namespace) -> tuple[dict[str, Any], Tensor]:
-    """Train and judge a method, and answer its row and its images."""
+    """Train and judge a method, and return its row and its images."""
     started = time.perf_counter()
     run = train(name, data, options)
     trained = time.perf_counter() - started
     wanted = {"seed": options.seed, "pictures": False, "samples": options.samples}
     report = evaluate(run, metrics=list(CODES), limit=options.images, **wanted)
-    # The means of p(x given z): noise on the pixels is in no method's favour.
+    # The means of p(x | z): noise on the pixels is in no method's favour.
     dreams = run.sample(options.samples, seed=options.seed)["x_mean"]
     judged = evaluate_samples(dreams, data, metrics=list(DREAMS), limit=options.images, **wanted)
     row = {
@@ -152,7 +152,7 @@ def _value(record: Any) -> list[float | None]:
 
 
 def principal(data: Data, k: int) -> float:
-    """Answer the squared error per feature of test images by k principal components."""
+    """Return the squared error per feature of test images by k principal components."""
     x, test = (rows_of(part.x).double() for part in (data.train, data.test))
     mean = x.mean(0)
     axes = torch.linalg.eigh((x - mean).T.cov()).eigenvectors[:, -k:]
@@ -161,7 +161,7 @@ def principal(data: Data, k: int) -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Answer the table as Markdown."""
+    """Return the table as Markdown."""
     titles = [*CODES.values(), *DREAMS.values()]
     lines = [f"| method | {' | '.join(titles)} |", f"| --- |{' --- |' * len(titles)}"]
     for row in result["rows"]:
@@ -181,15 +181,15 @@ def table(result: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"Grey MNIST, {result['latent']} latents, encoder and decoder of {hidden}, "
+            f"Greyscale MNIST, {result['latent']} latents, encoder and decoder of {hidden}, "
             f"{result['epochs']} epochs of Adam in batches of {result['batch']}; seed "
             f"{result['seed']}; ± is the standard error over images. Error: squared, per pixel, of "
             "test images. Codes of test images against the prior: the unbiased squared "
             "discrepancy, and sliced transport, by which the prior differs from itself by "
-            f"{float(first['prior']) * 1000:.1f}. These three, and the mmd of dreams, are times "
-            f"1000. Dreams (means of p(x given z)) against {result['samples']} test images; "
+            f"{float(first['prior']) * 1000:.1f}. These three, and the mmd of samples, are times "
+            f"1000. Samples (means of p(x | z)) against {result['samples']} test images; "
             "Frechet, precision, recall and coverage in the features of a classifier of our own, "
-            "so that no number compares with a published one; told apart: accuracy of a logistic "
+            "so that no number compares with a published one; separated: accuracy of a logistic "
             "regression, 0.5 is best. VAE, InfoVAE and AAE have normal pixels of one learned "
             "scale, so that likelihood sets the weight of the error; the others pay the squared "
             "error itself, and the weights of their matches were chosen on short runs. GLO has no "
@@ -211,10 +211,10 @@ def _cell(metric: str, value: list[float | None]) -> str:
 
 
 def picture(images: dict[str, Tensor], test: Tensor) -> Figure:
-    """Draw each method's reconstructions of the same test images, and its dreams."""
+    """Draw each method's reconstructions of the same test images, and its samples."""
     figure = canvas(11.5, 0.62 * (len(images) + 1) + 0.8)
     figure.suptitle(
-        "The same eight test images reconstructed, and sixteen dreams, not picked",
+        "The same eight test images reconstructed, and sixteen samples, not picked",
         x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK,
     )  # fmt: skip
     rows = {"test images": test, **{METHODS[name].title: x for name, x in images.items()}}
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--images", type=int, default=10_000, help="test images")
-    parser.add_argument("--samples", type=int, default=5000, help="dreams")
+    parser.add_argument("--samples", type=int, default=5000, help="samples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--methods", nargs="*", choices=[*METHODS], default=[*METHODS])

@@ -65,7 +65,7 @@ def objective_of(row: str, options: argparse.Namespace) -> Objective:
 
 
 def train(row: str, data: Data, options: argparse.Namespace) -> tuple[VAE, float]:
-    """Train a row, and answer its pair and the seconds; "untrained" takes no step."""
+    """Train a row, and return its pair and the seconds; "untrained" takes no step."""
     pair = pair_of(options)
     if row == "untrained":
         with torch.random.fork_rng():
@@ -90,7 +90,7 @@ def train(row: str, data: Data, options: argparse.Namespace) -> tuple[VAE, float
 
 @torch.no_grad()
 def codes(pair: VAE | None, x: Tensor) -> dict[str, Tensor]:
-    """Answer the encoder's hidden layer and its output, or the pixels if there is no pair."""
+    """Return the encoder's hidden layer and its output, or the pixels if there is no pair."""
     if pair is None:
         return {"features": x.flatten(1)}
     x = x.to(next(pair.parameters()).device)
@@ -101,14 +101,14 @@ def codes(pair: VAE | None, x: Tensor) -> dict[str, Tensor]:
 
 
 def nearest_hits(test: Tensor, train: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """Say of each test row whether its nearest training row has its label, `(n,)`."""
+    """Return of each test row whether its nearest training row has its label, `(n,)`."""
     squares = train.square().sum(1)
     found = [(squares - 2 * rows @ train.T).argmin(1) for rows in test.split(_BLOCK)]
     return (known[torch.cat(found).to(known.device)] == labels).double()
 
 
 def judge(row: str, data: Data, options: argparse.Namespace) -> dict:
-    """Train a row and answer its figures."""
+    """Train a row and return its figures."""
     pair, seconds = (None, 0.0) if row == "pixels" else train(row, data, options)
     started = time.perf_counter()
     test, known = codes(pair, data.test.x[: options.images]), codes(pair, data.train.x)
@@ -127,13 +127,13 @@ def judge(row: str, data: Data, options: argparse.Namespace) -> dict:
 
 
 def results() -> list[dict]:
-    """Answer the figures that were kept, in the table's order."""
+    """Return the figures that were kept, in the table's order."""
     files = [RESULTS / f"{row}.json" for row in ROWS]
     return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def table() -> str:
-    """Answer the table of all results as Markdown."""
+    """Return the table of all results as Markdown."""
     lines = [
         "| nearest neighbour, % | hidden layer | published | E(x) | published | training |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -163,7 +163,7 @@ def table() -> str:
 
 
 def len_of_pool(made: dict) -> int:
-    """Answer how many training images there were."""
+    """Return how many training images there were."""
     return int(made["rows"] or 59_600)
 
 

@@ -17,7 +17,7 @@ class Case:
     """One training task.
 
     Args:
-        title: what a reader of the table is told.
+        title: its name in the table.
         loss: "elbo", "iwae" or "wae". The first two have Bernoulli pixels; the last has Normal ones
             of unit scale, and as penalty the MMD between the batch's latents and the prior's.
         batch: data per step.

@@ -3,7 +3,7 @@
     PRIORY_DATA=folder python -m benchmarks.codes clusters-16 infogan --seeds 3
 
 trains and judges two rows and writes the table into README.md. A result is one JSON file per row,
-and a picture of dreams by code, under `benchmarks/results/codes`. A trial with other settings
+and a picture of samples by code, under `benchmarks/results/codes`. A trial with other settings
 (`--epochs 2`) prints its result and writes nothing.
 
 Clusters are named by the most confident validation row of each, as Makhzani et al. do; a code that
@@ -108,7 +108,7 @@ ROWS = {
 
 
 def train(name: str, args: argparse.Namespace, seed: int) -> Run:
-    """Train a row on the greys of MNIST, with the last 10,000 training rows for validation."""
+    """Train a row on MNIST in greyscale, with the last 10,000 training rows for validation."""
     row = ROWS[name]
     data = Data.named(
         "mnist", binarise="none", valid=VALID, rows=args.rows, labelled=row.labelled, seed=seed
@@ -131,7 +131,7 @@ def train(name: str, args: argparse.Namespace, seed: int) -> Run:
 
 @torch.no_grad()
 def judge(name: str, run: Run) -> dict[str, float]:
-    """Answer the code's error on the test images, in percent, and what it tells, in nats."""
+    """Return the code's error on the test images, in percent, and its information, in nats."""
     probabilities, labels = {}, {}
     for part in ("valid", "test"):
         split = getattr(run.data, part)
@@ -154,7 +154,7 @@ def judge(name: str, run: Run) -> dict[str, float]:
 
 
 def by_code(run: Run) -> Tensor:
-    """Dream a row for each value of the code, with the same styles in all: `(values, n, *x)`."""
+    """Draw a row for each value of the code, with the same styles in all: `(values, n, *x)`."""
     values = run.pair.codes
     styles = run.sample(STYLES)
     given = {
@@ -168,20 +168,20 @@ def by_code(run: Run) -> Tensor:
 
 
 def picture(name: str, dreams: Tensor) -> Figure:
-    """Draw dreams `(values, n, *x)`: a row of images for each value, a column for each style."""
-    title = f"Dreams by code: {ROWS[name].title}"
+    """Draw samples `(values, n, *x)`: a row of images for each value, a column for each style."""
+    title = f"Samples by code: {ROWS[name].title}"
     grid = tile(dreams.flatten(0, 1), dreams.shape[1])
     return image_grid(1 - grid, title, "each row has one value of c, each column one style")
 
 
 def results() -> dict[str, dict[str, Any]]:
-    """Answer what has been measured, by row."""
+    """Return what has been measured, by row."""
     files = {name: RESULTS / f"{name}.json" for name in ROWS}
     return {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
 
 
 def table() -> str:
-    """Answer the table of all results as Markdown."""
+    """Return the table of all results as Markdown."""
     lines = [
         "| code | error in % | published | information in nats | seeds | epochs | minutes |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -202,10 +202,10 @@ def table() -> str:
         [
             *lines,
             "",
-            "MNIST's greys, 50,000 training rows, fully connected nets; ± is the standard "
+            "MNIST in greyscale, 50,000 training rows, fully connected nets; ± is the standard "
             "deviation over seeds; minutes per seed. Clusters are named by the most confident of "
             "10,000 validation rows each, InfoGAN's values matched one to one. The information is "
-            "the bound H(c) + log q(c | x) on dreams; at most log 10 = 2.303, log 16 = 2.773, "
+            "the bound H(c) + log q(c | x) on samples; at most log 10 = 2.303, log 16 = 2.773, "
             "log 30 = 3.401. The published figures are of Makhzani et al., 2016, Adversarial "
             "autoencoders (up to 5,000 epochs), and Chen et al., 2016, InfoGAN (5,000 steps, "
             "convolutional nets).",

@@ -1,10 +1,10 @@
-"""Conditional models of MNIST: whether dreams under a label are of that label.
+"""Conditional models of MNIST: whether samples under a label are of that label.
 
     PRIORY_DATA=folder python -m benchmarks.conditional
 
 Each row trains one model and judges it by draws; rows may be run one by one (--rows cvae), in any
-order: the results of the others stay. A classifier that is trained on the training rows tells the
-label of a dream; its accuracy on test rows is the measure of what can be expected.
+order: the results of the others stay. A classifier that is trained on the training rows predicts
+the label of a sample; its accuracy on test rows is the measure of what can be expected.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def train(row: Row, args: argparse.Namespace) -> Run:
 
 
 def judge(run: Run, args: argparse.Namespace) -> dict[str, list[float | None]]:
-    """Answer value and standard error of each metric, and of the anchors."""
+    """Return value and standard error of each metric, and of the anchors."""
     report = evaluate(run, metrics=METRICS, samples=args.samples, pictures=False, seed=args.seed)
     found = {r.name: [r.value, r.se] for r in report if r.applicable}
     if isinstance(run.pair, CVAE):
@@ -140,7 +140,7 @@ def judge(run: Run, args: argparse.Namespace) -> dict[str, list[float | None]]:
 
 
 def contest(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Train and judge a row, keep the run if asked to, and answer what was found."""
+    """Train and judge a row, keep the run if asked to, and return what was found."""
     row = ROWS[name]
     run = train(row, args)
     began = time.perf_counter()
@@ -163,23 +163,23 @@ def contest(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def cell(pair: list[float | None] | None, digits: int = 3) -> str:
-    """Answer a value with its standard error."""
+    """Return a value with its standard error."""
     if pair is None or pair[0] is None:
         return "-"
     return f"{pair[0]:.{digits}f}" + ("" if pair[1] is None else f" ± {pair[1]:.{digits}f}")
 
 
 def table(result: dict[str, Any]) -> str:
-    """Answer the table as Markdown."""
+    """Return the table as Markdown."""
     lines = [
         "| model | pixels | agreement with the label | the classifier on test rows | KL of classes "
-        "| Frechet distance (real data) | recall | -log p(x given y), nats | steps, minutes |",
+        "| Frechet distance (real data) | recall | -log p(x \\| y), nats | steps, minutes |",
         "| --- " * 9 + "|",
     ]
     rows = [result["rows"][n] for n in ROWS if n in result["rows"]]
     for row in rows:
         found = row["found"]
-        pixels = "grey" if row["binarise"] == "none" else "binary"
+        pixels = "greyscale" if row["binarise"] == "none" else "binary"
         near = f"{cell(found.get('frechet'), 2)} ({cell(found.get('frechet_real'), 2)})"
         nll = found.get("conditional_nll")
         cells = [
@@ -199,9 +199,9 @@ def table(result: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"Value ± standard error over {one['samples']} dreams, as many under each label; one "
+            f"Value ± standard error over {one['samples']} samples, as many under each label; one "
             f"training run each, seed {one['seed']}. The classifier is trained on the training "
-            "rows, grey or binary as the model's own. Features are the classifier's, so that "
+            "rows, greyscale or binary as the model's own. Features are the classifier's, so that "
             "distances compare among the rows with the same pixels. The bound has "
             f"K = {one['particles']} on {one['rows_of_nll']} test rows.",
             "",
@@ -211,7 +211,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def picture(folder: Path, names: list[str]) -> Figure:
-    """Draw dreams of each saved run: a line of images under each label."""
+    """Draw samples of each saved run: a line of images under each label."""
     figure = Figure(figsize=(3.4 * len(names), 4.6))
     for i, name in enumerate(names):
         run = load(folder / name)
@@ -231,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", nargs="*", choices=[*ROWS], default=[*ROWS])
     parser.add_argument("--share", type=float, default=1.0, help="of each row's steps")
-    parser.add_argument("--samples", type=int, default=5000, help="dreams that are judged")
+    parser.add_argument("--samples", type=int, default=5000, help="samples that are judged")
     parser.add_argument("--particles", type=int, default=200, help="of the bound")
     parser.add_argument("--rows-of-nll", type=int, default=1000, help="test rows of the bound")
     parser.add_argument("--seed", type=int, default=0)

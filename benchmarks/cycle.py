@@ -64,7 +64,7 @@ def train(data: Data, options: argparse.Namespace) -> Run:
 
 
 def judge(domain: str, options: argparse.Namespace) -> tuple[dict, list[Tensor]]:
-    """Train on a domain; answer its figures, and rows of images to show."""
+    """Train on a domain; return its figures, and rows of images to show."""
     data = Data.named(f"mnist:{domain}")
     run = train(data, options)
     report = evaluate(run, metrics=METRICS, pictures=False)
@@ -103,13 +103,13 @@ def picture(rows: list[Tensor], title: str) -> object:
 
 
 def results() -> list[dict]:
-    """Answer the figures that were kept, in the table's order."""
+    """Return the figures that were kept, in the table's order."""
     files = [RESULTS / f"{domain}.json" for domain in DOMAINS]
     return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def table() -> str:
-    """Answer the table of all results as Markdown."""
+    """Return the table of all results as Markdown."""
     lines = [
         "| MNIST and | pairing accuracy there | back | without translation | chance | "
         "cycle error | training |",

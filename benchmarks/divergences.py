@@ -1,7 +1,7 @@
 """Divergences of small and large sets, time and peak memory: python -m benchmarks.divergences.
 
 Two sets of normal samples in single precision, one of them moved. Each figure comes from a process
-of its own, in MiB beyond what it began with, with and without the gradient of one set.
+for itself, in MiB beyond what it began with, with and without the gradient of one set.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def once(name: str, n: int, gradient: bool, options: argparse.Namespace) -> dict
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Answer the rows of the table, each the fastest of the repeats."""
+    """Return the rows of the table, each the fastest of the repeats."""
     rows = []
     for name in options.names:
         for n in options.sizes:
@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Answer a result as a table in Markdown."""
+    """Return a result as a table in Markdown."""
     rows = {(r["name"], r["n"], r["gradient"]): r for r in result["rows"]}
     kinds = [(n, gradient) for n in result["sizes"] for gradient in (False, True)]
     heads = [f"{n:,}{', with gradient' if gradient else ''}" for n, gradient in kinds]
@@ -103,14 +103,14 @@ def table(result: dict[str, Any]) -> str:
             f"take {pairs:.0f} MiB, and a value needs three. Memory is beyond what the process "
             "began with, the arithmetic's own set-up included; on a CPU the time is the process's "
             f"own. {result['hardware']}; load {result['load']:.1f} before; {result['repeats']} "
-            "repeats of all but the largest, the fastest is told; seed "
+            "repeats of all but the largest, the fastest is reported; seed "
             f"{result['seed']}.",
         ]
     )
 
 
 def span(seconds: float) -> str:
-    """Answer a time in words."""
+    """Return a time as text."""
     return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 

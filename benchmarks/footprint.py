@@ -53,7 +53,7 @@ def training(steps: int, device: torch.device) -> dict[str, Any]:
 def measure(
     particles: int, rows: int, steps: int, device: torch.device, threads: int
 ) -> list[dict[str, Any]]:
-    """Answer the table's rows.
+    """Return the table's rows.
 
     Args:
         particles: K of the evaluation.

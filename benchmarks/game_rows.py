@@ -23,7 +23,7 @@ class Game:
     """A line of the table: the objective, and what was published of the game.
 
     Args:
-        title: what a reader of the table is told.
+        title: its name in the table.
         options: of the adversarial term.
         critic: its text.
         published: modes, share of high quality and KL, by the toy set.

@@ -8,7 +8,7 @@ table into README.md. `--data ring --seeds 0 1` runs a part, and adds to what is
 budget (`--steps 200`) prints its figures and keeps nothing. `--picture` draws what was kept.
 
 All games have one generator, one critic's net, one batch, one learning rate and one number of the
-generator's steps; a row with a setting of its own says so. The pair brings the columns to unit
+generator's steps; a row with its own setting says so. The pair brings the columns to unit
 variance, as it does for every table.
 """
 
@@ -40,13 +40,13 @@ SETS = {"ring": "ring, 8 modes", "grid": "grid, 25 modes"}
 
 
 def fit_and_judge(game: Game, name: str, seed: int, **options: Any) -> tuple[dict, Tensor]:
-    """Train a game on a toy set from one seed, and answer its figures and some dreams."""
+    """Train a game on a toy set from one seed, and return its figures and some samples."""
     settings = {**game.training, "valid_every": 0, "progress": False, "device": "cpu", **options}
     started, failed = time.perf_counter(), {}
     try:
         run = RECIPES["gan"].fit(name, objective=game.objective, seed=seed, **settings)
         dreams = run.sample(SAMPLES, seed=seed)["x"]
-    except ValueError as error:  # a loss that is not finite: the game is lost, and counts
+    except ValueError as error:  # a loss that is NaN or infinite: the game is lost, and counts
         dreams, failed = torch.full((SAMPLES, 2), 1e6), {"failed": str(error)}
     seconds = time.perf_counter() - started
     row = {"data": name, "seed": seed, **judged(dreams, name), "seconds": seconds, **failed}
@@ -54,7 +54,7 @@ def fit_and_judge(game: Game, name: str, seed: int, **options: Any) -> tuple[dic
 
 
 def judged(dreams: Tensor, name: str) -> dict[str, Any]:
-    """Answer how dreams spread over the modes of a toy set."""
+    """Return how samples spread over the modes of a toy set."""
     found = modes(dreams, DENSITIES[name].centres, DENSITIES[name].sd)
     return {
         "modes": found.found,
@@ -65,7 +65,7 @@ def judged(dreams: Tensor, name: str) -> dict[str, Any]:
 
 
 def perfect(name: str) -> list[dict[str, Any]]:
-    """Answer the figures of draws from a toy set's own density."""
+    """Return the figures of draws from a toy set's own density."""
     draws = (torch.from_numpy(toy(name, SAMPLES, seed=s, stream=9)[0]) for s in SEEDS)
     return [judged(x, name) for x in draws]
 
@@ -94,13 +94,13 @@ def keep(key: str, rows: list[dict], dreams: dict[str, Tensor]) -> None:
 
 
 def results() -> dict[str, dict[str, Any]]:
-    """Answer what was kept, by the game, in the table's order."""
+    """Return what was kept, by the game, in the table's order."""
     files = {key: RESULTS / f"{key}.json" for key in GAMES}
     return {key: json.loads(file.read_text()) for key, file in files.items() if file.exists()}
 
 
 def line(title: str, rows: list[dict[str, Any]], published: str) -> str:
-    """Answer a line of the table."""
+    """Return a line of the table."""
     found = {n: torch.tensor([float(r[n]) for r in rows]) for n in ("modes", "high_quality", "kl")}
     quality = 100 * found["high_quality"]
     off = (quality - 100 * (1 - math.exp(-4.5))).abs()
@@ -112,7 +112,7 @@ def line(title: str, rows: list[dict[str, Any]], published: str) -> str:
         f"{min(r.get('seconds', 0) for r in rows):.0f}",
     ]
     lost = sum("failed" in r for r in rows)
-    title += f" ({lost} not finite)" if lost else ""
+    title += f" ({lost} NaN or infinite)" if lost else ""
     return f"| {' | '.join([title, *cells, published])} |"
 
 
@@ -122,7 +122,7 @@ def _mean(values: Tensor, digits: int) -> str:
 
 
 def table(found: dict[str, dict[str, Any]] | None = None) -> str:
-    """Answer the tables as Markdown, one for each toy set.
+    """Return the tables as Markdown, one for each toy set.
 
     Args:
         found: results by the game; those of the files by default.
@@ -150,8 +150,8 @@ def table(found: dict[str, dict[str, Any]] | None = None) -> str:
         [
             *lines,
             f"Mean ± standard deviation over {' or '.join(map(str, counts))} seeds, and the worst "
-            f"of them, of {SAMPLES:,} dreams each: modes with a dream within 3 sd; the share of "
-            "dreams that are within 3 sd of a mode, and by how much it is off the 98.89% of a "
+            f"of them, of {SAMPLES:,} samples each: modes with a sample within 3 sd; the share of "
+            "samples that are within 3 sd of a mode, and by how much it is off the 98.89% of a "
             "perfect sampler (above is over-concentrated); the KL divergence from the modes' "
             "shares to equal ones; seconds of the fastest seed, on a machine with other work. One "
             "setting for all games: " + _told(FIXED) + ", critic "
@@ -169,12 +169,12 @@ def _told(settings: dict[str, Any]) -> str:
 
 
 def picture(found: dict[str, dict[str, Any]]) -> Any:
-    """Draw each game's dreams over both toy sets, the first seed's."""
+    """Draw each game's samples over both toy sets, the first seed's."""
     columns = 6
     bands = math.ceil(len(found) / columns)
     figure = canvas(1.5 * columns, 3.3 * bands + 0.4)
     figure.suptitle(
-        "Dreams of each game on the ring and the grid, first seed",
+        "Samples of each game on the ring and the grid, first seed",
         x=0.01, ha="left", fontsize=13, fontweight="bold",
     )  # fmt: skip
     for i, (key, result) in enumerate(found.items()):

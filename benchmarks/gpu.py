@@ -50,7 +50,7 @@ LIMITS = {
 
 
 def command(part: str, device: str, small: bool, out: Path) -> list[str]:
-    """Answer the command line of a part."""
+    """Return the command line of a part."""
     file = ["--device", device, "--json", str(out / f"gpu-{part}.json")]
     if part == "tests":
         return [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider"]
@@ -70,7 +70,7 @@ def command(part: str, device: str, small: bool, out: Path) -> list[str]:
 
 
 def run(line: Sequence[str], limit: float) -> dict[str, Any]:
-    """Run a command for at most so long, and answer how it ended.
+    """Run a command for at most so long, and return how it ended.
 
     Args:
         line: the command.

@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` measures by itself; every part answers what goes into its JSON.
+"""What `benchmarks.gpu` measures by itself; every part returns what goes into its JSON.
 
 Each takes the device, and whether to be small: a trial of the code rather than a measurement.
 """

@@ -4,7 +4,7 @@
 
 Each test image is moved from its class to the nine others by the difference of the classes' mean
 codes; a logistic regression on pixels says what the moved images show. The run is a VAE with one
-latent site on MNIST; it is fed the grey images, as are the others.
+latent site on MNIST; it is fed the greyscale images, as are the others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ JUDGE = 0.9198  # published accuracy of a logistic regression
 
 
 def judged(codec: Codec, judge: Judge, train: dict, test: dict, pool: dict) -> tuple[dict, dict]:
-    """Answer a codec's line of the table, and its pictures' images."""
+    """Return a codec's line of the table, and its pictures' images."""
     started = time.perf_counter()
     z = codec.encode(train["x"])
     centroids = class_moments(z.cpu(), train["y"])
@@ -80,7 +80,7 @@ def judged(codec: Codec, judge: Judge, train: dict, test: dict, pool: dict) -> t
 
 
 def nearest(x: Tensor, pool: Tensor, block: int = 1000) -> tuple[Tensor, Tensor]:
-    """Answer each image's distance to the nearest one of a pool, and that one's row."""
+    """Return each image's distance to the nearest one of a pool, and that one's row."""
     flat, pool = rows_of(x).float(), rows_of(pool).float()
     found = [torch.cdist(part, pool).min(1) for part in flat.split(block)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
@@ -91,7 +91,7 @@ def _mean(values: Tensor) -> list[float]:
 
 
 def table(result: dict) -> str:
-    """Answer the table as Markdown."""
+    """Return the table as Markdown."""
     lines = [
         "| moved by class means of | half squared error | the same there and back | own class kept "
         "| class moved to | by nearest neighbour | distance to training images |",
@@ -109,15 +109,15 @@ def table(result: dict) -> str:
         [
             *lines,
             "",
-            f"{result['images']} test images of MNIST, grey, each moved to the nine other classes; "
-            "± is the standard error over images. Kept and moved to are probabilities by a "
-            f"logistic regression on pixels, right on {accuracy:.4f} ± {se:.4f} of the test images "
-            f"(published: {JUDGE}): of the own class after encoding and decoding, and of the class "
-            "moved to. Being linear, it is content with a mixture of two images; by nearest "
-            f"neighbour is the share of moved images whose nearest of {result['pool']} training "
-            "images is of the class moved to. The last column is the distance to it; that of real "
-            f"test images is {_cell(result['distance'], 2)}. The half squared error of a published "
-            "VAE of 20 latents is at most 3.43, computed from its printed training loss "
+            f"{result['images']} test images of MNIST in greyscale, each moved to the nine other "
+            "classes; ± is the standard error over images. Kept and moved to are probabilities by "
+            f"a logistic regression on pixels, right on {accuracy:.4f} ± {se:.4f} of the test "
+            f"images (published: {JUDGE}): of the own class after encoding and decoding, and of "
+            "the class moved to. Being linear, it is content with a mixture of two images; by "
+            f"nearest neighbour is the share of moved images whose nearest of {result['pool']} "
+            "training images is of the class moved to. The last column is the distance to it; that "
+            f"of real test images is {_cell(result['distance'], 2)}. The half squared error of a "
+            "published VAE of 20 latents is at most 3.43, computed from its printed training loss "
             "(wangz10/Generative-Models).",
             "",
             f"Measured on {result['hardware']}.",

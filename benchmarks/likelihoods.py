@@ -3,12 +3,12 @@
     PRIORY_DATA=folder python -m benchmarks.likelihoods runs/papers/vae-seed0
 
 judges one saved run on a few test images by the K-sample bound and by annealed importance sampling,
-and on as many of its own dreams by annealing forwards and back (bidirectional Monte Carlo); then
+and on as many of its own samples by annealing forwards and back (bidirectional Monte Carlo); then
 takes the time of the bound on all test images. A trial with other settings (`--few 10 --steps 50`)
 prints its result; only with `--write` is `benchmarks/results/likelihoods.json` written.
 
-On dreams the truth lies between the forward and the reverse estimate, so the gap bounds the mean
-error of annealing; the bound's own error on dreams is what the reverse estimate leaves of it.
+On samples the truth lies between the forward and the reverse estimate, so the gap bounds the mean
+error of annealing; the bound's own error on samples is what the reverse estimate leaves of it.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ PARTICLES = 5000
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
-    """Answer what a function makes, and the seconds that it took."""
+    """Return what a function makes, and the seconds that it took."""
     started = time.perf_counter()
     return make(), time.perf_counter() - started
 
 
 def line(what: str, values: Tensor, seconds: float | None, **facts: Any) -> dict[str, Any]:
-    """Answer one line of the table: mean of log p(x) and its standard error over the data."""
+    """Return one line of the table: mean of log p(x) and its standard error over the data."""
     se = float(values.std() / len(values) ** 0.5)
     return {"estimate": what, "mean": float(values.mean()), "se": se, "seconds": seconds, **facts}
 
 
 def bound_line(what: str, bounds: Bounds, seconds: float, particles: int) -> dict[str, Any]:
-    """Answer the line of a K-sample bound, with how far its weights are to be trusted."""
+    """Return the line of a K-sample bound, with how far its weights are to be trusted."""
     heavy = float((bounds.khat > THRESHOLD).double().mean())
     return line(
         what,
@@ -72,7 +72,7 @@ def measure(
         particles: K of the bounds.
         steps: temperatures.
         chains: of annealing, for each datum.
-        few: test images, and dreams, that annealing looks at.
+        few: test images, and samples, that annealing looks at.
         limit: test images that the bound is timed on; all if `None`, none if 0.
         seed: of all draws.
     """
@@ -91,14 +91,14 @@ def measure(
         gain = found.log_likelihood - bounds.log_likelihood
         lines.append(line("annealed less bound, data", gain, None))
         both, seconds = timed(lambda: bidirectional(*pair, rows, **annealing, seed=seed))
-        lines.append(line("forward, dreams", both.lower, seconds, **annealing))
-        lines.append(line("reverse, dreams", both.upper, seconds, **annealing))
-        lines.append(line("reverse less forward, dreams", both.upper - both.lower, None))
+        lines.append(line("forward, samples", both.lower, seconds, **annealing))
+        lines.append(line("reverse, samples", both.upper, seconds, **annealing))
+        lines.append(line("reverse less forward, samples", both.upper - both.lower, None))
         dreams = {**rows, "x": both.x}
         bounds, seconds = timed(lambda: log_likelihood(*pair, dreams, particles, seed))
-        lines.append(bound_line("bound, dreams", bounds, seconds, particles))
+        lines.append(bound_line("bound, samples", bounds, seconds, particles))
         left = both.upper - bounds.log_likelihood
-        lines.append(line("reverse less bound, dreams", left, None))
+        lines.append(line("reverse less bound, samples", left, None))
         if limit != 0:
             every = thin(everything, limit)
             bounds, seconds = timed(lambda: log_likelihood(*pair, every, particles, seed))
@@ -121,7 +121,7 @@ def measure(
 
 
 def table(result: dict[str, Any]) -> str:
-    """Answer a result as Markdown."""
+    """Return a result as Markdown."""
     out = ["| log p(x), nats | mean | K or steps x chains | seconds |", "| --- | --- | --- | --- |"]
     for row in result["lines"]:
         how = str(row.get("particles", "-"))

@@ -15,7 +15,7 @@ PEERS = ("jax", "numpyro", "pythae")
 
 
 def confine(threads: int, device: torch.device) -> str:
-    """Give every library the same number of cores, and answer how, in words.
+    """Give every library the same number of cores, and return how, as text.
 
     The process is bound to as many cores as there are threads, which JAX's pool goes by, and
     torch is told the number. To be called before JAX is imported.
@@ -57,7 +57,7 @@ def hardware(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Answer the versions of the peers that are installed."""
+    """Return the versions of the peers that are installed."""
     found = {}
     for name in PEERS:
         try:
@@ -68,7 +68,7 @@ def versions() -> dict[str, str]:
 
 
 def load() -> float:
-    """Answer how many processes wanted a core, averaged over the last minute."""
+    """Return how many processes wanted a core, averaged over the last minute."""
     return os.getloadavg()[0]
 
 

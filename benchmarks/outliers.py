@@ -2,8 +2,8 @@
 
     PRIORY_DATA=folder python -m benchmarks.outliers
 
-For each set a VAE with a discretised logistic likelihood on grey pixels is trained, and another one
-on a mutated copy of the set as the background of the likelihood ratio.
+For each set a VAE with a discretised logistic likelihood on greyscale pixels is trained, and
+another one on a mutated copy of the set as the background of the likelihood ratio.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def train(x: Tensor, options: argparse.Namespace) -> Run:
 
 
 def contest(name: str, images: dict[str, Tensor], options: argparse.Namespace) -> tuple[dict, dict]:
-    """Train on one set, score both, and answer the areas and the scores."""
+    """Train on one set, score both, and return the areas and the scores."""
     started = time.perf_counter()
     x = Data.named(name, binarise="none").train.x
     stream = torch.Generator().manual_seed(options.seed)
@@ -82,7 +82,7 @@ def contest(name: str, images: dict[str, Tensor], options: argparse.Namespace) -
 
 
 def table(result: dict) -> str:
-    """Answer the table as Markdown."""
+    """Return the table as Markdown."""
     lines = [
         f"| trained on | outliers | {' | '.join(SCORES.values())} |",
         f"| --- | --- |{' --- |' * len(SCORES)}",
@@ -95,9 +95,9 @@ def table(result: dict) -> str:
         [
             *lines,
             "",
-            "Area under the receiver operating characteristic ± its standard error; 1/2 tells "
-            "nothing, less takes outliers for data. VAEs with a discretised logistic likelihood on "
-            f"grey pixels, {result['latent']} latents, {result['epochs']} epochs; bounds with "
+            "Area under the receiver operating characteristic ± its standard error; 1/2 is chance, "
+            "less takes outliers for data. VAEs with a discretised logistic likelihood on "
+            f"greyscale pixels, {result['latent']} latents, {result['epochs']} epochs; bounds with "
             f"K = {result['particles']} on {result['images']} test images of each set; the ratio's "
             f"background is trained on images of which {result['rate']:.0%} of the pixels are "
             "random.",

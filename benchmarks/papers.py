@@ -122,7 +122,7 @@ def judge(name: str, runs: Path, *, particles: int, seed: int, limit: int | None
 
 
 def table() -> str:
-    """Answer the table of all results as Markdown."""
+    """Return the table of all results as Markdown."""
     lines = [
         "| prior and objective | data | obtained | published | K | seeds | epochs | training |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

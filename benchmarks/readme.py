@@ -1,4 +1,4 @@
-"""Writes the benchmarks' tables into the pages, and the picture of dreams from saved runs.
+"""Writes the benchmarks' tables into the pages, and the picture of samples from saved runs.
 
 python -m benchmarks.readme makes the tables from the committed result files; with the option
 --runs runs/papers it draws the picture too.
@@ -55,7 +55,7 @@ def write() -> None:
 
 
 def rendered(text: str) -> str:
-    """Answer a text with the tables of the result files between its marks."""
+    """Return a text with the tables of the result files between its marks."""
     tables = {"papers": papers.table(), "step": steps()}
     if games.results():
         tables["games"] = games.table()
@@ -78,7 +78,7 @@ def rendered(text: str) -> str:
 
 
 def dreams(folder: Path) -> Figure:
-    """Draw dreams of every saved run: a row of means of p(x given z) each, z from the prior."""
+    """Draw samples of every saved run: a row of means of p(x | z) each, z from the prior."""
     names = [n for n in papers.ROWS if (folder / f"{n}-seed0").is_dir()]
     figure = Figure(figsize=(COLUMNS * 0.55, len(names) * 0.8))
     for i, name in enumerate(names):
@@ -95,7 +95,7 @@ def dreams(folder: Path) -> Figure:
 
 
 def steps(file: Path = step.RESULT) -> str:
-    """Answer the table of step times as Markdown.
+    """Return the table of step times as Markdown.
 
     Args:
         file: what `benchmarks.step` wrote.
@@ -131,12 +131,12 @@ def steps(file: Path = step.RESULT) -> str:
 
 
 def cell(time: dict[str, Any] | None) -> str:
-    """Answer a contender's time in a case, and its ratio."""
+    """Return a contender's time in a case, and its ratio."""
     return "-" if time is None else f"{time['milliseconds']:.2f} ({time['ratio']:.2f})"
 
 
 def absent(cases: list[dict[str, Any]], names: dict[str, Any]) -> str:
-    """Say in a sentence each why contenders of the table have no time in a case."""
+    """Return in a sentence each why contenders of the table have no time in a case."""
     reasons = {
         reason: None
         for case in cases

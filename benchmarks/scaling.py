@@ -40,7 +40,7 @@ COLOURS = {"priory": "#0b6e99", "priory, compiled": "#d1661f", "torch": "#4d4d4d
 
 
 def sized(name: str, size: int) -> tuple[Case, int]:
-    """Answer the case in which one size is another, and the rows of its data."""
+    """Return the case in which one size is another, and the rows of its data."""
     case = CASES["vae"]
     if name == "rows":
         return case, size
@@ -90,7 +90,7 @@ def measure(
     threads: int,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Answer a row per size and contender.
+    """Return a row per size and contender.
 
     Args:
         name: what varies, of `SIZES`.

@@ -61,7 +61,7 @@ def seconds(contender: Contender, batches: Sequence[Any], device: torch.device) 
 
 
 def losses(contender: Contender, batches: Sequence[Any]) -> list[float]:
-    """Take a step on each batch and answer the losses per datum, in nats."""
+    """Take a step on each batch and return the losses per datum, in nats."""
     store = pyro.get_param_store()
     with pyro.validation_enabled(contender.validation), store.scope(contender.state):
         values = [contender.step(x) for x in batches]
@@ -116,7 +116,7 @@ class Contest:
                 self.failed |= {name: eager[0]} if eager else {}
             except Missing as reason:
                 self.left_out[name] = str(reason)
-            except Exception as error:  # one contender's fault is not the others'
+            except Exception as error:  # one contender's error is not the others'
                 self.failed[name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         self.failed |= disagreeing(self.losses)
         self.entered = {n: c for n, c in self.entered.items() if n not in self.failed}
@@ -136,12 +136,12 @@ class Contest:
         self.entered[name], self.batches[name] = contender, batches
 
     def round(self, order: Sequence[str]) -> dict[str, float]:
-        """Answer the seconds per step of each contender, and of the matrix products alone."""
+        """Return the seconds per step of each contender, and of the matrix products alone."""
         times = {n: seconds(self.entered[n], self.batches[n], self.device) for n in order}
         return {**times, "": self.operations / products(self.device)}
 
     def measure(self, rounds: int) -> dict[str, Any]:
-        """Answer the case's part of the result.
+        """Return the case's part of the result.
 
         Args:
             rounds: how often every contender has its turn.
@@ -165,7 +165,7 @@ class Contest:
 
 
 def row(name: str, times: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Answer the median time of a contender, its quartiles, and its ratio to the peer."""
+    """Return the median time of a contender, its quartiles, and its ratio to the peer."""
     own = [t[name] for t in times]
     low, middle, high = (
         statistics.quantiles(own, n=4, method="inclusive") if len(own) > 1 else own * 3
@@ -179,7 +179,7 @@ def row(name: str, times: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> str:
-    """Answer a case's result as text."""
+    """Return a case's result as text."""
     lines = [result["title"], f"{'':22}{'ms per step':>12}{'ratio':>8}{'first s':>9}{'loss':>9}"]
     for r in result["rows"]:
         lines.append(

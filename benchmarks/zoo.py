@@ -1,6 +1,6 @@
 """What a training step of each recipe costs: time, eager and by a graph, and peak memory.
 
-Every recipe as it is in the zoo, on the data on which it is at home, with its own batch size. All
+Every recipe as it is in the zoo, on its default data, with its own batch size. All
 ways of running a step take the same number of steps in each round, in a fresh order; a time is the
 median over rounds, a ratio the median of the rounds' ratios to the eager step. The peak memory is
 that of a process of its own which trains the recipe by `fit`, beyond what it began with.
@@ -66,7 +66,7 @@ class Stepper:
         self.size = size
 
     def seconds(self, steps: int) -> float:
-        """Answer the seconds per step."""
+        """Return the seconds per step."""
         device = self.batches[0]["x"].device
         with pyro.get_param_store().scope(self.state), pyro.validation_enabled(False):
             synchronise(device)
@@ -90,7 +90,7 @@ def trained(recipe: Recipe, device: torch.device) -> dict[str, Any]:
 
 
 def row(recipe: Recipe, modes: Sequence[str], rounds: int, device: torch.device) -> dict[str, Any]:
-    """Answer a recipe's line of the table."""
+    """Return a recipe's line of the table."""
     data = recipe.own_data().to(device)
     steppers, told = {}, {}
     for mode in modes:
@@ -118,7 +118,7 @@ def row(recipe: Recipe, modes: Sequence[str], rounds: int, device: torch.device)
 
 
 def table(result: dict[str, Any]) -> str:
-    """Answer the table as Markdown."""
+    """Return the table as Markdown."""
     modes = result["modes"]
     head = ["recipe", "data", "batch", "players", f"{MODES[modes[0]]}, ms"]
     head += [f"{MODES[m]}, ms (ratio)" for m in modes[1:]] + ["peak memory, MiB"]

@@ -1,7 +1,7 @@
 """The whole idea with torch and Pyro alone: a pair of programs, seen awake and asleep.
 
 awake:   x ~ data, z ~ q(z | x)    the guide reads data, the model is replayed on its latents
-asleep:  z, x ~ p(x, z)            the model dreams, the guide is replayed on its dream
+asleep:  z, x ~ p(x, z)            the model is sampled, the guide replayed on its sample
 """
 
 import math

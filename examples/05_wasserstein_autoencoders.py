@@ -1,8 +1,8 @@
 """One pair, five ways to make its codes follow the prior: one table.
 
-A Wasserstein autoencoder pays for squared errors, and for the distance between the law of its codes
-and the prior. Whichever divergence measures that distance in training, all are judged alike: by the
-codes of test images against draws of the prior, and by dreams against test images.
+A Wasserstein autoencoder pays for squared errors, and for the distance between the distribution of
+its codes and the prior. Whichever divergence measures it in training, all are judged alike: by the
+codes of test images against draws of the prior, and by samples against test images.
 """
 
 from priory import evaluate, fit
@@ -22,7 +22,7 @@ METRICS = {
     "reconstruction": "error",
     "latent_mmd": "codes, mmd",
     "latent_sliced": "codes, sliced",
-    "mmd": "dreams, mmd",
+    "mmd": "samples, mmd",
 }
 
 digits = Data.named("digits", binarise="none")
@@ -44,4 +44,4 @@ for name, match in MATCHES.items():
     cells = [f"{report[m].value:.4f} ± {report[m].se:.4f}" for m in METRICS]
     print(f"{name:18}", *(f"{cell:>18}" for cell in cells), flush=True)
 
-print(f"\nthe last run's dreams are {tuple(run.sample(5)['x'].shape)}: each one decoded draw of z")
+print(f"\nthe last run's samples are {tuple(run.sample(5)['x'].shape)}: each one decoded draw of z")

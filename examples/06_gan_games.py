@@ -42,5 +42,5 @@ for axis, (name, options) in zip(axes, GAMES.items(), strict=True):
     axis.title.set_fontsize(8)
 
 figure.savefig("gan_games.png", dpi=120, bbox_inches="tight")
-print("700 steps each; the recipe r3gan takes 8000, and has 9 of 10 dreams within 3 sd")
+print("700 steps each; the recipe r3gan takes 8000, and has 9 of 10 samples within 3 sd")
 print("wrote gan_games.png")

@@ -42,7 +42,7 @@ print(f"rarest of all is row {row}: log density {coverage.density[row]:.1f} nats
 for line in x[row, 0]:
     print("   ", "".join(" .:*#"[int(4 * value)] * 2 for value in line))
 
-# How well the bound on log p(x) tells test digits from images that are none.
+# How well the bound on log p(x) separates test digits from images that are none.
 stream = torch.Generator().manual_seed(0)
 shuffled = test.flatten(1)[:, torch.randperm(64, generator=stream)].view_as(test)
 planted = {

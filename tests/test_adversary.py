@@ -409,7 +409,7 @@ def test_what_does_not_fit_together_is_told():
         Adversarial(TwoSample(), "x", r1=1.0)
     pair = Pair(drawn=False)
     del pair.classes
-    with pytest.raises(ValueError, match=r"'c' holds whole numbers.*draw it from a Categorical"):
+    with pytest.raises(ValueError, match=r"'c' holds integers.*draw it from a Categorical"):
         built(Adversarial(MLP(()), "c"), pair)
     for critic, sites, words in (
         (Projection(), ("x",), "reads two sites, the data and their label, got 1"),

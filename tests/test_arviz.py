@@ -353,7 +353,9 @@ def test_tied_weights_of_a_discrete_latent():
 def test_too_much_is_refused_with_the_remedy(monkeypatch):
     pair, x, _ = truth()
     monkeypatch.setattr("priory.evaluation.arviz.adapter.ROOM", 2**20)
-    with pytest.raises(ValueError, match=r"200 draws and dreams x 200 rows x 56 bytes.*rows=93"):
+    with pytest.raises(
+        ValueError, match=r"200 draws of guide and model x 200 rows x 56 bytes.*rows=93"
+    ):
         to_arviz(pair, 100, x)
     assert to_arviz(pair, 100, x, rows=200).posterior.z.shape[1:3] == (100, 200)
 

@@ -141,7 +141,9 @@ def test_a_guide_that_does_not_read_the_dream_is_not_judged():
             pyro.sample("z", dist.Normal(torch.zeros(len(index), 2).double(), 1.0).to_event(1))
 
     pair = SimpleNamespace(model=LinearGaussian().model, guide=guide)
-    with pytest.raises(Unavailable, match="the guide reads index, none of what the model dreams"):
+    with pytest.raises(
+        Unavailable, match="the guide reads index, none of what the model generates"
+    ):
         calibrate(pair, {"x": ROWS, "index": torch.arange(50)})
 
 

@@ -197,7 +197,7 @@ def test_all_faults_in_one_message_before_data_is_loaded(capsys, monkeypatch):
         (["fit", "vae", "--lr"], "--lr needs a value"),
         (["fit", "vae", "--lr", "1", "--lr", "2"], "--lr is given twice"),
         (["fit", "vae", "digits"], "unexpected argument 'digits'"),
-        (["fit", "vae", "--batch-size", "x"], "batch_size must be a whole number"),
+        (["fit", "vae", "--batch-size", "x"], "batch_size must be an integer"),
         (["fit", "vae", "--data", "none.csv"], "no file or folder none.csv"),
         (["fit", "vae", "--standardise"], "standardise is no option for a named set, digits"),
         (["fit", "none.py:Mine"], "no file none.py"),

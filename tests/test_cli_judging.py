@@ -98,7 +98,7 @@ def test_sets_that_do_not_fit_are_refused():
         evaluate_samples(torch.zeros(9, 4), torch.zeros(9, 3))
     with pytest.raises(ValueError, match="the samples have no column x, only z"):
         evaluate_samples({"z": torch.zeros(9, 4)}, torch.zeros(9, 3))
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         evaluate_samples(torch.full((9, 3), torch.nan), torch.zeros(9, 3))
 
 

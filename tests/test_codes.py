@@ -244,7 +244,12 @@ def test_arrays_have_few_labels_by_number_or_by_column():
 
 @pytest.mark.parametrize(
     ("labelled", "told"),
-    [(5, "from 10, the number of classes"), (5000, "to 1297"), (0, "1 or more"), (2.5, "whole")],
+    [
+        (5, "from 10, the number of classes"),
+        (5000, "to 1297"),
+        (0, "1 or more"),
+        (2.5, "an integer"),
+    ],
 )
 def test_a_wrong_number_of_labels_is_told(labelled, told):
     with pytest.raises(ValueError, match=told):
@@ -339,7 +344,7 @@ def test_a_code_can_be_given_by_its_number(coded, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"c": 4}, "c must be a whole number from 0 to 3, got 4"),
+        ({"c": 4}, "c must be an integer from 0 to 3, got 4"),
         ({"c": -1}, "from 0 to 3, got -1"),
         ({"c": [0, 1]}, r"shape \(4,\)"),
         ({"c": [0.5, 0.5, 0.0, 0.0]}, "must lie in the support of OneHot"),

@@ -256,9 +256,9 @@ def test_an_argument_that_is_not_drawn_can_be_given():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"y": 10}, "y must be a whole number from 0 to 9, got 10"),
-        ({"y": -1}, "whole numbers from 0"),
-        ({"y": 1.5}, "whole numbers from 0"),
+        ({"y": 10}, "y must be an integer from 0 to 9, got 10"),
+        ({"y": -1}, "integers from 0"),
+        ({"y": 1.5}, "integers from 0"),
         ({"y": math.nan}, "finite"),
         ({"y": [0, 1]}, r"\(3,\) with one for each of n = 3; got \(2,\)"),
         ({"y": "seven"}, "one of 0, 1, 2"),

@@ -165,7 +165,7 @@ def test_faulty_images_are_named(tmp_path):
         with pytest.raises(ValueError, match=r"b.png: not a sound image"):
             load(tmp_path)
     image.fromarray(IMAGES[0].astype(np.uint16) * 200).save(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"b.png: .*expected 8-bit grey or RGB"):
+    with pytest.raises(ValueError, match=r"b.png: .*expected 8-bit greyscale or RGB"):
         load(tmp_path)
     clear = image.fromarray(np.zeros((6, 5, 4), np.uint8))
     clear.save(tmp_path / "b.png")

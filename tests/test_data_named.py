@@ -130,8 +130,8 @@ def test_a_config_rebuilds():
         ("mnst", {}, "unknown data set 'mnst', nearest 'mnist'.*swiss-roll"),
         ("digits", {"binarise": "yes"}, "unknown binarise 'yes'.*auto, dynamic, none, threshold"),
         ("digits", {"valid": 1497}, "valid=1497 leaves no training rows: digits has 1,497"),
-        ("digits", {"valid": 0.1}, "valid must be a whole number, 0 or more, got 0.1"),
-        ("digits", {"rows": 0}, "rows must be a whole number, 1 or more, got 0"),
+        ("digits", {"valid": 0.1}, "valid must be an integer, 0 or more, got 0.1"),
+        ("digits", {"rows": 0}, "rows must be an integer, 1 or more, got 0"),
         ("ring", {"binarise": "dynamic"}, "ring is not to be binarised"),
     ],
 )

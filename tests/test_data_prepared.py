@@ -332,7 +332,7 @@ def test_samples_of_8_bits_are_scaled_or_refused():
     given = evaluate_samples(bytes_, real, **options)["mmd"]
     divided = evaluate_samples(bytes_ / 255, real, **options)["mmd"]
     assert given.value == pytest.approx(divided.value, abs=1e-5)
-    with pytest.raises(ValueError, match="whole numbers up to 255, and the data lie in"):
+    with pytest.raises(ValueError, match="integers up to 255, and the data lie in"):
         evaluate_samples(bytes_.astype(float), real, **options)
 
 
@@ -456,9 +456,9 @@ def test_features_are_put_in_the_order_of_the_training_rows(form, standardise, t
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        (["a"], "they lack 'b'$"),
+        (["a"], "they don't have 'b'$"),
         (["a", "b", "c"], "they have 'c' besides$"),
-        (["b", "c"], "they lack 'a'; they have 'c' besides$"),
+        (["b", "c"], "they don't have 'a'; they have 'c' besides$"),
     ],
 )
 def test_features_that_differ_are_named(columns, words, named_table):

@@ -346,7 +346,7 @@ def test_neighbours_on_separated_classes_and_on_noise():
     assert abs(float(knn_hits(noise, labels).mean()) - 0.25) < 0.1
     duplicated = torch.cat([noise, noise])
     assert knn_hits(duplicated, labels.repeat(2), neighbours=1).mean() == 1
-    with pytest.raises(ValueError, match="nothing to tell apart"):
+    with pytest.raises(ValueError, match="nothing to predict"):
         knn_hits(noise, torch.zeros(200))
     with pytest.raises(ValueError, match="need more than 5 rows"):
         knn_hits(noise[:4], labels[:4])
@@ -572,7 +572,7 @@ def test_faults_are_explained(options, message):
 
 
 def test_a_pair_needs_its_two_programs():
-    with pytest.raises(ValueError, match="lacks guide"):
+    with pytest.raises(ValueError, match="has no guide"):
         evaluate(SimpleNamespace(model=print), torch.zeros(3, 1))
 
 

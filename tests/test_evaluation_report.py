@@ -174,7 +174,7 @@ def gallery(*shape, labels=True):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 4), (2,), (1,), (7,), ()])
 def test_page_embeds_every_picture(shape, tmp_path):
     made = report(gallery=gallery(*shape))
-    assert list(made.figures()) == ["Dreams", "Reconstructions", "Latents", "Bounds", "Training"]
+    assert list(made.figures()) == ["Samples", "Reconstructions", "Latents", "Bounds", "Training"]
     page = Page(made.to_html(tmp_path / "report.html").read_text())
     assert len(page.images) == 5
     for image in page.images:
@@ -323,7 +323,7 @@ def test_an_evaluation_fills_its_own_page():
     )
     made = evaluate(run, particles=5)
     figures = made.figures()
-    assert {"Dreams", "Reconstructions", "Latents", "Bounds", "Training"} <= figures.keys()
+    assert {"Samples", "Reconstructions", "Latents", "Bounds", "Training"} <= figures.keys()
     assert len(Page(made.html()).images) == len(figures)
     assert made.title == "pair on toy"
     assert evaluate(run, particles=5, pictures=False).figures() == {}

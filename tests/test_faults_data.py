@@ -119,7 +119,7 @@ def test_standardising_never_makes_values_that_are_not_finite():
 def test_evaluation_of_columns_that_are_not_finite_is_an_error():
     x = torch.tensor(NORMAL, dtype=torch.float32)
     x[3, 1] = math.nan
-    with pytest.raises(ValueError, match=r"'x' has values that are not finite .* row 3"):
+    with pytest.raises(ValueError, match=r"'x' has NaN or infinite values .* row 3"):
         evaluate(Linear(), {"x": x})
 
 
@@ -239,11 +239,11 @@ def test_labels_that_suit_have_an_accuracy():
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (torch.where(FINE == 2, -2, FINE), "whole numbers from 0, got -2 in row 2"),
+        (torch.where(FINE == 2, -2, FINE), "integers from 0, got -2 in row 2"),
         (torch.full((60,), -1), "no label of the data is known"),
-        (FINE + 0.5, "whole numbers from 0, got 0.5 in row 0"),
+        (FINE + 0.5, "integers from 0, got 0.5 in row 0"),
         (FINE[:, None], r"labels must have shape \(rows,\), got \(60, 1\)"),
-        (torch.zeros(60, dtype=torch.int64), "all 60 rows have the label 0: nothing to tell apart"),
+        (torch.zeros(60, dtype=torch.int64), "all 60 rows have the label 0: nothing to predict"),
         (torch.where(torch.arange(60) == 7, 9, FINE), "no other row has the label 9 of row 7"),
     ],
 )
@@ -472,7 +472,7 @@ def test_a_sound_set_raises_no_flag(sound):
 def test_no_metric_looks_at_data_that_are_not_finite(name, value):
     x = torch.tensor(NORMAL)
     x[4, 0] = value
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         evaluate(Linear().double(), {"x": x, "y": FINE}, metrics=[name], particles=2)
 
 

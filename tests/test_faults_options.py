@@ -121,7 +121,7 @@ def test_an_impossible_combination_is_told_before_data_are_loaded(capsys):
         ("--no-lr=3", "unknown option --no-lr"),
         ("--no-overwrite=true", "--no-overwrite takes true or false"),
         ("--seed=-1", "seed"),
-        ("--seed=99999999999999999999", "seed must be a whole number"),
+        ("--seed=99999999999999999999", "seed must be an integer"),
         ("--lr=inf", "lr must be a number, got 'inf'"),
         ("--hidden=", "unknown option --hidden"),
         ("--data=", "it is empty"),

@@ -269,7 +269,7 @@ def test_data_that_leave_the_support_are_an_error():
     ("options", "words"),
     [
         ({"lr": -1.0}, "lr must be positive, got -1.0"),
-        ({"epochs": 0}, "epochs must be a whole number from 1, got 0"),
+        ({"epochs": 0}, "epochs must be an integer from 1, got 0"),
         ({"epochs": 1, "steps": 1}, "not both"),
         ({"epochs": -1, "lr": 0.0}, "epochs.*; lr"),
         ({"schedule": "cosin"}, "schedule must be"),

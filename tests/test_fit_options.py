@@ -29,8 +29,8 @@ def train(seed=0, **options):
     [
         *(({"precision": p}, "precision must be one of") for p in ("float16", "BF16", None, 16)),
         *(({"compile": c}, "compile must be one of") for c in (True, False, None, "banana", 1)),
-        *(({"seed": s}, "seed must be a whole number") for s in (None, True, -1, 0.0, "0")),
-        *(({"batch_size": b}, "batch_size must be a whole") for b in (None, True, 0, 32.0)),
+        *(({"seed": s}, "seed must be an integer") for s in (None, True, -1, 0.0, "0")),
+        *(({"batch_size": b}, "batch_size must be an integer") for b in (None, True, 0, 32.0)),
         *(({"lr": v}, "lr must be positive") for v in (True, None, math.nan, math.inf, "fast")),
         *(({"clip": v}, "clip must be positive") for v in (True, math.nan, 0)),
         *(({"ema": v}, "ema must lie") for v in (True, math.nan, 1)),

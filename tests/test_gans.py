@@ -177,7 +177,7 @@ def test_a_game_that_diverges_is_counted_as_lost(monkeypatch):
     assert "finite" in row["failed"]
     assert row["modes"] == row["high_quality"] == 0
     assert len(dreams) == games.SAMPLES
-    assert "(1 not finite)" in games.line("too fast", [row], "")
+    assert "(1 NaN or infinite)" in games.line("too fast", [row], "")
 
 
 def test_the_row_that_covers_has_the_setting_of_the_recipe():

@@ -312,6 +312,46 @@ def test_every_fault_in_the_table_has_its_tests():
     assert not {name for names in named for name in names} - there
 
 
+# Not used in what is printed, nor in the pages: the field has other words for it.
+UNUSED = re.compile(
+    r"\b(dream(s|t|ed|ing)?|laws?|robbed|heed(s|ed)?|greys?|told)\b"
+    r"|\b(whole numbers?|not finite|in words)\b"
+    r"|\b[pq]\([^()]* given [^()]*\)",
+    re.IGNORECASE,
+)
+# Options, files and other names that stand in texts; a word alone, such as a key, is none either.
+NAMES_IN_TEXTS = re.compile(r"`[^`]+`|--dreams\b|\bdreams\.png\b|\w+/\S+")
+# Whose texts are not held yet.
+WAITING = (PACKAGE / "evaluation" / "metrics", PACKAGE / "models")
+
+
+def printed(path):
+    """Pairs of a line and a string of a file, docstrings and single words left out."""
+    tree = parse(path)
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [n.body for n in ast.walk(tree) if isinstance(n, owners)]
+    notes = {id(s.value) for body in bodies for s in body if isinstance(s, ast.Expr)}
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and id(node) not in notes and not text.isidentifier():
+            yield node.lineno, text
+
+
+def test_texts_use_the_words_of_the_field():
+    sources = [path for path in SOURCES if not {*WAITING} & {*path.parents}]
+    texts = [(f"{where(path)}:{line}", text) for path in sources for line, text in printed(path)]
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        lines = page.read_text(encoding="utf-8").splitlines()
+        texts += [(f"{where(page)}:{n}", line) for n, line in enumerate(lines, 1)]
+    assert len(texts) > 1000
+    found = [
+        f"{place}: {word[0]!r} in {text.strip()!r}"
+        for place, text in texts
+        for word in UNUSED.finditer(NAMES_IN_TEXTS.sub("", text))
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_import_has_no_side_effects(tmp_path):
     """Dependencies come first: what they do at their own import is theirs."""
     script = """

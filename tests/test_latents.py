@@ -206,7 +206,7 @@ def test_a_linear_probe_ignores_units_and_fails_on_a_ring():
         (torch.ones(9, 2), torch.arange(9) % 2, None, "all 9 latents are equal"),
         (torch.randn(9, 2, generator=draw()), torch.zeros(9), None, "all 9 rows have the label 0"),
         (torch.randn(4, 2, generator=draw()), torch.arange(4) % 2, None, "at least 5 rows"),
-        (torch.randn(9, 2, generator=draw()), torch.arange(9) / 2, None, "whole numbers"),
+        (torch.randn(9, 2, generator=draw()), torch.arange(9) / 2, None, "integers"),
     ],
 )
 def test_a_probe_tells_what_it_lacks(z, labels, train, words):

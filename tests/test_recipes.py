@@ -86,7 +86,7 @@ def test_all_faults_are_told_at_once():
     ("text", "said"),
     [
         ("vmap", "nearest 'vamp'"),
-        ("vamp:x", "components must be a whole number, got 'x'"),
+        ("vamp:x", "components must be an integer, got 'x'"),
         ("vamp:1:2:3:4", "too many arguments"),
         ("mixture:compnents=3", "nearest 'components'"),
         ("mixture:spread=2", "spread must be in"),

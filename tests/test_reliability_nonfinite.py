@@ -87,7 +87,7 @@ def test_nan_or_infinity_stops_before_the_optimiser_and_says_where(tmp_path, sta
     with pytest.raises(ValueError, match=words) as stop:
         train(tmp_path / "run", pair, checkpoint_every=0.0)
     told = str(stop.value)
-    assert "of step 8 (epoch 2, batch 3) is not finite" in told
+    assert "of step 8 (epoch 2, batch 3) is NaN or infinite" in told
     assert "skip_nonfinite=1" in told
     assert "lower lr" in told
     assert all(bool(v.isfinite().all()) for v in pair.state_dict().values())
@@ -117,13 +117,13 @@ def test_so_many_steps_may_be_passed_over_and_are_counted(tmp_path):
     assert all(math.isfinite(row["loss"]) for row in run.history)
     assert all(bool(v.isfinite().all()) for v in run.pair.state_dict().values())
     assert run.history[-1]["step"] == 15
-    with pytest.raises(ValueError, match="is not finite"):
+    with pytest.raises(ValueError, match="is NaN or infinite"):
         train(None, skip_nonfinite=0)
 
 
 def test_run_that_stopped_goes_on_by_passing_over_the_step(tmp_path):
     train(tmp_path / "whole", skip_nonfinite=1)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         train(tmp_path / "run", checkpoint_every=0.0)
     pair = Fragile(at=1)  # the first call after the resume is that of step 8
     before = outcome(tmp_path / "whole")

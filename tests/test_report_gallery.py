@@ -69,7 +69,7 @@ def test_samples_alone_have_no_latents_to_show():
     assert found.strips is None
     assert found.calibration is None
     assert found.latents is None
-    assert list(draw(found)) == ["Dreams", "Nearest training rows"]
+    assert list(draw(found)) == ["Samples", "Nearest training rows"]
 
 
 def test_a_guide_without_density_leaves_its_pictures_out():
@@ -80,7 +80,7 @@ def test_a_guide_without_density_leaves_its_pictures_out():
 
     found = gathered(fixed)[0]
     assert found.latents is not None
-    assert "Dreams" in draw(found)
+    assert "Samples" in draw(found)
 
 
 @pytest.mark.parametrize(("n", "levels"), [(50, 19), (1000, 99)])

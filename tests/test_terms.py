@@ -216,7 +216,7 @@ def test_classification_says_what_it_lacks(x):
     pair = LinearGaussian()
     with pytest.raises(ValueError, match=r"needs the column 'y', the data have x"):
         Classification("z").loss(phases(pair, x=x))
-    with pytest.raises(ValueError, match=r"needs a categorical law at 'z'"):
+    with pytest.raises(ValueError, match=r"needs a categorical distribution at 'z'"):
         Classification("z").loss(phases(pair, x=x, y=torch.zeros(len(x), dtype=torch.long)))
 
 

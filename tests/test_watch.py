@@ -167,7 +167,7 @@ def test_warnings_are_collected_by_kind():
     rows = [{"step": 100 * n, "watch": one} for n, one in enumerate(looks, 1)]
     modes, alike = collected([{"step": 50}, *rows])
     assert modes.endswith("(from step 400 on, and no longer after step 500)")
-    assert alike.startswith("the dreams are nearly all alike")
+    assert alike.startswith("the samples are nearly all alike")
     assert alike.endswith("(from step 800 on)")
 
 
@@ -190,7 +190,7 @@ def planted(monkeypatch, data, pair, game=None, **options):
 def test_constant_generator_is_told(monkeypatch, ring, ema):
     run, words = planted(monkeypatch, ring, Noisy(share=0.0), ema=ema)
     assert any("nearly all alike: their variance is 0.00%" in w for w in words)
-    assert any("the dreams are nearly all alike" in w for w in run.warnings)
+    assert any("the samples are nearly all alike" in w for w in run.warnings)
     assert run.history[-1]["watch"]["spread"] == 0.0
     json.dumps(run.history, allow_nan=False)
 
@@ -208,7 +208,7 @@ def test_generator_of_one_mode_is_told(monkeypatch, ring):
 def test_perfect_critic_is_told(monkeypatch, ring):
     run, words = planted(monkeypatch, ring, Noisy(shift=9.0), Adversarial(MLP((32,)), "x", rate=9))
     assert run.history[-1]["watch"]["critics"][0]["order"] == 1.0
-    assert any("the critic on x tells held-out rows from dreams without fail" in w for w in words)
+    assert any("the critic on x separates held-out rows from samples" in w for w in words)
 
 
 def test_dead_critic_is_told(monkeypatch, ring):
@@ -378,7 +378,7 @@ def test_lost_or_damaged_snapshots_are_told(ring, tmp_path):
     broken_off(ring, tmp_path / "run", 3, **options)
     file = tmp_path / "run" / "snapshots.safetensors"
     file.unlink()
-    with pytest.warns(UserWarning, match=r"lacks the snapshots of steps \[0, 5, 10\]"):
+    with pytest.warns(UserWarning, match=r"has no snapshots of steps \[0, 5, 10\]"):
         trained(ring, tmp_path / "run", resume=True, **options)
     content = file.read_bytes()
     file.write_bytes(content[:-1] + b"x")
@@ -445,7 +445,7 @@ def test_command_line_judges_snaps_and_warns(monkeypatch, tmp_path, capsys):
     assert main([*words, *more, "--epochs", "4", "--out", "run"]) == 0
     out = capsys.readouterr().out
     assert "best mmd" in out
-    assert "warning: the dreams are nearly all alike" in out
+    assert "warning: the samples are nearly all alike" in out
     folder = tmp_path / "run"
     assert (folder / "snapshots.png").stat().st_size > 1000
     assert {p.name for p in folder.iterdir()} >= {"training.png", "snapshots.safetensors"}

@@ -14,7 +14,7 @@ class Missing(Exception):
 
 
 def same(x: Any) -> Any:
-    """Answer the argument."""
+    """Return the argument."""
     return x
 
 
@@ -27,7 +27,7 @@ class Contender:
     """One way of training a case's pair.
 
     Args:
-        step: takes a batch, answers the loss.
+        step: takes a batch, returns the loss.
         size: the number of data that the loss sums over, 1 for a mean.
         constant: what the loss per datum has more than the others', in nats.
         validation: whether Pyro's and torch's checks are on, as they are by default.

@@ -17,7 +17,7 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def contender(case: Case, device: torch.device, mode: str) -> Contender:
-    """Answer a loop written by hand, with torch's fused Adam.
+    """Return a loop written by hand, with torch's fused Adam.
 
     Args:
         case: what is trained.
@@ -50,7 +50,7 @@ def contender(case: Case, device: torch.device, mode: str) -> Contender:
 def captured(
     step: Callable[[Tensor], Tensor], case: Case, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Answer the step as one CUDA graph; three steps are taken on the way."""
+    """Return the step as one CUDA graph; three steps are taken on the way."""
     x = case.batches(1, device)[0]
     aside = torch.cuda.Stream(device)
     aside.wait_stream(torch.cuda.current_stream(device))
@@ -74,7 +74,7 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def elbo(case: Case, encode: nn.Module, decode: nn.Module) -> Loss:
-    """Answer the negative ELBO with the Gaussian KL in closed form."""
+    """Return the negative ELBO with the Gaussian KL in closed form."""
 
     def loss(x: Tensor) -> Tensor:
         loc, log_scale = encode(x).chunk(2, -1)
@@ -88,7 +88,7 @@ def elbo(case: Case, encode: nn.Module, decode: nn.Module) -> Loss:
 
 
 def iwae(case: Case, encode: nn.Module, decode: nn.Module) -> Loss:
-    """Answer the negative importance-weighted bound."""
+    """Return the negative importance-weighted bound."""
     k = case.particles
 
     def loss(x: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def iwae(case: Case, encode: nn.Module, decode: nn.Module) -> Loss:
 
 
 def wae(case: Case, encode: nn.Module, decode: nn.Module) -> Loss:
-    """Answer half the squared error plus the unbiased MMD by inverse multiquadratics."""
+    """Return half the squared error plus the unbiased MMD by inverse multiquadratics."""
     n = case.batch
 
     def loss(x: Tensor) -> Tensor:

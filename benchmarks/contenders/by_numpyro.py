@@ -12,7 +12,7 @@ from benchmarks.contenders.base import Contender, Missing
 
 
 def contender(case: Case, device: torch.device) -> Contender:
-    """Answer NumPyro's SVI.
+    """Return NumPyro's SVI.
 
     Args:
         case: what is trained.
@@ -74,7 +74,7 @@ def contender(case: Case, device: torch.device) -> Contender:
 
 
 def nets(case: Case) -> tuple[Any, Any]:
-    """Answer encoder and decoder, each as a pair (init, apply), as `numpyro.module` takes them."""
+    """Return encoder and decoder, each as a pair (init, apply), as `numpyro.module` takes them."""
     from jax import nn
     from jax.example_libraries import stax
 
@@ -117,7 +117,7 @@ def nets(case: Case) -> tuple[Any, Any]:
 def convolution(
     inputs: int, outputs: int, start: Any, up: bool = False, bias: tuple[int, ...] | None = None
 ) -> tuple[Any, Any]:
-    """Answer a 3 by 3 convolution, channels first, that halves an image's sides or doubles them.
+    """Return a 3 by 3 convolution, channels first, that halves an image's sides or doubles them.
 
     Args:
         inputs: channels.
@@ -149,7 +149,7 @@ def convolution(
 
 
 def reshaped(*shape: int) -> tuple[Any, Any]:
-    """Answer a layer that gives each row a shape."""
+    """Return a layer that gives each row a shape."""
 
     def init(_: Any, inputs: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
         return (inputs[0], *shape), ()

@@ -17,7 +17,7 @@ from priory.nets import MLP, Conv, Deconv
 
 
 def pair(case: Case) -> VAE:
-    """Answer the case's pair, not yet built."""
+    """Return the case's pair, not yet built."""
     if case.conv:
         options = {"channels": case.channels, "hidden": case.hidden}
         nets = Conv(**options), Deconv(**options)
@@ -28,7 +28,7 @@ def pair(case: Case) -> VAE:
 
 
 def objective(case: Case) -> Objective:
-    """Answer the case's objective."""
+    """Return the case's objective."""
     if case.loss == "elbo":
         return ELBO()
     if case.loss == "iwae":
@@ -39,7 +39,7 @@ def objective(case: Case) -> Objective:
 def contender(
     case: Case, device: torch.device, mode: str, precision: Precision = "float32"
 ) -> Contender:
-    """Answer Priory's SVI.
+    """Return Priory's SVI.
 
     Args:
         case: what is trained.
@@ -65,7 +65,7 @@ def contender(
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Say whether a device multiplies in bfloat16 by instructions of its own."""
+    """Return whether a device multiplies in bfloat16 by instructions of its own."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # as torch finds them out
@@ -73,5 +73,5 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def normaliser(case: Case) -> float:
-    """Answer the constant of the Normal pixels' density, which hand-written losses leave out."""
+    """Return the constant of the Normal pixels' density, which hand-written losses leave out."""
     return 0.5 * float(torch.log(torch.tensor(2 * torch.pi))) * case.pixels * (case.loss == "wae")

@@ -21,7 +21,7 @@ COUNT = itertools.count()
 def contender(
     case: Case, device: torch.device, validation: bool = True, jit: bool = False
 ) -> Contender:
-    """Answer `pyro.infer.SVI` with Pyro's Adam.
+    """Return `pyro.infer.SVI` with Pyro's Adam.
 
     Args:
         case: what is trained.

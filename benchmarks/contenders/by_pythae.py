@@ -13,7 +13,7 @@ from benchmarks.contenders.nets import decoder, encoder
 
 
 def contender(case: Case, device: torch.device) -> Contender:
-    """Answer Pythae's model of the case.
+    """Return Pythae's model of the case.
 
     Args:
         case: what is trained.

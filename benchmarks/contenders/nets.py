@@ -20,7 +20,7 @@ class Bias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Answer x + bias."""
+        """Return x + bias."""
         return x + self.bias
 
 

@@ -84,7 +84,7 @@ FORMER |= {  # likelihoods were among the nets
 
 
 def to_config(value: Any) -> Plain:
-    """Answer plain values (dicts, lists, numbers, text) from which `from_config` builds the same.
+    """Return plain values (dicts, lists, numbers, text) from which `from_config` builds the same.
 
     An object becomes its class and its constructor's arguments, each read from the attribute of
     the same name; a function becomes its import path. Priory's own parts are written by their
@@ -207,7 +207,7 @@ def _public(package: str) -> list[str]:
 
 
 def _is_part(value: Any) -> bool:
-    """Say whether a value is a class of parts that can be built."""
+    """Return whether a value is a class of parts that can be built."""
     kinds = inspect.isclass(value) and any(base.__name__ in _KINDS for base in value.__mro__)
     return kinds and not inspect.isabstract(value)
 
@@ -265,7 +265,7 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def _suits(value: Any, hint: Any) -> bool:
-    """Say whether a value is of an annotated type, as far as that can be told, and finite."""
+    """Return whether a value is of an annotated type, as far as that can be checked, and finite."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     members = typing.get_args(hint) if union else (hint,)
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Words: one look-up for every part that is chosen by name, hints, an error in one line."""
+"""Names: one look-up for every part that is chosen by name, hints, an error in one line."""
 
 import difflib
 import numbers
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_LONGEST = 100  # letters of a wrong name that are told
+_LONGEST = 100  # letters of a wrong name that are shown
 
 
 def named(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -53,7 +53,7 @@ def lookup(kind: str, value: Any, table: Mapping[str, Callable[[], T]]) -> T:
 
 
 def suggestion(name: object, names: Iterable[str], form: str = "; did you mean {!r}?") -> str:
-    """Answer a hint at the name nearest to one that is not there, "" if none is near.
+    """Return a hint at the name nearest to one that is not there, "" if none is near.
 
     Args:
         name: The name asked for.
@@ -69,7 +69,7 @@ def suggestion(name: object, names: Iterable[str], form: str = "; did you mean {
 
 
 def first_line(error: BaseException) -> str:
-    r"""Answer the first line of an error's message, or its class's name if it says nothing.
+    r"""Return the first line of an error's message, or its class's name if it says nothing.
 
     Example:
         >>> first_line(ValueError("no room\nat all")), first_line(KeyError())

@@ -17,10 +17,10 @@ REQUIRED = inspect.Parameter.empty
 
 
 class Faults(ValueError):
-    """Several faults of one request, told together.
+    """Several errors of one request, reported together.
 
     Args:
-        faults: one sentence each.
+        faults: the errors, one sentence each.
     """
 
     def __init__(self, faults: Iterable[str]) -> None:
@@ -29,7 +29,7 @@ class Faults(ValueError):
 
 
 class Failures(ValueError):
-    """Several things that failed on the way, told together.
+    """Several things that failed on the way, reported together.
 
     Args:
         failures: one sentence each.
@@ -41,7 +41,7 @@ class Failures(ValueError):
 
 
 class Collector:
-    """Goes on after a fault, so that all of them can be told at once.
+    """Goes on after an error, so that all of them can be reported at once.
 
     Example:
         >>> faults = Collector()
@@ -56,12 +56,12 @@ class Collector:
     def attempt(
         self, do: Callable[..., T], *args: Any, prefix: str = "", **kwargs: Any
     ) -> T | None:
-        """Answer `do(*args, **kwargs)`, or None with its ValueError taken down.
+        """Return `do(*args, **kwargs)`, or None with its ValueError taken down.
 
         Args:
             do: what to call.
             args: its arguments.
-            prefix: said before each fault.
+            prefix: put before each error.
             kwargs: its arguments by name.
         """
         try:
@@ -99,7 +99,7 @@ class Option:
 
 
 def options_of(target: Callable[..., Any]) -> dict[str, Option]:
-    """Answer the arguments of a class or function by name, without those that take any number."""
+    """Return the arguments of a class or function by name, without those that take any number."""
     function = target.__init__ if inspect.isclass(target) else target
     hints = hints_of(function)
     helps = arguments_of(inspect.getdoc(target) or "")
@@ -113,7 +113,7 @@ def options_of(target: Callable[..., Any]) -> dict[str, Option]:
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Answer the types of a function's arguments, but those imported for type checkers only."""
+    """Return the types of a function's arguments, but those imported for type checkers only."""
     found: dict[str, Any] = {}
     for name, given in getattr(function, "__annotations__", {}).items():
         one = types.SimpleNamespace(__annotations__={name: given})
@@ -123,14 +123,14 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def arguments_of(doc: str) -> dict[str, str]:
-    """Answer what a docstring says of each argument, on one line."""
+    """Return what a docstring says of each argument, on one line."""
     found = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     parts = re.split(r"^ {4}\*{0,2}(\w+): ", found[1], flags=re.MULTILINE)[1:] if found else []
     return {n: " ".join(text.split()) for n, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def summary(target: Any) -> str:
-    """Answer the first sentence of a docstring, without its full stop."""
+    """Return the first sentence of a docstring, without its full stop."""
     first = " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split())
     return re.split(r"\.(?:\s|$)", first)[0]
 
@@ -157,7 +157,7 @@ def split(text: str, sign: str) -> list[str]:
 
 
 def number(text: str, kind: type) -> Any:
-    """Answer the finite number of 64 bits that a text writes in plain digits, else None."""
+    """Return the finite number of 64 bits that a text writes in plain digits, else None."""
     if not re.fullmatch(r"[-+.\deE]+", text, re.ASCII):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What dreams are drawn under: values that are given, as the command line writes them."""
+"""What samples are drawn under: values that are given, as the command line writes them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from priory.inference import Run
 from priory.signatures import Option, number
 
 GIVEN = Option(
-    "given", str, None, "values that are held, y=3; of several, y=0,1,2 or y=all, n dreams of each"
+    "given", str, None, "values that are held, y=3; of several, y=0,1,2 or y=all, n samples of each"
 )
 _ALL = "all"
 
 
 def read_given(text: str) -> dict[str, list[Any]]:
-    """Answer the values that are given, by site.
+    """Return the values that are given, by site.
 
     Args:
         text: `y=3`, `y=0,1,2`, `y=all`, or those of several sites with commas between.
@@ -41,12 +41,12 @@ def read_given(text: str) -> dict[str, list[Any]]:
 
 
 def spread(given: dict[str, list[Any]], run: Run) -> tuple[dict[str, list[Any]], int]:
-    """Answer the values given, as many of each site, and how many.
+    """Return the values given, as many of each site, and how many.
 
     Args:
-        given: as `read_given` answers them; "all" stands for every class of the run's data, and
+        given: as `read_given` returns them; "all" stands for every class of the run's data, and
             for every value of a code.
-        run: whose dreams they are for.
+        run: whose samples they are for.
 
     Raises:
         ValueError: if one site has two values and another three.
@@ -61,5 +61,5 @@ def spread(given: dict[str, list[Any]], run: Run) -> tuple[dict[str, list[Any]],
 
 
 def repeated(values: list[Any], n: int) -> list[Any]:
-    """Answer each value n times."""
+    """Return each value n times."""
     return [value for value in values for _ in range(n)]

@@ -1,4 +1,4 @@
-"""The command line's front door: what needs no more than its own words is said without torch."""
+"""The command line's front door: what needs no more than its own texts is printed without torch."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ VERBS = {
         ("evaluate", "run_evaluate"),
         "Judge a run, or samples of any origin, by the same measures as every other",
     ),
-    "sample": Verb(("sample", "run_sample"), "Draw dreams from a run, as a picture or as arrays"),
+    "sample": Verb(("sample", "run_sample"), "Draw samples from a run, as a picture or as arrays"),
     "compare": Verb(
         ("compare", "run_compare"),
         "Train every combination of priors, objectives and recipes, and judge all alike",
     ),
     "insight": Verb(
         ("insight", "run_insight"),
-        "Say which training rows a run covers thinly, and weigh all so that these come up more",
+        "Show which training rows a run covers thinly, and weigh all so that these come up more",
     ),
     "paths": Verb(
         ("paths", "run_paths"),

@@ -96,7 +96,7 @@ def _command() -> Command:
                     "arviz",
                     Path,
                     None,
-                    "write draws for as many rows as --few says there, .nc, for ArviZ",
+                    "write draws for as many rows as --few there, .nc, for ArviZ",
                 ),
                 "overwrite": OVERWRITE,
             },

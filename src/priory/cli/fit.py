@@ -59,7 +59,7 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
         faults.found.append("fit needs a name first, for instance: priory fit vae --data digits")
     found = None if name is None else faults.attempt(find_recipe, name)
     if found is None and name is not None and name not in RECIPES and ".py" in name:
-        faults.check()  # without the class, its options cannot be told from faults
+        faults.check()  # without the class, its options are not known
     recipe = found or RECIPES["vae"]
     command = Command(
         f"priory fit {name or 'NAME'} [options]",
@@ -144,7 +144,7 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
     group = command.options
     out = Path(texts.pop("out", folder))
     if warm and (out.resolve() == folder.resolve()):
-        faults.found.append("a warm start needs a folder of its own: --out FOLDER")
+        faults.found.append("a warm start needs another folder: --out FOLDER")
     if warm:
         faults.attempt(free_folder, out, texts.get("overwrite") == "true", CONFIG)
     told = {n: t for n, t in texts.items() if n in options_of(fit) and n not in _PARTS}
@@ -180,7 +180,7 @@ def _keeping() -> dict[str, Option]:
 
 
 def _optim(config: Any) -> Callable[..., Any]:
-    """Answer the optimiser that a configuration names; of torch's, those that Priory names."""
+    """Return the optimiser that a configuration names; of torch's, those that Priory names."""
     inner = config.get("partial", config) if isinstance(config, Mapping) else {}
     for made in OPTIMS.values():
         if to_config(made) == inner:
@@ -191,7 +191,7 @@ def _optim(config: Any) -> Callable[..., Any]:
 
 
 def _show(run: Run, out: Path, own: str) -> None:
-    """Draw the run's pictures into its folder, and say how it went."""
+    """Draw the run's pictures into its folder, and print how it went."""
     from priory.evaluation.report.pictures import dreams, snapshots, training
 
     if not ranks.is_main():

@@ -1,4 +1,4 @@
-"""The command line's grammar: options from signatures, every fault told, help that reads well."""
+"""The command line's grammar: options from signatures, all errors reported, readable help."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Command:
         return {name: option for group in self.groups.values() for name, option in group.items()}
 
     def spelled(self, name: str) -> str:
-        """Answer how an option is typed, without its dashes: as short as it is clear."""
+        """Return how an option is typed, without its dashes: as short as it is clear."""
         last = name.rpartition(".")[2]
         others = [n for n in self.options if n != name and n.rpartition(".")[2] == last]
         return (name if others else last).replace("_", "-")
 
     def read(self, words: Sequence[str], faults: Collector) -> dict[str, str]:
-        """Answer options as text by their long names.
+        """Return options as text by their long names.
 
         Args:
             words: what was typed after the verb and its argument.
@@ -106,7 +106,7 @@ class Command:
         return values
 
     def help(self) -> str:
-        """Answer the whole help text."""
+        """Return the whole help text."""
         width = min(100, shutil.get_terminal_size((100, 24)).columns)
         lines = [f"usage: {self.usage}", "", *textwrap.wrap(self.about, width)]
         if self.positional:
@@ -124,7 +124,7 @@ class Command:
 
 
 def metavar(option: Option) -> str:
-    """Answer the word that stands for an option's value in its help; "" for a switch."""
+    """Return the word that stands for an option's value in its help; "" for a switch."""
     if _is_switch(option):
         return "".join(f"[={word}]" for word in _words(option))
     kind = part_of(option.annotation)

@@ -40,7 +40,7 @@ class Source:
         texts: what was typed, by long names.
         default: name of the data in case that none are named.
         faults: takes down what is wrong.
-        usual: answers options of a data set by its name, which give way to what was typed.
+        usual: returns options of a data set by its name, which give way to what was typed.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Source:
 
 
 def comma_list(text: str) -> list[str]:
-    """Answer the parts of a list with commas; `mlp:200,200` is one part, not two.
+    """Return the parts of a list with commas; `mlp:200,200` is one part, not two.
 
     Example:
         >>> comma_list("normal,flow:3:64,64,vamp")
@@ -159,10 +159,10 @@ def save_picture(figure: Figure, path: Path) -> None:
 
 
 def means_of(draws: Mapping[str, Tensor]) -> Tensor:
-    """Answer what a picture shows of draws, on the CPU: of images the means, of points the draws.
+    """Return what a picture shows of draws, on the CPU: of images the means, of points the draws.
 
     Args:
-        draws: by site, as `Run.sample` answers them.
+        draws: by site, as `Run.sample` returns them.
     """
     return (draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]).cpu()
 
@@ -212,7 +212,7 @@ def open_run(name: str | None, texts: Mapping[str, str], faults: Collector) -> R
 
 
 def parts_of(folder: Path, texts: Mapping[str, str], faults: Collector) -> tuple[Any, Data]:
-    """Answer the pair, not trained yet, and the data of a run, or those that are named instead.
+    """Return the pair, not trained yet, and the data of a run, or those that are named instead.
 
     Args:
         folder: the run's.
@@ -247,7 +247,7 @@ def parts_of(folder: Path, texts: Mapping[str, str], faults: Collector) -> tuple
 def values_of(
     group: Mapping[str, Option], texts: Mapping[str, str], faults: Collector
 ) -> dict[str, Any]:
-    """Answer the values of those options of a group that were given."""
+    """Return the values of those options of a group that were given."""
     return {n: faults.attempt(read, group[n], texts[n]) for n in group if n in texts}
 
 
@@ -259,7 +259,7 @@ def _number_or(option: Option, text: str) -> Any:
 
 
 def data_options(default: str | None, usual: Mapping[str, Any] | None = None) -> dict[str, Option]:
-    """Answer the options that say what the data are; `usual` has a recipe's own defaults."""
+    """Return the options that say what the data are; `usual` has a recipe's own defaults."""
     about = "a named set (see priory list data), digits:edges with a second domain (list domains), "
     about += "or a file: .csv, .npz, .npy, .parquet, a folder"
     options = {**options_of(Data.from_file), **options_of(Data.from_arrays)}
@@ -274,7 +274,7 @@ def data_options(default: str | None, usual: Mapping[str, Any] | None = None) ->
 
 
 def pair_options(recipe: Recipe) -> dict[str, Option]:
-    """Answer the options of a recipe's pair, with the recipe's defaults."""
+    """Return the options of a recipe's pair, with the recipe's defaults."""
     return {
         f"pair.{n}": replace(o, default=recipe.options.get(n, o.default))
         for n, o in options_of(recipe.family).items()
@@ -282,28 +282,28 @@ def pair_options(recipe: Recipe) -> dict[str, Option]:
 
 
 def foreign() -> dict[str, Option]:
-    """Answer the option that names a pair of the user's own."""
+    """Return the option that names a pair of the user's own."""
     return {"pair": Option("pair", str, None, "file.py:Class, for a run of a pair of your own")}
 
 
 def output(about: str) -> dict[str, Option]:
-    """Answer the options that say where results go."""
+    """Return the options that say where results go."""
     return {"out": Option("out", Path, None, about), "overwrite": OVERWRITE}
 
 
 def trains(name: str) -> bool:
-    """Say whether an option, by its long name, is for a recipe."""
+    """Return whether an option, by its long name, is for a recipe."""
     return name.startswith("pair.") or name == "objective" or name in RECIPES["vae"].trainable()
 
 
 def first_word(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Answer the argument that comes before the options, and the rest."""
+    """Return the argument that comes before the options, and the rest."""
     if words and not words[0].startswith("-"):
         return words[0], list(words[1:])
     return None, list(words)
 
 
 def leading_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Answer all arguments that come before the options, and the rest."""
+    """Return all arguments that come before the options, and the rest."""
     first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     return list(words[:first]), list(words[first:])

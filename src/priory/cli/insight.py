@@ -29,7 +29,7 @@ _TILES = 64
 
 
 def run_insight(words: Sequence[str], wants_help: bool) -> None:
-    """Say which training rows a run covers thinly, and weigh all so that these come up more."""
+    """Show which training rows a run covers thinly, and weigh all so that these come up more."""
     command = _command()
     begun = begin(command, words, wants_help)
     if begun is None:

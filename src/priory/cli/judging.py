@@ -12,13 +12,13 @@ from priory.names import named
 from priory.signatures import Collector, Option, options_of
 
 OUTLIERS = {
-    "outliers": "data that the run is to tell from its own: a file or a named set",
+    "outliers": "data that the run is to distinguish from its own: a file or a named set",
     "background": "folder of a run on mutated data, for the likelihood ratio",
 }
 
 
 def judging_options() -> dict[str, Option]:
-    """Answer `evaluate`'s options; its count of samples is called dreams on the command line."""
+    """Return `evaluate`'s options; its count of samples is `--dreams` on the command line."""
     apart = ("pair", "data", *OUTLIERS)
     options = {n: o for n, o in options_of(evaluate).items() if n not in apart}
     options["dreams"] = replace(options.pop("samples"), name="dreams")
@@ -26,7 +26,7 @@ def judging_options() -> dict[str, Option]:
 
 
 def judging_values(texts: Mapping[str, str], faults: Collector) -> dict[str, Any]:
-    """Answer the values of `evaluate`'s options that were given."""
+    """Return the values of `evaluate`'s options that were given."""
     from priory.evaluation.metrics import choose
     from priory.evaluation.samples.features import EXTRACTORS
 

@@ -49,7 +49,7 @@ def run_list(words: Sequence[str], wants_help: bool) -> None:
 
 
 def table_text(name: str) -> str:
-    """Answer a table as text: each entry on a line, how it is written and what it is.
+    """Return a table as text: each entry on a line, how it is written and what it is.
 
     Args:
         name: a name in `TABLES`.
@@ -67,7 +67,7 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
         parts = [entry.family.__name__, str(entry.options.get("prior", "normal")), entry.loss]
         return name, f"{entry.paper} ({', '.join(parts)}; {entry.data})"
     if isinstance(entry, ImageSet):
-        binary = "binary for good" if entry.binarise == "none" else "grey, binarised dynamically"
+        binary = "binary" if entry.binarise == "none" else "greyscale, binarised dynamically"
         return name, f"images, {binary}"
     if name in DENSITIES:
         modes, sd = len(DENSITIES[name].centres), DENSITIES[name].sd
@@ -82,7 +82,7 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
 
 
 def _arguments(name: str, entry: Any) -> str:
-    """Answer what may follow a name, with its defaults."""
+    """Return what may follow a name, with its defaults."""
     options = options_of(entry)
     if name in DIVERGENCES:  # two sample sets come first; a generator cannot be typed
         options = {n: o for n, o in options.items() if n not in ("a", "b", "generator")}

@@ -71,7 +71,7 @@ def _run(words: Sequence[str]) -> None:
 
 
 def _complain(lines: Sequence[str]) -> None:
-    if not ranks.is_main():  # the main rank speaks for all; each has told its own failure
+    if not ranks.is_main():  # the main rank prints for all; each has logged its own failure
         return
     print("\n".join(f"priory: {line}" for line in lines), file=sys.stderr)
 
@@ -81,7 +81,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _place(error: BaseException) -> str:
-    """Answer where in the user's own code an error arose, "" if it is not from there."""
+    """Return where in the user's own code an error arose, "" if it is not from there."""
     own = Path(__file__).parents[1]
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):

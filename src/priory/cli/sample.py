@@ -26,11 +26,11 @@ from priory.cli.inputs import (
 from priory.inference import Run
 from priory.signatures import Option, options_of, summary
 
-_OF_EACH = 10  # dreams of each of several values that are given
+_OF_EACH = 10  # samples of each of several values that are given
 
 
 def run_sample(words: Sequence[str], wants_help: bool) -> None:
-    """Draw dreams from a run, as a picture or as arrays."""
+    """Draw samples from a run, as a picture or as arrays."""
     endings = (*PICTURES, ".npz")
     told = ", ".join(endings)
     command = Command(

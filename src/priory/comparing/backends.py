@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # only a comparison that starts needs it
 
 
 def check_backend(backend: str) -> tuple[str, str]:
-    """Answer a backend's name and the address that follows it, if there is one.
+    """Return a backend's name and the address that follows it, if there is one.
 
     Args:
         backend: a name in `BACKENDS`, with an address after a colon: "dask:tcp://host:8786".
@@ -88,7 +88,7 @@ def _ray(stack: ExitStack, address: str, jobs: int) -> joblib.Parallel:
         stack.callback(ray.shutdown)
     register_ray()
     stack.enter_context(joblib.parallel_config(backend="ray"))
-    return joblib.Parallel(n_jobs=-1 if address else jobs)  # tells its results at the end only
+    return joblib.Parallel(n_jobs=-1 if address else jobs)  # gives its results at the end only
 
 
 BACKENDS: dict[str, Callable[[ExitStack, str, int], joblib.Parallel]] = {

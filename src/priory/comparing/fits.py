@@ -65,7 +65,7 @@ class Task:
         """Build pair, objective and options of `fit`, with fresh parts.
 
         Raises:
-            Faults: naming every fault in them.
+            Faults: naming every error in them.
         """
         recipe = find_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
         return recipe.prepare(**{k: fresh(v) for k, v in self.options.items()})
@@ -169,7 +169,7 @@ def plan(
     backend: str = "loky",
     **options: Any,
 ) -> list[Task]:
-    """Answer the tasks of a comparison, after a trial of each combination without data.
+    """Return the tasks of a comparison, after a trial of each combination without data.
 
     Args:
         data: as in `compare`, like all that follow.
@@ -184,7 +184,7 @@ def plan(
         options: of the pair and of `fit`.
 
     Raises:
-        Faults: naming every fault.
+        Faults: naming every error.
     """
     faults = Collector()
     faults.attempt(check_backend, backend)
@@ -220,17 +220,17 @@ def plan(
 
 
 def default_jobs() -> int:
-    """Answer how many fits run at once: one for each core, one on CUDA."""
+    """Return how many fits run at once: one for each core, one on CUDA."""
     from joblib import cpu_count
 
     return 1 if torch.cuda.is_available() else cpu_count()
 
 
 def run_task(number: int, task: Task) -> tuple[int, Entry | None, str]:
-    """Train and judge one combination on one thread; answer its entry, or why there is none.
+    """Train and judge one combination on one thread; return its entry, or why there is none.
 
     Args:
-        number: the task's, answered with the result.
+        number: the task's, returned with the result.
         task: what to do.
     """
     threads = torch.get_num_threads()
@@ -238,7 +238,7 @@ def run_task(number: int, task: Task) -> tuple[int, Entry | None, str]:
     try:
         with _TURN:
             return number, _run(task), ""
-    except Exception as error:  # told at the end, under the combination's name
+    except Exception as error:  # reported at the end, under the combination's name
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return number, None, f"{task.label}, seed {task.options['seed']} failed: {kind}{error}"
     finally:

@@ -19,7 +19,7 @@ Parts = str | Any | Sequence[Any] | Mapping[str, Any]
 
 
 def labelled(given: Parts) -> dict[str, Any]:
-    """Answer parts by label: text labels itself, objects by their class and what they change.
+    """Return parts by label: text labels itself, objects by their class and what they change.
 
     Args:
         given: text, an object, several of these, or a mapping from labels to them.
@@ -37,7 +37,7 @@ def labelled(given: Parts) -> dict[str, Any]:
 
 
 def spell(part: Any) -> str:
-    """Answer a part as one would type it.
+    """Return a part as one would type it.
 
     Args:
         part: text, a recipe, a prior or an objective.
@@ -67,7 +67,7 @@ def spell(part: Any) -> str:
 
 
 def fresh(part: Any) -> Any:
-    """Answer a new part like the given one, without its weights; text and numbers as they are."""
+    """Return a new part like the given one, without its weights; text and numbers as they are."""
     if not isinstance(part, Objective | nn.Module):
         return part
     try:
@@ -77,7 +77,7 @@ def fresh(part: Any) -> Any:
 
 
 def slug(label: str) -> str:
-    """Answer a label as a name for a folder.
+    """Return a label as a name for a folder.
 
     Example:
         >>> slug("vamp:100, iwae:10")

@@ -62,7 +62,7 @@ def compare_runs(
 
 
 def _named(runs: Sequence[Given] | Mapping[str, Given]) -> dict[str, Given]:
-    """Answer runs by name: of folders of one name, the path tells them apart."""
+    """Return runs by name: of folders of one name, the path distinguishes them."""
     if isinstance(runs, Mapping):
         return dict(runs)
     given = [runs] if isinstance(runs, str | PathLike | Run) else list(runs)

@@ -34,7 +34,7 @@ class Table(Arrays):
 
 
 def is_frame(given: object) -> bool:
-    """Say whether something is a data frame, by what it can do."""
+    """Return whether something is a data frame, by what it can do."""
     return hasattr(given, "columns") and hasattr(given, "to_numpy")
 
 
@@ -63,7 +63,7 @@ def as_array(name: str, values: object) -> NDArray[Any]:
 
     Raises:
         ValueError: if the values are ragged, of a dtype that isn't understood, without rows, or
-            not finite; the message names the first bad row.
+            NaN or infinite; the message names the first bad row.
     """
     try:
         values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
@@ -90,7 +90,7 @@ def as_array(name: str, values: object) -> NDArray[Any]:
 
 
 def is_label(name: str) -> bool:
-    """Say whether a column holds labels, of any part."""
+    """Return whether a column holds labels, of any part."""
     return name in ("y", "y_train", "y_valid", "y_test")
 
 
@@ -186,16 +186,16 @@ def as_tensor(array: NDArray[Any], *, divisor: float = 1.0, real: bool = False) 
     Args:
         array: numbers.
         divisor: what real numbers are divided by (255 for pixels).
-        real: whether whole numbers become real ones too, as for `x`.
+        real: whether integers become real ones too, as for `x`.
 
     Raises:
-        ValueError: if a whole number is too large for int64.
+        ValueError: if an integer is too large for int64.
     """
     array = np.ascontiguousarray(array)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not (real or array.dtype.kind == "f"):
         if array.dtype.kind == "u" and array.max(initial=0) > np.iinfo(np.int64).max:
-            raise ValueError(f"whole numbers up to {array.max()} are too large for int64")
+            raise ValueError(f"integers up to {array.max()} are too large for int64")
         return torch.from_numpy(array.astype(np.int64))
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
@@ -217,7 +217,7 @@ def digest(columns: Mapping[str, NDArray[Any]]) -> str:
 
 
 def brief(classes: tuple[str, ...]) -> str:
-    """Return the names of the classes in few words."""
+    """Return the names of the classes, shortened."""
     if classes == tuple(str(number) for number in range(len(classes))):
         return f"0-{len(classes) - 1}"
     return ", ".join(classes if len(classes) <= 12 else (*classes[:10], "..."))

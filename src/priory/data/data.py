@@ -90,8 +90,8 @@ class Data:
         Args:
             name: a name in `SETS`; `digits:inverted` adds a column `other`, as `DOMAINS` has it.
             binarise: "dynamic" draws the training pixels anew for every batch and the others once
-                and for all; "threshold" cuts at 0.5; "none" leaves greys; "auto" is dynamic for
-                grey images.
+                and for all; "threshold" cuts at 0.5; "none" leaves grey levels; "auto" is dynamic
+                for greyscale images.
             valid: validation rows.
             rows: training rows: drawn for a toy set (10,000 by default), else the first (all).
             labelled: training rows whose label may be seen, true in a column `labelled`; the
@@ -145,7 +145,7 @@ class Data:
 
         Args:
             x: data of shape (rows, *shape).
-            y: labels of shape (rows,): whole numbers or strings, numbered from 0 in sorted order
+            y: labels of shape (rows,): integers or strings, numbered from 0 in sorted order
                 (`data.classes` has their names); -1, NaN and an empty string are unknown ones.
             valid: validation rows, a number or a share, taken at random.
             test: test rows, likewise.
@@ -159,7 +159,7 @@ class Data:
                 rows of those splits, and the options of the same name are then without effect.
 
         Raises:
-            ValueError: if a value isn't finite, or shapes, lengths or options are wrong.
+            ValueError: if a value is NaN or infinite, or shapes, lengths or options are wrong.
 
         Example:
             >>> Data.from_arrays(x=torch.rand(100, 3), y=torch.arange(100) % 2)

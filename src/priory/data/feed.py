@@ -46,7 +46,7 @@ class Feed:
             self.generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def columns(self) -> dict[str, Tensor]:
-        """Answer the batch."""
+        """Return the batch."""
         batch = {n: column.index_select(0, self.rows) for n, column in self.split.columns.items()}
         if self.split.dynamic:
             grey = batch["x"]

@@ -75,7 +75,7 @@ def download(remote: Remote) -> Path:
     mend = f"put the file at {remote.path} in a folder and name that folder in PRIORY_DATA"
     root = os.environ.get("PRIORY_DATA")
     if root:
-        mend += f" (now {root}, which lacks it)"
+        mend += f" (now {root}, where it is missing)"
     if not remote.urls:
         raise OSError(f"{remote.path} (SHA-256 {remote.sha256}) can't be downloaded: {mend}")
     failures = []

@@ -220,7 +220,7 @@ def _without_index(
 
 
 def _counts(column: NDArray[Any]) -> bool:
-    """Say whether a column holds each whole number once, as an index does."""
+    """Return whether a column holds each integer once, as an index does."""
     cells = [_value(cell) if isinstance(cell, str) else cell for cell in column.tolist()]
     numbers = {cell for cell in cells if isinstance(cell, int | float) and cell == int(cell)}
     return len(numbers) == len(cells)

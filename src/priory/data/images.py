@@ -24,7 +24,7 @@ def read_folder(folder: Path) -> dict[str, NDArray[Any]]:
     Sub-folders train, valid (or val, validation) and test are splits, if there are no others; each
     is read alike. Else images in sub-folders have the sub-folder's name as label.
 
-    They are grey if all files are grey, else RGB. Hidden files are passed over.
+    They are greyscale if all files are, else RGB. Hidden files are passed over.
 
     Args:
         folder: the folder.
@@ -116,6 +116,6 @@ def _read(path: Path) -> NDArray[np.uint8]:
                 return np.asarray(image.convert("L"))[..., None]
             if mode in _COLOUR:
                 return np.asarray(image.convert("RGB"))
-            raise ValueError(f"mode {image.mode}, expected 8-bit grey or RGB")
+            raise ValueError(f"mode {image.mode}, expected 8-bit greyscale or RGB")
     except Exception as error:  # whatever a decoder meets in a damaged file
         raise ValueError(f"{path}: not a sound image: {error}") from error

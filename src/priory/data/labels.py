@@ -86,7 +86,7 @@ def encode(
 def numbered(values: NDArray[Any], classes: Sequence[str], drop: bool = False) -> NDArray[np.int64]:
     """Give labels their numbers in the table of the training rows.
 
-    Whole numbers that the table does not name are numbers of classes where it holds words.
+    Integers that the table does not name are numbers of classes where it holds strings.
 
     Args:
         values: labels of shape (rows,).
@@ -145,7 +145,7 @@ def _check_whole(values: NDArray[Any], known: NDArray[np.bool_]) -> None:
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"labels 'y' must be whole numbers or strings, got {values[row]} in row "
+            f"labels 'y' must be integers or strings, got {values[row]} in row "
             f"{row}; pass a continuous target as a column of another name"
         )
 
@@ -177,7 +177,7 @@ def number_of(label: Any, classes: Sequence[str]) -> int | None:
     """Return the number of one class by what the user calls it; None if there is no such class.
 
     Args:
-        label: a name; or a whole number, which is the class's name where the table holds such.
+        label: a name; or an integer, which is the class's name where the table holds such.
         classes: names of the classes 0, 1, ...
     """
     table = list(classes)
@@ -189,6 +189,6 @@ def number_of(label: Any, classes: Sequence[str]) -> int | None:
 
 
 def called_by_number(classes: Sequence[str]) -> bool:
-    """Say whether classes are called by whole numbers that are not their own, 1 to 3 or 0, 5, 7."""
+    """Return whether classes are called by integers that are not their own, 1 to 3 or 0, 5, 7."""
     own = [str(number) for number in range(len(classes))]
     return bool(classes) and list(classes) != own and all(_is_whole(name) for name in classes)

@@ -113,7 +113,7 @@ def memory() -> int:
 
 
 def worth_mapping(path: Path) -> bool:
-    """Say whether a file is larger than `SHARE` of memory, and of a kind that can be mapped."""
+    """Return whether a file is larger than `SHARE` of memory, and of a kind that can be mapped."""
     if not path.is_file() or not 0 < SHARE * memory() < path.stat().st_size:
         return False
     if path.suffix.lower() != ".npz":
@@ -121,7 +121,7 @@ def worth_mapping(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return all(m.compress_type == zipfile.ZIP_STORED for m in archive.infolist())
-    except Exception:  # what is wrong with it is told when it is read
+    except Exception:  # the error is raised when it is read
         return False
 
 

@@ -15,7 +15,7 @@ from priory.names import named
 PARTS = ("train", "valid", "test")
 Binarise = Literal["auto", "dynamic", "threshold", "none"]
 BINARISE = {
-    "auto": "dynamic for named grey images, else none",
+    "auto": "dynamic for named greyscale images, else none",
     "dynamic": "training pixels are drawn anew for every batch, others once and for all",
     "threshold": "ones above 0.5",
     "none": "values as they are",
@@ -26,10 +26,10 @@ def whole(name: str, value: object, least: int = 0) -> int:
     """Return the value as an int.
 
     Raises:
-        ValueError: if it is no whole number, or less than `least`.
+        ValueError: if it is no integer, or less than `least`.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
+        raise ValueError(f"{name} must be an integer, {least} or more, got {value!r}")
     return int(value)
 
 
@@ -37,7 +37,7 @@ def few(labelled: object) -> int | None:
     """Return the number of rows whose label may be seen, checked; None for all.
 
     Raises:
-        ValueError: if it is no whole number, or none at all.
+        ValueError: if it is no integer, or none at all.
     """
     return None if labelled is None else whole("labelled", labelled, 1)
 

@@ -16,7 +16,7 @@ _CHUNK = 4096
 
 
 def binarise_once(grey: Tensor, stream: int) -> Tensor:
-    """Draw Bernoulli pixels with the given greys, once and for all.
+    """Draw Bernoulli pixels with the given grey levels, once and for all.
 
     The bits come from PCG64's raw stream, which NumPy promises never to change.
 

@@ -132,7 +132,7 @@ class Preparation:
 
         Args:
             given: columns by name, in the units of the training rows before they were prepared.
-            stream: number of the split, by which greys are binarised.
+            stream: number of the split, by which grey levels are binarised.
             drop: whether a class that the training rows lack becomes an unknown label; it is an
                 error otherwise.
 
@@ -155,7 +155,7 @@ class Preparation:
         x = self._arranged(array, features)
         divisor = self.divisor if pixels else 1.0
         if pixels and x.max(initial=0) > 1 and not self.pixels and self._unit:
-            divisor = 255.0  # 8 bits, where the training rows are greys in [0, 1]
+            divisor = 255.0  # 8 bits, where the training rows are grey levels in [0, 1]
         found = self._in_units(x, divisor)
         return found if self.units is not None else self._binary(self._checked(found), stream)
 
@@ -185,7 +185,7 @@ class Preparation:
         lacking = [repr(name) for name in self.features if name not in features]
         over = [repr(name) for name in features if name not in self.features]
         if lacking or over:
-            told = [f"they lack {', '.join(lacking)}"] if lacking else []
+            told = [f"they don't have {', '.join(lacking)}"] if lacking else []
             told += [f"they have {', '.join(over)} besides"] if over else []
             raise ValueError(
                 f"the rows must have the columns of the training rows, by name: {'; '.join(told)}"
@@ -240,8 +240,8 @@ class Preparation:
         Args:
             columns: as a split holds them.
             former: how they were prepared.
-            dynamic: whether greys stay, to be binarised at every batch.
-            stream: number of the split, by which greys are binarised.
+            dynamic: whether grey levels stay, to be binarised at every batch.
+            stream: number of the split, by which grey levels are binarised.
             drop: as for `columns`.
 
         Raises:
@@ -280,7 +280,7 @@ class Preparation:
         return found
 
     def _same(self, former: Preparation) -> bool:
-        """Say whether `x` was prepared alike."""
+        """Return whether `x` was prepared alike."""
         ours, theirs = (
             (p.shape, p.dtype, p.binarise, p.mean, p.scale, p.divisor if p.divisor != 1 else 1)
             for p in (self, former)

@@ -58,7 +58,7 @@ def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False)
 
 
 def _opened(name: str | Path) -> Data:
-    """Open data with greys left as they are."""
+    """Open data with grey levels left as they are."""
     base = str(name).partition(":")[0]
     fixed = base in TOYS or (base in IMAGE_SETS and IMAGE_SETS[base].binarise == "none")
     return Data.open(name, binarise="auto" if fixed else "none")

@@ -43,7 +43,7 @@ class _Window(NamedTuple):
 class Split:
     r"""Columns of equal length, served in batches on one device.
 
-    The order of the rows is a pure function of `(seed, epoch)`. A dynamic split holds greys
+    The order of the rows is a pure function of `(seed, epoch)`. A dynamic split holds grey levels
     $g \in [0, 1]$ and draws $x \sim \mathrm{Bernoulli}(g)$ anew for every batch; the draw is a pure
     function of `(seed, epoch, batch number)`, so that an epoch can be taken up in its middle.
 
@@ -55,7 +55,7 @@ class Split:
 
     Args:
         columns: tensors of shape (rows, *shape) on one device; `x` is required, `index` is added.
-        dynamic: whether `x` holds greys that are binarised at every batch.
+        dynamic: whether `x` holds grey levels that are binarised at every batch.
         stream: number of the split, so that two splits never share their stored binarisation.
         device: where batches are served; where the columns are, by default.
         preparation: what was done to the rows, where that is known.
@@ -99,7 +99,7 @@ class Split:
 
     @property
     def x(self) -> Tensor:
-        """The column `x` as stored, of shape (rows, *shape): greys where the split is dynamic."""
+        """The column `x` as stored, of shape (rows, *shape); grey levels if it is dynamic."""
         x: Tensor = self.columns["x"]
         return x
 

@@ -46,7 +46,7 @@ def ahead(batches: Iterable[Batch], device: torch.device | str) -> Iterator[Batc
 
 
 def fits(nbytes: int, device: torch.device | str) -> bool:
-    """Say whether columns may move to a device: always, but for CUDA's see `ROOM`."""
+    """Return whether columns may move to a device: always, but for CUDA's see `ROOM`."""
     device = torch.device(device)
     if device.type != "cuda":
         return True

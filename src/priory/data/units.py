@@ -32,7 +32,7 @@ def centres(x: Any) -> Floats | None:
 
     A feature whose values lie so far from zero that torch's default dtype would take more than
     1e-4 of their sd off them (times in seconds, coordinates in metres) is centred by its mean,
-    whole numbers by a whole one; others by 0. `None` if there is no such feature.
+    integers by a whole one; others by 0. `None` if there is no such feature.
 
     Args:
         x: training rows of shape (rows, *shape).
@@ -73,6 +73,6 @@ def in_units(x: NDArray[Any], divisor: float, mean: Floats, scale: Floats) -> Fl
 
 
 def is_far(mean: Floats, scale: Floats) -> bool:
-    """Say whether torch's default dtype would take too much off values of this mean and scale."""
+    """Return whether torch's default dtype takes too much off values of this mean and scale."""
     eps = torch.finfo(torch.get_default_dtype()).eps
     return bool((np.abs(mean) * eps > _LOST * scale).any())

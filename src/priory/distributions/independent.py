@@ -49,7 +49,7 @@ class Factorised(TorchDistribution):
         return density.expand(torch.broadcast_shapes(self._batch_shape, density.shape))
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "Factorised":
-        """Return the same law for a larger batch, sharing the parameters."""
+        """Return the same distribution for a larger batch, sharing the parameters."""
         batch_shape = Size(batch_shape)
         if batch_shape == self._batch_shape:
             return self
@@ -64,7 +64,7 @@ class Factorised(TorchDistribution):
         return new
 
     def apart(self) -> "Factorised":
-        """Return the law of each coordinate by itself: batch shape (*batch, *event), event (1,)."""
+        """Return each coordinate's distribution: batch shape (*batch, *event), event (1,)."""
         new = copy.copy(self)
         for name in self.arg_constraints:
             setattr(new, name, getattr(self, name).unsqueeze(-1))

@@ -13,7 +13,7 @@ EULER = 0.5772156649015329
 
 
 class Kumaraswamy(TorchDistribution):
-    r"""A law on the unit interval whose draws are differentiable in both shapes.
+    r"""A distribution on the unit interval whose draws are differentiable in both shapes.
 
     .. math:: p(v) = a b v^{a - 1} (1 - v^a)^{b - 1}
 
@@ -42,7 +42,7 @@ class Kumaraswamy(TorchDistribution):
         super().__init__(self.a.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "Kumaraswamy":
-        """Return the same law for a larger batch."""
+        """Return the same distribution for a larger batch."""
         new = copy.copy(self)
         new._batch_shape = Size(batch_shape)
         new.a, new.b = self.a.expand(batch_shape), self.b.expand(batch_shape)

@@ -17,7 +17,7 @@ Kernel = Callable[[Tensor, Width, int], Tensor]
 
 
 def rbf(squares: Tensor, square_width: Width, d: int) -> Tensor:  # noqa: ARG001
-    r"""Answer the Gaussian kernel, :math:`e^{-r^2 / 2 s^2}`.
+    r"""Return the Gaussian kernel, :math:`e^{-r^2 / 2 s^2}`.
 
     Args:
         squares: squared distances r^2.
@@ -28,7 +28,7 @@ def rbf(squares: Tensor, square_width: Width, d: int) -> Tensor:  # noqa: ARG001
 
 
 def rbf_mixture(squares: Tensor, square_width: Width, d: int) -> Tensor:
-    r"""Answer the mean of Gaussian kernels of widths c s, c from 1/4 to 4.
+    r"""Return the mean of Gaussian kernels of widths c s, c from 1/4 to 4.
 
     No single width need be right: the narrow ones see detail, the wide ones samples that are far.
 
@@ -44,7 +44,7 @@ def rbf_mixture(squares: Tensor, square_width: Width, d: int) -> Tensor:
 
 
 def imq(squares: Tensor, square_width: Width, d: int) -> Tensor:
-    r"""Answer the sum of inverse multiquadrics, :math:`C / (C + r^2)`, C = 2 d c s^2.
+    r"""Return the sum of inverse multiquadrics, :math:`C / (C + r^2)`, C = 2 d c s^2.
 
     c runs from 0.1 to 10. Tolstikhin, Bousquet, Gelly and Schoelkopf, 2018, Wasserstein
     auto-encoders.
@@ -60,7 +60,7 @@ def imq(squares: Tensor, square_width: Width, d: int) -> Tensor:
 
 
 def minus_distance(squares: Tensor, square_width: Width = 1.0, d: int = 0) -> Tensor:  # noqa: ARG001
-    """Answer -r / s, whose gradient is 0 where two samples coincide.
+    """Return -r / s, whose gradient is 0 where two samples coincide.
 
     Its discrepancy is the energy distance: Sejdinovic, Sriperumbudur, Gretton and Fukumizu, 2013,
     Equivalence of distance-based and RKHS-based statistics in hypothesis testing.
@@ -86,7 +86,7 @@ MEDIAN = frozenset({"rbf", "rbf-mixture"})
 
 
 def median_square(a: Tensor, b: Tensor) -> Tensor:
-    """Answer the median squared distance between all samples of both sets, shape ().
+    """Return the median squared distance between all samples of both sets, shape ().
 
     Of more than 512 samples no more are looked at, evenly spaced. It carries no gradient, and is
     positive whatever the samples.

@@ -37,7 +37,7 @@ def gaussian(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _singular_vectors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Answer the singular vectors of x y', (n, r) and (m, r), those of value 0 replaced by 0."""
+    """Return the singular vectors of x y', (n, r) and (m, r), those of value 0 replaced by 0."""
     (base_x, on_x), (base_y, on_y) = torch.linalg.qr(x), torch.linalg.qr(y)
     u, values, v = torch.linalg.svd(product(on_x, on_y.mT), full_matrices=False)
     kept = (values > _negligible(values)).to(x.dtype)
@@ -51,7 +51,7 @@ def _negligible(values: Tensor) -> Tensor:
 def gaussian_wasserstein2(
     mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor
 ) -> Tensor:
-    r"""Answer the squared Wasserstein-2 distance between two normals, shape ().
+    r"""Return the squared Wasserstein-2 distance between two normals, shape ().
 
     .. math:: |\mu_a - \mu_b|^2 + \mathrm{tr}\,(A + B) - 2\,\mathrm{tr}\,(A^{1/2} B A^{1/2})^{1/2}
 
@@ -87,7 +87,7 @@ def gaussian_wasserstein2(
 
 
 def _roots(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Answer the symmetric root of a covariance, and that of its pseudo-inverse."""
+    """Return the symmetric root of a covariance, and that of its pseudo-inverse."""
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > _negligible(values)
     root = torch.where(kept, values, 1.0).sqrt()
@@ -97,7 +97,7 @@ def _roots(covariance: Tensor) -> tuple[Tensor, Tensor]:
 def gaussian_mmd2(
     mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor, scale: float = 1.0
 ) -> Tensor:
-    r"""Answer the squared maximum mean discrepancy between two normals under an RBF kernel.
+    r"""Return the squared maximum mean discrepancy between two normals under an RBF kernel.
 
     .. math:: K(0, 2A) + K(0, 2B) - 2 K(\mu_a - \mu_b, A + B), \quad
         K(\delta, S) = |I + S / s^2|^{-1/2} e^{-\delta' (S + s^2 I)^{-1} \delta / 2}

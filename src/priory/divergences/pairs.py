@@ -16,7 +16,7 @@ Part = Callable[[Tensor, Tensor], Tensor]
 
 
 def sample_sets(a: Tensor, b: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Answer two sample sets in single precision or better, or say what is wrong with them.
+    """Return two sample sets in single precision or better, or raise an error.
 
     Args:
         a: samples, (n, d).
@@ -34,7 +34,7 @@ def sample_sets(a: Tensor, b: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
         )
     if not (a.is_floating_point() and b.is_floating_point()):
         raise ValueError(
-            f"expected samples in floating point, got {a.dtype} and {b.dtype}; make whole numbers "
+            f"expected samples in floating point, got {a.dtype} and {b.dtype}; make integers "
             "one-hot or convert them"
         )
     if min(len(a), len(b)) < least:
@@ -59,7 +59,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Answer a matrix product in the precision of its factors, under autocast too.
+    """Return a matrix product in the precision of its factors, under autocast too.
 
     A squared distance is a small difference of large products, of which bfloat16 leaves nothing.
 
@@ -74,7 +74,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mean_between(a: Tensor, b: Tensor, profile: Profile, block: int = BLOCK) -> Tensor:
-    """Answer the mean of a kernel over all pairs of two sets, shape ().
+    """Return the mean of a kernel over all pairs of two sets, shape ().
 
     Args:
         a: samples, (n, d).
@@ -96,7 +96,7 @@ def mean_between(a: Tensor, b: Tensor, profile: Profile, block: int = BLOCK) -> 
 
 
 def mean_within(a: Tensor, profile: Profile, unbiased: bool = True, block: int = BLOCK) -> Tensor:
-    """Answer the mean of a kernel over the pairs of one set, shape ().
+    """Return the mean of a kernel over the pairs of one set, shape ().
 
     Of many pairs, those above the diagonal alone are made.
 
@@ -128,7 +128,7 @@ def mean_within(a: Tensor, profile: Profile, unbiased: bool = True, block: int =
 
 
 def even(n: int, most: int) -> int:
-    """Answer the size of blocks as even as can be.
+    """Return the size of blocks as even as can be.
 
     Blocks of one size leave no holes in the memory that the next would not fit into.
 
@@ -146,7 +146,7 @@ def even(n: int, most: int) -> int:
 
 
 def pieces(n: int, size: int) -> list[slice]:
-    """Answer the rows of each block.
+    """Return the rows of each block.
 
     Args:
         n: rows in all.
@@ -158,7 +158,7 @@ def pieces(n: int, size: int) -> list[slice]:
 def sum_of_blocks(
     part: Part, blocks: Iterable[tuple[slice, slice]], a: Tensor, b: Tensor
 ) -> Tensor:
-    """Answer the sum of a function of two sets over blocks of their rows, shape ().
+    """Return the sum of a function of two sets over blocks of their rows, shape ().
 
     One block is held at a time, backward as well as forward: backward makes each anew (Chen, Xu,
     Zhang and Guestrin, 2016, Training deep nets with sublinear memory cost). Of all blocks there is

@@ -1,4 +1,4 @@
-"""Transport along lines: over random directions, and along the direction that tells most."""
+"""Transport along lines: over random directions, and along the direction that separates most."""
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ def max_sliced(
     steps: int = 20,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Return the max-sliced squared Wasserstein-2 distance, along the direction that tells most.
+    r"""Return the max-sliced squared Wasserstein-2 distance, in the direction that separates most.
 
     .. math:: \max_u W_2^2(u \cdot a, u \cdot b), \quad |u| = 1
 
@@ -73,7 +73,7 @@ def max_sliced(
 
 
 def along(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
-    """Answer the squared Wasserstein-2 distances of two sets' projections, (directions,).
+    """Return the squared Wasserstein-2 distances of two sets' projections, (directions,).
 
     Args:
         a: samples, (n, d).
@@ -100,5 +100,5 @@ def _directions(like: Tensor, count: int, generator: torch.Generator | None) -> 
 
 
 def _unit(u: Tensor) -> Tensor:
-    """Answer columns of length 1, or 0 where they are 0."""
+    """Return columns of length 1, or 0 where they are 0."""
     return u / u.norm(dim=0).clamp(min=torch.finfo(u.dtype).tiny)

@@ -60,7 +60,7 @@ def sinkhorn(
 
 
 def _temperatures(a: Tensor, b: Tensor, eps: float, steps: int) -> list[Tensor]:
-    """Answer temperatures that fall geometrically over the first half, and then stay at `eps`."""
+    """Return temperatures that fall geometrically over the first half, and then stay at `eps`."""
     radius = a.square().sum(1).amax().sqrt() + b.square().sum(1).amax().sqrt()
     start = radius.square().clamp(min=eps)
     fall = [start * (eps / start) ** (2 * (i + 1) / steps) for i in range(steps // 2)]
@@ -89,7 +89,7 @@ def _within(a: Tensor, temperatures: list[Tensor], block: int) -> Tensor:
 
 
 def _value(a: Tensor, b: Tensor, potential: Tensor, temperature: Tensor, block: int) -> Tensor:
-    """Answer the value of the dual at a potential of b and its soft minimum."""
+    """Return the value of the dual at a potential of b and its soft minimum."""
     squares = b.square().sum(1)
     g = (potential + squares).detach()
     rows, columns = _bordered(a, b, g - squares, temperature)
@@ -110,7 +110,7 @@ def _total(rows: Tensor, columns: Tensor) -> Tensor:
 def _bordered(
     a: Tensor, b: Tensor, potential: Tensor, temperature: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Answer two matrices whose product is (2 a b' + potential) / temperature."""
+    """Return two matrices whose product is (2 a b' + potential) / temperature."""
     rows = torch.nn.functional.pad(a * (2 / temperature), (0, 1), value=1.0)
     return rows, torch.cat([b, (potential / temperature).unsqueeze(1)], 1)
 
@@ -118,7 +118,7 @@ def _bordered(
 def soft_minimum(
     a: Tensor, b: Tensor, potential: Tensor, temperature: Tensor, block: int = BLOCK
 ) -> Tensor:
-    r"""Answer each sample's soft minimum over the other set, less its own square, (n,).
+    r"""Return each sample's soft minimum over the other set, less its own square, (n,).
 
     .. math:: f_i - |a_i|^2 = -t \log \frac{1}{m} \sum_j e^{(g_j - |b_j|^2 + 2 a_i \cdot b_j) / t}
 
@@ -140,7 +140,7 @@ def soft_minimum(
 
 
 def _log_sums(logits: Tensor) -> Tensor:
-    """Answer the log of each row's sum of exponentials, from the normaliser of one column.
+    """Return the log of each row's sum of exponentials, from the normaliser of one column.
 
     Fused, and so several times as fast as `logsumexp`, whose small exponentials are denormal.
     """

@@ -52,7 +52,7 @@ def evaluate_samples(
         name: of the samples, for the report's title.
 
     Raises:
-        ValueError: if a set is empty or not finite, or their shapes differ.
+        ValueError: if a set is empty, NaN or infinite, or their shapes differ.
 
     Example:
         >>> report = evaluate_samples(fake, real, metrics=["mmd", "energy"])
@@ -111,7 +111,7 @@ def _prepared(given: Any, preparation: Any) -> Any:
 
 
 def _like(given: dict[str, Tensor], columns: dict[str, Tensor]) -> Tensor:
-    """Answer x in the shape and dtype of the data's x, if it has as many numbers per row."""
+    """Return x in the shape and dtype of the data's x, if it has as many numbers per row."""
     for what, found in (("samples", given), ("data", columns)):
         if "x" not in found:
             raise ValueError(f"the {what} have no column x, only {', '.join(found)}")
@@ -119,7 +119,7 @@ def _like(given: dict[str, Tensor], columns: dict[str, Tensor]) -> Tensor:
     levels = bool((x == x.round()).all()) and 1 < float(x.max()) <= 255 and float(x.min()) >= 0
     if levels and float(like.min()) >= 0 and float(like.max()) <= 1:
         raise ValueError(
-            f"the samples are whole numbers up to {float(x.max()):g}, and the data lie in [0, 1]; "
+            f"the samples are integers up to {float(x.max()):g}, and the data lie in [0, 1]; "
             "give pixels 0..255 as uint8, or divide them by 255"
         )
     if rows_of(x).shape[1] != rows_of(like).shape[1]:

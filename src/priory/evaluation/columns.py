@@ -20,7 +20,7 @@ _ROWS = 4096  # rows at a time
 
 
 def split_of(data: Any, split: str, limit: int | None = None) -> Columns:
-    """Answer the columns of one split, checked.
+    """Return the columns of one split, checked.
 
     Args:
         data: a `Data`, one of its splits, columns by name, or an array whose rows are `x`. Only a
@@ -30,7 +30,7 @@ def split_of(data: Any, split: str, limit: int | None = None) -> Columns:
 
     Raises:
         ValueError: if the split is unknown or has no rows, columns differ in length, or a value is
-            not finite.
+            NaN or infinite.
     """
     if split not in SPLITS:
         hint = suggestion(split, SPLITS)
@@ -42,12 +42,12 @@ def split_of(data: Any, split: str, limit: int | None = None) -> Columns:
 
 
 def has_splits(data: Any) -> bool:
-    """Say whether data are divided into train, valid and test."""
+    """Return whether data are divided into train, valid and test."""
     return not isinstance(data, Mapping) and all(hasattr(data, name) for name in SPLITS)
 
 
 def read(part: Any) -> Columns:
-    """Answer a split, a mapping of columns or an array as columns of tensors.
+    """Return a split, a mapping of columns or an array as columns of tensors.
 
     Args:
         part: a split (its training pixels binarised once, where it draws them anew for each batch),
@@ -94,7 +94,7 @@ def check(columns: Columns, split: str = "test") -> Columns:
             if bad.any():
                 first = int(bad.nonzero()[0])
                 raise ValueError(
-                    f"column {name!r} has values that are not finite in {int(bad.sum())} rows, the "
+                    f"column {name!r} has NaN or infinite values in {int(bad.sum())} rows, the "
                     f"first of them row {first}; drop or impute them"
                 )
     return columns
@@ -110,7 +110,7 @@ def thin(columns: Columns, limit: int | None) -> Columns:
 
 
 def has_unknown(columns: Columns | None) -> bool:
-    """Say whether there are labels y of which some are unknown."""
+    """Return whether there are labels y of which some are unknown."""
     y = None if columns is None else columns.get("y")
     return y is not None and not y.is_floating_point() and bool((y == UNKNOWN).any())
 
@@ -141,7 +141,7 @@ def place(columns: Columns, like: Tensor | None) -> Columns:
 def blocks(
     columns: Columns, size: int, like: Tensor | None = None
 ) -> Iterator[tuple[int, Columns]]:
-    """Answer the columns in blocks of rows, each with its first row's number, placed by `like`."""
+    """Return the columns in blocks of rows, each with its first row's number, placed by `like`."""
     rows = len(next(iter(columns.values())))
     for start in range(0, rows, size):
         part = {name: value[start : start + size] for name, value in columns.items()}
@@ -149,7 +149,7 @@ def blocks(
 
 
 def digest_of(columns: Columns) -> str:
-    """Answer the SHA-256 of the rows of x, by which two reports prove that they share them.
+    """Return the SHA-256 of the rows of x, by which two reports prove that they share them.
 
     It does not depend on the device, nor on whether the rows are held in single or double.
 

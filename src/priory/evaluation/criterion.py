@@ -18,7 +18,7 @@ class ByMetric(Criterion):
 
     Args:
         metric: a metric that has a better direction (see `METRICS`).
-        samples: dreams, and data to compare them with, at most so many of each.
+        samples: generated samples, and data to compare them with, at most so many of each.
         particles: importance samples K per datum, of metrics that need the bound on log p(x).
         limit: at most so many validation rows, evenly spaced.
 
@@ -55,7 +55,7 @@ class ByMetric(Criterion):
         return _ranked()[self.metric]
 
     def __call__(self, pair: Any, data: Data, seed: int) -> float:
-        """Answer the metric on the validation rows.
+        """Return the metric on the validation rows.
 
         Args:
             pair: with the weights that are to be judged.
@@ -93,7 +93,7 @@ def _maker(metric: str) -> Callable[..., ByMetric]:
 
     make.__doc__ = (METRICS[metric].function.__doc__ or "") + (
         "\n\nArgs:\n"
-        "    samples: dreams, and data to compare them with.\n"
+        "    samples: generated samples, and data to compare them with.\n"
         "    particles: K of the bound.\n"
         "    limit: at most so many validation rows.\n"
     )

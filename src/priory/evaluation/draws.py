@@ -37,9 +37,9 @@ class Latents(NamedTuple):
     Args:
         z: draws, `(n, *event)`.
         mean: posterior means, `(n, latent)`.
-        log_q: log q(z given x), `(n,)`, in nats.
+        log_q: log q(z | x), `(n,)`, in nats.
         log_p: log p(z), `(n,)`.
-        posteriors: the distributions q(z given x), by blocks of rows.
+        posteriors: the distributions q(z | x), by blocks of rows.
         priors: the distributions p(z), likewise.
         exact: whether the means are in closed form rather than averages over draws.
     """
@@ -54,7 +54,7 @@ class Latents(NamedTuple):
 
 
 class Reconstructions(NamedTuple):
-    """Means of p(x given z) at z ~ q(z given x).
+    """Means of p(x | z) at z ~ q(z | x).
 
     Args:
         error: mean squared error over a datum's features, `(n,)`.
@@ -75,7 +75,7 @@ class Draws(Sets):
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         columns: the rows to evaluate on.
         reference: training columns, for neighbours and anchors, if there are any.
         particles: importance samples K per datum.
@@ -84,7 +84,7 @@ class Draws(Sets):
         mixture: as in `Sets`.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
-        outliers: columns of another kind, which the pair is to tell from the data, if any.
+        outliers: columns of another kind, which the pair is to distinguish from the data, if any.
         background: a run on mutated data, to judge likelihoods against, if there is one.
         seed: seed of all draws.
         units: as in `Sets`.
@@ -221,7 +221,7 @@ class Draws(Sets):
     def outliers(self) -> Columns:
         """Columns of another kind than the data."""
         if self._outliers is None:
-            raise Unavailable("no outliers were named to be told from the data")
+            raise Unavailable("no outliers were given to be distinguished from the data")
         return self._outliers
 
     @property
@@ -239,7 +239,7 @@ class Draws(Sets):
             found = f"{len(sites)}: {', '.join(sites)}" if sites else "none"
             raise Unavailable(f"needs exactly one latent site; the model has {found}")
         if sites[0] not in self.phase.local:
-            raise Unavailable(f"{sites[0]} is shared by all data: no datum has a latent of its own")
+            raise Unavailable(f"{sites[0]} is shared by all data: no datum has its own latent")
         return sites[0]
 
     @cached_property
@@ -285,7 +285,7 @@ class Draws(Sets):
         return Reconstructions(torch.cat(errors), *shown)
 
     def dreamt(self, n: int) -> Tensor:
-        """Draw n dreams of x, `(n, *shape)`.
+        """Draw n generated samples of x, `(n, *shape)`.
 
         Args:
             n: how many.
@@ -296,7 +296,7 @@ class Draws(Sets):
         """Draw a site n times from the model, `(n, *event)`.
 
         Args:
-            site: a site's name, or `x_mean` for the means of p(x given z).
+            site: a site's name, or `x_mean` for the means of p(x | z).
             n: number of draws.
             given: values of other sites, such as labels, `(n, *event)` each.
         """
@@ -310,7 +310,7 @@ class Draws(Sets):
             held = {k: v.to(self._device) for k, v in place(held, self._like).items()}
             drawn = generate(self.model, place(rows, self._like), size, held)
             if site not in drawn:
-                raise Unavailable(f"a dream has no {site}, only {', '.join(drawn)}")
+                raise Unavailable(f"a sample of the model has no {site}, only {', '.join(drawn)}")
             parts.append(drawn[site].cpu())
         return torch.cat(parts)
 

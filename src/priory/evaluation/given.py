@@ -47,7 +47,7 @@ def resolve(pair: Any, data: Any) -> tuple[Any, Any, Any]:
     missing = [name for name in ("model", "guide") if not callable(getattr(pair, name, None))]
     if missing:
         raise ValueError(
-            f"pair must have the methods model and guide, {type(pair).__name__} lacks "
+            f"pair must have the methods model and guide, {type(pair).__name__} has no "
             f"{missing[0]}; give two functions as types.SimpleNamespace(model=..., guide=...)"
         )
     if data is None:
@@ -95,7 +95,7 @@ def check_background(background: Any, preparation: Any) -> None:
 
 
 def name_of(pair: Any) -> str:
-    """Answer what to call a pair.
+    """Return what to call a pair.
 
     Args:
         pair: the pair.

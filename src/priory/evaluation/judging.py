@@ -78,18 +78,18 @@ def evaluate(
         metrics: names of metrics or of groups of them; those that take minutes are measured if
             they are named, or for "all".
         limit: at most so many rows, evenly spaced.
-        samples: dreams, and data to compare them with, at most so many of each.
+        samples: generated samples, and data to compare them with, at most so many of each.
         features: what sample metrics look at: identity, pca, classifier, inception, or a module;
             "auto" takes the data themselves up to 16 dimensions, else a classifier where there are
             labelled training rows, else principal components.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
-        outliers: data of another kind, or their name, which the pair is to tell from its own.
+        outliers: data of another kind, or their name, to be distinguished from the pair's own.
         background: a run on mutated data (see `insight.mutate`), for the likelihood ratio.
         pictures: whether to keep what the report's pictures show.
 
     Raises:
-        ValueError: if there are no data, they are not finite, or a name or number is out of range.
+        ValueError: if there are no data, they are NaN or infinite, or a name or number is wrong.
 
     Example:
         >>> report = evaluate(run, metrics=["nll"], particles=50)
@@ -172,7 +172,7 @@ def assemble(
     history: Sequence[Any] = (),
     source: str = "",
 ) -> Report:
-    """Measure every row of the table, and answer the report.
+    """Measure every row of the table, and return the report.
 
     Args:
         draws: what is judged; to be read inside `sealed`.

@@ -105,7 +105,7 @@ class Record:
         return "\n".join([line, *(f"  warning: {warning}" for warning in self.warnings)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Answer the record as plain values, without the numbers by datum."""
+        """Return the record as plain values, without the numbers by datum."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
 
 
@@ -224,7 +224,7 @@ class Estimate:
 
 
 def unusual_likelihood(quantity: str) -> str:
-    """Answer what a likelihood is of, where it is not of x alone.
+    """Return what a likelihood is of, where it is not of x alone.
 
     Args:
         quantity: of a record.
@@ -238,11 +238,11 @@ def unusual_likelihood(quantity: str) -> str:
 
 
 def not_applicable(name: str, reason: str, *, n: int = 0, seed: int = 0) -> Record:
-    """Answer the record of a metric that has no value here.
+    """Return the record of a metric that has no value here.
 
     Args:
         name: the metric's name.
-        reason: why, in words that tell the reader what is missing.
+        reason: why: what is missing.
         n: number of data looked at.
         seed: seed of the evaluation.
     """

@@ -52,7 +52,7 @@ def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]
 
 
 def reseed(device: torch.device, *key: int) -> None:
-    """Start the random stream that a tuple of whole numbers names, on the CPU and on the device.
+    """Start the random stream that a tuple of integers names, on the CPU and on the device.
 
     Each block of each kind of draw has its own stream, so that no number depends on which other
     metrics were asked for. Only the given device is seeded: the others belong to the caller.
@@ -69,7 +69,7 @@ def reseed(device: torch.device, *key: int) -> None:
 
 
 def placement(*programs: Any) -> Tensor | None:
-    """Answer the first floating-point parameter of a pair: data go to its device and dtype."""
+    """Return the first floating-point parameter of a pair: data go to its device and dtype."""
     for program in programs:
         for root in modules_of(program):
             for parameter in root.parameters():

@@ -1,4 +1,4 @@
-"""Two sets of samples, dreams and data: all that a pair, or two arrays, have in common."""
+"""Two sets of rows, generated samples and data: all that a pair, or two arrays, have in common."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Units(NamedTuple):
 
     @classmethod
     def of(cls, data: Any) -> Units | None:
-        """Answer the units of standardised data, `None` where data are as they were given.
+        """Return the units of standardised data, `None` where data are as they were given.
 
         Args:
             data: a `Data`, or anything else.
@@ -53,7 +53,7 @@ class Units(NamedTuple):
         return float(self.scale.log().sum())
 
     def own(self, x: Tensor) -> Tensor:
-        """Answer standardised rows in the data's own units, in double precision.
+        """Return standardised rows in the data's own units, in double precision.
 
         Args:
             x: `(n, *shape)`.
@@ -71,7 +71,7 @@ class _OfPair:
 
 
 class Sets:
-    """Dreams beside data, made lazily: a metric reads what it declares to need.
+    """Generated samples beside data, made lazily: a metric reads what it declares to need.
 
     A draw that cannot be had raises `Unavailable` with the reason; any other error is the pair's
     own, and goes through as it is.
@@ -83,7 +83,7 @@ class Sets:
         samples: at most so many rows of each set are compared, evenly spaced.
         features: what sample metrics look at: a name in `samples.features.EXTRACTORS`, or an
             extractor.
-        mixture: the law of the data, where it is a known mixture.
+        mixture: the distribution of the data, where it is a known mixture.
         seed: seed of all draws.
         units: what standardised data are in, if they are.
     """
@@ -130,7 +130,7 @@ class Sets:
     dream: Any = _OfPair()
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Answer what `make` makes, made once for these draws; an anchor has its own.
+        """Return what `make` makes, made once for these draws; an anchor has its own.
 
         Args:
             key: names it.
@@ -142,7 +142,7 @@ class Sets:
         return found
 
     def common(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Answer what `make` makes, made once for these draws and their anchors alike.
+        """Return what `make` makes, made once for these draws and their anchors alike.
 
         Args:
             key: names it.
@@ -154,7 +154,7 @@ class Sets:
         return found
 
     def anchored(self, anchor: Anchor) -> Sets:
-        """Answer the same draws with other dreams: real data, or data robbed of their structure.
+        """Return the same draws with other samples: real data, or data without their structure.
 
         Args:
             anchor: real: training rows, or half of the rows against the other half where there are
@@ -197,7 +197,7 @@ class Sets:
 
     @property
     def anchor(self) -> Anchor | None:
-        """What stands in the place of the dreams, if anything does."""
+        """What stands in the place of the generated samples, if anything does."""
         return self._anchor
 
     @cached_property
@@ -237,13 +237,13 @@ class Sets:
 
     @cached_property
     def real(self) -> Tensor:
-        """Data that dreams are compared with, `(m, d)`."""
+        """Data that generated samples are compared with, `(m, d)`."""
         rows = self.x[1::2] if self._halved else self.x
         return rows_of(thin({"x": rows}, self.samples)["x"])
 
     @cached_property
     def dreams(self) -> Tensor:
-        """Dreams of x, flattened, `(m, d)`; or the anchor in their place."""
+        """Generated samples of x, flattened, `(m, d)`; or the anchor in their place."""
         if self._anchor is None:
             return rows_of(self.dreamt(self.samples)).to(self.real)
         source = self.x if self.reference is None else self.reference["x"]
@@ -259,7 +259,7 @@ class Sets:
         return median_bandwidths(rows_of(thin({"x": self.x}, self.samples)["x"]))
 
     def dreamt(self, n: int) -> Tensor:
-        """Answer at most n dreams of x, `(m, *shape)`.
+        """Return at most n generated samples of x, `(m, *shape)`.
 
         Args:
             n: how many.

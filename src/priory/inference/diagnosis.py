@@ -1,4 +1,4 @@
-"""What went wrong in a training step: which site, parameter and rows are not finite."""
+"""What went wrong in a training step: which site, parameter and rows hold NaN or infinity."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Stepping(Training, Protocol):
     keeper: Keeper | None
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Answer the epoch's batches, from one on."""
+        """Return the epoch's batches, from one on."""
 
 
 def explained(error: NonFinite, loop: Stepping) -> ValueError:
-    """Answer an error that says which step, batch, rows and site are not finite.
+    """Return an error that says which step, batch, rows and site are NaN or infinite.
 
     The batch is run once more from the random state of its step, and saved in the run's folder.
 
@@ -68,7 +68,7 @@ def explained(error: NonFinite, loop: Stepping) -> ValueError:
     shown = ", ".join(map(str, rows[:_ROWS].tolist())) + (", ..." if len(rows) > _ROWS else "")
     parts = [
         f"{error.what} of step {error.step + 1} (epoch {loop.epoch + 1}, batch {number + 1}) is "
-        f"not finite: {place}; training rows {shown}",
+        f"NaN or infinite: {place}; training rows {shown}",
         "the weights are as they were before the step",
     ]
     if loop.keeper is not None:
@@ -79,7 +79,7 @@ def explained(error: NonFinite, loop: Stepping) -> ValueError:
 
 
 def culprit(loop: Stepping, batch: Batch) -> tuple[str, Tensor | None]:
-    """Answer what is not finite first, and in which rows of the batch, `None` if it is in all.
+    """Return what is NaN or infinite first, and in which rows of the batch, `None` if it is in all.
 
     Args:
         loop: the training.
@@ -112,13 +112,13 @@ def culprit(loop: Stepping, batch: Batch) -> tuple[str, Tensor | None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that the memory is used up."""
+    """Return whether an error means that the memory is used up."""
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or any(word in str(error) for word in _MEMORY)
 
 
 def explained_memory(error: BaseException, loop: Stepping) -> MemoryError:
-    """Answer an error that says what would need less memory; the weights are left as they are.
+    """Return an error that says what would need less memory; the weights are left as they are.
 
     Args:
         error: that was raised.
@@ -156,7 +156,7 @@ def _again(loop: Stepping) -> Iterator[None]:
 
 
 def _site(loop: Stepping, batch: Batch) -> tuple[str, Tensor | None] | None:
-    """Answer the first site of guide and model that is not finite."""
+    """Return the first site of guide and model that is NaN or infinite."""
     state = torch.get_rng_state()
     for particles in {getattr(loop.objective, "particles", 1): 0, 1: 0}:
         torch.set_rng_state(state)
@@ -166,7 +166,7 @@ def _site(loop: Stepping, batch: Batch) -> tuple[str, Tensor | None] | None:
             try:
                 with recorder, torch.no_grad():
                     program(**bind(program, batch))
-            except (RuntimeError, ValueError):  # what is not finite may be refused further on
+            except (RuntimeError, ValueError):  # what is NaN or infinite may be refused further on
                 pass
             for name, site in recorder.sites.items():
                 for what, tensor in _parts(site):
@@ -200,7 +200,7 @@ def _what(tensor: Tensor) -> str:
 
 
 def _rows(tensor: Tensor, batch: Batch) -> Tensor | None:
-    """Answer which rows of the batch a tensor is not finite in, `None` if it does not say."""
+    """Return in which rows of the batch a tensor is NaN or infinite, `None` if it does not say."""
     rows = len(batch["index"])
     bad = ~tensor.isfinite()
     if rows not in bad.shape:

@@ -92,15 +92,15 @@ def fit(
         clip: largest global norm of the gradient.
         ema: decay of a moving average of the pair's weights, by which the run is evaluated and
             which it ends with; buffers, such as running means, are taken as they are.
-        best: answer the weights that are the best by a metric of the validation rows, looked at
+        best: return the weights that are the best by a metric of the validation rows, looked at
             with each evaluation; without it, and without patience, those of the last step.
         patience: stop after so many evaluations without a better value of `best`, or without it a
-            better validation bound, and answer the best weights.
+            better validation bound, and return the best weights.
         valid_every: epochs between evaluations; 0 for none.
         valid_particles: K of the validation bound.
-        watch: whether to look at adversarial training with the evaluations, and say in words
-            when dreams collapse or a critic has won.
-        snapshot_every: epochs between snapshots of the same dreams (the same noise), at the start
+        watch: whether to look at adversarial training with the evaluations, and warn
+            when samples collapse or a critic has won.
+        snapshot_every: epochs between snapshots of the same samples (the same noise), at the start
             and the end too; 0 for none.
         seed: seed of initial weights, order of the data, and all draws.
         device: "auto" is CUDA where there is one; else any torch device.
@@ -109,8 +109,8 @@ def fit(
             the same run is always run the same way. A term with a state of its own, which no graph
             can keep, is run eager.
         precision: of the nets; see `SVI`.
-        skip_nonfinite: how many steps whose loss or gradient is not finite may be passed over; the
-            history counts them.
+        skip_nonfinite: how many steps whose loss or gradient is NaN or infinite may be passed
+            over; the history counts them.
         folder: where the run is kept, locked against a second one, from its beginning on.
         checkpoint_every: seconds between checkpoints; 0 for one after every step. One is written at
             the end and, before the process stops, at SIGINT, SIGTERM and SIGHUP too.
@@ -127,8 +127,8 @@ def fit(
 
     Raises:
         ValueError: if an option is out of range, the pair does not fit itself or the data, a
-            trainable parameter gets no gradient, a loss or gradient is not finite, the folder is in
-            use, or its run is another one or damaged.
+            trainable parameter gets no gradient, a loss or gradient is NaN or infinite, the folder
+            is in use, or its run is another one or damaged.
         OSError: if the folder holds something else, cannot be written, or has no run to resume.
         MemoryError: if the memory does not suffice for a step.
         KeyboardInterrupt: after Ctrl-C; with a folder, once the step is done and saved. A second
@@ -238,7 +238,7 @@ def fit(
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """Answer the device of a name; "auto" is CUDA where there is one.
+    """Return the device of a name; "auto" is CUDA where there is one.
 
     Raises:
         ValueError: if there is no such device.
@@ -262,7 +262,7 @@ def prepare(pair: Any, data: Data, device: torch.device) -> None:
 
 
 def _programs(pair: Any, objective: Any) -> tuple[Program, Program]:
-    """Answer the pair's programs; other people's losses get them without surplus columns."""
+    """Return the pair's programs; other people's losses get them without surplus columns."""
     if isinstance(objective, Objective):
         return pair.model, pair.guide
     return _accepting(pair.model), _accepting(pair.guide)

@@ -39,7 +39,7 @@ class Loop:
         options: `fit`'s.
         keeper: keeps the run in a folder; nothing is kept without one.
         criterion: by which the best weights are chosen; with patience alone by the bound.
-        tell: is told in words what goes wrong.
+        tell: gets a message of what goes wrong.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Loop:
         return self.history
 
     def state(self) -> dict[str, Any]:
-        """Answer where the run stands, as plain values; of snapshots, the steps."""
+        """Return where the run stands, as plain values; of snapshots, the steps."""
         return {
             "step": self.svi.steps,
             "epoch": self.epoch,
@@ -120,7 +120,7 @@ class Loop:
         }
 
     def train_state(self) -> dict[str, Any]:
-        """Answer what else a later step depends on, apart from weights and random states."""
+        """Return what else a later step depends on, apart from weights and random states."""
         return {
             "svi": self.svi.state_dict(),
             "loss": self.loss,
@@ -130,7 +130,7 @@ class Loop:
         }
 
     def restore(self, state: Mapping[str, Any], train: Mapping[str, Any]) -> None:
-        """Go on from what `state` and `train_state` answered.
+        """Go on from what `state` and `train_state` returned.
 
         Raises:
             ValueError: if they are another training's; nothing has changed then.
@@ -154,7 +154,7 @@ class Loop:
         self._started = time.perf_counter() - state["seconds"]
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Answer the epoch's batches, from one on."""
+        """Return the epoch's batches, from one on."""
         return self.data.train.batches(
             self.size,
             epoch=self.epoch,
@@ -169,7 +169,7 @@ class Loop:
         """Take the steps of one pass over the training rows, or of what is left of it.
 
         Raises:
-            ValueError: if a step is not finite, with its place.
+            ValueError: if a loss or gradient is NaN or infinite, with its place.
             MemoryError: if the memory does not suffice.
         """
         train_mode(self.pair, self.objective)
@@ -219,7 +219,7 @@ class Loop:
             self.counted += 1
 
     def _row(self) -> dict[str, Any]:
-        """Answer the epoch's row of the history."""
+        """Return the epoch's row of the history."""
         step = self.svi.steps
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": step}
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)

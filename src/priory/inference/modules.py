@@ -13,7 +13,7 @@ from priory.inference.phases.arguments import modules_of
 
 
 def modules(*programs: Any) -> list[nn.Module]:
-    """Answer the modules that programs are, are methods of, or close over, each once."""
+    """Return the modules that programs are, are methods of, or close over, each once."""
     return list({id(m): m for p in programs for m in modules_of(p)}.values())
 
 
@@ -45,6 +45,6 @@ def frozen(*roots: nn.Module) -> Iterator[None]:
 
 
 def device_of(values: Iterable[Any] | Mapping[str, Any]) -> torch.device:
-    """Answer where the first tensor among some values is, the CPU if there is none."""
+    """Return where the first tensor among some values is, the CPU if there is none."""
     values = values.values() if isinstance(values, Mapping) else values
     return next((v.device for v in values if isinstance(v, Tensor)), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Whether adversarial training collapses: dreams that are all alike, modes lost, critics that won.
+"""Whether adversarial training collapses: samples that are all alike, modes lost, critics that won.
 
 What is looked at are plain numbers of samples and scores; what is said of them depends on these
 numbers alone.
@@ -24,12 +24,12 @@ from priory.inference.svi import SVI
 APART = 200
 """Steps from one look to the next, at least: a look costs about as much as three steps."""
 LASTING = 3
-"""Looks in a row at which something must be so before it is said."""
+"""Looks in a row at which something must be so before it is warned of."""
 
 ALIKE, LOST, WON, FAINT, GROWN = 0.1, 0.75, 0.999, 1e-3, 1e3
 """Bounds: of the variance's ratio, of modes, of right orders, of the gradient, of the scores."""
 
-_ROWS = 256  # dreams, and rows, of a look
+_ROWS = 256  # samples, and rows, of a look
 _GROUND = 2000  # training rows that the modes are found among
 _SCORES = 64  # from which on their order says something: critics of whole sets give few
 _CLUSTERS = 20
@@ -39,14 +39,14 @@ Look = dict[str, Any]
 
 
 def alarms(looks: Sequence[Look]) -> dict[str, str]:
-    """Answer what is wrong, in words, by its kind: what has been so at the last looks in a row.
+    """Return warnings by their kind, of what has been so at the last looks in a row.
 
     Args:
         looks: the numbers of all looks so far, as `Watch` takes them.
 
     Example:
-        >>> alarms([{"spread": 0.01, "critics": []}] * 3)["alike"][:30]
-        'the dreams are nearly all alik'
+        >>> alarms([{"spread": 0.01, "critics": []}] * 3)["alike"][:32]
+        'the samples are nearly all alike'
     """
     found = [_wrong(looks[: n + 1]) for n in range(len(looks))[-LASTING:]]
     if len(found) < LASTING:
@@ -55,7 +55,7 @@ def alarms(looks: Sequence[Look]) -> dict[str, str]:
 
 
 def collected(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Answer each kind of warning once, in its last words, and when it was given.
+    """Return each kind of warning once, in its last form, and when it was given.
 
     Args:
         history: a run's.
@@ -76,18 +76,18 @@ def collected(history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _wrong(looks: Sequence[Look]) -> dict[str, str]:
-    """Answer what is wrong by the numbers of the last look, and of those before it."""
+    """Return what is wrong by the numbers of the last look, and of those before it."""
     now, found = looks[-1], {}
     if _below(now.get("spread"), ALIKE):
         found["alike"] = (
-            f"the dreams are nearly all alike: their variance is {now['spread']:.2%} of the data's;"
-            " lower lr, let the critic see several dreams at once (pack=2), or add r1"
+            f"the samples are nearly all alike: their variance is {now['spread']:.2%} of the "
+            "data's; lower lr, let the critic see several samples at once (pack=2), or add r1"
         )
     if now.get("modes") is not None and now["modes"] < LOST * now["of"]:
         found["modes"] = (
-            f"the dreams reach {now['modes']} modes, and as many rows of the data {now['of']}: mode"
-            " collapse; let the critic see several dreams at once (pack=2), or try"
-            " game=wasserstein with gradient_penalty=10"
+            f"the samples reach {now['modes']} modes, and as many rows of the data {now['of']}: "
+            "mode collapse; let the critic see several samples at once (pack=2), or try "
+            "game=wasserstein with gradient_penalty=10"
         )
     for n, critic in enumerate(now["critics"]):
         name = f"the critic on {critic['sites']}"
@@ -95,7 +95,7 @@ def _wrong(looks: Sequence[Look]) -> dict[str, str]:
         free = critic["game"] == "wasserstein"
         if not free and _below(WON, critic["order"]):
             found[f"won {n}"] = (
-                f"{name} tells held-out rows from dreams without fail ({critic['order']:.2%} of "
+                f"{name} separates held-out rows from samples ({critic['order']:.2%} of "
                 "pairs in the right order): it has won, and what it hands on says little; give it "
                 "fewer steps or a lower rate, noise, or r1"
             )
@@ -126,7 +126,7 @@ class Watch:
         svi: takes the steps.
         critics: the adversaries of the objective.
         seed: of all draws.
-        tell: is told in words what begins to go wrong.
+        tell: gets a warning of what begins to go wrong.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Watch:
         self._ground: tuple[Tensor, Modes | None, int] | None = None
 
     def due(self, step: int, history: Sequence[Mapping[str, Any]], *, last: bool) -> bool:
-        """Say whether it is time for a look.
+        """Return whether it is time for a look.
 
         Args:
             step: number of steps behind.
@@ -170,7 +170,7 @@ class Watch:
                 self.tell(f"warning, step {row['step']:,}: {text}")
 
     def look(self) -> Look:
-        """Answer the numbers of dreams and critics at this moment, as plain values."""
+        """Return the numbers of samples and critics at this moment, as plain values."""
         resting = modules(self.pair.model, self.pair.guide, *(a.critic for a in self.critics))
         device = self.data.device
         held = _evenly(self.data.valid if len(self.data.valid) else self.data.train, _ROWS)
@@ -218,7 +218,7 @@ class Watch:
 
 
 def _evenly(split: Split, n: int) -> dict[str, Tensor]:
-    """Answer rows of a split, evenly spaced."""
+    """Return rows of a split, evenly spaced."""
     rows = torch.linspace(0, len(split) - 1, min(n, len(split)), dtype=torch.float64).round()
     return split.take(rows.long().to(split.columns["index"].device))
 
@@ -250,7 +250,7 @@ class Modes(NamedTuple):
 
 
 def modes_of(data: Data, x: Tensor) -> Modes | None:
-    """Answer the modes of the data's density where it is a known mixture, else clusters of rows.
+    """Return the modes of the data's density where it is a known mixture, else clusters of rows.
 
     A mode of a mixture ends half way to the next one. Clusters are those of k-means, and a sample
     belongs to the nearest.
@@ -298,7 +298,7 @@ def reached(samples: Tensor, modes: Modes) -> int:
 
 
 def spread(samples: Tensor, rows: Tensor) -> float:
-    """Answer the samples' total variance over the data's; 0 where all samples are alike.
+    """Return the samples' total variance over the data's; 0 where all samples are alike.
 
     Args:
         samples: `(n, d)`.
@@ -308,9 +308,9 @@ def spread(samples: Tensor, rows: Tensor) -> float:
 
 
 def order(awake: Tensor, asleep: Tensor) -> float:
-    """Answer the share of pairs that a critic puts in the right order: P(awake above asleep).
+    """Return the share of pairs that a critic puts in the right order: P(awake above asleep).
 
-    The area under its ROC curve: 1 if it tells them apart without fail, 0.5 if it cannot. It does
+    The area under its ROC curve: 1 if it separates them without fail, 0.5 if it cannot. It does
     not depend on where a game's scores have their boundary.
 
     Args:

@@ -41,14 +41,14 @@ _OPTIONAL = {"epochs", "steps", "patience", "clip", "ema"}
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of `fit` with plain Python numbers, or raise one error that names every fault.
+    """Return options of `fit` as plain Python numbers, or raise one error that names all errors.
 
     Args:
         options: those that are to be looked at, by name; `best` and `optim` as objects, `schedule`
             as an object or a name.
 
     Raises:
-        ValueError: with what was given and what is expected, fault by fault.
+        ValueError: with what was given and what is expected, one by one.
     """
     plain = {name: _plain(value) for name, value in options.items()}
     faults = [*_counts(plain), *_numbers(plain), *_choices(plain), *_parts(plain), *_pairs(plain)]
@@ -75,7 +75,7 @@ def _counts(options: Mapping[str, Any]) -> Iterator[str]:
         if value is None and name in _OPTIONAL:
             continue
         if type(value) is not int or value < low:
-            yield f"{name} must be a whole number from {low}, got {value!r}"
+            yield f"{name} must be an integer from {low}, got {value!r}"
 
 
 def _numbers(options: Mapping[str, Any]) -> Iterator[str]:

@@ -31,7 +31,7 @@ def own_randomness(device: torch.device, seed: int | None = None) -> Iterator[No
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Answer the state of every generator, as tensors and plain values.
+    """Return the state of every generator, as tensors and plain values.
 
     Args:
         device: where the run is; the states of all CUDA devices are kept if it is one.

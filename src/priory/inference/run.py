@@ -47,7 +47,7 @@ class Pair(nn.Module):
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
     """
 
     def __init__(self, model: Program, guide: Program) -> None:
@@ -60,7 +60,7 @@ class Pair(nn.Module):
 
 @dataclass
 class Run:
-    """A trained pair with its data and history, as `fit` answers it.
+    """A trained pair with its data and history, as `fit` returns it.
 
     Attributes:
         pair: the trained pair.
@@ -71,7 +71,7 @@ class Run:
             the best weights are chosen by, best (where they are the best so far), rate (the
             learning rate), watch and warnings (of an adversarial training that collapses), seconds.
         store: the parameters that the programs hold in Pyro's store, by name.
-        snapshots: the same dreams `(n, *shape)` by the step at which they were drawn.
+        snapshots: the same samples `(n, *shape)` by the step at which they were drawn.
         preparation: what was done to the training rows, and is done to new ones; the data's own if
             `None`.
     """
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """What went wrong in an adversarial training, in words, and from which step on."""
+        """Warnings of an adversarial training, and from which step on."""
         return collected(self.history)
 
     @property
@@ -110,7 +110,7 @@ class Run:
     def sample(
         self, n: int = 64, *, given: Mapping[str, Any] | None = None, seed: int = 0
     ) -> dict[str, Tensor]:
-        """Draw n dreams: each site's value `(n, *event)`, and the mean of x as `x_mean`.
+        """Draw n samples: each site's value `(n, *event)`, and the mean of x as `x_mean`.
 
         Both are in the data's own units: where the training rows were standardised, that is undone.
 
@@ -118,8 +118,8 @@ class Run:
         do not know of it.
 
         Args:
-            n: number of dreams.
-            given: values of sites such as a label, `{"y": 3}`, or n of them, one for each dream;
+            n: number of samples.
+            given: values of sites such as a label, `{"y": 3}`, or n of them, one for each sample;
                 labels are what the data call them (`data.classes`), and a one-hot code may be
                 given by its number.
             seed: seed of the draws; the global random state is left as it was.
@@ -145,10 +145,10 @@ class Run:
         return {k: restore(v) if k in ("x", "x_mean") else v for k, v in draws.items()}
 
     def every_value(self, site: str) -> list[int]:
-        """Answer the values of a label that the data have, or of a categorical site: 0, 1, ...
+        """Return the values of a label that the data have, or of a categorical site: 0, 1, ...
 
         Args:
-            site: which; each answered value can be given to `sample`.
+            site: which; each returned value can be given to `sample`.
 
         Raises:
             ValueError: if it is neither.
@@ -189,7 +189,7 @@ class Run:
 
 
 def described(pair: Any, objective: Any, data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer a run's configuration: plain values from which `load` rebuilds it.
+    """Return a run's configuration: plain values from which `load` rebuilds it.
 
     Args:
         pair: the pair.
@@ -328,7 +328,7 @@ def _as_now(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, 
 
 
 def _rows(config: dict[str, Any]) -> Tensor:
-    """Return rows of zeros, of the shape and type that a configuration tells."""
+    """Return rows of zeros, of the shape and type that a configuration has."""
     sizes = config["shapes"]["x"]
     if not all(type(size) is int and size > 0 for size in sizes):
         raise TypeError(f"x can't have rows of shape {sizes}")
@@ -388,7 +388,7 @@ def _objective(config: Any, folder: Path) -> Any:
 
 
 def _declared(pair: Any, data: Data, rows: int) -> dict[str, Any]:
-    """Answer a parameter store in which the programs have declared their parameters.
+    """Return a parameter store in which the programs have declared their parameters.
 
     Args:
         pair: autoguides make their parameters when they are first run.

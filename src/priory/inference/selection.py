@@ -30,7 +30,7 @@ class Criterion(ABC):
 
     @abstractmethod
     def __call__(self, pair: Any, data: Data, seed: int) -> float:
-        """Answer the number; leave the pair, and the random state, as they were.
+        """Return the number; leave the pair, and the random state, as they were.
 
         Args:
             pair: what is trained, with the weights that are to be judged.
@@ -61,7 +61,7 @@ class Selection:
 
         Args:
             row: it counts if it has a number to compare by; is marked `best` if it is the best yet.
-            weights: answers copies of the weights that have earned it, and of the buffers.
+            weights: returns copies of the weights that have earned it, and of the buffers.
         """
         if self.criterion is None and self.patience is None:
             return False
@@ -79,11 +79,11 @@ class Selection:
         return self.patience is not None and self.waited >= self.patience
 
     def state(self) -> dict[str, Any]:
-        """Answer score and patience, as plain values; the weights are not among them."""
+        """Return score and patience, as plain values; the weights are not among them."""
         return {"best": self.score if self.weights else None, "waited": self.waited}
 
     def restore(self, state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` answered, and the weights then.
+        """Go on from what `state` returned, and the weights then.
 
         Args:
             state: score and patience.
@@ -94,5 +94,5 @@ class Selection:
 
 
 def judged(row: Mapping[str, Any]) -> dict[str, float]:
-    """Answer what a row of the history has of a criterion, by its name."""
+    """Return what a row of the history has of a criterion, by its name."""
     return {k: v for k, v in row.items() if k not in _OWN and isinstance(v, int | float)}

@@ -1,4 +1,4 @@
-"""The same dreams, drawn again and again while a pair is trained."""
+"""The same samples, drawn again and again while a pair is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POINTS, _PICTURES = 512, 64
 
 
 class Snapshots:
-    """Draws the same dreams at some steps of a run, each time from the same random state.
+    """Draws the same samples at some steps of a run, each time from the same random state.
 
     So that each row has the same latent, and what changes is what was learnt.
 
@@ -33,7 +33,7 @@ class Snapshots:
         self.taken: dict[int, Tensor] = {}
 
     def due(self, epochs: int, *, last: bool = False) -> bool:
-        """Say whether it is time: at the start, every so many epochs, and at the end.
+        """Return whether it is time: at the start, every so many epochs, and at the end.
 
         Args:
             epochs: how many are behind.
@@ -43,7 +43,7 @@ class Snapshots:
 
     @torch.no_grad()
     def take(self, step: int, pair: Any, data: Data) -> None:
-        """Draw the dreams: the means of p(x given z) of pictures, else x itself.
+        """Draw the samples: the means of p(x | z) of pictures, else x itself.
 
         Args:
             step: number of steps behind.

@@ -114,12 +114,12 @@ def _is_column(value: Tensor, column: Tensor | None) -> bool:
 
 
 def _is_fixed(distribution: Any) -> bool:
-    """Say whether a distribution's support is the same for every row."""
+    """Return whether a distribution's support is the same for every row."""
     return not _bounds(distribution)
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Say whether the supports of two distributions have other bounds."""
+    """Return whether the supports of two distributions have other bounds."""
     return any(not torch.equal(*pair) for pair in zip(_bounds(one), _bounds(other), strict=True))
 
 

@@ -49,7 +49,7 @@ class SVI(pyro.infer.SVI):
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         optim: a `pyro.optim` optimiser, or a torch optimiser's class or `functools.partial`.
         loss: an `Objective`, one of Pyro's ELBOs, or a callable
             `loss(model, guide, *args, **columns)`.
@@ -69,12 +69,12 @@ class SVI(pyro.infer.SVI):
             captured runs eager, with a warning.
         horizon: steps of the whole training, by which "auto" chooses.
         precision: "bf16" runs the nets in bfloat16 and keeps densities in float32.
-        skip: how many steps with a loss or gradient that is not finite may be passed over.
-        tell: is told in words what "auto" does.
+        skip: how many steps with a loss or gradient that is NaN or infinite may be passed over.
+        tell: gets a message of what "auto" does.
 
     Raises:
         ValueError: if an option is out of range or, at the first step, the pair fails the check.
-        NonFinite: at a step whose loss or gradient is not finite (on CUDA: at `poll`).
+        NonFinite: at a step whose loss or gradient is NaN or infinite (on CUDA: at `poll`).
 
     Example:
         >>> from functools import partial
@@ -167,7 +167,7 @@ class SVI(pyro.infer.SVI):
 
     @property
     def skipped(self) -> int:
-        """Number of steps passed over so far because they were not finite."""
+        """Number of steps passed over so far because a loss or gradient was NaN or infinite."""
         return self.guard.skipped
 
     @property
@@ -211,7 +211,7 @@ class SVI(pyro.infer.SVI):
             of Pyro's).
 
         Raises:
-            NonFinite: if a loss or gradient is not finite; weights and steps are as before.
+            NonFinite: if a loss or gradient is NaN or infinite; weights and steps are as before.
         """
         first = not self._ready
         if first:
@@ -249,7 +249,7 @@ class SVI(pyro.infer.SVI):
         self.guard.poll()
 
     def untrained(self) -> list[str]:
-        """Answer the names of parameters that have had no gradient in any step so far."""
+        """Return the names of parameters that have had no gradient in any step so far."""
         return sorted(self.pair.silent)
 
     @contextmanager
@@ -269,7 +269,7 @@ class SVI(pyro.infer.SVI):
             self._engine.average.adopt(self.params)
 
     def state_dict(self) -> dict[str, Any]:
-        """Answer all that a later step depends on but weights, buffers and random states."""
+        """Return all that a later step depends on but weights, buffers and random states."""
         self.guard.poll()
         return self._engine.state_dict()
 
@@ -303,7 +303,7 @@ class SVI(pyro.infer.SVI):
                 schedule.lift(device_of([*args, *columns.values()]))
 
     def _registering(self, loss: Callable[..., Any]) -> Callable[..., Any]:
-        """Answer a loss that takes in the parameters that its programs have added to the store."""
+        """Return a loss that takes in the parameters that its programs have added to the store."""
 
         def registering(*args: Any, **columns: Any) -> Any:
             if not self._strangers and self._same_store():
@@ -316,7 +316,7 @@ class SVI(pyro.infer.SVI):
         return registering
 
     def _same_store(self) -> bool:
-        """Say whether the store holds the tensors that it held when it was last looked at."""
+        """Return whether the store holds the tensors that it held when it was last looked at."""
         known = self._stored
         found = [p for _, p in pyro.get_param_store().named_parameters()]
         return known is not None and len(found) == len(known) and all(map(is_, found, known))

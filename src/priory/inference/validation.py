@@ -45,7 +45,7 @@ class Evaluations:
         svi: takes the steps.
         options: `fit`'s.
         criterion: by which the best weights are chosen; with patience alone it is the bound.
-        tell: is told in words what goes wrong.
+        tell: gets a message of what goes wrong.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class Evaluations:
         if criterion is not None:
             try:
                 row[criterion.name] = self._judge()
-            except NoValue:  # it had one before the first step: dreams are not finite, say
+            except NoValue:  # it had one before the first step: samples are NaN or infinite, say
                 row[criterion.name] = None
         if self.watch.due(row["step"], history, last=last):
             self.watch.note(row, history)
 
     def out_of_patience(self, row: dict[str, Any]) -> bool:
-        """Keep the weights if they are the best so far; say whether patience is out.
+        """Keep the weights if they are the best so far; return whether patience is out.
 
         Args:
             row: of the epoch that has ended, with its numbers.
@@ -107,7 +107,7 @@ class Evaluations:
         return self.selection.consider(row, self._copies)
 
     def snapshot(self, epochs: int, *, last: bool) -> bool:
-        """Take a snapshot of the dreams if it is time to; say whether it was.
+        """Take a snapshot of the samples if it is time to; return whether it was.
 
         Args:
             epochs: how many are behind.
@@ -120,7 +120,7 @@ class Evaluations:
         return True
 
     def state(self) -> dict[str, Any]:
-        """Answer what a later epoch depends on, as plain values; `best` has the weights."""
+        """Return what a later epoch depends on, as plain values; `best` has the weights."""
         taken = [*self.snapshots.taken]
         return {"bounded": self.bounded, "snapshots": taken, **self.selection.state()}
 
@@ -192,7 +192,7 @@ class Evaluations:
         return tensors_of(self.pair, self.objective, self.svi.params)
 
     def _copies(self) -> dict[str, Tensor]:
-        """Answer copies of the weights that the run would end with now, and of all buffers."""
+        """Return copies of the weights that the run would end with now, and of all buffers."""
         with self.svi.averaged():
             return {n: v.detach().clone() for n, v in self._tensors().items()}
 
@@ -215,7 +215,7 @@ class NoBound(ValueError):
 def validation_bound(
     model: Program, guide: Program, split: Split, *, particles: int = 16, seed: int = 0
 ) -> float:
-    """Answer the mean importance-weighted bound on a split, in nats per datum.
+    """Return the mean importance-weighted bound on a split, in nats per datum.
 
     The model itself is judged: `poutine.scale` is left out.
 
@@ -223,7 +223,7 @@ def validation_bound(
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         split: held-out rows.
         particles: K of the bound.
         seed: seed of the draws.
@@ -252,7 +252,7 @@ def validation_bound(
 
 
 def _point_masses(awake: Phase) -> list[str]:
-    """Answer the sites at which the guide's law, or that of an observation, is a point mass."""
+    """Return the sites at which the guide's distribution, or an observation's, is a point mass."""
     laws = [] if awake.auxiliary else [(site, "guide") for site in awake.latents]
     laws += [(site, "model") for site in awake.observed]
     return [s for s, of in laws if isinstance(base(awake.distribution(s, of=of)), dist.Delta)]

@@ -133,7 +133,7 @@ class Wrapped(Net):
         self.module = module
 
     def make(self, inputs: Shape, outputs: Shape) -> None:
-        """Try the module on zeros, so that a wrong size is told before training.
+        """Try the module on zeros, so that a wrong size is an error before training.
 
         Raises:
             ValueError: The output has another number of elements than asked for.

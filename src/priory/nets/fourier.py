@@ -19,7 +19,7 @@ class Fourier(Net):
     Tancik et al., 2020, Fourier features let networks learn high frequency functions in low
     dimensional domains. The scales s_i are spread evenly, by their logarithms, from `low` to
     `high`, so that near and far are both seen. B is not trained. For critics in few dimensions:
-    what is narrower than about 1 / high is not told apart soon.
+    what is narrower than about 1 / high is not resolved soon.
 
     Args:
         frequencies: Number of rows of B.

@@ -12,7 +12,7 @@ def one_hot(labels: Tensor, classes: int, like: Tensor | None = None) -> Tensor:
     The NaN stops the training with the rows named, without the device being waited for.
 
     Args:
-        labels: Whole numbers from 0.
+        labels: Integers from 0.
         classes: Number of classes.
         like: A tensor whose dtype the result takes; torch's default one if None.
     """

@@ -62,14 +62,14 @@ class DeepMean(_Sets):
     .. math:: C(X) = h\Big(\frac{1}{|X|} \sum_{x \in X} \phi(x)\Big)
 
     The one-sample critic with a deep mean encoder of Li, Alvarez-Melis, Xu, Jegelka and Sra, 2017,
-    Distributional adversarial networks. A set that lacks modes is told from one that has them.
+    Distributional adversarial networks. A set without some modes differs from one that has them.
 
     Args:
         features: From a row to phi(x), before a leaky ReLU; a net, any module, or a name.
         head: From the mean features to the score.
         width: Number of features.
         size: Rows of a set; there are as many scores as whole sets in a batch, so that small sets
-            give steadier gradients and large ones see more of a law.
+            give steadier gradients and large ones see more of a distribution.
 
     Raises:
         ValueError: A number isn't positive.
@@ -90,14 +90,14 @@ class DeepMean(_Sets):
 
 
 class TwoSample(_Sets):
-    r"""A critic of pairs of sets, which says whether the two are of one law.
+    r"""A critic of pairs of sets, which says whether the two are of one distribution.
 
     .. math:: C(X, Y) = h(|m(X) - m(Y)|), \quad m(X) = \frac{1}{|X|} \sum_{x \in X} \phi(x)
 
-    The two-sample critic of Li et al., 2017, Distributional adversarial networks. Pairs of one law
-    are halves of the data, and halves of the dreams; they are to be scored high. Pairs of two laws
-    are data against dreams; they are to be scored low by the critic and high by the pair, whose
-    gradient comes from them alone.
+    The two-sample critic of Li et al., 2017, Distributional adversarial networks. Pairs of one
+    distribution are halves of the data, and halves of the model's samples; they are to be scored
+    high. Pairs of two distributions are data against samples; they are to be scored low by the
+    critic and high by the pair, whose gradient comes from them alone.
 
     Args:
         features: From a row to phi(x), before a leaky ReLU; a net, any module, or a name.
@@ -118,9 +118,9 @@ class TwoSample(_Sets):
         return self._pairs(self.encode(one), self.encode(other))
 
     def compare(self, awake: Tensor, asleep: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores of pairs of one law, and of pairs of two.
+        """Return the scores of pairs of one distribution, and of pairs of two.
 
-        Samples that carry a gradient get it through the pairs of two laws alone.
+        Samples that carry a gradient get it through the pairs of two distributions alone.
 
         Args:
             awake: Sets of awake samples, (sets, size, *shape), as `group` makes them.

@@ -1,4 +1,4 @@
-"""Learned codes, one for each training row, and the normal law fitted to them."""
+"""Learned codes, one for each training row, and the normal distribution fitted to them."""
 
 import math
 from typing import Any, Literal
@@ -84,7 +84,7 @@ class Codes(Prior):
         return found
 
     def distribution(self) -> TorchDistribution:
-        """Return the normal law with the codes' mean and covariance."""
+        """Return the normal distribution with the codes' mean and covariance."""
         codes = in_ball(self.rate * self.table.detach())
         centre = codes.mean(0)
         spread = codes - centre

@@ -18,7 +18,7 @@ class FlowDistribution(TorchDistribution):
     """A zuko flow's distribution in Pyro's terms.
 
     Args:
-        flow: The distribution that the flow answers, of batch shape () and event shape (latent,).
+        flow: The distribution that the flow returns, of batch shape () and event shape (latent,).
         validate_args: Whether to check values; the global default if None.
     """
 
@@ -31,7 +31,7 @@ class FlowDistribution(TorchDistribution):
         super().__init__(Size(), flow.event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "FlowDistribution":
-        """Return the same law for a larger batch."""
+        """Return the same distribution for a larger batch."""
         new = copy.copy(self)
         new._batch_shape = Size(batch_shape)
         return new

@@ -46,7 +46,7 @@ class NormalMixture(TorchDistribution):
         super().__init__(Size(), loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "NormalMixture":
-        """Return the same law for a larger batch, sharing the parameters."""
+        """Return the same distribution for a larger batch, sharing the parameters."""
         new = copy.copy(self)
         new._batch_shape = Size(batch_shape)
         return new

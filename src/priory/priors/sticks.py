@@ -10,7 +10,7 @@ from priory.priors.base import Encode, Prior
 
 
 class _InnerBeta(dist.Beta):
-    """The Beta law, its draws kept off 0 and 1, where densities may be infinite."""
+    """The Beta distribution, its draws kept off 0 and 1, where densities may be infinite."""
 
     def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
         draws: Tensor = super().rsample(sample_shape)
@@ -29,7 +29,7 @@ class StickBreaking(Prior):
     size hardly learns from them.
 
     Args:
-        concentration: The a of the Beta law; the larger, the more sticks share the weight.
+        concentration: The a of the Beta distribution; the larger, the more sticks share the weight.
 
     Raises:
         ValueError: The concentration isn't positive.
@@ -72,5 +72,5 @@ class StickBreaking(Prior):
         return torch.cat([z * before, left[..., -1:]], -1)
 
     def distribution(self) -> TorchDistribution:
-        """Return the law of the shares v."""
+        """Return the distribution of the shares v."""
         return _InnerBeta(self.shapes[0], self.shapes[1]).to_event(1)

@@ -1,10 +1,10 @@
 """Autoencoders whose codes are made to follow the prior by a divergence or a critic, and GLO.
 
-Each is a cost of reconstruction plus a weight times the mismatch of the codes' law q(z), the
-average of q(z given x) over the data, with the prior. A weight is in units of the cost: on data of
+Each is a cost of reconstruction plus a weight times the mismatch of the codes' distribution q(z),
+the average of q(z | x) over the data, with the prior. A weight is in units of the cost: on data of
 more features the cost is larger, and so must the weight be.
 
-InfoVAE maximises E log p(x given z) - (1 - alpha) KL(q(z given x), p(z)) - (alpha + lambda - 1)
+InfoVAE maximises E log p(x | z) - (1 - alpha) KL(q(z | x), p(z)) - (alpha + lambda - 1)
 D(q(z), p(z)). As -ELBO of weight beta plus w D it has alpha = 1 - beta and lambda = w + beta: with
 beta = 0.5 and w = 100, alpha = 0.5 and lambda = 100.5. beta = 1 and w = 0 is the VAE, beta = 0 the
 MMD-VAE, which still draws its codes; with point codes and a squared cost that is the WAE.
@@ -26,7 +26,7 @@ def _autoencoder(
     options: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
 ) -> Recipe:
-    """Answer a row with nets and training sized for the digits."""
+    """Return a row with nets and training sized for the digits."""
     nets = {"encoder": "mlp:128", "decoder": "mlp:128"}
     shared = {**nets, **_POINTS, **(options or {})}
     steps = {"steps": 1000, "lr": 2e-3, "schedule": "cosine"}
@@ -59,7 +59,8 @@ ROWS = (
         f"{_SQUARED} + 100*match:sliced:z",
     ),
     # A temperature of a quarter of the prior's mean squared distance, 2 x latent: with less, the
-    # divergence of a batch from the prior is far above 0 when the laws agree, and codes shrink.
+    # divergence of a batch from the prior is far above 0 when the distributions agree, and codes
+    # shrink.
     _autoencoder(
         "sinkhorn-ae",
         "Patrini et al., 2019, Sinkhorn autoencoders",

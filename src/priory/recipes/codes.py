@@ -21,7 +21,7 @@ ROWS = (
         "aae-semi",
         f"{_PAPER}; few labels: --data.labelled 100",
         AAE,
-        # One critic of both makes them independent too, so that dreams obey the code.
+        # One critic of both makes them independent too, so that samples obey the code.
         f"reconstruction + 5*adversarial:c,z:{_CRITIC} + 10*classification:c",
         {**_NETS, "latent": 10},
         _TRAINING,
@@ -30,7 +30,7 @@ ROWS = (
         "infogan",
         "Chen et al., 2016, InfoGAN: interpretable representation learning",
         InfoGAN,
-        # The continuous codes would else take all that the dreams can show.
+        # The continuous codes would else take all that the samples can show.
         "adversarial:x:critic=(mlp:128,128:leaky-relu-0.2):rate=0.5 + sleep:c + 0.1*sleep:u",
         {
             "latent": 8,

@@ -17,7 +17,7 @@ from priory.signatures import summary
 
 
 def find_recipe(name: str) -> Recipe:
-    """Answer a recipe by its name, or one for a pair of the user's own.
+    """Return a recipe by its name, or one for a pair of the user's own.
 
     Args:
         name: a name in `RECIPES`, or `path/to/file.py:Class`. The file is run.
@@ -33,7 +33,7 @@ def find_recipe(name: str) -> Recipe:
 
 
 def pair_class(path: str, name: str | None = None) -> type[Any]:
-    """Answer a pair's class from a file of the user's own, which is run.
+    """Return a pair's class from a file of the user's own, which is run.
 
     Args:
         path: the file.

@@ -17,7 +17,7 @@ def _gan(
     generator: str = "mlp:128,128,128:leaky-relu",
     **training: Any,
 ) -> Recipe:
-    """Answer a row with nets and training sized for toys in the plane.
+    """Return a row with nets and training sized for toys in the plane.
 
     Args:
         name: by which the row is asked for.

@@ -30,8 +30,8 @@ class Recipe:
         loss: the objective, as `priory.specs.parse_objective` reads it.
         options: of the pair's constructor, where they differ from its defaults.
         training: of `fit`, where they differ from its defaults.
-        data: name of a data set on which it is at home.
-        grey: whether images keep their greys, as a generator without a density needs them.
+        data: name of its default data set.
+        grey: whether images keep their grey levels, as a generator without a density needs them.
 
     Example:
         >>> from priory.recipes import RECIPES
@@ -83,7 +83,7 @@ class Recipe:
         return parse_objective(self.loss if text is None else text)
 
     def trainable(self) -> dict[str, Option]:
-        """Answer the options of `fit`, with this recipe's defaults."""
+        """Return the options of `fit`, with this recipe's defaults."""
         parts = ("pair", "objective", "data", "on_epoch")
         return {n: o for n, o in options_of(fit).items() if n not in parts}
 
@@ -98,7 +98,7 @@ class Recipe:
             The pair, the objective, and the options of `fit`.
 
         Raises:
-            Faults: naming every fault in them.
+            Faults: naming every error in them.
         """
         mine, pair_options = {}, {}
         objective = options.pop("objective", None)
@@ -126,7 +126,7 @@ class Recipe:
         return pair, objective, mine
 
     def rendering(self, name: str) -> dict[str, Any]:
-        """Answer the options of a named data set, where they differ from its defaults.
+        """Return the options of a named data set, where they differ from its defaults.
 
         Args:
             name: the data set's name, or a file's.
@@ -137,7 +137,7 @@ class Recipe:
         """Load data as the recipe takes them.
 
         Args:
-            name: of a data set, or a file; those on which it is at home by default.
+            name: of a data set, or a file; its own by default.
 
         Raises:
             ValueError: if the name fits nothing.
@@ -153,7 +153,7 @@ class Recipe:
             options: as in `prepare`.
 
         Raises:
-            Faults: naming every fault in the options.
+            Faults: naming every error in the options.
             ValueError: if the data do not suit the pair.
 
         Example:
@@ -169,5 +169,5 @@ class Recipe:
 
 
 def _replaced(name: str, given: Mapping[str, Any]) -> bool:
-    """Say whether a default gives way to what the user asked for: steps to epochs, say."""
+    """Return whether a default gives way to what the user asked for: steps to epochs, say."""
     return name in given or (name in ("steps", "epochs") and bool({"steps", "epochs"} & {*given}))

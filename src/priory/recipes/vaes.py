@@ -5,7 +5,7 @@ from priory.recipes.recipe import Recipe
 
 
 def _vae(name: str, paper: str, loss: str = "elbo", prior: str = "normal") -> Recipe:
-    """Answer a row for a VAE, with nets and training sized for the digits."""
+    """Return a row for a VAE, with nets and training sized for the digits."""
     options = {"prior": prior, "encoder": "mlp:128", "decoder": "mlp:128"}
     training = {"steps": 1000, "lr": 2e-3, "schedule": "cosine"}
     return Recipe(name, paper, VAE, loss, options, training)

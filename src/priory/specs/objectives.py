@@ -31,7 +31,7 @@ def parse_objective(text: str) -> Objective:
     """Build an objective: a part, or a sum of parts with weights.
 
     Raises:
-        Faults: naming every fault of every term.
+        Faults: naming every error of every term.
 
     Example:
         >>> len(parse_objective("reconstruction + 10*match:mmd").terms())
@@ -118,10 +118,10 @@ def adversarial(
     mean: tuple[str, ...] = (),
     detached: bool = False,
 ) -> Adversarial:
-    """Train a critic to tell awake samples from asleep ones, and the pair to fool it.
+    """Train a critic to distinguish awake samples from asleep ones, and the pair to fool it.
 
     Args:
-        sites: the sites to tell apart.
+        sites: the sites to distinguish.
         critic: a net or critic, or its text.
         game: name of the game.
         steps: critic steps per step of the pair.

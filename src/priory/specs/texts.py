@@ -34,7 +34,7 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
         table: classes, or functions that make the part, by name.
 
     Raises:
-        Faults: naming every fault, with the nearest name where one is unknown.
+        Faults: naming every error, with the nearest name where one is unknown.
 
     Example:
         >>> parse("prior", "vamp:100", PRIORS).components
@@ -53,7 +53,7 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
 def parse_function(
     kind: str, text: str, table: Mapping[str, Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """Answer a function from its text, with the arguments by name that the text sets.
+    """Return a function from its text, with the arguments by name that the text sets.
 
     Args:
         kind: what the table holds, in the singular, for messages.
@@ -61,7 +61,7 @@ def parse_function(
         table: functions by name; their first arguments, without defaults, are left to the caller.
 
     Raises:
-        Faults: naming every fault, with the nearest name where one is unknown.
+        Faults: naming every error, with the nearest name where one is unknown.
 
     Example:
         >>> from priory.divergences import DIVERGENCES
@@ -75,7 +75,7 @@ def parse_function(
 def _arguments(
     kind: str, text: str, table: Mapping[str, Callable[..., Any]], plain: bool = False
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Answer what a text names, and the arguments that it sets, of those with defaults if plain."""
+    """Return what a text names, and the arguments that it sets, of those with defaults if plain."""
     name, *arguments = split(text, ":")
     target = named(kind, name, table)
     options = options_of(target)
@@ -115,7 +115,7 @@ OPTIMS: dict[str, type[torch.optim.Optimizer]] = {
 
 
 def read(option: Option, text: Any) -> Any:
-    """Answer the value that a text stands for; what is no text is taken as it is.
+    """Return the value that a text stands for; what is no text is taken as it is.
 
     Args:
         option: which argument it is for.
@@ -163,18 +163,18 @@ _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Schedule: ("schedule", SCHEDULES),
     Criterion: ("metric", _Criteria()),
 }
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def part_of(annotation: Any) -> str:
-    """Answer which kind of part an annotation admits, "" for none."""
+    """Return which kind of part an annotation admits, "" for none."""
     kinds = [_PARTS[t][0] for t in _members(annotation) if isinstance(t, type) and t in _PARTS]
     return kinds[0] if kinds else ""
 
 
 def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:
-    """Answer the value of an annotated type that a text stands for.
+    """Return the value of an annotated type that a text stands for.
 
     Args:
         text: what the user wrote.
@@ -209,7 +209,7 @@ def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:
 
 
 def describe(annotation: Any) -> str:
-    """Answer in words what may be written for a type."""
+    """Return what may be written for a type, as text."""
     words = []
     for member in _members(annotation):
         origin, arguments = typing.get_origin(member), typing.get_args(member)
@@ -229,14 +229,14 @@ def describe(annotation: Any) -> str:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """Answer the types of a union, the strictest first."""
+    """Return the types of a union, the strictest first."""
     union = typing.get_origin(annotation) in (Union, types.UnionType)
     members = list(typing.get_args(annotation)) if union else [annotation]
     return sorted(members, key=lambda t: (t is float) + 2 * (t is str))
 
 
 def _plain(text: str, member: Any) -> Any:
-    """Answer the value of one plain type, or None if the text is none of it."""
+    """Return the value of one plain type, or None if the text is none of it."""
     origin, arguments = typing.get_origin(member), typing.get_args(member)
     if origin is Literal:
         return next((a for a in arguments if str(a) == text), None)
@@ -271,5 +271,5 @@ def _keywords(target: Callable[..., Any], arguments: list[str]) -> dict[str, Any
 
 
 def unbracket(text: str) -> str:
-    """Answer a text without the brackets around the whole of it."""
+    """Return a text without the brackets around the whole of it."""
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text

@@ -50,12 +50,13 @@ def to_arviz(
     prior: int | None = None,
     seed: int = 0,
 ) -> Any:
-    r"""Answer a pair's draws as ArviZ takes them: InferenceData, or a DataTree from ArviZ 1.0 on.
+    r"""Return a pair's draws as ArviZ takes them: InferenceData, or a DataTree from ArviZ 1.0 on.
 
-    Groups: `posterior` (each latent z ~ q(z given x)), `posterior_predictive` (x ~ p(x given z)),
-    `prior` and `prior_predictive` (dreams, one per draw and row), `log_likelihood`, `sample_stats`
-    (`lp` = log p(x, z), `log_q`, `log_weight` = `lp` - `log_q`, and each row's `pareto_k`),
-    `observed_data`, and `constant_data` (columns that the model doesn't observe, such as labels).
+    Groups: `posterior` (each latent z ~ q(z | x)), `posterior_predictive` (x ~ p(x | z)),
+    `prior` and `prior_predictive` (one draw of the model per draw and row), `log_likelihood`,
+    `sample_stats` (`lp` = log p(x, z), `log_q`, `log_weight` = `lp` - `log_q`, and each row's
+    `pareto_k`), `observed_data`, and `constant_data` (columns that the model doesn't observe, such
+    as labels).
     Dimensions are `chain` (1), `draw`, `row` (the row's number in the split), then the event's. A
     group that the pair cannot give is left out, and the attribute `no_<group>` says why. Values of
     standardised data, and densities of them, are in the data's own units.
@@ -67,10 +68,10 @@ def to_arviz(
     .. math:: \mathrm{elpd} = \sum_i \log \frac{1}{S} \sum_s \tilde w_{is}, \qquad
         w_{is} = p(x_i, z_{is}) / q(z_{is} \mid x_i),
 
-    w~ Pareto-smoothed, with the guide's own k-hat by datum. log p(x given z) in its place would
-    have LOO average 1 / p(x given z) over q, which is 1 / p(x) for an exact guide alone, and then
+    w~ Pareto-smoothed, with the guide's own k-hat by datum. log p(x | z) in its place would
+    have LOO average 1 / p(x | z) over q, which is 1 / p(x) for an exact guide alone, and then
     with a tail so heavy that the average is rarely near its limit; for any other guide the limit
-    is log p(x) - log E_p(z)[q(z given x) / p(z given x)], minus infinity if the guide is too wide.
+    is log p(x) - log E_p(z)[q(z | x) / p(z | x)], minus infinity if the guide is too wide.
 
     Magnusson, Andersen, Jonasson and Vehtari 2019, Bayesian leave-one-out cross-validation for
     large data; Merkle, Furr and Rabe-Hesketh 2019, Bayesian comparison of latent variable models.
@@ -81,7 +82,7 @@ def to_arviz(
         data: a `Data`, one of its splits, columns by name or an array of x; a run's own if `None`.
         split: which part of a `Data`.
         rows: how many rows, evenly spaced, or their numbers; all if `None`.
-        prior: dreams per row; as many as `draws` if `None`, 0 for none.
+        prior: draws from the model per row; as many as `draws` if `None`, 0 for none.
         seed: seed of all draws.
 
     Raises:
@@ -97,7 +98,7 @@ def to_arviz(
     import_arviz()
     check_counts({"draws": draws}, seed)
     if prior is not None and prior < 0:
-        raise ValueError(f"prior must not be negative, got {prior}; 0 leaves the dreams out")
+        raise ValueError(f"prior must not be negative, got {prior}; 0 leaves them out")
     dreams, groups = draws if prior is None else prior, {}
     with _opened(pair, data, split, rows, seed) as (source, numbers, attrs):
         if rows is None:
@@ -137,16 +138,16 @@ def loo(
     rows: int | Sequence[int] | None = None,
     seed: int = 0,
 ) -> Any:
-    r"""Answer a pair's expected log predictive density as `arviz.loo` would, to be compared.
+    r"""Return a pair's expected log predictive density as `arviz.loo` would, to be compared.
 
     Like `arviz.loo(to_arviz(pair), pointwise=True)`, but of log weights alone, so that all rows and
     many draws fit into memory. `arviz.compare` takes the answers of several pairs on the same rows.
-    `p_loo` is log(1 + chi^2(q, p(z given x))) summed over the data: what the guide lacks, not a
+    `p_loo` is log(1 + chi^2(q, p(z | x))) summed over the data: what the guide lacks, not a
     number of parameters. Where k-hat is beyond its threshold the answer is too low, and more so
     than the unsmoothed bound of `evaluate`: take more draws. See `to_arviz` for what is estimated.
 
     Args:
-        pair: a run, or an object with `model` and `guide`; or what `to_arviz` answers, to which
+        pair: a run, or an object with `model` and `guide`; or what `to_arviz` returns, to which
             the other arguments don't apply.
         draws: importance samples per row, at least 25.
         data: as in `to_arviz`.
@@ -185,7 +186,7 @@ def loo(
 def _opened(
     pair: Any, data: Any, split: str, rows: int | Sequence[int] | None, seed: int
 ) -> Iterator[tuple[Draws, Array, dict[str, Any]]]:
-    """Seal a pair, and answer its source of draws, the rows' numbers, and what is known of it."""
+    """Seal a pair, and return its source of draws, the rows' numbers, and what is known of it."""
     run, pair, data = resolve(pair, data)
     columns, numbers = _chosen(split_of(data, split), rows)
     build(pair, columns)
@@ -213,7 +214,7 @@ def _own(source: Draws) -> Array:
 
 
 def _chosen(columns: Columns, rows: int | Sequence[int] | None) -> tuple[Columns, Array]:
-    """Answer the rows that are wanted, and their numbers."""
+    """Return the rows that are wanted, and their numbers."""
     n = len(next(iter(columns.values())))
     if rows is None or isinstance(rows, int):
         if rows is not None and rows < 1:
@@ -234,15 +235,15 @@ def _check_room(source: Draws, draws: int) -> None:
     if total <= ROOM:
         return
     raise ValueError(
-        f"the draws of all {source.n:,} rows would take {total / 2**30:.1f} GiB ({draws} draws and "
-        f"dreams x {source.n:,} rows x {row:,.0f} bytes), more than the {ROOM / 2**30:g} GiB that "
-        f"are taken unasked; give rows={max(1, int(ROOM / draws / row))}, the rows' numbers, or "
-        "fewer draws"
+        f"the draws of all {source.n:,} rows would take {total / 2**30:.1f} GiB ({draws} draws of "
+        f"guide and model x {source.n:,} rows x {row:,.0f} bytes), more than the "
+        f"{ROOM / 2**30:g} GiB that are taken unasked; give "
+        f"rows={max(1, int(ROOM / draws / row))}, the rows' numbers, or fewer draws"
     )
 
 
 def _likelihood(found: Replicates, name: str) -> tuple[Groups, dict[str, Any]]:
-    """Answer the groups that come of densities, and what their k-hats say."""
+    """Return the groups that come of densities, and what their k-hats say."""
     dims = ("chain", "draw", "row")
     log_w = found.densities["lp"] - found.densities["log_q"]
     values, k_hat = pointwise(log_w)

@@ -27,7 +27,7 @@ _OTHER = "ArviZ {} has no {}; to_arviz and loo know 0.17 to 0.23 and 1.0 to 1.3"
 
 
 def import_arviz() -> Any:
-    """Return the module arviz, imported without a word of its own and without writing at home.
+    """Return the module arviz, imported without its messages and its writing to the home folder.
 
     Raises:
         ImportError: if it cannot be imported; says how to install it.
@@ -64,7 +64,7 @@ def _stamped_elsewhere() -> Iterator[None]:
 def inference_data(
     groups: Groups, coords: Mapping[str, Array], attrs: Mapping[str, str | float | int]
 ) -> Any:
-    """Answer arrays as ArviZ's container: InferenceData before ArviZ 1.0, else a DataTree.
+    """Return arrays as ArviZ's container: InferenceData before ArviZ 1.0, else a DataTree.
 
     Args:
         groups: the variables of each group, by name, each with the names of its dimensions.
@@ -116,16 +116,16 @@ def data_named(arrays: Mapping[str, Array]) -> dict[str, Variable]:
 
 
 def elpd(data: Any) -> Any:
-    """Answer `arviz.loo` of a container, datum by datum, as `arviz.compare` takes it.
+    """Return `arviz.loo` of a container, datum by datum, as `arviz.compare` takes it.
 
     Args:
-        data: what `to_arviz` answers, or anything else with a group `log_likelihood`.
+        data: what `to_arviz` returns, or anything else with a group `log_likelihood`.
     """
     return import_arviz().loo(data, pointwise=True)
 
 
 def pointwise(log_weights: Array) -> tuple[Array, Array]:
-    r"""Answer the log likelihoods by which `arviz.loo` finds log p(x), and each datum's k-hat.
+    r"""Return the log likelihoods by which `arviz.loo` finds log p(x), and each datum's k-hat.
 
     .. math:: \ell_s = c - \log w_s, \qquad c = 2 \log \hat p(x) - \log \overline{\tilde w / w},
         \qquad \hat p(x) = \frac{1}{S} \sum_s \tilde w_s
@@ -137,13 +137,13 @@ def pointwise(log_weights: Array) -> tuple[Array, Array]:
     Vehtari, Simpson, Gelman, Yao and Gabry 2024, Pareto smoothed importance sampling.
 
     Args:
-        log_weights: log p(x, z) - log q(z given x), `(draws, n)`, in nats.
+        log_weights: log p(x, z) - log q(z | x), `(draws, n)`, in nats.
 
     Returns:
         The log likelihoods, `(draws, n)`, and the k-hats, `(n,)`.
 
     Raises:
-        ValueError: if there are fewer than `FEWEST` draws, or a log weight is not finite.
+        ValueError: if there are fewer than `FEWEST` draws, or a log weight is NaN or infinite.
         ImportError: if ArviZ is missing or has another PSIS.
     """
     if len(log_weights) < FEWEST:
@@ -151,7 +151,7 @@ def pointwise(log_weights: Array) -> tuple[Array, Array]:
     bad = np.flatnonzero(~np.isfinite(log_weights).all(0))
     if bad.size:
         raise ValueError(
-            f"{bad.size} of {log_weights.shape[1]} rows have a log weight that is not finite, "
+            f"{bad.size} of {log_weights.shape[1]} rows have a NaN or infinite log weight, "
             f"the first of them row {bad[0]}"
         )
     log_w = _told_apart(log_weights.astype(np.float64))
@@ -163,7 +163,7 @@ def pointwise(log_weights: Array) -> tuple[Array, Array]:
 
 
 def _told_apart(log_w: Array) -> Array:
-    """Spread log weights that are equal: a Pareto law can be fitted to no constant.
+    """Spread log weights that are equal: a Pareto distribution can be fitted to no constant.
 
     Those of an exact guide, equal up to rounding, become evenly spaced around their mean. Where
     only the largest fifth are the same, as for a discrete latent, one of them is raised.
@@ -179,7 +179,7 @@ def _told_apart(log_w: Array) -> Array:
 
 
 def _psis() -> Callable[[Array], tuple[Array, Array]]:
-    """Answer ArviZ's smoothing of log weights `(draws, n)`, normalised, with their k-hats.
+    """Return ArviZ's smoothing of log weights `(draws, n)`, normalised, with their k-hats.
 
     Some releases take log weights and some log likelihoods, the negative: which, a known example
     tells.

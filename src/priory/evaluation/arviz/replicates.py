@@ -30,10 +30,10 @@ class Replicates:
     """Draws by site, `(draws, n, *event)`; `(draws, *event)` for what all rows share.
 
     Args:
-        latents: z ~ q(z given x), or dreamt.
-        observed: x ~ p(x given z), drawn anew.
+        latents: z ~ q(z | x), or of the model's own draws.
+        observed: x ~ p(x | z), drawn anew.
         given: the observed values themselves, `(n, *event)`; none asleep.
-        densities: `lp` = log p(x, z) and `log_q` = log q(z given x), `(draws, n)`, in nats, if they
+        densities: `lp` = log p(x, z) and `log_q` = log q(z | x), `(draws, n)`, in nats, if they
             are proper.
         rowwise: names of the sites that have a row for each datum.
     """
@@ -54,7 +54,7 @@ def replicate(source: Draws, count: int, *, asleep: bool = False) -> Replicates:
     Args:
         source: the pair and its rows; to be read inside `sealed`.
         count: draws per row.
-        asleep: whether the model dreams in place of the guide's reading the data.
+        asleep: whether the model is sampled, in place of the guide's reading the data.
 
     Raises:
         Unavailable: if, awake, the guide doesn't draw the model's latents.
@@ -104,7 +104,7 @@ def _restore(source: Draws, out: Replicates) -> None:
 
 
 def importance_weights(source: Draws, count: int) -> Array:
-    """Return log p(x, z) - log q(z given x) of many draws of each row, `(count, n)`, in nats.
+    """Return log p(x, z) - log q(z | x) of many draws of each row, `(count, n)`, in nats.
 
     Of standardised data in the data's own units.
 
@@ -126,7 +126,7 @@ def importance_weights(source: Draws, count: int) -> Array:
 
 
 def bytes_per_row(source: Draws) -> float:
-    """Answer how much memory one draw of all sites takes, per row.
+    """Return how much memory one draw of all sites takes, per row.
 
     Args:
         source: the pair and its rows; to be read inside `sealed`.
@@ -142,7 +142,7 @@ def _first(source: Draws) -> Tensor:
 
 
 def _phase(source: Draws, index: Tensor, asleep: bool, *stream: int) -> Phase:
-    """Answer the pair on some rows, with random numbers of their own."""
+    """Return the pair on some rows, with random numbers of their own."""
     chosen = {name: value[index.to(value.device)] for name, value in source.columns.items()}
     rows = place(chosen, placement(source.model, source.guide))
     reseed(next(iter(rows.values())).device, source.seed, *stream)
@@ -158,13 +158,13 @@ def _is_proper(source: Draws) -> bool:
 
 
 def _is_rowwise(phase: Phase, name: str, value: Tensor, rows: int) -> bool:
-    """Say whether a site sits in the batch plate: its density is then one number per row."""
+    """Return whether a site sits in the batch plate: its density is then one number per row."""
     event = len(phase.distribution(name, of="model").event_shape)
     return value.dim() > event and phase.log_p(name).shape[-1] == rows
 
 
 def _typed(value: Tensor, law: Any) -> Tensor:
-    """Answer whole numbers as such: ArviZ counts them rather than smoothing them."""
+    """Return integers as such: ArviZ counts them rather than smoothing them."""
     try:
         discrete = bool(law.support.is_discrete)
     except (AttributeError, NotImplementedError):

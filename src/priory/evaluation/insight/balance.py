@@ -25,7 +25,7 @@ def balance(density: Tensor, share: float = 0.5) -> Tensor:
         Weights of mean 1, `(n,)`, float64.
 
     Raises:
-        ValueError: if the share is none, or a density is not finite.
+        ValueError: if the share is none, or a density is NaN or infinite.
 
     Example:
         >>> balance(torch.zeros(3))
@@ -49,7 +49,7 @@ def balance(density: Tensor, share: float = 0.5) -> Tensor:
 
 
 def effective_size(weights: Tensor) -> float:
-    r"""Answer how many equal weights are worth as much, :math:`(\sum w)^2 / \sum w^2`.
+    r"""Return how many equal weights are worth as much, :math:`(\sum w)^2 / \sum w^2`.
 
     Kish 1965, Survey sampling.
 
@@ -98,10 +98,10 @@ def resample(weights: Tensor, n: int, generator: torch.Generator | None = None) 
 
 
 def class_shares(labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Answer each class's share of the rows, or of their weight, `(classes,)`, float64.
+    """Return each class's share of the rows, or of their weight, `(classes,)`, float64.
 
     Args:
-        labels: whole numbers from 0, `(n,)`.
+        labels: integers from 0, `(n,)`.
         weights: `(n,)`; all equal if `None`.
     """
     w = torch.ones(len(labels), dtype=torch.float64) if weights is None else weights.double().cpu()

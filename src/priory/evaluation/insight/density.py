@@ -59,7 +59,7 @@ def cover(
         seed: seed of the draws.
 
     Raises:
-        ValueError: if a number is not positive or the data are empty or not finite.
+        ValueError: if a number is not positive or the data are empty, NaN or infinite.
         Unavailable: if the pair has not one latent site with a posterior density.
 
     Example:
@@ -183,7 +183,7 @@ def mixture_log_density(
 
 
 def rarest(density: Tensor, count: int | float = 0.01) -> Tensor:
-    """Answer the rows of least density, the rarest first.
+    """Return the rows of least density, the rarest first.
 
     Args:
         density: log densities or bounds, `(n,)`.
@@ -206,8 +206,9 @@ def rare_share(
 
     .. math:: \frac{1}{n} \sum_i 1[d_i < Q_\alpha(d^{train})]
 
-    Equal laws give the level, on average. The standard error is a bootstrap's over both sets, and
-    no less than a binomial's with one more hit, since a sample without a hit does not prove zero.
+    Equal distributions give the level, on average. The standard error is a bootstrap's over both
+    sets, and no less than a binomial's with one more hit, since a sample without a hit does not
+    prove zero.
 
     Args:
         train: log densities of training rows, `(m,)`.
@@ -237,5 +238,5 @@ def rare_share(
 
 
 def _quantile(values: np.ndarray[Any, Any], level: float) -> Any:
-    """Answer the quantile below which a new value falls with the level's probability."""
+    """Return the quantile below which a new value falls with the level's probability."""
     return np.quantile(values, level, axis=-1, method="weibull")

@@ -1,4 +1,4 @@
-"""Which data are not of the training data's kind: scores of a model, and how well they tell."""
+"""Which data are not of the training data's kind: scores of a model, and how well they separate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Area(NamedTuple):
     """Area under the receiver operating characteristic, with its standard error.
 
     Args:
-        value: 1 if every score of the one set is above all of the other; 1/2 tells nothing.
+        value: 1 if every score of the one set is above all of the other; 1/2 is chance.
         se: standard error.
     """
 
@@ -32,7 +32,7 @@ class Area(NamedTuple):
 
 
 def auroc(inside: Tensor, outside: Tensor) -> Area:
-    r"""Say how well a score, high for data of the model's kind, tells them from outliers.
+    r"""Measure how well a score, high for data of the model's kind, separates them from outliers.
 
     .. math:: A = P(s_{in} > s_{out}) + \tfrac12 P(s_{in} = s_{out})
 
@@ -147,7 +147,7 @@ def complexity_ratio(run: Any, data: Any, *, particles: int = 100, seed: int = 0
 
 
 def code_length(x: Tensor) -> Tensor:
-    """Answer how long each datum is in a general code: zlib's, after the best of PNG's filters.
+    """Return how long each datum is in a general code: zlib's, after the best of PNG's filters.
 
     Values are put at 256 levels between the least and the largest of all data; where all are 0 or
     1, eight are packed into a byte. The filters take the left or the upper neighbour's value off,

@@ -17,8 +17,8 @@ def contingency(
     """Count the rows of each cluster and class, those without rows left out.
 
     Args:
-        clusters: whole numbers, `(n,)`.
-        labels: whole numbers, `(n,)`.
+        clusters: integers, `(n,)`.
+        labels: integers, `(n,)`.
         weights: of the rows, `(n,)`; 1 if `None`.
 
     Returns:
@@ -41,7 +41,7 @@ def contingency(
 
 
 def hungarian_hits(clusters: Tensor, labels: Tensor) -> Tensor:
-    """Say for each row whether its cluster is matched to its label, one cluster to a label at most.
+    """Return for each row whether its cluster is matched to its label, one cluster to a label.
 
     The matching is the one with the most hits. Where there are more clusters than labels, the rows
     of those left over are misses.
@@ -49,8 +49,8 @@ def hungarian_hits(clusters: Tensor, labels: Tensor) -> Tensor:
     Kuhn 1955, The Hungarian method for the assignment problem.
 
     Args:
-        clusters: whole numbers, `(n,)`.
-        labels: whole numbers, `(n,)`.
+        clusters: integers, `(n,)`.
+        labels: integers, `(n,)`.
 
     Returns:
         1 for a hit, else 0, `(n,)`.
@@ -65,13 +65,13 @@ def hungarian_hits(clusters: Tensor, labels: Tensor) -> Tensor:
 
 
 def majority_hits(clusters: Tensor, labels: Tensor) -> Tensor:
-    """Say for each row whether its label is its cluster's commonest; ties to the smaller label.
+    """Return for each row whether its label is its cluster's commonest; ties to the smaller label.
 
     The mean is the purity; it grows with the number of clusters, to 1 for one cluster per datum.
 
     Args:
-        clusters: whole numbers, `(n,)`.
-        labels: whole numbers, `(n,)`.
+        clusters: integers, `(n,)`.
+        labels: integers, `(n,)`.
 
     Returns:
         1 for a hit, else 0, `(n,)`.
@@ -81,7 +81,7 @@ def majority_hits(clusters: Tensor, labels: Tensor) -> Tensor:
 
 
 def confident_hits(clusters: Tensor, labels: Tensor, confidence: Tensor) -> Tensor:
-    """Say for each row whether its label is that of its cluster's most confident member.
+    """Return for each row whether its label is that of its cluster's most confident member.
 
     Among equally confident members their commonest label counts, then the smaller label.
 
@@ -89,8 +89,8 @@ def confident_hits(clusters: Tensor, labels: Tensor, confidence: Tensor) -> Tens
     autoencoders.
 
     Args:
-        clusters: whole numbers, `(n,)`.
-        labels: whole numbers, `(n,)`.
+        clusters: integers, `(n,)`.
+        labels: integers, `(n,)`.
         confidence: of each row in its cluster, `(n,)`.
 
     Returns:
@@ -114,8 +114,8 @@ def nmi_values(clusters: Tensor, labels: Tensor) -> Tensor:
     clusters of random rows score above 0. See `pseudo_values`.
 
     Args:
-        clusters: whole numbers, `(n,)`.
-        labels: whole numbers, `(n,)`.
+        clusters: integers, `(n,)`.
+        labels: integers, `(n,)`.
     """
 
     def statistic(weights: Tensor) -> Tensor:
@@ -141,8 +141,8 @@ def ari_values(clusters: Tensor, labels: Tensor) -> Tensor:
     Hubert and Arabie 1985, Comparing partitions.
 
     Args:
-        clusters: whole numbers, `(n,)`.
-        labels: whole numbers, `(n,)`.
+        clusters: integers, `(n,)`.
+        labels: integers, `(n,)`.
     """
     n = len(labels)
 
@@ -191,5 +191,5 @@ def kmeans(z: Tensor, clusters: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _entropy(p: Tensor) -> Tensor:
-    """Answer the entropy in nats; the slope at empty cells is without meaning."""
+    """Return the entropy in nats; the slope at empty cells is without meaning."""
     return -torch.special.xlogy(p, p.clamp_min(1e-300)).sum()

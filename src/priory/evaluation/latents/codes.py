@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def information_values(entropy: Tensor, log_q: Tensor) -> Tensor:
-    r"""Return one value per dream, whose mean bounds a code's information from below, in nats.
+    r"""Return one value per sample, whose mean bounds a code's information from below, in nats.
 
     .. math:: H(c) + E_p[\log q(c \mid x)] = I(c; x) - E_x[KL(p(c \mid x), q(c \mid x))] \le H(c)
 
@@ -18,17 +18,17 @@ def information_values(entropy: Tensor, log_q: Tensor) -> Tensor:
 
     Args:
         entropy: of p(c), (n,) or ().
-        log_q: log q(c given x) of the dreams' own codes, (n,).
+        log_q: log q(c | x) of the generated samples' own codes, (n,).
     """
     return (entropy + log_q).double()
 
 
 def code_hits(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Say for each row whether the likeliest value of its code is its label: 1 if so, else 0, (n,).
+    """Return for each row whether its code's likeliest value is its label: 1 if so, else 0, (n,).
 
     Args:
-        probabilities: q(c given x), (n, values).
-        labels: whole numbers, (n,).
+        probabilities: q(c | x), (n, values).
+        labels: integers, (n,).
     """
     return (probabilities.argmax(1) == labels.to(probabilities.device)).double()
 
@@ -38,7 +38,7 @@ def transferred_hits(
     judged: tuple[Tensor, Tensor],
     rule: Literal["confident", "majority"] = "confident",
 ) -> Tensor:
-    """Say for each row whether its label is that of its cluster, which other rows have named.
+    """Return for each row whether its label is that of its cluster, which other rows have named.
 
     A row's cluster is the likeliest value of its code. "confident": a cluster is named by the row
     that maximises its probability, among all rows, as Makhzani et al., 2016, Adversarial

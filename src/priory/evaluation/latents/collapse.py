@@ -16,7 +16,7 @@ COLLAPSED = 0.01  # nats
 
 
 def coordinates(law: Any) -> Any:
-    """Answer the marginals of a distribution's coordinates as one distribution without event dims.
+    """Return the marginals of a distribution's coordinates as one distribution without event dims.
 
     Args:
         law: a distribution over `(latent,)`.
@@ -38,7 +38,7 @@ def coordinates(law: Any) -> Any:
 
 
 def coordinate_kl(z: Tensor, posterior: Any, prior: Any) -> Tensor | None:
-    r"""Answer the KL divergence of each latent dimension from the prior, by datum.
+    r"""Return the KL divergence of each latent dimension from the prior, by datum.
 
     .. math:: KL(q(z_d \mid x_i) \| p(z_d))
 

@@ -33,7 +33,7 @@ class DCI(NamedTuple):
 
 
 def is_class(factor: Tensor) -> bool:
-    """Say whether a factor has few and whole values: classes, not numbers.
+    """Return whether a factor has few and whole values: classes, not numbers.
 
     Args:
         factor: `(n,)`.
@@ -42,7 +42,7 @@ def is_class(factor: Tensor) -> bool:
 
 
 def discretise(x: Tensor) -> Tensor:
-    """Answer the place of each value among a variable's values, or among 20 bins of equal width.
+    """Return the place of each value among a variable's values, or among 20 bins of equal width.
 
     Args:
         x: `(n,)`.
@@ -198,19 +198,19 @@ def dci(
 
 
 def _concentration(shares: Tensor) -> Tensor:
-    """Answer 1 minus the entropy of each row over its largest, `(rows,)`."""
+    """Return 1 minus the entropy of each row over its largest, `(rows,)`."""
     count = shares.shape[1]
     return 1 - _entropy(shares) / math.log(count) if count > 1 else torch.ones(len(shares)).double()
 
 
 def _lead(scores: Tensor) -> Tensor:
-    """Answer by how much the best is ahead of the second."""
+    """Return by how much the best is ahead of the second."""
     best = scores.topk(min(2, len(scores))).values
     return best[0] - best[1] if len(best) > 1 else best[0]
 
 
 def _entropy(p: Tensor) -> Tensor:
-    """Answer the entropy over the last dim in nats; its slope at 0 is without meaning."""
+    """Return the entropy over the last dim in nats; its slope at 0 is without meaning."""
     return -torch.special.xlogy(p, p.clamp_min(1e-300)).sum(-1)
 
 
@@ -222,4 +222,4 @@ def _check(z: Tensor, factors: Tensor) -> None:
         )
     constant = (factors == factors[:1]).all(0).nonzero().flatten()
     if len(constant):
-        raise ValueError(f"factor {int(constant[0])} has a single value: nothing to tell apart")
+        raise ValueError(f"factor {int(constant[0])} has a single value: nothing to predict")

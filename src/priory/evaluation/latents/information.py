@@ -20,8 +20,8 @@ class Split(NamedTuple):
     """The mean KL divergence to the prior and its two parts, per datum, `(n,)`, in nats.
 
     Args:
-        kl: log q(z given x) - log p(z).
-        mutual_information: log q(z given x) - log q(z).
+        kl: log q(z | x) - log p(z).
+        mutual_information: log q(z | x) - log q(z).
         mismatch: log q(z) - log p(z).
     """
 
@@ -56,7 +56,7 @@ def aggregate_log_density(z: Tensor, posteriors: Sequence[Any], block: int | Non
 
 
 def _normal_scores(z: Tensor, q: IndependentNormal) -> Tensor:
-    """Answer log q(z_i given x_j), `(z, x)`, by one matrix product in double precision."""
+    """Return log q(z_i | x_j), `(z, x)`, by one matrix product in double precision."""
     count = q.batch_shape[-1]
     loc, log_scale = (full.reshape(count, -1).double() for full in (q.mean, q.full(q.log_scale)))
     mixture = NormalMixture(z.new_zeros(count), loc, log_scale)
@@ -64,7 +64,7 @@ def _normal_scores(z: Tensor, q: IndependentNormal) -> Tensor:
 
 
 def mean_of(law: Any) -> tuple[Tensor, bool]:
-    """Answer a distribution's mean, and whether it is in closed form; else it averages 64 draws.
+    """Return a distribution's mean, and whether it is in closed form; else it averages 64 draws.
 
     Args:
         law: the distribution.
@@ -76,14 +76,14 @@ def mean_of(law: Any) -> tuple[Tensor, bool]:
 
 
 def split_kl(log_q: Tensor, log_p: Tensor, log_aggregate: Tensor) -> Split:
-    r"""Split the KL divergence into what latents tell of data and how far they miss the prior.
+    r"""Split the KL divergence into what latents say of the data and how far they miss the prior.
 
     .. math:: \mathbb{E}_x KL(q(z|x) \| p(z)) = I_q(x; z) + KL(q(z) \| p(z))
 
     Hoffman and Johnson 2016, ELBO surgery.
 
     Args:
-        log_q: log q(z_i given x_i), `(n,)`, in nats.
+        log_q: log q(z_i | x_i), `(n,)`, in nats.
         log_p: log p(z_i), `(n,)`.
         log_aggregate: log q(z_i) from `aggregate_log_density`, `(n,)`.
     """

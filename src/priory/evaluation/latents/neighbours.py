@@ -13,15 +13,13 @@ _ITERATIONS = 1000
 
 
 def check_labels(labels: Tensor) -> None:
-    """Raise a ValueError unless labels are whole numbers from 0, `(n,)`."""
+    """Raise a ValueError unless labels are integers from 0, `(n,)`."""
     if labels.dim() != 1:
         raise ValueError(f"labels must have shape (rows,), got {tuple(labels.shape)}")
     wrong = ((labels != labels.floor()) | (labels < 0)).nonzero().flatten()
     if len(wrong):
         row = int(wrong[0])
-        raise ValueError(
-            f"labels must be whole numbers from 0, got {float(labels[row]):g} in row {row}"
-        )
+        raise ValueError(f"labels must be integers from 0, got {float(labels[row]):g} in row {row}")
 
 
 def knn_hits(
@@ -30,7 +28,7 @@ def knn_hits(
     train: tuple[Tensor, Tensor] | None = None,
     neighbours: int = 5,
 ) -> Tensor:
-    """Say for each row whether its nearest neighbours' commonest label is its own.
+    """Return for each row whether its nearest neighbours' commonest label is its own.
 
     Neighbours are Euclidean, from the training rows, or from all the other rows (leave one out).
     Ties between labels go to the smaller label.
@@ -45,7 +43,7 @@ def knn_hits(
         1 where the vote is right, else 0, `(n,)`.
 
     Raises:
-        ValueError: if there are too few rows or only one label, if labels are no whole numbers from
+        ValueError: if there are too few rows or only one label, if labels are no integers from
             0 or have rows of their own nowhere in the pool, or if all latents are equal.
     """
     pool = z if train is None else train[0]
@@ -66,7 +64,7 @@ def knn_hits(
 def linear_probe(
     z: Tensor, labels: Tensor, train: tuple[Tensor, Tensor] | None = None, seed: int = 0
 ) -> tuple[Tensor, bool]:
-    r"""Say for each row whether multinomial logistic regression on latents finds its label.
+    r"""Return for each row whether multinomial logistic regression on latents finds its label.
 
     .. math:: p(y \mid z) \propto e^{a_y + b_y \cdot (z - m) / s}
 
@@ -99,7 +97,7 @@ def linear_probe(
 
     for fit, held in KFold(_FOLDS, shuffle=True, random_state=seed).split(latents):
         if len(np.unique(wanted[fit])) < 2:
-            raise ValueError("a fold has rows of a single label: nothing to tell apart")
+            raise ValueError("a fold has rows of a single label: nothing to predict")
         found, converged = _predict(latents[fit], wanted[fit], latents[held])
         hits[held] = found == wanted[held]
         settled.append(converged)
@@ -109,23 +107,23 @@ def linear_probe(
 def _classes(
     z: Tensor, labels: Tensor, train: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Answer checked labels, the pool's classes, and each pool row's place among them."""
+    """Return checked labels, the pool's classes, and each pool row's place among them."""
     pool, pool_labels = train if train is not None else (z, labels)
     for found in (labels, pool_labels):
         check_labels(found)
     labels, pool_labels = labels.long().cpu(), pool_labels.long().cpu()
     if (pool == pool[:1]).all():
-        raise ValueError(f"all {len(pool)} latents are equal: they tell nothing apart")
+        raise ValueError(f"all {len(pool)} latents are equal: no label can be predicted from them")
     classes, voted = np.unique(pool_labels.numpy(), return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"all {len(pool)} rows have the label {classes[0]}: nothing to tell apart")
+        raise ValueError(f"all {len(pool)} rows have the label {classes[0]}: nothing to predict")
     others = pool_labels.bincount(minlength=int(labels.max()) + 1)[labels]
     alone = (others <= (train is None)).nonzero().flatten()  # a row is no neighbour of its own
     if len(alone):
         row = int(alone[0])
         raise ValueError(
-            f"no other row has the label {int(labels[row])} of row {row}, so that none can tell "
-            "it; leave such rows out"
+            f"no other row has the label {int(labels[row])} of row {row}, so that it can't be "
+            "predicted; leave such rows out"
         )
     return labels, classes, voted
 

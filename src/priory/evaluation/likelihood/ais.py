@@ -46,7 +46,7 @@ class Annealed(NamedTuple):
 
 
 def schedule(steps: int, sharpness: float = SHARPNESS) -> Tensor:
-    r"""Answer the inverse temperatures from 0 to 1, dense at both ends, `(steps + 1,)`.
+    r"""Return the inverse temperatures from 0 to 1, dense at both ends, `(steps + 1,)`.
 
     .. math:: \beta_t = \frac{s_t - s_0}{s_T - s_0}, \quad
         s_t = \sigma\big(\delta (2 t / T - 1)\big)
@@ -98,17 +98,17 @@ def annealed_log_likelihood(
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         data: a split, columns by name, or an array of x.
         steps: temperatures T.
         chains: C for each datum.
-        initial: the law that the chains start from.
+        initial: the distribution that the chains start from.
         leapfrogs: of each transition.
         sharpness: of the schedule; see `schedule`.
         seed: seed of all draws.
 
     Raises:
-        ValueError: if a count is not positive, or the data are empty or not finite.
+        ValueError: if a count is not positive, or the data are empty, NaN or infinite.
         Unavailable: if the latents cannot be moved by gradients; see `Joint`.
 
     Example:
@@ -129,16 +129,16 @@ def annealed_log_likelihood(
 
 
 class Path:
-    """The way from an initial law to a posterior, its step sizes tuned by a pilot run.
+    """The way from an initial distribution to a posterior, its step sizes tuned by a pilot run.
 
     To be used inside `sealed`, with the random stream started.
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         columns: the batch, on the pair's device.
         steps: temperatures T.
-        initial: the law at the beginning.
+        initial: the distribution at the beginning.
         leapfrogs: of each transition.
         sharpness: of the schedule.
     """
@@ -163,7 +163,7 @@ class Path:
         self.sizes = self._pilot()
 
     def forward(self, chains: int) -> Annealed:
-        """Anneal from the initial law: a lower bound on log p(x).
+        """Anneal from the initial distribution: a lower bound on log p(x).
 
         Args:
             chains: for each datum.
@@ -186,7 +186,7 @@ class Path:
 
         Args:
             chains: for each datum.
-            exact: latents by site, drawn from p(z given x).
+            exact: latents by site, drawn from p(z | x).
         """
         joint = Joint(self.model, self.guide, self.columns, chains)
         u = joint.of(exact)
@@ -200,7 +200,7 @@ class Path:
         return self._result(log_w, accepted, -1.0)
 
     def _pilot(self) -> Tensor:
-        """Answer the step sizes of each datum at each temperature, `(steps - 1, rows)`."""
+        """Return the step sizes of each datum at each temperature, `(steps - 1, rows)`."""
         joint = Joint(self.model, self.guide, self.columns, _PILOTS)
         u = self._start(joint)
         size, found = u.new_full(u.shape[1:2], FIRST_STEP), []
@@ -218,7 +218,7 @@ class Path:
         return joint.prior() if self.initial == "prior" else joint.recognised()
 
     def _ends(self, joint: Joint, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer the logarithms of the initial law, and of the joint over it."""
+        """Return the logarithms of the initial distribution, and of the joint over it."""
         prior, likelihood = joint.densities(u)
         if self.initial == "prior":
             return prior, likelihood
@@ -252,7 +252,7 @@ class Path:
 
 
 def block_rows(columns: Columns, chains: int) -> int:
-    """Answer how many rows are annealed at a time, so that memory does not grow with them.
+    """Return how many rows are annealed at a time, so that memory does not grow with them.
 
     Args:
         columns: the data.

@@ -56,14 +56,14 @@ def bidirectional(
     sharpness: float = SHARPNESS,
     seed: int = 0,
 ) -> Sandwich:
-    r"""Sandwich log p(x) of data that the model itself dreams.
+    r"""Sandwich log p(x) of data that the model itself generates.
 
     .. math:: (z, x) \sim p(z, x): \quad \log \frac{1}{C} \sum_c w_c \le \log p(x) \le
         -\log \frac{1}{C} \sum_c \frac{1}{w'_c}
 
-    in expectation. The latent of a dream is an exact draw of its posterior: from there the reverse
-    chains w' start. The gap bounds the mean error of annealing on dreams; that on real data is near
-    it as far as the dreams are like the data.
+    in expectation. The latent of a generated sample is an exact draw of its posterior: from there
+    the reverse chains w' start. The gap bounds the mean error of annealing on generated samples;
+    that on real data is near it as far as the samples are like the data.
 
     Grosse, Ghahramani and Adams 2015, Sandwiching the Marginal Likelihood Using Bidirectional Monte
     Carlo; Wu, Burda, Salakhutdinov and Grosse 2017, On the Quantitative Analysis of Decoder-Based
@@ -71,19 +71,19 @@ def bidirectional(
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
-        data: one dream is made per row: a split, columns by name, or an array of x.
+        guide: Pyro program of q(z | x).
+        data: one sample is made per row: a split, columns by name, or an array of x.
         steps: temperatures T.
         chains: C for each datum, in each direction.
-        initial: the law that the forward chains start from.
+        initial: the distribution that the forward chains start from.
         leapfrogs: of each transition.
         sharpness: of the schedule; see `ais.schedule`.
         seed: seed of all draws.
 
     Raises:
-        ValueError: if a count is not positive, or the data are empty or not finite.
-        Unavailable: if the latents cannot be moved by gradients, or a dream does not replace all
-            that the model observes.
+        ValueError: if a count is not positive, or the data are empty, NaN or infinite.
+        Unavailable: if the latents cannot be moved by gradients, or a sample of the model does not
+            replace all that it observes.
 
     Example:
         >>> found = bidirectional(pair.model, pair.guide, x, steps=10)

@@ -15,7 +15,7 @@ _PRECISE = (torch.float64, torch.int64, torch.int32)
 
 
 def bits_per_dim(nats: Tensor, features: int, spacing: float = 1.0) -> Tensor:
-    r"""Answer the negative log probability of data in bits per dimension.
+    r"""Return the negative log probability of data in bits per dimension.
 
     .. math:: \frac{-\log p(x)}{D \log 2} - \log_2 h
 
@@ -40,7 +40,7 @@ def bits_per_dim(nats: Tensor, features: int, spacing: float = 1.0) -> Tensor:
 
 
 def level_spacing(x: Tensor) -> float | None:
-    """Answer the distance of neighbouring levels that data lie on, if they are evenly spaced.
+    """Return the distance of neighbouring levels that data lie on, if they are evenly spaced.
 
     Any offset and distance will do, and levels may lack: of 0, 1, 4 and 6 it is 1. Roundings to
     single precision are allowed for.
@@ -50,7 +50,7 @@ def level_spacing(x: Tensor) -> float | None:
 
     Returns:
         The distance; `None` where the data lie on no such levels, on more than 65,536, or are too
-        few to tell levels from chance.
+        few to distinguish levels from chance.
 
     Example:
         >>> level_spacing(torch.tensor([[0.0, 3.0, 16.0]]) / 16)
@@ -67,7 +67,7 @@ def level_spacing(x: Tensor) -> float | None:
 
 
 def _spacing(values: Tensor, rounding: float) -> float | None:
-    """Answer the greatest distance of which all differences are multiples, but for roundings.
+    """Return the greatest distance of which all differences are multiples, but for roundings.
 
     Euclid's algorithm on the differences of neighbours: the distance of the levels is found from
     all values together at every step, so that its error does not grow with their number.
@@ -99,7 +99,7 @@ def _spacing(values: Tensor, rounding: float) -> float | None:
 
 
 def _is_no_chance(count: int, levels: float, spacing: float, slack: float) -> bool:
-    """Say whether so many values would hardly lie on levels by chance."""
+    """Return whether so many values would hardly lie on levels by chance."""
     if count == round(levels) + 1:  # every level is there
         return True
     each = min(1.0, 4 * slack / spacing) or 1e-16

@@ -65,7 +65,7 @@ def log_likelihood(
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         data: a split, columns by name, or an array of x.
         particles: samples K per datum.
         seed: seed of the samples.
@@ -73,7 +73,7 @@ def log_likelihood(
             runs out of memory.
 
     Raises:
-        ValueError: if `particles` or a block is not positive, or the data are empty or not finite.
+        ValueError: if `particles` or a block is not positive, or data are empty, NaN or infinite.
         MemoryError: if the memory does not suffice for one particle of one row.
 
     Example:
@@ -114,7 +114,7 @@ def _stream(
     k: int,
     rows: int,
 ) -> Tensor:
-    """Answer the bounds of this rank's blocks, `(4, n)`, and 0 for the rows of other ranks."""
+    """Return the bounds of this rank's blocks, `(4, n)`, and 0 for the rows of other ranks."""
     total_rows = len(next(iter(columns.values())))
     out = torch.zeros(4, total_rows, dtype=torch.float64)  # one block of memory, filled in place
     together = vectorises(model, guide, next(blocks(columns, 2, like))[1])

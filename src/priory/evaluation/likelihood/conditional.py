@@ -24,7 +24,7 @@ _VALUES = 2**22  # numbers of one array
 
 
 class Conditional(NamedTuple):
-    """log p(x given y) of each datum.
+    """log p(x | y) of each datum.
 
     Args:
         log_likelihood: in nats, `(n,)`, float64, on the CPU.
@@ -48,26 +48,26 @@ def conditional_log_likelihood(
     seed: int = 0,
     joint: Tensor | None = None,
 ) -> Conditional:
-    r"""Bound log p(x given y), y being all that the model takes or observes besides x.
+    r"""Bound log p(x | y), y being all that the model takes or observes besides x.
 
     .. math:: \log p(x \mid y) = \log p(x, y) - \log p(y), \quad
         p(y) = \mathbb{E}_{z \sim p} \, p(y \mid z)
 
     Columns that the model takes as arguments alone have no density: the K-sample bound is of
-    log p(x given y) already, and nothing is taken off. From observed columns log p(y) is taken off.
+    log p(x | y) already, and nothing is taken off. From observed columns log p(y) is taken off.
     Where y does not depend on any latent it is exact; else it is estimated by K draws from the
     prior, and the difference bounds nothing.
 
     Args:
-        model: Pyro program of p(x, z, y) or p(x, z given y).
-        guide: Pyro program of q(z given x, y).
+        model: Pyro program of p(x, z, y) or p(x, z | y).
+        guide: Pyro program of q(z | x, y).
         data: a split or columns by name.
         particles: samples K per datum of either estimate.
         seed: seed of all draws.
         joint: the K-sample bound, if it is known already, `(n,)`.
 
     Raises:
-        ValueError: if `particles` is not positive, or the data are empty or not finite.
+        ValueError: if `particles` is not positive, or the data are empty, NaN or infinite.
         Unavailable: if the model has nothing but x.
 
     Example:
@@ -131,7 +131,7 @@ def _marginal(
 def _scores(
     model: Callable[..., Any], part: Columns, observed: tuple[str, ...], copies: int
 ) -> Tensor:
-    """Answer log p(y given latents of the prior), `(copies, rows)`, float64."""
+    """Return log p(y | latents of the prior), `(copies, rows)`, float64."""
     repeated = {n: v.repeat(copies, *(1,) * (v.dim() - 1)) for n, v in part.items()}
     sites = _dream(model, repeated, observed)
     score = Phase({n: sites[n] for n in observed}, {}).log_p()[0]

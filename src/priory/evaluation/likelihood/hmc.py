@@ -100,7 +100,7 @@ class State(NamedTuple):
 
     @classmethod
     def at(cls, log_density: LogDensity, u: Tensor) -> State:
-        """Answer the state of vectors `(chains, rows, dim)` under a density."""
+        """Return the state of vectors `(chains, rows, dim)` under a density."""
         with torch.enable_grad():
             leaf = u.detach().requires_grad_()
             value = log_density(leaf)
@@ -117,7 +117,7 @@ def transition(
 ) -> tuple[State, Tensor]:
     """Move all chains by one transition that leaves the density invariant.
 
-    A proposal whose density is not finite is refused.
+    A proposal whose density is NaN or infinite is refused.
 
     Args:
         log_density: as in `hmc`.
@@ -150,7 +150,7 @@ def transition(
 
 
 def adapted(step: Tensor, accepted: Tensor, t: int, target: float = TARGET) -> Tensor:
-    """Answer step sizes nearer to those of the target acceptance.
+    """Return step sizes nearer to those of the target acceptance.
 
     Args:
         step: step size of each datum, `(rows,)`.

@@ -35,13 +35,13 @@ def impute(
 ) -> Tensor:
     r"""Draw the missing features of each datum given the others, by Metropolis within Gibbs.
 
-    A chain starts at a dream, and alternates
+    A chain starts at a generated sample, and alternates
 
     .. math:: z \leftarrow z' \sim q(z' \mid x) \text{ with probability }
         \min\Big(1, \frac{p(x, z') \, q(z \mid x)}{p(x, z) \, q(z' \mid x)}\Big), \quad
         x_\text{missing} \sim p(x_\text{missing} \mid z)
 
-    so that it leaves p(z, x_missing given x_seen) invariant, however rough the guide.
+    so that it leaves p(z, x_missing | x_seen) invariant, however rough the guide.
 
     Mattei and Frellsen 2018, Leveraging the Exact Likelihood of Deep Latent Variable Models;
     Rezende, Mohamed and Wierstra 2014, Stochastic Backpropagation and Approximate Inference in
@@ -49,7 +49,7 @@ def impute(
 
     Args:
         model: Pyro program of p(x, z), with features of x that are independent given z.
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         data: a split, columns by name, or an array of x; whatever stands where x is missing, NaN
             too, is not looked at.
         mask: boolean, true where x is seen, `(n, *shape)` or `(*shape)`.
@@ -62,7 +62,7 @@ def impute(
 
     Raises:
         ValueError: if a count is not positive, the mask does not fit or is not boolean, or what is
-            seen is not finite.
+            seen is NaN or infinite.
         Unavailable: if the features of x are not known to be independent given z.
 
     Example:
@@ -113,7 +113,7 @@ def missing_log_likelihood(
 
     Args:
         model: Pyro program of p(x, z), with features of x that are independent given z.
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         data: whole data: a split, columns by name, or an array of x.
         mask: boolean, true where x is shown, `(n, *shape)` or `(*shape)`.
         particles: importance samples K of each bound; for the second rounded up to a multiple of
@@ -156,7 +156,7 @@ _MASK, _DRAWN = " seen", " drawn"  # no column's name has a space
 
 
 def _masked(data: Any, mask: Tensor) -> tuple[Columns, Tensor]:
-    """Answer the columns, zero where x is missing, and the mask of each row."""
+    """Return the columns, zero where x is missing, and the mask of each row."""
     columns = read(data)
     if "x" not in columns:
         raise ValueError(f"data must have a column x, got {', '.join(columns)}")
@@ -178,7 +178,7 @@ def _gibbs(
     chains: int,
     steps: int,
 ) -> Tensor:
-    """Answer the chains' last data, `(chains * rows, *shape)`."""
+    """Return the chains' last data, `(chains * rows, *shape)`."""
     columns = {n: v.repeat(chains, *(1,) * (v.dim() - 1)) for n, v in part.items()}
     true, seen = columns["x"], seen.repeat(chains, *(1,) * (seen.dim() - 1))
     dream = generate(model, columns, len(true))["x"].to(true)

@@ -33,7 +33,7 @@ Values = dict[str, Tensor]
 
 
 class Joint:
-    r"""The density of all latents of a batch, made real vectors u by the bijections of their laws.
+    r"""The density of a batch's latents, made real vectors u by their distributions' bijections.
 
     .. math:: \log p(x, z(u)) + \log |\det \partial z / \partial u|
 
@@ -42,7 +42,7 @@ class Joint:
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         columns: the batch, on the pair's device.
         chains: independent copies of each datum.
         mask: where x is seen, boolean, `(rows, *shape)`; the rest is integrated out.
@@ -106,7 +106,7 @@ class Joint:
         return self._join({n: recorder.sites[n]["value"] for n in self._sites})
 
     def of(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Answer the vectors of given latents, the same for all chains, `(chains, rows, dim)`.
+        """Return the vectors of given latents, the same for all chains, `(chains, rows, dim)`.
 
         Args:
             values: latents by site, as a program draws them for the batch, once.
@@ -119,7 +119,7 @@ class Joint:
         return self._join(repeated)
 
     def latent_values(self, u: Tensor) -> Values:
-        """Answer the latents by site that vectors stand for, over `chains * rows` rows.
+        """Return the latents by site that vectors stand for, over `chains * rows` rows.
 
         Args:
             u: `(chains, rows, dim)`.
@@ -127,7 +127,7 @@ class Joint:
         return self._split(u)[0]
 
     def densities(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer the prior's density of u and the likelihood given u, each `(chains, rows)`.
+        """Return the prior's density of u and the likelihood given u, each `(chains, rows)`.
 
         Args:
             u: `(chains, rows, dim)`.
@@ -147,7 +147,7 @@ class Joint:
         return self._fold(prior), self._fold(likelihood)
 
     def log_density(self, u: Tensor) -> Tensor:
-        """Answer log p(x, z(u)) with the bijections' log determinant, `(chains, rows)`.
+        """Return log p(x, z(u)) with the bijections' log determinant, `(chains, rows)`.
 
         Args:
             u: `(chains, rows, dim)`.
@@ -156,13 +156,13 @@ class Joint:
         return prior + likelihood
 
     def guide_density(self, u: Tensor) -> Tensor:
-        """Answer log q(z(u) given x) with the log determinant, `(chains, rows)`.
+        """Return log q(z(u) | x) with the log determinant, `(chains, rows)`.
 
         Args:
             u: `(chains, rows, dim)`.
         """
         values, stretch = self._split(u)
-        if self._cached is None or len(self._sites) > 1:  # one site's law depends on x alone
+        if self._cached is None or len(self._sites) > 1:  # one site depends on x alone
             recorder = Recorder(values)
             with recorder, torch.set_grad_enabled(u.requires_grad and len(self._sites) > 1):
                 self.guide(**bind(self.guide, self.columns))
@@ -189,7 +189,7 @@ class Joint:
         return torch.cat(parts, 1).unflatten(0, (self.chains, self.rows))
 
     def _split(self, u: Tensor) -> tuple[Values, Tensor]:
-        """Answer the latents by site, and the log determinant by row of the program's batch."""
+        """Return the latents by site, and the log determinant by row of the program's batch."""
         flat, start = u.flatten(0, 1), 0
         values, stretch = {}, flat.new_zeros(len(flat))
         for name, site in self._sites.items():
@@ -205,7 +205,7 @@ class Joint:
 
 
 def _batch_dim(site: Site) -> int:
-    """Answer which dimension of a site's value is the batch, from the left."""
+    """Return which dimension of a site's value is the batch, from the left."""
     return len(site["fn"].batch_shape) + int(batch_frame(site).dim)
 
 
@@ -224,7 +224,7 @@ def _check(name: str, site: Site, again: Site) -> None:
 
 
 def _bounds(support: Any) -> dict[str, Tensor]:
-    """Answer the tensors that a constraint holds."""
+    """Return the tensors that a constraint holds."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return {k: v for k, v in vars(support).items() if isinstance(v, Tensor)}

@@ -13,14 +13,14 @@ from priory.inference.phases.sites import Site, masked
 
 
 def coordinate_log_prob(law: Any, value: Tensor) -> Tensor:
-    """Answer the log density of each feature by itself, `(*batch, *event)`, in nats.
+    """Return the log density of each feature by itself, `(*batch, *event)`, in nats.
 
     Args:
         law: of a whole event.
         value: events, `(*batch, *event)`.
 
     Raises:
-        Unavailable: if the law is not known to have independent features.
+        Unavailable: if the distribution is not known to have independent features.
     """
     if isinstance(law, Factorised):
         score: Tensor = law.apart().log_prob(value.unsqueeze(-1))
@@ -39,7 +39,7 @@ def coordinate_log_prob(law: Any, value: Tensor) -> Tensor:
 
 
 def masked_log_prob(site: Site, mask: Tensor) -> Tensor:
-    """Answer the log density of a site's features that a mask shows, `(rows,)`, in nats.
+    """Return the log density of a site's features that a mask shows, `(rows,)`, in nats.
 
     Args:
         site: in the plate `data` alone; rows that its own mask leaves out have 0.

@@ -15,7 +15,7 @@ _ROUNDING = 64.0  # weights that differ by so many roundings are taken to be equ
 
 
 def tail_length(particles: int) -> int:
-    r"""Answer how many of K weights make the tail, 0 where K is too small for one.
+    r"""Return how many of K weights make the tail, 0 where K is too small for one.
 
     .. math:: M = \lceil \min(K / 5, 3 \sqrt{K}) \rceil
 
@@ -66,7 +66,7 @@ class Tail:
         self._kept = block.topk(count, dim=1, sorted=False).values
 
     def khat(self) -> Tensor:
-        """Answer k-hat of each datum, `(n,)`, float64; NaN where K is too small for a tail.
+        """Return k-hat of each datum, `(n,)`, float64; NaN where K is too small for a tail.
 
         Raises:
             ValueError: if no block was added.
@@ -79,7 +79,7 @@ class Tail:
 
 
 def khat(log_weight: Tensor) -> Tensor:
-    r"""Answer the shape k-hat of the generalised Pareto law that each datum's largest weights obey.
+    r"""Return the shape k-hat of the generalised Pareto distribution of a datum's largest weights.
 
     .. math:: p(w > u + y \mid w > u) = (1 + k y / \sigma)^{-1 / k}
 

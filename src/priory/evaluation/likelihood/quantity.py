@@ -40,7 +40,7 @@ class Quantity(NamedTuple):
         return "x" in self.observed and "x" not in self.masses
 
     def only(self, sites: Sequence[str], given: Sequence[str]) -> Quantity:
-        """Answer the likelihood of some of the sites, given others.
+        """Return the likelihood of some of the sites, given others.
 
         Args:
             sites: those that have a density.
@@ -50,7 +50,7 @@ class Quantity(NamedTuple):
 
 
 def quantity_of(phase: Phase, model: Callable[..., Any], columns: Columns) -> Quantity:
-    """Answer what the log likelihood of a pair is.
+    """Return what the log likelihood of a pair is.
 
     Args:
         phase: of the pair, awake.

@@ -74,7 +74,7 @@ class Arithmetic(NamedTuple):
         return (what.sum(1) - what[rows, self.source]) / (count - 1)
 
     def at(self, alpha: float) -> int:
-        """Answer the place of a weight among `alphas`.
+        """Return the place of a weight among `alphas`.
 
         Raises:
             ValueError: if it is not there.
@@ -86,7 +86,7 @@ class Arithmetic(NamedTuple):
 
 
 def class_moments(x: Tensor, y: Tensor) -> Moments:
-    r"""Answer each class's sample mean and variance: all of Gaussian naive Bayes, and centroids.
+    r"""Return each class's sample mean and variance: all of Gaussian naive Bayes, and centroids.
 
     .. math:: \mu_k = \frac{1}{n_k} \sum_{i: y_i = k} x_i, \quad
         \sigma_k^2 = \frac{1}{n_k} \sum_{i: y_i = k} (x_i - \mu_k)^2

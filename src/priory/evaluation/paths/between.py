@@ -87,7 +87,7 @@ def strips(draws: Sets, rows: int = 6, steps: int = 11) -> Tensor:
         steps: points on each way, with both ends, which are the reconstructions.
 
     Returns:
-        Means of p(x given z), `(rows, steps, *shape)`, on the CPU.
+        Means of p(x | z), `(rows, steps, *shape)`, on the CPU.
 
     Raises:
         Unavailable: if the pair has no codes to move.
@@ -142,7 +142,7 @@ def pairs(n: int, rows: int, labels: Tensor | None, seed: int = 0) -> tuple[Tens
 
 
 def _times(steps: int | Tensor, like: Tensor) -> Tensor:
-    """Answer the times of the points, `(1, steps, 1)`."""
+    """Return the times of the points, `(1, steps, 1)`."""
     if isinstance(steps, int):
         if steps < 2:
             raise ValueError(f"a way has at least 2 points, its ends; got steps={steps}")
@@ -156,7 +156,7 @@ def _with_ends(way: Tensor, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def _right_angle(u: Tensor) -> Tensor:
-    """Answer for each unit vector one at right angles: the axis it is least along, made so."""
+    """Return for each unit vector one at right angles: the axis it is least along, made so."""
     axis = torch.zeros_like(u).scatter(-1, u.abs().argmin(-1, keepdim=True), 1.0)
     side = axis - (axis * u).sum(-1, keepdim=True) * u
     return side / side.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)

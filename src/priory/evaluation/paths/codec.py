@@ -35,7 +35,7 @@ class Codec:
     Args:
         name: what a table calls it.
         encode: data `(n, *shape)` to points `(n, coordinates)`.
-        decode: points to data, such as the means of p(x given z), `(n, *shape)`.
+        decode: points to data, such as the means of p(x | z), `(n, *shape)`.
         free: values in the support `(n, latent)` to points `(n, coordinates)`.
         straight: whether points are the latents themselves, without a bijection.
         note: what a reader must know of the points.
@@ -55,7 +55,7 @@ class Codec:
 
     @classmethod
     def identity(cls, shape: tuple[int, ...], name: str = "naive Bayes") -> Codec:
-        """Answer the codec whose points are the data themselves.
+        """Return the codec whose points are the data themselves.
 
         With class means as centroids it is naive Bayes: to move from one class to another is to add
         the difference of their mean images.
@@ -68,7 +68,7 @@ class Codec:
 
     @classmethod
     def pca(cls, x: Tensor, latent: int) -> Codec:
-        """Answer the codec of the first principal components: the best linear one.
+        """Return the codec of the first principal components: the best linear one.
 
         Args:
             x: training data, `(n, *shape)`.
@@ -104,14 +104,14 @@ class Codec:
         name: str = "pair",
         seed: int = 0,
     ) -> Codec:
-        """Answer the codec of a pair: posterior means, and means of p(x given z).
+        """Return the codec of a pair: posterior means, and means of p(x | z).
 
         A likelihood that is a Delta gives its value. Encoding and decoding leave modes, parameter
         store and random generators as they were.
 
         Args:
             model: Pyro program of p(x, z).
-            guide: Pyro program of q(z given x).
+            guide: Pyro program of q(z | x).
             columns: data by name; the column x gives the shape.
             name: what a table calls it.
             seed: seed of the draws behind a posterior mean without closed form.
@@ -166,7 +166,7 @@ class Codec:
 
 
 def _probe(model: Any, guide: Any, x: Tensor, like: Tensor | None) -> tuple[Phase, str]:
-    """Answer an awake phase of two rows and the name of the one latent site."""
+    """Return an awake phase of two rows and the name of the one latent site."""
     x = x if like is None else x.to(like)
     with sealed(model, guide, device=x.device):
         reseed(x.device, _STREAM)
@@ -187,7 +187,7 @@ def _probe(model: Any, guide: Any, x: Tensor, like: Tensor | None) -> tuple[Phas
 
 
 def _support(phase: Phase, site: str) -> Any:
-    """Answer where the latent's values may lie."""
+    """Return where the latent's values may lie."""
     for of in ("model", "guide"):
         try:
             support = phase.distribution(site, of=of).support

@@ -36,13 +36,13 @@ class Judge:
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted.fit(rows_of(x).cpu().numpy(), y.cpu().numpy())
         weight, bias = torch.from_numpy(fitted.coef_), torch.from_numpy(fitted.intercept_)
-        if len(self.classes) == 2:  # then one row tells the second class from the first
+        if len(self.classes) == 2:  # then one row scores the second class against the first
             weight = torch.cat([torch.zeros_like(weight), weight])
             bias = torch.cat([torch.zeros_like(bias), bias])
         self._weight, self._bias = weight.double(), bias.double()
 
     def probability(self, x: Tensor) -> Tensor:
-        """Answer the probability of each class, `(n, classes)`, float64, on the CPU.
+        """Return the probability of each class, `(n, classes)`, float64, on the CPU.
 
         Args:
             x: `(n, *shape)`.
@@ -50,7 +50,7 @@ class Judge:
         return torch.softmax(rows_of(x).cpu().double() @ self._weight.T + self._bias, -1)
 
     def hits(self, x: Tensor, y: Tensor) -> Tensor:
-        """Say for each row whether its likeliest class is its own, 1 or 0, `(n,)`.
+        """Return for each row whether its likeliest class is its own, 1 or 0, `(n,)`.
 
         Args:
             x: `(n, *shape)`.

@@ -37,7 +37,7 @@ class Translations(NamedTuple):
 
 
 def paired(translated: Tensor, true: Tensor) -> Tensor:
-    """Say of each translation whether its own counterpart is nearest to it, 1 or 0, `(n,)`.
+    """Return of each translation whether its own counterpart is nearest to it, 1 or 0, `(n,)`.
 
     Nearest by Euclidean distance among all counterparts; equal counterparts count as one. Chance
     is 1/n, and so is a translation that does not depend on the datum.
@@ -72,7 +72,7 @@ def translate(
 
     Args:
         model: Pyro program of p(x, b), with b the column `other`.
-        guide: Pyro program of q(b given x).
+        guide: Pyro program of q(b | x).
         columns: x, `other` and whatever else the programs take, `(n, ...)`.
         seed: seed of the draws, where a translation is random.
 

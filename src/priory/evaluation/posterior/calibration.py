@@ -1,4 +1,4 @@
-"""Simulation-based calibration: whether the guide is the posterior on the model's own dreams."""
+"""Simulation-based calibration: whether the guide is the posterior on the model's own samples."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from priory.inference.phases.phases import Phases
 
 DREAMS, LEVELS = 1000, 99  # 99 draws have 100 ranks, which 20 bins share evenly
 _STREAM = 25
-_ROWS = 250  # dreams at a time
+_ROWS = 250  # samples at a time
 _BINS = 20
 _ALPHA = 0.01
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranks of what the model drew among what the guide draws for its dream.
+    """Ranks of what the model drew among what the guide draws for its sample.
 
     Args:
-        ranks: how many of the guide's draws lie below, `(dreams, latent)`, whole numbers from 0 to
+        ranks: how many of the guide's draws lie below, `(dreams, latent)`, integers from 0 to
             `levels`; for the exact posterior each is equally likely.
-        levels: draws of the guide for each dream.
+        levels: draws of the guide for each sample.
         names: of the latent dimensions, such as `z[3]`.
     """
 
@@ -44,7 +44,7 @@ class Calibration:
 
     @property
     def ecdf(self) -> Tensor:
-        """Share of dreams with at most each rank, `(levels + 1, latent)`, float64."""
+        """Share of samples with at most each rank, `(levels + 1, latent)`, float64."""
         return self.counts(self.levels + 1).cumsum(0) / len(self.ranks)
 
     @property
@@ -114,7 +114,7 @@ class Calibration:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """Say of each dimension: `right`, `narrow`, `wide`, `shifted` or `other`.
+        """Return of each dimension: `right`, `narrow`, `wide`, `shifted` or `other`.
 
         A dimension is right unless a test of its slope, of its curvature or of its histogram fails
         at 1 per cent, with all dimensions' tests allowed for (Holm 1979). It is shifted if the
@@ -142,7 +142,7 @@ class Calibration:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What is wrong with the guide, in words; nothing if all dimensions are right."""
+        """What is wrong with the guide; nothing if all dimensions are right."""
         found, total = self.verdicts, len(self.verdicts)
         says = {
             "narrow": "the guide's posterior is too narrow",
@@ -199,14 +199,14 @@ def calibration(
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         columns: data, which give the shapes and whatever the model is conditioned on.
         dreams: how many.
         levels: draws of the guide for each; levels + 1 is a multiple of 20.
         seed: of all draws.
 
     Raises:
-        Unavailable: if the guide does not read what the model dreams, or is deterministic.
+        Unavailable: if the guide does not read what the model generates, or is deterministic.
 
     Example:
         >>> calibration(pair.model, pair.guide, {"x": x}).words
@@ -231,7 +231,7 @@ def calibration(
 
 
 def ranks_of(draws: Any) -> Calibration:
-    """Answer the calibration of a pair's draws, made once.
+    """Return the calibration of a pair's draws, made once.
 
     Args:
         draws: a pair's `Draws`.
@@ -249,12 +249,12 @@ def ranks_of(draws: Any) -> Calibration:
 
 
 def _ranks(phase: Phase, levels: int) -> tuple[Tensor, tuple[str, ...]]:
-    """Rank the latents of one block of dreams, `(rows, latent)`, and name them."""
+    """Rank the latents of one block of samples, `(rows, latent)`, and name them."""
     columns, names = [], []
     for site in phase.latents:
         law = phase.distribution(site)
         if site not in phase.local:
-            raise Unavailable(f"{site} is shared by all data: no datum has a rank of its own")
+            raise Unavailable(f"{site} is shared by all data: no datum has its own rank")
         truth = phase.sample[site][0]
         rows = len(truth)
         if tuple(law.batch_shape) not in ((rows,), (1, rows)):
@@ -263,7 +263,7 @@ def _ranks(phase: Phase, levels: int) -> tuple[Tensor, tuple[str, ...]]:
         broken = (~draws.isfinite()).any(-1).any(0).nonzero().flatten()
         if len(broken):
             raise Unavailable(
-                f"q({site} | x) has draws that are not finite for {len(broken)} of {rows} dreams"
+                f"q({site} | x) has NaN or infinite draws for {len(broken)} of {rows} samples"
             )
         if (draws == draws[:1]).all():
             raise Unavailable(f"q({site} | x) is a point: a deterministic guide has no ranks")
@@ -280,8 +280,8 @@ def _check_reads(guide: Callable[..., Any], rows: Columns, observed: tuple[str, 
     reads = bind(guide, rows)
     if not {*reads} & {*observed}:
         raise Unavailable(
-            f"the guide reads {', '.join(reads) or 'nothing'}, none of what the model dreams "
+            f"the guide reads {', '.join(reads) or 'nothing'}, none of what the model generates "
             f"({', '.join(observed) or 'nothing'})"
         )
     if "index" in reads:
-        raise Unavailable("the guide has parameters for each row of the data; dreams have none")
+        raise Unavailable("the guide has parameters for each row of the data; samples have none")

@@ -85,7 +85,7 @@ def inference_gaps(
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         data: a split, columns by name, or an array of x.
         steps: annealing temperatures, and steps of each local fit.
         chains: of annealing, and samples in each step of the local fit.
@@ -153,7 +153,7 @@ def local_gaussian(joint: Joint, steps: int, *, full: bool = False) -> tuple[Ten
             tril = _factor(log_scale, lower)
             noise = torch.randn_like(draws[: joint.chains])
             u = loc + torch.einsum("nij,cnj->cni", tril, noise)
-            # The law's own parameters are held: what is left of its gradient vanishes at the best.
+            # The distribution's own parameters are held: the rest of the gradient is 0 at the best.
             fixed = dist.MultivariateNormal(loc.detach(), scale_tril=tril.detach())
             loss = (fixed.log_prob(u) - joint.log_density(u)).mean(0).sum()
             gradients = torch.autograd.grad(loss, parts)
@@ -164,7 +164,7 @@ def local_gaussian(joint: Joint, steps: int, *, full: bool = False) -> tuple[Ten
 
 
 def _factor(log_scale: Tensor, lower: Tensor) -> Tensor:
-    """Answer the Cholesky factor that the parameters stand for; rows are scaled by the diagonal."""
+    """Return the Cholesky factor that the parameters stand for; rows are scaled by the diagonal."""
     scale = log_scale.exp()
     return scale.unsqueeze(-1) * lower.tril(-1) + scale.diag_embed()
 
@@ -180,7 +180,7 @@ def _local_bound(joint: Joint, loc: Tensor, tril: Tensor) -> Tensor:
 
 
 def _has_covariance(model: Callable[..., Any], guide: Callable[..., Any], columns: Columns) -> bool:
-    """Say whether the guide draws a single latent from a multivariate normal."""
+    """Return whether the guide draws a single latent from a multivariate normal."""
     phase = Phases(model, guide, columns=columns).awake
     laws = [phase.distribution(site) for site in phase.latents]
     wide = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)

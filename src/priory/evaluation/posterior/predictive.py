@@ -45,7 +45,7 @@ class Predictive(NamedTuple):
 
     Args:
         checks: one for each statistic.
-        p_values: each datum's two-sided p of its log p(x given z), `(rows,)`.
+        p_values: each datum's two-sided p of its log p(x | z), `(rows,)`.
     """
 
     checks: tuple[Check, ...]
@@ -53,7 +53,7 @@ class Predictive(NamedTuple):
 
 
 def row_statistics(x: Tensor, zeros: bool = True) -> dict[str, Tensor]:
-    """Answer what is compared of each row: mean, sd, least and greatest value, share of zeros.
+    """Return what is compared of each row: mean, sd, least and greatest value, share of zeros.
 
     Args:
         x: `(n, *shape)`; rows of a single feature have their mean alone, and the share of zeros.
@@ -72,14 +72,14 @@ def row_statistics(x: Tensor, zeros: bool = True) -> dict[str, Tensor]:
 
 
 def compare_replicates(name: str, data: Tensor, replicated: Tensor) -> Check | None:
-    r"""Compare a statistic's mean over rows with its law under the posterior predictive.
+    r"""Compare a statistic's mean over rows with its distribution under the posterior predictive.
 
     .. math:: \Delta_s = \frac{1}{n} \sum_i T(x_i^s, z_i^s) - T(x_i, z_i^s), \quad
         p = 2 \min(P(\Delta > 0), P(\Delta < 0))
 
-    The law of the mean over many rows is taken to be normal, its variance estimated row by row, so
-    that small p-values need no more replicates. As the latents were inferred from the same data,
-    p-values are conservative: nearer to 1/2 than uniform.
+    The distribution of the mean over many rows is taken to be normal, its variance estimated row by
+    row, so that small p-values need no more replicates. As the latents were inferred from the same
+    data, p-values are conservative: nearer to 1/2 than uniform.
 
     Gelman, Meng and Stern 1996, Posterior predictive assessment of model fitness via realized
     discrepancies.
@@ -108,7 +108,7 @@ def compare_replicates(name: str, data: Tensor, replicated: Tensor) -> Check | N
 
 
 def adjusted(checks: tuple[Check, ...]) -> Tensor:
-    """Answer the p-values allowed for their number, `(checks,)`; see `holm`.
+    """Return the p-values allowed for their number, `(checks,)`; see `holm`.
 
     Args:
         checks: of one pair.
@@ -121,7 +121,7 @@ def predictive(draws: Any, rows: int = ROWS, replicates: int = REPLICATES) -> Pr
 
     .. math:: z_i^s \sim q(z \mid x_i), \quad x_i^s \sim p(x \mid z_i^s)
 
-    Compared are the row statistics and the realised discrepancy log p(x given z), which tells
+    Compared are the row statistics and the realised discrepancy log p(x | z), which tells
     whether the likelihood's noise is of the right size. To be called inside `sealed`.
 
     Args:
@@ -130,7 +130,7 @@ def predictive(draws: Any, rows: int = ROWS, replicates: int = REPLICATES) -> Pr
         replicates: of each datum.
 
     Raises:
-        Unavailable: if the model has no site x, or a row no finite log p(x given z).
+        Unavailable: if the model has no site x, or a row no finite log p(x | z).
     """
     data: dict[str, list[Tensor]] = {}
     replicated: dict[str, list[Tensor]] = {}
@@ -176,7 +176,7 @@ def replicates(draws: Any, rows: int, count: int) -> Tensor:
 def _replicate(
     draws: Any, rows: int, count: int, stream: int
 ) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, Tensor]]]:
-    """Yield data, one replicate of each, and log p(x given z) of both, `count` times."""
+    """Yield data, one replicate of each, and log p(x | z) of both, `count` times."""
     if "x" not in draws.phase.observed:
         raise Unavailable("the model has no observed site x")
     like = placement(draws.model, draws.guide)
@@ -190,6 +190,6 @@ def _replicate(
 
 
 def _score(law: Any, x: Tensor) -> Tensor:
-    """Answer log p(x given z) of each row, `(n,)`."""
+    """Return log p(x | z) of each row, `(n,)`."""
     score: Tensor = law.log_prob(x.reshape(law.batch_shape + law.event_shape))
     return score.reshape(len(x), -1).sum(1)

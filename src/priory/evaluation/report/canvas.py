@@ -21,7 +21,7 @@ CLASSES = (
 
 
 def canvas(width: float, height: float) -> Figure:
-    """Answer an empty figure of a size in inches."""
+    """Return an empty figure of a size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -31,7 +31,7 @@ def canvas(width: float, height: float) -> Figure:
 
 
 def is_image(x: Tensor) -> bool:
-    """Say whether rows are images: `(n, 1 or 3, height, width)`."""
+    """Return whether rows are images: `(n, 1 or 3, height, width)`."""
     return x.dim() == 4 and x.shape[1] in (1, 3)
 
 
@@ -68,7 +68,7 @@ def image_grid(grid: np.ndarray[Any, Any], title: str, note: str) -> Figure:
 def new_axes(
     title: str, x: str, y: str, *, note: str = "", size: tuple[float, float] = (5.0, 3.75)
 ) -> tuple[Figure, Any]:
-    """Answer a figure of one chart and its axes, with title, note and labels."""
+    """Return a figure of one chart and its axes, with title, note and labels."""
     figure = canvas(*size)
     axes = figure.add_subplot()
     axes.set_title(title, pad=20 if note else 8, **HEADING)

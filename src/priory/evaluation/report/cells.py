@@ -87,7 +87,7 @@ class Row:
 
 
 def column_of(name: str, groups: dict[str, list[Entry]]) -> dict[str, Cell]:
-    """Answer a metric's cells by label, the best marked where that means something.
+    """Return a metric's cells by label, the best marked where that means something.
 
     Args:
         name: the metric.
@@ -110,7 +110,7 @@ def column_of(name: str, groups: dict[str, list[Entry]]) -> dict[str, Cell]:
 
 
 def unlike(records: Sequence[Record]) -> str:
-    """Answer in what records differ that are not to be ranked; empty if they can be.
+    """Return in what records differ that are not to be ranked; empty if they can be.
 
     A bound by more samples is nearer to what it bounds: only bounds of like effort are ranked.
 

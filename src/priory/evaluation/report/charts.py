@@ -86,7 +86,7 @@ def calibration(ranks: Tensor, levels: int, names: Sequence[str] = ()) -> Figure
     applications in goodness-of-fit evaluation and multiple sample comparison, 2022.
 
     Args:
-        ranks: whole numbers in 0..levels, `(n, latent)`.
+        ranks: integers in 0..levels, `(n, latent)`.
         levels: posterior draws per datum.
         names: of the latent dimensions; z_1 and so on if empty.
     """
@@ -98,7 +98,7 @@ def calibration(ranks: Tensor, levels: int, names: Sequence[str] = ()) -> Figure
     outside = ((below < low - 1e-9) | (below > high + 1e-9)).any(1)
     worst = sorted(np.flatnonzero(outside).tolist(), key=lambda i: -float(np.abs(below[i]).max()))
     dimensions = "dimension" if latent == 1 else "dimensions"
-    note = f"{int(outside.sum())} of {latent} {dimensions} leave the band of all; {n:,} dreams"
+    note = f"{int(outside.sum())} of {latent} {dimensions} leave the band of all; {n:,} samples"
     figure, axes = new_axes(
         "Calibration", "rank of the true z among draws of the guide, as a share",
         "share of ranks below, less the uniform", note=note,
@@ -124,7 +124,7 @@ def calibration(ranks: Tensor, levels: int, names: Sequence[str] = ()) -> Figure
 def uniform_band(
     n: int, expected: np.ndarray[Any, Any], level: float = 0.95, seed: int = 0
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Answer the band that holds a whole empirical distribution function of uniform ranks.
+    """Return the band that holds a whole empirical distribution function of uniform ranks.
 
     At each point it has the binomial quantiles of one and the same level, which is so chosen that
     a share `level` of simulated functions lies within the band at all points.
@@ -147,7 +147,7 @@ def uniform_band(
 
 @functools.lru_cache(maxsize=16)  # a comparison draws many runs with the same band
 def _pointwise(n: int, expected: tuple[float, ...], level: float, seed: int) -> float:
-    """Answer the probability of either tail at each point, of a band of a level."""
+    """Return the probability of either tail at each point, of a band of a level."""
     from scipy.stats import binom
 
     stream = np.random.default_rng(seed)
@@ -210,15 +210,15 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
 def histograms(
     flat: np.ndarray[Any, Any],
     data: np.ndarray[Any, Any] | None,
-    title: str = "Dreams",
+    title: str = "Samples",
     name: str = "feature",
 ) -> Figure:
     """Draw histograms of the first features of two sets above each other.
 
     Args:
-        flat: dreams, or posterior means, `(n, features)`.
+        flat: generated samples, or posterior means, `(n, features)`.
         data: what to show behind them, `(m, features)`.
-        title: Dreams or Latents.
+        title: Samples or Latents.
         name: what a feature is called.
     """
     shown = min(_FEATURES, flat.shape[1])
@@ -234,7 +234,7 @@ def histograms(
         if data is not None:
             other = "prior" if title == "Latents" else "data"
             axes.hist(data[:, i], edges, color=DATA, alpha=0.55, density=True, label=other)
-        mine = "posterior" if title == "Latents" else "dreams"
+        mine = "posterior" if title == "Latents" else "samples"
         axes.hist(flat[:, i], edges, color=MODEL, histtype="step", lw=1.6, density=True, label=mine)
         plain(axes)
         axes.set_yticks([])
@@ -283,7 +283,7 @@ def small_multiples(
 
 
 def _curve(history: Sequence[Mapping[str, Any]], axis: str, name: str) -> np.ndarray[Any, Any]:
-    """Answer the finite points of a curve, `(n, 2)`."""
+    """Return the finite points of a curve, `(n, 2)`."""
     points = [(row.get(axis, i), row.get(name, math.nan)) for i, row in enumerate(history)]
     curve = np.array([(x, math.nan if y is None else y) for x, y in points], dtype=float)
     finite: np.ndarray[Any, Any] = curve[np.isfinite(curve).all(1)]

@@ -68,7 +68,7 @@ class Comparison(Written):
             if any(d.seeds_se is not None for d in known)
             else ", of new rows; what another seed would change is not in them"
         )
-        return f"{ends}{seeds}; the words are at {LEVEL:.0%} after Holm's correction"
+        return f"{ends}{seeds}; better and worse are at {LEVEL:.0%} after Holm's correction"
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
@@ -112,7 +112,7 @@ class Comparison(Written):
         return comparison_text(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Answer the comparison as plain values: rows, differences, and every run's report."""
+        """Return the comparison as plain values: rows, differences, and every run's report."""
         rows = [
             {
                 "label": row.label,
@@ -150,7 +150,7 @@ class Comparison(Written):
         return cls(_rows(entries), tuple(entries), tuple(differences))
 
     def html(self) -> str:
-        """Answer the tables and the pictures, side by side, as one page that needs no other."""
+        """Return the tables and the pictures, side by side, as one page that needs no other."""
         return comparison_html(self)
 
 

@@ -27,7 +27,7 @@ _TOLD = ("other - best", "95% interval", "p", "the other is")
 
 
 def comparison_html(table: Comparison) -> str:
-    """Answer a comparison as a whole page.
+    """Return a comparison as a whole page.
 
     Args:
         table: the comparison.
@@ -63,7 +63,7 @@ def comparison_html(table: Comparison) -> str:
 
 
 def _headline(table: Comparison) -> str:
-    """Say in words what is best by the first metric that tells labels apart."""
+    """Return a sentence on what is best by the first metric that separates labels."""
     for name in table.metrics:
         best = next((row for row in table.rows if row.cells[name].best), None)
         if best is None:
@@ -155,7 +155,7 @@ def _head(text: str, first: str) -> str:
 
 
 def _first(name: str) -> str:
-    """Answer the order that a first click sorts by: the best above."""
+    """Return the order that a first click sorts by: the best above."""
     better = METRICS[name].better if name in METRICS else None
     return "descending" if better == "higher" else "ascending"
 

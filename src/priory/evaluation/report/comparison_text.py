@@ -18,7 +18,7 @@ PAIRED = "Differences from the best (paired, same test rows)"
 
 
 def comparison_text(table: Comparison) -> str:
-    """Answer a comparison as lines of text.
+    """Return a comparison as lines of text.
 
     Args:
         table: the comparison.
@@ -45,7 +45,7 @@ def comparison_text(table: Comparison) -> str:
 
 
 def anchor_rows(table: Comparison) -> dict[str, dict[str, Cell]]:
-    """Answer what the metrics say of real data and of the baseline, by the anchor's title.
+    """Return what the metrics say of real data and of the baseline, by the anchor's title.
 
     Args:
         table: the comparison.

@@ -19,11 +19,11 @@ from priory.evaluation.report.canvas import is_image
 from priory.evaluation.samples.memory import nearest_training
 from priory.evaluation.sets import Sets, Unavailable
 
-_POINTS = 1000  # dreams that a scatter shows
+_POINTS = 1000  # generated samples that a scatter shows
 _STRIPS, _STEPS = 6, 11
 _NEIGHBOURS = 10
 _LABELS, _OF_EACH = 20, 10
-_CLOSE = 20  # training rows by each dream, of which the nearest is searched
+_CLOSE = 20  # training rows by each sample, of which the nearest is searched
 _T = TypeVar("_T")
 
 
@@ -33,7 +33,7 @@ class Gallery:
 
     Args:
         x: data, `(n, *shape)`.
-        dreams: dreams, or the means of p(x given z), `(n, *shape)`.
+        dreams: generated samples, or the means of p(x | z), `(n, *shape)`.
         reconstructed: data and their reconstructions, each `(n, *shape)`.
         latents: posterior means, `(n, latent)`.
         labels: their labels, `(n,)`.
@@ -42,8 +42,8 @@ class Gallery:
         history: the training's records, by epoch or step.
         strips: ways between pairs of data through the latent space, `(rows, steps, *shape)`.
         calibration: ranks of true latents among draws of the guide.
-        nearest: dreams and the training rows nearest to them, each `(n, *shape)`.
-        labelled: dreams under each label, `(labels, n, *shape)`, and the labels.
+        nearest: generated samples and the training rows nearest to them, each `(n, *shape)`.
+        labelled: generated samples under each label, `(labels, n, *shape)`, and the labels.
     """
 
     x: Tensor | None = None
@@ -95,7 +95,7 @@ def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
 
 
 def _labelled(draws: Sets, images: bool) -> tuple[Tensor, tuple[str, ...]]:
-    """Answer dreams under each of the first labels."""
+    """Return generated samples under each of the first labels."""
     known = known_labels(draws)[:_LABELS]
     wanted = known.repeat_interleave(_OF_EACH)
     mean = images and _try(lambda: draws.dream("x_mean", 2)) is not None
@@ -105,7 +105,7 @@ def _labelled(draws: Sets, images: bool) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def _nearest(dreams: Tensor | None, train: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Answer the first dreams beside the training rows nearest to them."""
+    """Return the first generated samples beside the training rows nearest to them."""
     if dreams is None:
         return None
     shown = dreams[:_NEIGHBOURS].detach().cpu()

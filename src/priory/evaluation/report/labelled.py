@@ -1,4 +1,4 @@
-"""Dreams by the label that they were given: a row of images for each, or points by colour."""
+"""Generated samples by the label given: a row of images for each, or points by colour."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def by_label(x: Tensor, names: Sequence[str], of: str = "label") -> Figure:
-    """Draw as many dreams under each label, or each value of another site.
+    """Draw as many generated samples under each label, or each value of another site.
 
     Args:
-        x: dreams, `(labels, n, *shape)`.
+        x: generated samples, `(labels, n, *shape)`.
         names: of the labels.
         of: what a name is the name of.
     """
-    title, note = f"Dreams by {of}", f"each under the {of} that was given"
+    title, note = f"Samples by {of}", f"each under the {of} that was given"
     rows, n = x.shape[:2]
     flat = x.flatten(0, 1)
     if is_image(flat):

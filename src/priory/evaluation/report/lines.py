@@ -15,7 +15,7 @@ OTHER = "other"
 HEADINGS: dict[str, str] = {
     "likelihood": "how well the model explains rows that it was not trained on",
     "posterior": "whether the guide is the model's posterior",
-    "samples": "how near dreams and reconstructions come to data",
+    "samples": "how near generated samples and reconstructions come to data",
     "latents": "what the latents hold",
     "paths": "what lies on the ways through the latent space",
     "insight": "what else is worth knowing",
@@ -46,7 +46,7 @@ class Line:
         return " ".join(text.split("\n\n")[0].split()).removesuffix(".")
 
     def facts(self, n: int | None = None) -> str:
-        """Answer how the number was obtained: its kind, K, steps and n.
+        """Return how the number was obtained: its kind, K, steps and n.
 
         Args:
             n: the report's own number of rows, which is not repeated.
@@ -61,7 +61,7 @@ class Line:
 
 
 def grouped(records: Iterable[Record]) -> dict[str, list[Line]]:
-    """Answer the records that have a value, by group in the table's order; anchors with theirs.
+    """Return the records that have a value, by group in the table's order; anchors with theirs.
 
     Args:
         records: of one report.
@@ -79,7 +79,7 @@ def grouped(records: Iterable[Record]) -> dict[str, list[Line]]:
 
 
 def absent(records: Iterable[Record]) -> dict[str, list[str]]:
-    """Answer the titles of the metrics that have no value, by their reason.
+    """Return the titles of the metrics that have no value, by their reason.
 
     Args:
         records: of one report.
@@ -92,7 +92,7 @@ def absent(records: Iterable[Record]) -> dict[str, list[str]]:
 
 
 def group_of(name: str) -> str:
-    """Answer the group that a metric or an anchor stands in.
+    """Return the group that a metric or an anchor stands in.
 
     Args:
         name: the record's.
@@ -102,7 +102,7 @@ def group_of(name: str) -> str:
 
 
 def is_anchor(name: str) -> bool:
-    """Say whether a record is an anchor: about the data, not the pair."""
+    """Return whether a record is an anchor: about the data, not the pair."""
     metric, _, anchor = name.rpartition("_")
     return metric in METRICS and METRICS[metric].anchored and anchor in ANCHORS
 
@@ -112,14 +112,14 @@ def _metric(anchor: str) -> str:
 
 
 def heading(name: str) -> str:
-    """Answer a metric's name with an arrow towards the better."""
+    """Return a metric's name with an arrow towards the better."""
     better = METRICS[name].better if name in METRICS else None
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}[better]
     return name.replace("_", " ") + arrow
 
 
 def interval(value: float | None, se: float | None) -> tuple[float, float] | None:
-    """Answer the 95% interval, value ± 1.96 se, if there is a standard error that is not 0.
+    """Return the 95% interval, value ± 1.96 se, if there is a standard error that is not 0.
 
     Args:
         value: the number.

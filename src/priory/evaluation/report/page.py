@@ -13,7 +13,7 @@ from priory.evaluation.report.style import SCRIPT, STYLE
 
 
 def page(title: str, subtitle: str, body: str, name: str, values: Mapping[str, Any]) -> str:
-    """Answer a whole HTML page.
+    """Return a whole HTML page.
 
     Args:
         title: its heading, as text.
@@ -38,7 +38,7 @@ def page(title: str, subtitle: str, body: str, name: str, values: Mapping[str, A
 
 
 def framed(html: str, title: str) -> str:
-    """Answer a page as a notebook shows it: in a frame, so that neither's styles reach the other.
+    """Return a page as a notebook shows it: in a frame, so that neither's styles reach the other.
 
     Args:
         html: the page.
@@ -52,7 +52,7 @@ def framed(html: str, title: str) -> str:
 
 
 def section(title: str, body: str, summary: str = "") -> str:
-    """Answer a part of a page under a heading.
+    """Return a part of a page under a heading.
 
     Args:
         title: the heading, as text.
@@ -64,7 +64,7 @@ def section(title: str, body: str, summary: str = "") -> str:
 
 
 def picture_cards(figures: Mapping[str, Any], captions: bool = False) -> str:
-    """Answer figures as embedded PNG pictures.
+    """Return figures as embedded PNG pictures.
 
     Args:
         figures: matplotlib figures by title.
@@ -80,7 +80,7 @@ def picture_cards(figures: Mapping[str, Any], captions: bool = False) -> str:
 
 
 def folded(summary: str, body: str, opened: bool = False) -> str:
-    """Answer what a reader may unfold.
+    """Return what a reader may unfold.
 
     Args:
         summary: the line that is always seen, as text.
@@ -92,7 +92,7 @@ def folded(summary: str, body: str, opened: bool = False) -> str:
 
 
 def terms(told: Iterable[tuple[str, str]]) -> str:
-    """Answer a list of terms and what is said of them.
+    """Return a list of terms and what is said of them.
 
     Args:
         told: terms with their text.
@@ -102,10 +102,10 @@ def terms(told: Iterable[tuple[str, str]]) -> str:
 
 
 def warning_list(warnings: Iterable[tuple[str, str]]) -> str:
-    """Answer warnings as a list that is seen, or nothing if there are none.
+    """Return warnings as a list that is seen, or nothing if there are none.
 
     Args:
-        warnings: what each is about, and its words.
+        warnings: what each is about, and its text.
     """
     items = "".join(f"<li><b>{escape(w)}</b>: {escape(text)}</li>" for w, text in warnings)
     return f'<ul class="warnings" aria-label="warnings">{items}</ul>\n' if items else ""

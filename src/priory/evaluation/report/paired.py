@@ -17,7 +17,7 @@ from priory.evaluation.record import Record
 from priory.evaluation.report.cells import Entry, unlike
 
 LEVEL = 0.05
-_LEAST = -690.0  # logarithm of the smallest p-value that is told from 0
+_LEAST = -690.0  # logarithm of the smallest p-value that differs from 0
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Difference:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Answer the difference as plain values."""
+        """Return the difference as plain values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Difference:
-        """Answer the difference that `as_dict` wrote.
+        """Return the difference that `as_dict` wrote.
 
         Args:
             values: plain values.
@@ -88,7 +88,7 @@ def paired_differences(
         value = mean of d_i,    se² = var(d) / n + s_a² / S_a + s_b² / S_b;
 
     with one seed a label's part is unknown and left out: the interval then says how well these two
-    runs are told apart, not their recipes. The parts s_j² of the variance have few and unlike
+    runs are distinguished, not their recipes. The parts s_j² of the variance have few and unlike
     degrees of freedom: S - 1 of the seeds', n - 1 of the rows'. Banerjee's interval weighs each
     part by its own quantile of Student's t,
 
@@ -96,7 +96,7 @@ def paired_differences(
 
     and holds the truth in at least 95% of cases whatever the true variances are, where one t with
     Satterthwaite's degrees of freedom rejects up to 12% of true equalities at two seeds. The
-    price is width: two seeds of each label seldom tell two recipes apart. p-values are corrected
+    price is width: two seeds of each label seldom distinguish two recipes. p-values are corrected
     by Holm's method: over the comparisons made, or, where the label to compare with is the best and
     so was chosen by the same rows, over all pairs of labels.
 
@@ -168,7 +168,7 @@ def _best(means: Mapping[str, float], better: str | None) -> str:
 
 
 def _obstacle(groups: Mapping[str, Sequence[Entry]], metric: str) -> str:
-    """Answer why the runs cannot be paired; empty if they can."""
+    """Return why the runs cannot be paired; empty if they can."""
     records = [e.report[metric] for group in groups.values() for e in group]
     reports = [e.report for group in groups.values() for e in group]
     if any(record.values is None for record in records):
@@ -199,13 +199,13 @@ def _is_mean(record: Record) -> bool:
 
 
 def _values(group: Sequence[Entry], metric: str) -> Tensor:
-    """Answer the values by seed and row, `(seeds, n)`."""
+    """Return the values by seed and row, `(seeds, n)`."""
     rows = [e.report[metric].values for e in group]
     return torch.stack([row.double() for row in rows if row is not None])
 
 
 def _contrast(a: Tensor, b: Tensor) -> dict[str, Any]:
-    """Answer all that the values of two labels, each `(seeds, n)`, say of their difference."""
+    """Return all that the values of two labels, each `(seeds, n)`, say of their difference."""
     first, second = a.mean(0), b.mean(0)
     gap = first - second
     value, n = float(gap.mean()), len(gap)

@@ -1,4 +1,4 @@
-"""Pictures of a pair: its dreams, their neighbours, reconstructions, and ways between data."""
+"""Pictures of a pair: its samples, their neighbours, reconstructions, and ways between data."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ __all__ = [
 _MOST, _ACROSS = 12, 12  # snapshots, and images of each, that are shown
 
 PLACES: dict[str, str] = {
-    "Dreams": "samples",
-    "Dreams by label": "samples",
+    "Samples": "samples",
+    "Samples by label": "samples",
     "Reconstructions": "samples",
     "Nearest training rows": "samples",
     "Latents": "latents",
@@ -75,9 +75,9 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
     """
     figures: dict[str, Figure] = {}
     if gallery.dreams is not None:
-        figures["Dreams"] = dreams(gallery.dreams, gallery.x)
+        figures["Samples"] = dreams(gallery.dreams, gallery.x)
     if gallery.labelled is not None:
-        figures["Dreams by label"] = by_label(*gallery.labelled)
+        figures["Samples by label"] = by_label(*gallery.labelled)
     if gallery.nearest is not None:
         figures["Nearest training rows"] = nearest(*gallery.nearest)
     if gallery.reconstructed is not None:
@@ -97,23 +97,23 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
 
 
 def dreams(x: Tensor, real: Tensor | None = None) -> Figure:
-    """Draw dreams: a grid of images, a scatter of points, or histograms of features.
+    """Draw samples: a grid of images, a scatter of points, or histograms of features.
 
     Args:
-        x: dreams, `(n, *shape)`.
+        x: generated samples, `(n, *shape)`.
         real: data to show beside them, where they are not images, `(n, *shape)`.
     """
     if is_image(x):
         side = math.isqrt(len(x))
         note = f"{side * side} draws of z, and the mean of p(x | z) where it has one"
-        return image_grid(tile(x[: side * side], side), "Dreams", note)
+        return image_grid(tile(x[: side * side], side), "Samples", note)
     flat = rows_of(x).numpy()
     data = None if real is None else rows_of(real).numpy()
     if flat.shape[1] == 2:
-        figure, axes = new_axes("Dreams", "$x_1$", "$x_2$")
+        figure, axes = new_axes("Samples", "$x_1$", "$x_2$")
         if data is not None:
             axes.scatter(*data.T, s=7, c=CLASSES[1], alpha=0.6, linewidths=0, label="data")
-        axes.scatter(*flat.T, s=7, c=MODEL, alpha=0.6, linewidths=0, label="dreams")
+        axes.scatter(*flat.T, s=7, c=MODEL, alpha=0.6, linewidths=0, label="samples")
         axes.set_aspect("equal", adjustable="datalim")
         legend(axes)
         return figure
@@ -121,10 +121,10 @@ def dreams(x: Tensor, real: Tensor | None = None) -> Figure:
 
 
 def snapshots(taken: Mapping[int, Tensor], real: Tensor | None = None) -> Figure:
-    """Draw the same dreams as training went on: a row of images, or a small chart, for each step.
+    """Draw the same samples as training went on: a row of images, or a small chart, for each step.
 
     Args:
-        taken: dreams `(n, *shape)` by the step at which they were drawn, always of the same noise.
+        taken: samples `(n, *shape)` by the step at which they were drawn, always of the same noise.
         real: data to show behind points, and whose range images are cut to, `(m, *shape)`.
     """
     steps = sorted(taken)
@@ -154,13 +154,13 @@ def snapshots(taken: Mapping[int, Tensor], real: Tensor | None = None) -> Figure
 
 
 def nearest(x: Tensor, train: Tensor) -> Figure:
-    """Draw dreams above the training rows nearest to them, by which copies are seen.
+    """Draw generated samples above the training rows nearest to them, by which copies are seen.
 
     Args:
-        x: dreams, images `(n, channels, height, width)`.
+        x: generated samples, images `(n, channels, height, width)`.
         train: the training row nearest to each, likewise.
     """
-    note = "dreams in the upper row, the training row nearest to each in the lower"
+    note = "generated samples in the upper row, the training row nearest to each in the lower"
     return image_grid(tile(torch.cat([x, train]), len(x)), "Nearest training rows", note)
 
 

@@ -71,7 +71,7 @@ class Report(Written):
         return len(self.records)
 
     def same_rows(self, other: Report) -> bool:
-        """Say whether another report may be of the same rows: nothing shows that it is not.
+        """Return whether another report may be of the same rows: nothing shows that it is not.
 
         Args:
             other: the other report.
@@ -99,19 +99,19 @@ class Report(Written):
         return draw(self.gallery) if self.gallery is not None else {}
 
     def html(self) -> str:
-        """Answer the report as one page that needs no other file."""
+        """Return the report as one page that needs no other file."""
         body = report_body(self.records, self.figures(), self.n)
         return page(self.title, self.subtitle, body, "report", self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """Answer the report as plain values, without its pictures."""
+        """Return the report as plain values, without its pictures."""
         facts = ("pair", "data", "split", "n", "seed", "seconds", "digest", "source")
         records = [record.as_dict() for record in self.records]
         return {"schema": _SCHEMA, **{f: getattr(self, f) for f in facts}, "records": records}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Report:
-        """Answer the report that `as_dict` wrote.
+        """Return the report that `as_dict` wrote.
 
         Args:
             values: plain values.

@@ -26,7 +26,7 @@ _TILES = 3
 
 
 def report_body(records: Iterable[Record], figures: Mapping[str, Any], n: int) -> str:
-    """Answer the body of a report's page as HTML.
+    """Return the body of a report's page as HTML.
 
     Args:
         records: the report's.
@@ -45,7 +45,7 @@ def report_body(records: Iterable[Record], figures: Mapping[str, Any], n: int) -
 
 
 def _tiles(groups: Mapping[str, list[Line]], n: int) -> str:
-    """Answer the first number of the groups that say most, large."""
+    """Return the first number of the groups that say most, large."""
     order = ["likelihood", "samples", "latents", *HEADINGS]
     first = [groups[group][0] for group in dict.fromkeys(order) if groups.get(group)]
     if "nll" in {line.record.name for line in groups.get("likelihood", [])}:

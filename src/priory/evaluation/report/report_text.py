@@ -21,7 +21,7 @@ _WIDTH = 100
 
 
 def records_text(records: Iterable[Record], n: int) -> list[str]:
-    """Answer the lines of a report's table, its notes, and what does not apply, by reason.
+    """Return the lines of a report's table, its notes, and what does not apply, by reason.
 
     Args:
         records: the report's.
@@ -66,7 +66,7 @@ def _anchored(head: list[str]) -> range:
 
 
 def _notes(records: Iterable[Record]) -> list[str]:
-    """Answer each note once, after the titles of all metrics that it belongs to."""
+    """Return each note once, after the titles of all metrics that it belongs to."""
     titles: dict[str, list[str]] = {}
     for record in records:
         if record.note:

@@ -8,7 +8,7 @@ WIDTH = 110
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Answer rows of text as lines with aligned columns.
+    """Return rows of text as lines with aligned columns.
 
     Args:
         rows: cells, the same number in each row.
@@ -25,7 +25,7 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]
 
 
 def stack_tables(labels: list[str], columns: list[list[str]]) -> list[str]:
-    """Answer the lines of as many tables beneath each other as the columns' widths call for.
+    """Return the lines of as many tables beneath each other as the columns' widths call for.
 
     A row that is empty in a table is left out of it.
 

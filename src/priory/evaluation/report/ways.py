@@ -46,7 +46,7 @@ def ways(
 
 def _block(axes: Any, frames: Tensor, labels: Sequence[str], alphas: Sequence[float]) -> None:
     steps, (height, width) = frames.shape[1], frames.shape[-2:]
-    ink = frames.shape[2] == 1  # grey images are drawn in ink on white
+    ink = frames.shape[2] == 1  # greyscale images are drawn in ink on white
     shown = frames.flatten(0, 1).clamp(0, 1)
     grid = tile(1 - shown if ink else shown, steps)
     axes.imshow(grid[..., 0] if ink else grid, cmap="gray", vmin=0, vmax=1)

@@ -20,11 +20,11 @@ class Written(ABC):
 
     @abstractmethod
     def html(self) -> str:
-        """Answer it as one page that needs no other file."""
+        """Return it as one page that needs no other file."""
 
     @abstractmethod
     def as_dict(self) -> dict[str, Any]:
-        """Answer it as plain values, without its pictures."""
+        """Return it as plain values, without its pictures."""
 
     def _repr_html_(self) -> str:
         return framed(self.html(), self.title)

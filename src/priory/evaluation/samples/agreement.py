@@ -23,7 +23,7 @@ class Agreement(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The shares in words, of at most twelve labels, the worst ones."""
+        """The shares as text, of at most twelve labels, the worst ones."""
         order = self.shares.argsort(stable=True)[:12].sort().values
         cells = [f"{int(self.labels[i])}: {float(self.shares[i]):.3f}" for i in order]
         which = "by label" if len(order) == len(self.labels) else "the worst labels"

@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         self.register_buffer("frequencies", torch.full((classes,), 1 / classes))
 
     def features(self, x: Tensor) -> Tensor:
-        """Answer the last layer but one, `(n, 64)`.
+        """Return the last layer but one, `(n, 64)`.
 
         Args:
             x: data, `(n, d)`.
@@ -73,7 +73,7 @@ class Classifier(nn.Module):
         return found
 
     def forward(self, x: Tensor) -> Tensor:
-        """Answer the classes' logits, `(n, classes)`.
+        """Return the classes' logits, `(n, classes)`.
 
         Args:
             x: data, `(n, d)`.
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
         return found
 
     def classes(self, x: Tensor) -> Tensor:
-        """Answer the likeliest class's number, `(n,)`.
+        """Return the likeliest class's number, `(n,)`.
 
         Args:
             x: data, `(n, d)`.
@@ -91,7 +91,7 @@ class Classifier(nn.Module):
 
 
 def labelled(columns: Columns) -> bool:
-    """Say whether there are whole-numbered labels of at least two classes, one per row.
+    """Return whether there are whole-numbered labels of at least two classes, one per row.
 
     Args:
         columns: training columns.
@@ -104,7 +104,7 @@ def labelled(columns: Columns) -> bool:
 
 
 def trained_classifier(train: Columns, shape: tuple[int, ...]) -> Classifier:
-    """Answer a classifier of the training rows: from the cache, or trained and put there.
+    """Return a classifier of the training rows: from the cache, or trained and put there.
 
     The weights are a function of the rows alone: initial values and the order of batches come from
     a generator of their own, the number of steps is fixed, and one thread does the sums. The cache
@@ -166,7 +166,7 @@ def fit_classifier(net: Classifier, x: Tensor, y: Tensor) -> None:
 
 
 def cache_folder() -> Path:
-    """Answer where trained features are kept."""
+    """Return where trained features are kept."""
     import pooch
 
     return Path(os.environ.get("PRIORY_CACHE") or pooch.os_cache("priory")) / "features"

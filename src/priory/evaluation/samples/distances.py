@@ -17,14 +17,14 @@ _TOLERANCE = 1e-12
 def sliced_wasserstein2(
     a: Tensor, b: Tensor, generator: torch.Generator, projections: int = 500
 ) -> tuple[float, float]:
-    r"""Answer the squared sliced Wasserstein-2 distance between two sets, and its error.
+    r"""Return the squared sliced Wasserstein-2 distance between two sets, and its error.
 
     .. math:: E_u W_2^2(u \cdot a, u \cdot b), \quad |u| = 1
 
-    Between finite sets of equal laws it is above 0. The error has two parts: the spread over the
-    directions, and that over the samples, which is the variance of the transport's potentials
-    averaged over the directions. Where the laws are equal, the second part is small but not the
-    whole truth: the value is then its own bias.
+    Between finite sets of equal distributions it is above 0. The error has two parts: the spread
+    over the directions, and that over the samples, which is the variance of the transport's
+    potentials averaged over the directions. Where the distributions are equal, the second part is
+    small but not the whole truth: the value is then its own bias.
 
     Bonneel, Rabin, Peyre and Pfister 2015, Sliced and Radon Wasserstein Barycenters of Measures;
     del Barrio and Loubes 2019, Central limit theorems for empirical transportation cost.
@@ -60,13 +60,13 @@ def sliced_wasserstein2(
 
 
 def wasserstein2(a: Tensor, b: Tensor) -> tuple[float, float]:
-    r"""Answer the squared Wasserstein-2 distance between two sets of one size, and its error.
+    r"""Return the squared Wasserstein-2 distance between two sets of one size, and its error.
 
     .. math:: \min_\sigma \frac{1}{n} \sum_i |a_i - b_{\sigma(i)}|^2
         = \max_{f_i + g_j \le |a_i - b_j|^2} \frac{1}{n} \sum_i f_i + g_i
 
-    The assignment is exact; as an estimate of the distance between the laws it is far too large in
-    more than a few dimensions. The error is the variance of the dual potentials f and g.
+    The assignment is exact; as an estimate of the distance between the distributions it is far too
+    large in more than a few dimensions. The error is the variance of the dual potentials f and g.
 
     del Barrio and Loubes 2019, Central limit theorems for empirical transportation cost.
 
@@ -91,7 +91,7 @@ def wasserstein2(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 
 def potentials(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Answer dual potentials of an optimal assignment, by shortest paths.
+    """Return dual potentials of an optimal assignment, by shortest paths.
 
     Args:
         cost: of every pair, the columns in the order in which they are assigned to the rows,
@@ -114,7 +114,7 @@ def potentials(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cells(n: int, m: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Answer the stairs on which two quantile functions are constant: widths, rows, rows."""
+    """Return the stairs on which two quantile functions are constant: widths, rows, rows."""
     steps = [torch.arange(1, size + 1, dtype=torch.float64) / size for size in (n, m)]
     ends = torch.cat(steps).sort().values
     width = ends.diff(prepend=ends.new_zeros(1))

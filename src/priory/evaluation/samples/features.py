@@ -26,7 +26,7 @@ Rows = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Extractor:
-    """A map from data to features, with a mark by which two of them can be told apart.
+    """A map from data to features, with a mark by which two of them can be distinguished.
 
     Args:
         name: what it is.
@@ -44,7 +44,7 @@ class Extractor:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Answer features in float64, `(n, features)`, on the CPU.
+        """Return features in float64, `(n, features)`, on the CPU.
 
         Args:
             x: data, `(n, d)`.
@@ -53,7 +53,7 @@ class Extractor:
 
     @torch.no_grad()
     def classes(self, x: Tensor) -> Tensor:
-        """Answer the class of each datum, `(n,)`.
+        """Return the class of each datum, `(n,)`.
 
         Args:
             x: data, `(n, d)`.
@@ -75,7 +75,7 @@ class Extractor:
 
 
 def extractor(features: Any, sets: Sets) -> Extractor:
-    """Answer the features that sample metrics look at.
+    """Return the features that sample metrics look at.
 
     Args:
         features: a name in `EXTRACTORS`; "auto" takes the data themselves if they have at most 16
@@ -102,7 +102,7 @@ def extractor(features: Any, sets: Sets) -> Extractor:
 
 
 def digest(*parts: Any) -> str:
-    """Answer 12 hex digits of the SHA-256 over tensors and words, in their order.
+    """Return 12 hex digits of the SHA-256 over tensors and strings, in their order.
 
     Args:
         parts: tensors, mappings of them by name, or anything with a fixed spelling.

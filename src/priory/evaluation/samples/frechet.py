@@ -23,7 +23,7 @@ class _Moments(NamedTuple):
 def frechet_distance(
     mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor
 ) -> float:
-    r"""Answer the squared Frechet (Wasserstein-2) distance between two Gaussians.
+    r"""Return the squared Frechet (Wasserstein-2) distance between two Gaussians.
 
     .. math:: |m_a - m_b|^2 + \mathrm{tr} S_a + \mathrm{tr} S_b
         - 2\, \mathrm{tr} (S_a^{1/2} S_b S_a^{1/2})^{1/2}
@@ -44,11 +44,11 @@ def frechet_distance(
 
 
 def frechet(a: Tensor, b: Tensor) -> tuple[float, float]:
-    r"""Answer the squared Frechet distance between the moments of two sets, and its error.
+    r"""Return the squared Frechet distance between the moments of two sets, and its error.
 
-    Between finite sets of equal laws it is above 0, the more so the more features and the fewer
-    samples: only sets of equal sizes compare (Chong and Forsyth 2020, Effectively Unbiased FID and
-    Inception Score). The error is the delta method's: the influence of one sample is
+    Between finite sets of equal distributions it is above 0, the more so the more features and the
+    fewer samples: only sets of equal sizes compare (Chong and Forsyth 2020, Effectively Unbiased
+    FID and Inception Score). The error is the delta method's: the influence of one sample is
 
     .. math:: 2 (m_a - m_b) \cdot c + |c|^2 - c^\top T c, \quad c = a_i - m_a
 
@@ -89,7 +89,7 @@ def _distance(first: _Moments, second: _Moments, singular: Tensor) -> float:
 
 
 def _influence(x: Tensor, law: _Moments, turned: Tensor, between: Tensor) -> Tensor:
-    """Answer each sample's influence; with w = S^(-1/2) c, c'Tc is w' `turned` w."""
+    """Return each sample's influence; with w = S^(-1/2) c, c'Tc is w' `turned` w."""
     c = x - law.mean
     w = c @ law.inverse
     return 2 * c @ between + c.square().sum(1) - (w @ turned * w).sum(1)

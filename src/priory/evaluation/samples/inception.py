@@ -14,10 +14,10 @@ from priory.evaluation.sets import Unavailable
 def inception_features(
     x: Tensor,
 ) -> tuple[Callable[[Tensor], Tensor], dict[str, Tensor], str]:
-    """Answer Inception's 2048 features of images, its weights, and how images are given to it.
+    """Return Inception's 2048 features of images, its weights, and how images are given to it.
 
-    Grey images are repeated to three channels; intensities go from [0, 1], or from the data's own
-    range if it is another, to 0..255. They alone are comparable with published distances.
+    Greyscale images are repeated to three channels; intensities go from [0, 1], or from the data's
+    own range if it is another, to 0..255. They alone are comparable with published distances.
 
     Szegedy, Vanhoucke, Ioffe, Shlens and Wojna 2016, Rethinking the Inception Architecture for
     Computer Vision.

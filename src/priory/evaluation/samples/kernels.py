@@ -24,7 +24,8 @@ _DISTINCT = 0.9
 def flags(x: Tensor) -> tuple[str, ...]:
     """Say what makes averages over these rows less than they seem: few, repeated, constant.
 
-    Constant features are told of data that are not binary: there a density can grow without bound.
+    Constant features are reported for data that are not binary: there a density can grow without
+    bound.
 
     Args:
         x: data, `(n, *shape)`.
@@ -41,7 +42,7 @@ def flags(x: Tensor) -> tuple[str, ...]:
 
 
 def median_bandwidths(real: Tensor, limit: int = 1000) -> tuple[float, ...]:
-    """Answer kernel widths around the median distance between data.
+    """Return kernel widths around the median distance between data.
 
     They depend on the data alone, so that all models are measured by the same kernel.
 
@@ -85,11 +86,11 @@ def mmd2(a: Tensor, b: Tensor, bandwidths: tuple[float, ...]) -> tuple[float, fl
 
 
 def discrepancies(a: Tensor, b: Tensor, gram: Gram) -> list[tuple[float, float]]:
-    """Answer the unbiased squared discrepancy and its error for several kernels at once.
+    """Return the unbiased squared discrepancy and its error for several kernels at once.
 
-    The standard error is the two-sample jackknife's, from the kernel's row sums; where the two laws
-    are equal it is too large by about the square root of 2. The estimate may be negative. Only row
-    sums are kept, never a matrix of all pairs.
+    The standard error is the two-sample jackknife's, from the kernel's row sums; where the two
+    distributions are equal it is too large by about the square root of 2. The estimate may be
+    negative. Only row sums are kept, never a matrix of all pairs.
 
     Args:
         a: samples, `(n, d)`.
@@ -149,7 +150,7 @@ def own_sums(a: Tensor, gram: Gram) -> Tensor:
 
 
 def own_blocks(a: Tensor, gram: Gram) -> Iterator[tuple[int, Tensor]]:
-    """Answer the upper triangle of the kernels of a set with itself, in blocks of rows.
+    """Return the upper triangle of the kernels of a set with itself, in blocks of rows.
 
     Args:
         a: samples, `(n, d)`.
@@ -183,7 +184,7 @@ def cross_sums(a: Tensor, b: Tensor, gram: Gram) -> tuple[Tensor, Tensor]:
 
 
 def radial(*profiles: Profile) -> Gram:
-    """Answer kernels of the distance, made together because the distances are the costly part.
+    """Return kernels of the distance, made together because the distances are the costly part.
 
     Args:
         profiles: each a function of squared distances, such as `rbf(bandwidths)`.
@@ -197,7 +198,7 @@ def radial(*profiles: Profile) -> Gram:
 
 
 def rbf(bandwidths: Sequence[float]) -> Profile:
-    r"""Answer the mean of RBF kernels, :math:`e^{-|u - v|^2 / 2 s^2}`.
+    r"""Return the mean of RBF kernels, :math:`e^{-|u - v|^2 / 2 s^2}`.
 
     Args:
         bandwidths: the widths s, in units of the data.
@@ -213,7 +214,7 @@ def rbf(bandwidths: Sequence[float]) -> Profile:
 
 
 def imq(scale: float) -> Profile:
-    r"""Answer the mean of inverse multiquadrics, :math:`c s^2 / (c s^2 + |u - v|^2)`, c in 0.1..10.
+    r"""Return the mean of inverse multiquadrics, :math:`c s^2 / (c s^2 + |u - v|^2)`, c in 0.1..10.
 
     Their tails are heavy: they still see a sample that an RBF kernel finds infinitely far.
 
@@ -233,7 +234,7 @@ def imq(scale: float) -> Profile:
 
 
 def hamming(d: int) -> Profile:
-    r"""Answer the kernel of binary data :math:`e^{-H(u, v) / d}`, H the number of unequal features.
+    r"""Return the kernel of binary data :math:`e^{-H(u, v) / d}`, H the number of unequal features.
 
     Between zeros and ones H is the squared distance.
 
@@ -247,7 +248,7 @@ def hamming(d: int) -> Profile:
 
 
 def minus_distance(squares: Tensor) -> Tensor:
-    r"""Answer :math:`-|u - v|`, by which the discrepancy is the energy distance.
+    r"""Return :math:`-|u - v|`, by which the discrepancy is the energy distance.
 
     Sejdinovic, Sriperumbudur, Gretton and Fukumizu 2013, Equivalence of distance-based and
     RKHS-based statistics in hypothesis testing.
@@ -259,7 +260,7 @@ def minus_distance(squares: Tensor) -> Tensor:
 
 
 def cubic(a: Tensor, b: Tensor) -> Tensor:
-    r"""Answer the kernel :math:`(u \cdot v / d + 1)^3`, `(1, n, m)`.
+    r"""Return the kernel :math:`(u \cdot v / d + 1)^3`, `(1, n, m)`.
 
     Binkowski, Sutherland, Arbel and Gretton 2018, Demystifying MMD GANs.
 

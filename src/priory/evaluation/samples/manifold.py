@@ -17,10 +17,10 @@ class Manifold(NamedTuple):
     """What the balls of k neighbours hold, by sample; each metric is a mean.
 
     Args:
-        precision: whether a dream lies in a ball of the data, `(m,)`.
-        recall: whether a datum lies in a ball of the dreams, `(n,)`.
-        density: in how many of the data's balls a dream lies, over k, `(m,)`.
-        coverage: whether a datum's ball holds a dream, `(n,)`.
+        precision: whether a generated sample lies in a ball of the data, `(m,)`.
+        recall: whether a datum lies in a ball of the generated samples, `(n,)`.
+        density: in how many of the data's balls a generated sample lies, over k, `(m,)`.
+        coverage: whether a datum's ball holds a generated sample, `(n,)`.
     """
 
     precision: Tensor
@@ -32,8 +32,9 @@ class Manifold(NamedTuple):
 def manifold(real: Tensor, dreams: Tensor, k: int = 5) -> Manifold:
     """Compare two sets by balls that reach from each sample to its k-th neighbour of its own set.
 
-    Precision says whether dreams are like data, recall whether data are like dreams. Density and
-    coverage say the same of the data's balls alone, and so stand outliers among the dreams.
+    Precision says whether generated samples are like data, recall whether data are like them.
+    Density and coverage say the same of the data's balls alone, and so stand outliers among the
+    generated samples.
 
     Kynkaanniemi, Karras, Laine, Lehtinen and Aila 2019, Improved Precision and Recall Metric for
     Assessing Generative Models; Naeem, Oh, Uh, Choi and Yoo 2020, Reliable Fidelity and Diversity
@@ -41,7 +42,7 @@ def manifold(real: Tensor, dreams: Tensor, k: int = 5) -> Manifold:
 
     Args:
         real: features of the data, `(n, d)`.
-        dreams: features of the dreams, `(m, d)`.
+        dreams: features of the generated samples, `(m, d)`.
         k: neighbours.
 
     Raises:
@@ -52,7 +53,7 @@ def manifold(real: Tensor, dreams: Tensor, k: int = 5) -> Manifold:
     real, dreams = real - centre, dreams - centre
     reach = nearest(real, real, k, own=True).distance[:, -1].square()
     reach_dreams = nearest(dreams, dreams, k, own=True).distance[:, -1].square()
-    held = torch.zeros_like(reach_dreams)  # balls of data that hold a dream
+    held = torch.zeros_like(reach_dreams)  # balls of data that hold a generated sample
     recall, coverage = [], []
     slack = _ROUNDING * float(real.square().sum(1).max() + dreams.square().sum(1).max())
     for start, rows in row_blocks(real, len(dreams)):
@@ -67,7 +68,7 @@ def manifold(real: Tensor, dreams: Tensor, k: int = 5) -> Manifold:
 
 
 def expected_coverage(real: int, dreams: int, k: int = 5) -> float:
-    r"""Answer the coverage's mean where the laws are equal.
+    r"""Return the coverage's mean where the distributions are equal.
 
     .. math:: 1 - \prod_{i=1}^k \frac{N - i}{M + N - i}
 
@@ -75,18 +76,18 @@ def expected_coverage(real: int, dreams: int, k: int = 5) -> float:
 
     Args:
         real: number of data N.
-        dreams: number of dreams M.
+        dreams: number of generated samples M.
         k: neighbours.
 
     Raises:
-        ValueError: if there are no more than k data, or no dreams.
+        ValueError: if there are no more than k data, or no generated samples.
 
     Example:
         >>> round(expected_coverage(10000, 10000, 5), 4)
         0.9688
     """
     if real <= k or dreams < 1:
-        raise ValueError(f"needs more than {k} data and a dream, got {real} and {dreams}")
+        raise ValueError(f"needs more than {k} data and a sample, got {real} and {dreams}")
     missed = 1.0
     for i in range(1, k + 1):
         missed *= (real - i) / (dreams + real - i)

@@ -21,10 +21,10 @@ class Errors(NamedTuple):
     """Standard errors of the four means; 0 where no division of the sets moves one of them.
 
     Args:
-        precision: of the share of dreams that lie in a ball of the data.
-        recall: of the share of data that lie in a ball of the dreams.
-        density: of the mean number of the data's balls that a dream lies in, over k.
-        coverage: of the share of the data's balls that hold a dream.
+        precision: of the share of generated samples that lie in a ball of the data.
+        recall: of the share of data that lie in a ball of the generated samples.
+        density: of the mean number of the data's balls that a generated sample lies in, over k.
+        coverage: of the share of the data's balls that hold a generated sample.
     """
 
     precision: float
@@ -40,7 +40,7 @@ def manifold_errors(
     k: int = 5,
     divisions: int = _DIVISIONS,
 ) -> Errors | None:
-    r"""Answer the standard errors of `manifold`, with both sets drawn anew.
+    r"""Return the standard errors of `manifold`, with both sets drawn anew.
 
     Given the balls, what lies in them is drawn independently; the balls are not, as one sample
     shapes those of its neighbours. So the variance of precision, recall and density has two parts,
@@ -57,11 +57,11 @@ def manifold_errors(
     truth, but 1.18 for the precision of narrower samples in one dimension and 1.22 for the density
     of five modes of 40 rows each. A single one varies by 17 to 82% of that. A share within a sample
     of 0 or 1 shows too little of its spread: its error may be far too small (0.66 for a recall of
-    almost 1).
+    0.999).
 
     Args:
         real: features of the data, `(n, d)`.
-        dreams: features of the dreams, `(m, d)`.
+        dreams: features of the generated samples, `(m, d)`.
         generator: of the divisions, on the CPU.
         k: neighbours.
         divisions: of the sets in halves, at random.

@@ -1,4 +1,4 @@
-"""Whether dreams are copies of training rows."""
+"""Whether generated samples are copies of training rows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _BASIS_ROWS = 5000  # rows that the components are found from, at most
 
 
 class Copying(NamedTuple):
-    """Whether dreams keep to training rows more than to fresh data.
+    """Whether generated samples keep to training rows more than to fresh data.
 
     Args:
-        preference: of a training row over a fresh one, as the row nearest to a dream: 1/2 without
-            copying, 1 where every dream is nearest to a training row.
+        preference: of a training row over a fresh one, as the row nearest to a sample: 1/2 without
+            copying, 1 where every sample is nearest to a training row.
         preference_se: its standard error.
-        z: dreams that have a training row nearest, less their number if the rows' kinds were
+        z: samples that have a training row nearest, less their number if the rows' kinds were
             shuffled, over the latter's standard deviation; high for copies.
-        copied: share of dreams nearer to a training row than the nearest 1% of fresh data.
+        copied: share of samples nearer to a training row than the nearest 1% of fresh data.
         copied_se: its standard error.
         expected: the share without copying: 1%, or one row of fewer than 100.
     """
@@ -40,12 +40,12 @@ class Copying(NamedTuple):
 
 
 def nearest_training(dreams: Tensor, train: Tensor, k: int = 1) -> Neighbours:
-    """Answer the training rows nearest to each dream, to be looked at beside it.
+    """Return the training rows nearest to each sample, to be looked at beside it.
 
     Args:
         dreams: `(n, d)`.
         train: `(m, d)`.
-        k: neighbours of each dream.
+        k: neighbours of each sample.
 
     Raises:
         ValueError: if there are fewer than k training rows, or the widths of the rows differ.
@@ -59,16 +59,16 @@ def nearest_training(dreams: Tensor, train: Tensor, k: int = 1) -> Neighbours:
 
 
 def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
-    r"""Ask whether dreams are nearer to training rows than to fresh data of the same law.
+    r"""Ask whether samples are nearer to training rows than to fresh data of their distribution.
 
-    With c_r the number of dreams that have row r nearest, of all N training and M fresh rows, rows
-    that are equally near sharing the dream,
+    With c_r the number of generated samples that have row r nearest, of all N training and M fresh
+    rows, rows that are equally near sharing the sample,
 
     .. math:: \frac{a}{a + b}, \quad a = \frac{1}{N} \sum_{r \in \text{train}} c_r, \quad
         b = \frac{1}{M} \sum_{r \in \text{fresh}} c_r
 
     For a model that does not copy, the two kinds of rows could be exchanged: the mean and variance
-    of the sums are those of drawing M of the N + M counts without replacement. Dreams that are
+    of the sums are those of drawing M of the N + M counts without replacement. Samples that are
     merely blurred, or gather at the mean, are near to both kinds alike.
 
     The three sets are those of Meehan, Chaudhuri and Dasgupta 2020, A Three Sample Hypothesis Test
@@ -84,7 +84,7 @@ def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
     """
     if min(len(dreams), len(train), len(fresh)) < 2:
         raise ValueError(
-            f"needs at least 2 dreams, training rows and fresh data, got {len(dreams)}, "
+            f"needs at least 2 generated samples, training rows and fresh data, got {len(dreams)}, "
             f"{len(train)} and {len(fresh)}"
         )
     n, big, small = len(dreams), len(train), len(fresh)
@@ -102,7 +102,7 @@ def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
 
 
 def _nearest_counts(dreams: Tensor, rows: Tensor) -> Tensor:
-    """Count the dreams that have each row nearest, in equal shares where rows are equally near."""
+    """Count the samples that have each row nearest, in equal shares where rows are equally near."""
     dreams, rows = check_sets(dreams, rows)
     centre = rows.mean(0)
     dreams, rows = dreams - centre, rows - centre
@@ -116,7 +116,7 @@ def _nearest_counts(dreams: Tensor, rows: Tensor) -> Tensor:
 
 
 def _nearer(distances: Tensor, fresh: Tensor, share: float) -> float:
-    """Answer the share of distances below a quantile of others, which takes its part of ties.
+    """Return the share of distances below a quantile of others, which takes its part of ties.
 
     Args:
         distances: `(n,)`.
@@ -132,7 +132,7 @@ def _nearer(distances: Tensor, fresh: Tensor, share: float) -> float:
 
 
 def shared_components(*sets: Tensor) -> list[Tensor]:
-    """Answer sets in the leading principal components of all their rows together.
+    """Return sets in the leading principal components of all their rows together.
 
     Rows of different sets are treated alike, so that what is exchangeable stays so; up to 64
     dimensions they are as they were.

@@ -1,4 +1,4 @@
-"""Which modes of a known mixture the dreams reach, and how often each class is dreamt."""
+"""Which modes of a known mixture the samples reach, and how often each class is generated."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def modes(samples: Tensor, centres: Tensor, sd: float) -> Modes:
 
 
 def histogram_kl(counts: Tensor, truth: Tensor) -> tuple[float, float]:
-    r"""Answer the KL divergence from a histogram to known frequencies, in nats, and its error.
+    r"""Return the KL divergence from a histogram to known frequencies, in nats, and its error.
 
     .. math:: \sum_c h_c \ln \frac{h_c}{p_c}
 

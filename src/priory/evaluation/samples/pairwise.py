@@ -27,7 +27,7 @@ class Neighbours(NamedTuple):
 
 
 def check_sets(a: Tensor, b: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Answer two sets in float64, or say what is wrong with them.
+    """Return two sets in float64, or say what is wrong with them.
 
     Args:
         a: samples, `(n, d)`.
@@ -49,7 +49,7 @@ def check_sets(a: Tensor, b: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def stream(*key: int) -> torch.Generator:
-    """Answer the random numbers, on the CPU, that a tuple of whole numbers names.
+    """Return the random numbers, on the CPU, that a tuple of integers names.
 
     Args:
         key: not negative, such as the seed and the kind of draw.
@@ -59,7 +59,7 @@ def stream(*key: int) -> torch.Generator:
 
 
 def nearest(a: Tensor, b: Tensor, k: int = 1, *, own: bool = False) -> Neighbours:
-    """Answer the k rows of b nearest to each row of a, block by block.
+    """Return the k rows of b nearest to each row of a, block by block.
 
     Args:
         a: samples, `(n, d)`.
@@ -91,7 +91,7 @@ def nearest(a: Tensor, b: Tensor, k: int = 1, *, own: bool = False) -> Neighbour
 
 
 def row_blocks(a: Tensor, width: int, elements: int = _ELEMENTS) -> Iterator[tuple[int, Tensor]]:
-    """Answer a set in blocks of rows, each with its first row's number.
+    """Return a set in blocks of rows, each with its first row's number.
 
     Args:
         a: samples, `(n, d)`.

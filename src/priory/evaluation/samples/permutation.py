@@ -16,13 +16,13 @@ _SLACK = 1e-12  # sums of the same numbers in another order are equal
 def permutation_p(
     a: Tensor, b: Tensor, gram: Gram, generator: torch.Generator, permutations: int = 200
 ) -> tuple[float, float]:
-    r"""Answer the p-value of the unbiased squared discrepancy, and its Monte Carlo error.
+    r"""Return the p-value of the unbiased squared discrepancy, and its Monte Carlo error.
 
     .. math:: p = \frac{1 + \#\{b : T_b \ge T\}}{1 + B}
 
-    Under equal laws p is at most t with probability at most t, for any number of rows. With
-    indicators V of the rows that count as the first set, all T_b come from the sums V'KV and K1
-    over blocks of the pooled kernel matrix, which is never held.
+    Under equal distributions p is at most t with probability at most t, for any number of rows.
+    With indicators V of the rows that count as the first set, all T_b come from the sums V'KV and
+    K1 over blocks of the pooled kernel matrix, which is never held.
 
     Gretton, Borgwardt, Rasch, Schoelkopf and Smola 2012, A Kernel Two-Sample Test; Phipson and
     Smyth 2010, Permutation P-values Should Never Be Zero.
@@ -53,7 +53,7 @@ def permutation_p(
 
 
 def _statistics(x: Tensor, member: Tensor, gram: Gram) -> Tensor:
-    """Answer the discrepancy of each division of the rows, from indicators `(rows, divisions)`."""
+    """Return the discrepancy of each division of the rows, from indicators `(rows, divisions)`."""
     within = member.new_zeros(member.shape[1])
     sums = member.new_zeros(len(x))
     for start, kernels in own_blocks(x, gram):

@@ -1,4 +1,4 @@
-"""Whether a classifier can tell two sets of samples apart."""
+"""Whether a classifier can separate two sets of samples."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class TwoSample(NamedTuple):
     """A classifier's accuracy on samples that it was not fitted to.
 
     Args:
-        accuracy: 1/2 where it cannot tell the sets apart, both counted alike.
+        accuracy: 1/2 where it cannot separate the sets, both counted alike.
         se: standard error of the accuracy.
         chance: standard deviation of the accuracy of fair coins.
-        p: probability of so high an accuracy, were the sets of one law.
+        p: probability of so high an accuracy, were the sets of one distribution.
         first: accuracy on the first set.
         second: accuracy on the second set.
         n: samples of both sets.
@@ -39,7 +39,7 @@ class TwoSample(NamedTuple):
 
 
 def logistic_test(a: Tensor, b: Tensor) -> TwoSample:
-    """Tell two sets apart by logistic regression, fitted to even rows and judged on odd rows.
+    """Separate two sets by logistic regression, fitted to even rows and judged on odd rows.
 
     Features are brought to one scale by the rows that are fitted.
 
@@ -71,11 +71,11 @@ def logistic_test(a: Tensor, b: Tensor) -> TwoSample:
 
 
 def nearest_neighbour_test(a: Tensor, b: Tensor) -> TwoSample:
-    """Tell two sets apart by the nearest other sample, each left out in turn.
+    """Separate two sets by the nearest other sample, each left out in turn.
 
     Far below 1/2, each sample of one set sits beside one of the other: one of them was copied. A
     tie between the nearest samples counts by their shares. The sets should be of one size. Two
-    samples that are each other's neighbours are told apart or not together: the errors allow for
+    samples that are each other's neighbours are separated or not together: the errors allow for
     their share.
 
     Lopez-Paz and Oquab 2017, Revisiting Classifier Two-Sample Tests; Xu et al. 2018, An empirical
@@ -111,7 +111,7 @@ def _pooled(a: Tensor, b: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64
 
 
 def _judged(first: Tensor, second: Tensor, dependence: float = 1.0) -> TwoSample:
-    """Answer the mean of both accuracies; its null variance is that of coins, times dependence."""
+    """Return the mean of both accuracies; its null variance is that of coins, times dependence."""
     n, m = len(first), len(second)
     one, two = float(first.mean()), float(second.mean())
     accuracy = (one + two) / 2

@@ -78,7 +78,7 @@ def write_checkpoint(
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Answer the checkpoints of a folder, the newest last."""
+    """Return the checkpoints of a folder, the newest last."""
     return sorted(p for p in folder.glob("step-*") if p.is_dir())
 
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that tell when they are damaged."""
+"""Files that are there whole or not at all, and whose damage is noticed."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ def sweep(folder: Path, name: str = "") -> None:
 
 
 def manifest(files: Mapping[str, bytes]) -> bytes:
-    """Answer the manifest of files: the size and SHA-256 of each."""
+    """Return the manifest of files: the size and SHA-256 of each."""
     entries = {name: {"size": len(c), "sha256": _digest(c)} for name, c in files.items()}
     return json.dumps(entries, indent=1).encode()
 
 
 def read_checked(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Answer the contents of files, each compared with the folder's manifest.
+    """Return the contents of files, each compared with the folder's manifest.
 
     Args:
         folder: where they are.
@@ -116,7 +116,7 @@ def read_checked(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
         path, content = folder / name, read(folder / name)
         entry = entries.get(name)
         if not isinstance(entry, dict) or {*entry} != {"size", "sha256"}:
-            raise Damaged(f"{folder / MANIFEST} is damaged: it says nothing of {name}")
+            raise Damaged(f"{folder / MANIFEST} is damaged: it has no entry for {name}")
         if len(content) != entry["size"]:
             raise Damaged(
                 f"{path} is damaged: it has {len(content)} bytes, and {entry['size']} were written"
@@ -130,7 +130,7 @@ def read_checked(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
 
 
 def read(path: Path) -> bytes:
-    """Answer the content of a file.
+    """Return the content of a file.
 
     Raises:
         Damaged: if there is none.
@@ -142,7 +142,7 @@ def read(path: Path) -> bytes:
 
 
 def read_json(path: Path, content: bytes, kind: type = dict) -> Any:
-    """Answer what a JSON file holds.
+    """Return what a JSON file holds.
 
     Args:
         path: for the message.

@@ -29,13 +29,13 @@ def run_files(
     tensors: Mapping[str, Tensor],
     snapshots: Mapping[int, Tensor] | None = None,
 ) -> dict[str, bytes]:
-    """Answer the contents of a finished run's files by name.
+    """Return the contents of a finished run's files by name.
 
     Args:
         config: from which the run can be rebuilt.
         history: its rows.
         tensors: what it has trained, by name.
-        snapshots: dreams by the step at which they were drawn; no file if there are none.
+        snapshots: samples by the step at which they were drawn; no file if there are none.
     """
     text = yaml.safe_dump({"schema": SCHEMA, **config}, sort_keys=False)
     lines = json.dumps(history, indent=1)
@@ -44,16 +44,16 @@ def run_files(
 
 
 def snapshots_file(snapshots: Mapping[int, Tensor]) -> bytes:
-    """Answer the content of the file of snapshots.
+    """Return the content of the file of snapshots.
 
     Args:
-        snapshots: dreams by step.
+        snapshots: samples by step.
     """
     return encode({f"step-{step:08}": x for step, x in sorted(snapshots.items())})
 
 
 def read_snapshots(folder: Path) -> dict[int, Tensor]:
-    """Answer a run's snapshots, dreams by step; none if it took none.
+    """Return a run's snapshots, samples by step; none if it took none.
 
     Raises:
         Damaged: naming the file.
@@ -71,7 +71,7 @@ def read_snapshots(folder: Path) -> dict[int, Tensor]:
 
 
 def read_run(folder: Path) -> Parts:
-    """Answer configuration, history and tensors of a finished run, else of its newest checkpoint.
+    """Return configuration, history and tensors of a finished run, else of its newest checkpoint.
 
     Raises:
         FileNotFoundError: if there is neither.
@@ -89,7 +89,7 @@ def read_run(folder: Path) -> Parts:
 
 
 def read_finished(folder: Path) -> Parts:
-    """Answer configuration, history and tensors of a finished run, compared with its manifest.
+    """Return configuration, history and tensors of a finished run, compared with its manifest.
 
     Raises:
         ValueError: naming the file that is damaged, or of another schema.
@@ -101,7 +101,7 @@ def read_finished(folder: Path) -> Parts:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Answer a run's configuration. Builds plain values only.
+    """Return a run's configuration. Builds plain values only.
 
     Raises:
         ValueError: naming the file, if it is damaged or of another schema.
@@ -115,7 +115,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise Damaged(f"{path} is damaged: it holds no names with values")
     check_schema(path, config)
     if missing := sorted(_KEYS - {*config}):
-        raise Damaged(f"{path} is damaged: it does not say {', '.join(missing)}")
+        raise Damaged(f"{path} is damaged: it has no entry for {', '.join(missing)}")
     return {k: v for k, v in config.items() if k != "schema"}
 
 

@@ -76,13 +76,13 @@ class Training(Protocol):
         """Train to the end, or until patience is out."""
 
     def state(self) -> dict[str, Any]:
-        """Answer where the run stands, as plain values."""
+        """Return where the run stands, as plain values."""
 
     def train_state(self) -> dict[str, Any]:
-        """Answer what else a later step depends on."""
+        """Return what else a later step depends on."""
 
     def restore(self, state: Mapping[str, Any], train: Mapping[str, Any]) -> None:
-        """Go on from what `state` and `train_state` answered."""
+        """Go on from what `state` and `train_state` returned."""
 
 
 class Keeper:
@@ -234,19 +234,19 @@ class Keeper:
             self._noted = time.monotonic()
 
     def note_snapshots(self, snapshots: Mapping[int, Tensor]) -> None:
-        """Write all snapshots so far, dreams by step, before a checkpoint can count on them."""
+        """Write all snapshots so far, samples by step, before a checkpoint can count on them."""
         if ranks.is_main():
             write_file(self.folder / SNAPSHOTS, snapshots_file(snapshots))
 
     def _snapshots(self, steps: Sequence[int]) -> dict[int, Tensor]:
-        """Answer the snapshots of a checkpoint's past; later ones are drawn again."""
+        """Return the snapshots of a checkpoint's past; later ones are drawn again."""
         try:
             found = read_snapshots(self.folder) if steps else {}
         except Damaged as error:
             warnings.warn(f"{error}; going on without it", stacklevel=3)
             return {}
         if lost := [step for step in steps if step not in found]:
-            told = f"{self.folder / SNAPSHOTS} lacks the snapshots of steps {lost}"
+            told = f"{self.folder / SNAPSHOTS} has no snapshots of steps {lost}"
             warnings.warn(f"{told}; going on without them", stacklevel=3)
         return {step: found[step] for step in steps if step in found}
 

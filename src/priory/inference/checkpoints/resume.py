@@ -19,7 +19,7 @@ _SHOWN = 5
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Answer what the bits of a result depend on besides the request.
+    """Return what the bits of a result depend on besides the request.
 
     Args:
         device: where the run is.

@@ -19,12 +19,12 @@ from priory.names import first_line
 
 
 def critics_of(objective: Any) -> list[nn.Module]:
-    """Answer the critics that an objective owns."""
+    """Return the critics that an objective owns."""
     return [a.critic for a in objective.adversaries()] if isinstance(objective, Objective) else []
 
 
 def tensors_of(pair: Any, objective: Any, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Answer the live tensors: the pair's state, the critics', and the store's bare parameters.
+    """Return the live tensors: the pair's state, the critics', and the store's bare parameters.
 
     Of modules that a pair's programs close over, the parameters are in the store; their buffers,
     such as running means, are taken here.
@@ -61,12 +61,12 @@ def _closed_over(pair: Any, known: list[nn.Module]) -> dict[str, Tensor]:
 
 
 def encode(tensors: Mapping[str, Tensor]) -> bytes:
-    """Answer tensors as the content of a safetensors file."""
+    """Return tensors as the content of a safetensors file."""
     return save({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()})
 
 
 def decode(path: Path, content: bytes) -> dict[str, Tensor]:
-    """Answer the tensors of a safetensors file.
+    """Return the tensors of a safetensors file.
 
     Args:
         path: for the message.
@@ -83,14 +83,14 @@ def decode(path: Path, content: bytes) -> dict[str, Tensor]:
 
 
 def encode_state(state: Mapping[str, Any]) -> bytes:
-    """Answer tensors and plain values as the content of a file of `torch.save`."""
+    """Return tensors and plain values as the content of a file of `torch.save`."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     return buffer.getvalue()
 
 
 def decode_state(path: Path, content: bytes) -> dict[str, Any]:
-    """Answer what such a file holds, without running code that it might name.
+    """Return what such a file holds, without running code that it might name.
 
     Args:
         path: for the message.

@@ -25,7 +25,7 @@ _STARTS = itertools.count()
 def start(*, timeout: float | None = None, quiet: bool = False) -> Iterator[None]:
     """Join the ranks that torchrun has started; nothing happens in one process, or a second time.
 
-    An error inside is told with this rank's number and handed to torchrun's own report. Each rank
+    An error inside is logged with this rank's number and handed to torchrun's own report. Each rank
     of a machine takes a CUDA device of its own for the current one; see `check_device`.
 
     Args:
@@ -85,7 +85,7 @@ def check_device(device: torch.device) -> None:
     devices = torch.cuda.device_count()
     if world() > 1 and device.type == "cuda" and _local() >= devices:
         raise ValueError(
-            f"rank {rank()} has no CUDA device of its own, its machine has {devices}; pass "
+            f"rank {rank()} has no CUDA device to itself, its machine has {devices}; pass "
             f"--nproc-per-node {devices} to torchrun, or device='cpu'"
         )
 

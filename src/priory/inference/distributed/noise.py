@@ -49,7 +49,7 @@ def global_noise(rows: int) -> AbstractContextManager[Any]:
 
 
 def rows_of(values: Iterable[Any]) -> int:
-    """Answer the rows of a batch, 1 if there is no tensor in it.
+    """Return the rows of a batch, 1 if there is no tensor in it.
 
     Args:
         values: a batch's arguments.
@@ -58,7 +58,7 @@ def rows_of(values: Iterable[Any]) -> int:
 
 
 def shared_by() -> int:
-    """Answer how many ranks share the batch that is being looked at: 1 outside of global noise."""
+    """Return how many ranks share the batch that is being looked at: 1 outside of global noise."""
     return GlobalNoise.present.world if GlobalNoise.present else 1
 
 
@@ -73,8 +73,8 @@ class GlobalNoise(TorchDispatchMode):
 
     The batch is the first dimension of `rows`, else a multiple of it that comes first (particles
     and rows in one dimension). Where another dimension happens to be as long as the batch, the
-    draws have the right law, but may not be those of one process. Holds for the forward pass: what
-    a backward pass draws (activation checkpointing) is not seen.
+    draws have the right distribution, but may not be those of one process. Holds for the forward
+    pass: what a backward pass draws (activation checkpointing) is not seen.
 
     Args:
         rank: number of this rank.
@@ -193,7 +193,7 @@ class GlobalNoise(TorchDispatchMode):
         return answer
 
     def _batch(self, shape: Sequence[int], event: int = 0) -> int | None:
-        """Answer which dimension holds the batch."""
+        """Return which dimension holds the batch."""
         sizes = list(shape[: len(shape) - event])
         if self.rows in sizes:
             return sizes.index(self.rows)
@@ -214,7 +214,7 @@ class GlobalNoise(TorchDispatchMode):
         return torch.cat([x if r == self.rank else ones for r in range(self.world)], d)
 
     def _cut(self, drawn: Tensor, d: int) -> Tensor:
-        """Answer this rank's rows of a draw for all."""
+        """Return this rank's rows of a draw for all."""
         first, every = self.rank * self.rows, self.world * self.rows
         if drawn.shape[d] == every:
             return drawn.narrow(d, first, self.rows).clone()

@@ -35,22 +35,22 @@ class LostRank(ConnectionError):
 
 
 def rank() -> int:
-    """Answer this process's number among the ranks, 0 outside of `start`."""
+    """Return this process's number among the ranks, 0 outside of `start`."""
     return dist.get_rank() if started() else 0
 
 
 def world() -> int:
-    """Answer the number of ranks, 1 outside of `start`."""
+    """Return the number of ranks, 1 outside of `start`."""
     return dist.get_world_size() if started() else 1
 
 
 def is_main() -> bool:
-    """Say whether this process is the one that writes and prints, before `start` too."""
+    """Return whether this process is the one that writes and prints, before `start` too."""
     return (rank() if started() else environment()[0]) == 0
 
 
 def each(rows: int) -> int:
-    """Answer how many of a global batch's rows each rank takes.
+    """Return how many of a global batch's rows each rank takes.
 
     Args:
         rows: of the global batch.
@@ -86,7 +86,7 @@ def average_(tensors: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def total_(tensor: Tensor) -> Tensor:
-    """Replace a tensor by its sum over the ranks, and answer it."""
+    """Replace a tensor by its sum over the ranks, and return it."""
     if world() > 1:
         with contact():
             dist.all_reduce(tensor)
@@ -111,7 +111,7 @@ def broadcast_(tensors: Iterable[Tensor]) -> None:
 
 
 def gather(x: Tensor) -> Tensor:
-    """Answer the rows of all ranks in their order, `(world * n, ...)`; gradients flow back.
+    """Return the rows of all ranks in their order, `(world * n, ...)`; gradients flow back.
 
     A quantity of the gathered rows that is the same on every rank has, once the ranks' gradients
     are averaged, the gradient that one process would have found.
@@ -135,13 +135,13 @@ class _Gather(torch.autograd.Function):
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """Answer the rows of all ranks; has no gradient, and can stand in a traced graph."""
+    """Return the rows of all ranks; has no gradient, and can stand in a traced graph."""
     with contact():
         return _wait(_ops().all_gather_into_tensor(x.contiguous(), world(), _group()))
 
 
 def all_sum(x: Tensor) -> Tensor:
-    """Answer the sum over the ranks; has no gradient, and can stand in a traced graph."""
+    """Return the sum over the ranks; has no gradient, and can stand in a traced graph."""
     with contact():
         return _wait(_ops().all_reduce(x.contiguous(), "sum", _group()))
 
@@ -162,7 +162,7 @@ def main_first() -> Iterator[None]:
 
 
 def any_rank(flag: bool) -> bool:
-    """Say whether a flag is set on any rank; all ranks get the same answer."""
+    """Return whether a flag is set on any rank; all ranks get the same answer."""
     return bool(total_(torch.tensor(float(flag)))) if world() > 1 else flag
 
 
@@ -193,18 +193,18 @@ def agree(what: str, tensors: Iterable[Tensor]) -> None:
 
 
 def random_states() -> list[Tensor]:
-    """Answer the states of torch's global random generators, for `agree`."""
+    """Return the states of torch's global random generators, for `agree`."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else states
 
 
 def started() -> bool:
-    """Say whether this process has joined others."""
+    """Return whether this process has joined others."""
     return dist.is_available() and dist.is_initialized()
 
 
 def environment() -> tuple[int, int]:
-    """Answer rank and world as torchrun has set them, 0 and 1 where it has not."""
+    """Return rank and world as torchrun has set them, 0 and 1 where it has not."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -212,7 +212,7 @@ def environment() -> tuple[int, int]:
 
 @contextmanager
 def contact() -> Iterator[None]:
-    """Tell a failure to reach another rank for what it is."""
+    """Raise a failure to reach another rank as such."""
     try:
         yield
     except RuntimeError as error:

@@ -20,7 +20,7 @@ class Captured:
     """A training step as a CUDA graph, replayed on new data in its static buffers.
 
     Args:
-        step: takes the columns of a batch and answers the loss, shape (); moves the weights, and
+        step: takes the columns of a batch and returns the loss, shape (); moves the weights, and
             never waits for the device.
         columns: one batch.
         generators: that the step draws from, apart from CUDA's own.
@@ -40,7 +40,7 @@ class Captured:
             self.loss = step(self.columns)
 
     def __call__(self, columns: Mapping[str, Any]) -> Tensor:
-        """Take the step on a batch, and answer its loss, shape ()."""
+        """Take the step on a batch, and return its loss, shape ()."""
         for name, value in columns.items():
             if isinstance(value, Tensor):
                 self.columns[name].copy_(value, non_blocking=True)
@@ -56,7 +56,7 @@ class Capturer:
     Args:
         mode: "cudagraph", or "auto", which captures a training of 50 steps or more.
         horizon: steps of the whole training; if unknown, "auto" captures.
-        tell: is told in words what is done.
+        tell: gets a message of what is done.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Capturer:
         context: Any = None,
         generators: Sequence[torch.Generator] = (),
     ) -> Tensor | None:
-        """Take a step and answer its loss; `None` where it is to be taken eagerly.
+        """Take a step and return its loss; `None` where it is to be taken eagerly.
 
         Args:
-            whole: takes the columns of a batch, moves all players, answers the loss.
+            whole: takes the columns of a batch, moves all players, returns the loss.
             columns: one batch's arguments by name; what is no tensor is taken as constant.
             context: whatever else a graph depends on, hashable: training modes, say.
             generators: that the step draws from, apart from CUDA's own.
@@ -137,7 +137,7 @@ def _static(value: Any) -> Any:
 
 
 def _key(columns: Mapping[str, Any], context: Any) -> Any:
-    """Answer what a graph is good for.
+    """Return what a graph is good for.
 
     Raises:
         TypeError: if an argument is neither a tensor on CUDA nor hashable.

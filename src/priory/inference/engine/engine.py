@@ -24,14 +24,14 @@ class Engine:
 
     Args:
         model: names the positional arguments.
-        pair: the player that moves last, and whose loss is answered.
+        pair: the player that moves last, and whose loss is returned.
         critics: the players that move first, each with its number of steps.
         schedules: what changes with the step.
         modules: those whose buffers and training modes matter.
         average: of the pair's parameters.
         capture: "auto" or "cudagraph" to capture whole steps on CUDA.
         horizon: steps of the whole training.
-        tell: is told in words what is done.
+        tell: gets a message of what is done.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Engine:
         return "eager" if self.pair.compiler is None else self.pair.compiler.engine
 
     def take(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Any:
-        """Take one step of every player, and answer the pair's loss.
+        """Take one step of every player, and return the pair's loss.
 
         Args:
             args: positional arguments of both programs.
             columns: arguments by name.
 
         Raises:
-            NonFinite: if a loss or gradient is not finite.
+            NonFinite: if a loss or gradient is NaN or infinite.
         """
         self._tick()
         loss = None
@@ -89,7 +89,7 @@ class Engine:
         """Take one step on the batch that a feed makes, inside of a captured step if there is one.
 
         Raises:
-            NonFinite: if a loss or gradient is not finite.
+            NonFinite: if a loss or gradient is NaN or infinite.
         """
         self._tick()
         loss = None
@@ -104,7 +104,7 @@ class Engine:
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Answer all that a later step depends on but weights, buffers and random states."""
+        """Return all that a later step depends on but weights, buffers and random states."""
         return {
             "steps": self.step,
             "skipped": self.pair.guard.skipped,
@@ -167,7 +167,7 @@ class Engine:
     def _turn(
         self, player: Player, args: tuple[Any, ...], columns: dict[str, Any]
     ) -> tuple[Any, bool]:
-        """Take one player's step; answer its loss and whether the step was taken."""
+        """Take one player's step; return its loss and whether the step was taken."""
         loss = None
         if self.step > 0 and player.compiler is not None and not player.compiler.reason:
             every = {**named(self.model, args), **columns}
@@ -191,7 +191,7 @@ class Engine:
     def _capturer(
         self, mode: str, horizon: int | None, tell: Callable[[str], object]
     ) -> Capturer | None:
-        """Answer what captures steps, where it is wanted and possible."""
+        """Return what captures steps, where it is wanted and possible."""
         if mode not in ("auto", "cudagraph"):
             return None
         reason = "" if torch.cuda.is_available() else "there is no CUDA device"

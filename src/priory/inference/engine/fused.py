@@ -95,7 +95,7 @@ class FusedAdam:
         )
 
     def _undisturbed(self) -> bool:
-        """Say whether nothing but the optimiser's own code would run in its step."""
+        """Return whether nothing but the optimiser's own code would run in its step."""
         own = vars(self.optimizer)
         return not (
             type(self.optimizer).step is not self._step
@@ -138,7 +138,7 @@ class _Lists:
         self.tensors = [own[k] for own in owners for k in _STATE]
 
     def current(self, group: dict[str, Any], state: dict[Tensor, dict[str, Any]]) -> bool:
-        """Say whether the same lists would be gathered now."""
+        """Return whether the same lists would be gathered now."""
         params = group["params"]
         if not self.usable or not _same(params, self.params):
             return False
@@ -152,7 +152,7 @@ class _Lists:
 
 
 def _known(name: str) -> bool:
-    """Say whether torch's kernel of a name takes what it is given here."""
+    """Return whether torch's kernel of a name takes what it is given here."""
     packet = getattr(torch.ops.aten, name, None)
     if packet is None or not hasattr(torch, name):
         return False
@@ -160,7 +160,7 @@ def _known(name: str) -> bool:
 
 
 def _plain(group: dict[str, Any]) -> bool:
-    """Say whether a group is stepped by the fused kernel with numbers of Python as options."""
+    """Return whether a group is stepped by the fused kernel with numbers of Python as options."""
     other = ("amsgrad", "foreach", "capturable", "differentiable")
     numbers = (group["lr"], *group["betas"], group["weight_decay"], group["eps"])
     return bool(
@@ -171,7 +171,7 @@ def _plain(group: dict[str, Any]) -> bool:
 
 
 def _uniform(param: Tensor, own: dict[str, Any] | None) -> bool:
-    """Say whether a parameter has a state that lies in memory as it does itself."""
+    """Return whether a parameter has a state that lies in memory as it does itself."""
     if own is None or own.keys() != set(_STATE):
         return False
     step, moments = own["step"], [own["exp_avg"], own["exp_avg_sq"]]

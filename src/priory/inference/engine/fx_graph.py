@@ -30,7 +30,7 @@ class Traced:
     so that what others do to it is seen.
 
     Args:
-        loss: function of the batch's tensors, answering shape ().
+        loss: function of the batch's tensors, returning shape ().
         params: the parameters to differentiate by.
         batch: tensors of one batch; the graph is good for their shapes.
         roots: programs and objectives that the loss runs, whose values in Python the graph keeps
@@ -95,7 +95,7 @@ class Traced:
         return sum(node.op == "call_function" for node in self.graph.graph.nodes)
 
     def __call__(self, batch: Sequence[Tensor]) -> Tensor:
-        """Set the gradients of the parameters, and answer the loss, shape ()."""
+        """Set the gradients of the parameters, and return the loss, shape ()."""
         with torch.no_grad():
             value, self.check, *gradients = self.run(*self.held, *batch)
         for p, g in zip(self.used, gradients, strict=True):
@@ -199,10 +199,10 @@ def _compiled(graph: GraphModule, inputs: list[Tensor], wrapped: bool) -> Callab
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
-    """Answer inductor's decompositions: none of random draws, and one of expm1 that is exact.
+    """Return inductor's decompositions: none of random draws, and one of expm1 that is exact.
 
     Another way to draw would change the numbers. Inductor's own exp(x) - 1 on a CPU (mended in
-    https://github.com/pytorch/pytorch/pull/190533) is 0 for small x, whose logarithm is not finite.
+    https://github.com/pytorch/pytorch/pull/190533) is 0 for small x, whose logarithm is infinite.
     """
     from torch._inductor.decomposition import select_decomp_table
 
@@ -213,7 +213,7 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
 
 
 def _expm1(x: Tensor) -> Tensor:
-    """Answer exp(x) - 1 to full precision, by 2 t / (1 - t) with t = tanh(x / 2) near zero."""
+    """Return exp(x) - 1 to full precision, by 2 t / (1 - t) with t = tanh(x / 2) near zero."""
     t = (x / 2).tanh()
     return torch.where(x.abs() < 1, 2 * t / (1 - t), x.exp() - 1)
 
@@ -230,7 +230,7 @@ def _bytes(node: Node) -> int:
 
 
 def _lift(graph: GraphModule) -> list[Tensor]:
-    """Turn the tensors that a graph holds into its first inputs, and answer them."""
+    """Turn the tensors that a graph holds into its first inputs, and return them."""
     held: list[Tensor] = []
     places: dict[int, Any] = {}
     first = next(iter(graph.graph.nodes))

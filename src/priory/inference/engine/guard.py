@@ -1,4 +1,4 @@
-"""What is not finite stops before it touches the weights."""
+"""A loss or gradient that is NaN or infinite stops a step before it touches the weights."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class NonFinite(ValueError):
         self.step = step
         self.what = what
         super().__init__(
-            f"{what} of step {step} is not finite; the weights are as they were before it: look at "
-            "the data and the densities of that batch, lower lr, or clip the gradient"
+            f"{what} of step {step} is NaN or infinite; the weights are as they were before it: "
+            "look at the data and the densities of that batch, lower lr, or clip the gradient"
         )
 
 
@@ -35,7 +35,7 @@ class Guard:
     step moves a weight.
 
     Args:
-        skip: how many steps that are not finite may be passed over.
+        skip: how many steps with a NaN or infinite loss or gradient may be passed over.
     """
 
     def __init__(self, skip: int = 0) -> None:
@@ -58,7 +58,7 @@ class Guard:
 
         Args:
             step: its number.
-            loss: shape (), or what Pyro's losses answer; `None` if the gradients alone count.
+            loss: shape (), or what Pyro's losses return; `None` if the gradients alone count.
             params: those whose gradients are looked at.
             check: finite only if the loss and all gradients are, where that is known already.
             owner: of the loss, for the message: "critic's ".
@@ -78,7 +78,7 @@ class Guard:
         return False
 
     def flag(self, step: Tensor, loss: Tensor | None, params: Iterable[Tensor]) -> Tensor:
-        """Answer, on the device and without waiting for it, 1.0 if a step may not be taken.
+        """Return, on the device and without waiting for it, 1.0 if a step may not be taken.
 
         Args:
             step: its number, shape (), on the device.
@@ -123,7 +123,7 @@ class Buffers:
 
     @torch.no_grad()
     def settle(self, flag: Tensor | bool) -> None:
-        """Keep the present values, or put the kept ones back where a step was not finite.
+        """Keep the present values, or put the kept ones back where a loss was NaN or infinite.
 
         Args:
             flag: whether it was not; a tensor of shape () is not waited for.
@@ -139,7 +139,7 @@ class Buffers:
 
 
 def _culprit(loss: Any, params: Iterable[Tensor]) -> str:
-    """Answer what is not finite, "" if all is. A sum is read off for each: the fastest on a CPU."""
+    """Return what is NaN or infinite, "" if nothing is. By a sum each: the fastest on a CPU."""
     values = loss if isinstance(loss, list | tuple) else [] if loss is None else [loss]
     total = sum((float(torch.as_tensor(v).sum()) for v in values), 0.0)
     if not math.isfinite(total):

@@ -163,7 +163,7 @@ class JointOptim(PyroOptim):
             self.joint.found_inf = flag  # type: ignore[attr-defined]
 
     def scaled(self, factor: float) -> JointOptim:
-        """Answer an optimiser like this one before its first step, with `factor` times its rate."""
+        """Return an optimiser like this one before its first step, with `factor` times its rate."""
         options = dict(self.pt_optim_args)
         if factor != 1:
             options["lr"] = factor * self._lr(options)
@@ -185,7 +185,7 @@ class JointOptim(PyroOptim):
             p.grad = None
 
     def get_state(self) -> dict[str, Any]:
-        """Answer the state of each parameter by its name in the store, as Pyro does."""
+        """Return the state of each parameter by its name in the store, as Pyro does."""
         out: dict[str, Any] = dict(self._state_waiting_to_be_consumed)
         if self.joint is None:
             return out
@@ -219,7 +219,7 @@ class JointOptim(PyroOptim):
         """Raise unless a state's tensors have the shapes of the parameters that they belong to.
 
         Args:
-            state: by parameter name, as `get_state` answers it.
+            state: by parameter name, as `get_state` returns it.
 
         Raises:
             ValueError: naming the first that differs.
@@ -232,7 +232,7 @@ class JointOptim(PyroOptim):
             self._check_shapes(p, state)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state, as `get_state` answers it, of the parameters taken in so far."""
+        """Go on from a state, as `get_state` returns it, of the parameters taken in so far."""
         self._state_waiting_to_be_consumed = dict(state)
         self._load_waiting(list(self._known))
 
@@ -270,11 +270,11 @@ class JointOptim(PyroOptim):
         self.joint.param_groups = [g for g in groups if g["params"]]
 
     def _capture_options(self, options: dict[str, Any], device: torch.device) -> dict[str, Any]:
-        """Answer the options of a step that a CUDA graph can repeat: nothing stays on the host."""
+        """Return the options of a step that a CUDA graph can repeat: nothing stays on the host."""
         return {"capturable": True, "lr": torch.tensor(self._lr(options), device=device)}
 
     def _lr(self, options: dict[str, Any]) -> float:
-        """Answer the learning rate that the constructor takes, with these options."""
+        """Return the learning rate that the constructor takes, with these options."""
         keywords = {**getattr(self.pt_optim_constructor, "keywords", {}), **options}
         return float(keywords.get("lr", _signature(self.pt_optim_constructor)["lr"].default))
 
@@ -347,7 +347,7 @@ class _Options(MutableMapping[str, Any]):
 
 
 def joint(optim: Any) -> PyroOptim:
-    """Answer an optimiser for all parameters together.
+    """Return an optimiser for all parameters together.
 
     Args:
         optim: a `pyro.optim` optimiser, or a torch optimiser's class or `functools.partial`.
@@ -374,7 +374,7 @@ def _options(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fusable(constructor: Factory, given: Collection[str], params: list[Tensor]) -> bool:
-    """Say whether torch has a fused kernel for this optimiser and these parameters."""
+    """Return whether torch has a fused kernel for this optimiser and these parameters."""
     keywords = {*getattr(constructor, "keywords", {}), *given}
     if not {"fused", "foreach", "differentiable"}.isdisjoint(keywords):
         return False
@@ -387,7 +387,7 @@ def _fusable(constructor: Factory, given: Collection[str], params: list[Tensor])
 
 
 def _dense(param: Tensor) -> bool:
-    """Say whether a parameter fills its memory, in whatever order of its axes."""
+    """Return whether a parameter fills its memory, in whatever order of its axes."""
     return param.stride() == torch.empty_like(param).stride()
 
 
@@ -408,7 +408,7 @@ def _signature(constructor: Factory) -> Mapping[str, inspect.Parameter]:
 
 
 def _placed(value: Tensor, param: Tensor, on_device: bool) -> Tensor:
-    """Answer a copy of a parameter's optimiser state where the optimiser looks for it."""
+    """Return a copy of a parameter's optimiser state where the optimiser looks for it."""
     if value.shape == param.shape and value.dim():
         return torch.empty_like(param, dtype=value.dtype).copy_(value)  # in its order in memory
     return value.to(param.device if on_device or value.dim() else value.device, copy=True)

@@ -93,7 +93,7 @@ class Player:
                 self.silent.add(name)
 
     def gradients(self, args: tuple[Any, ...], columns: Mapping[str, Any]) -> Any:
-        """Set the gradients of the parameters, and answer the loss, shape ().
+        """Set the gradients of the parameters, and return the loss, shape ().
 
         Args:
             args: one batch's positional arguments.
@@ -113,7 +113,7 @@ class Player:
         restore: Callable[[], None],
         context: Any,
     ) -> Tensor | None:
-        """Set the gradients by a graph, where there is one for this step, and answer the loss.
+        """Set the gradients by a graph, where there is one for this step, and return the loss.
 
         Args:
             columns: all arguments by name.
@@ -131,7 +131,7 @@ class Player:
         return found
 
     def update(self, loss: Any, step: int, clock: Tensor | None = None) -> bool:
-        """Move the parameters by their gradients, if these are finite; say whether it was done.
+        """Move the parameters by their gradients, if these are finite; return whether it was done.
 
         Args:
             loss: of the step.
@@ -185,7 +185,7 @@ class Player:
                 group["lr"] = base * float(self.rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Answer the optimiser's state by parameter, and the rates before the schedule's factor."""
+        """Return the optimiser's state by parameter, and the rates before the schedule's factor."""
         groups = self._groups if self.rate is not None else []
         rates = [float(g.get("initial_lr", g["lr"])) for g in groups]
         return {"optim": self.optim.get_state(), "rates": rates}
@@ -227,11 +227,11 @@ class Player:
 
 
 def critic_loss(model: Program, guide: Program, adversary: Adversary) -> Callable[..., Tensor]:
-    """Answer a critic's loss as a function of a batch's arguments.
+    """Return a critic's loss as a function of a batch's arguments.
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         adversary: owner of the critic.
     """
 
@@ -242,7 +242,7 @@ def critic_loss(model: Program, guide: Program, adversary: Adversary) -> Callabl
 
 
 def critic_optim_of(optim: Any, rate: float = 1.0, *, own: bool = False) -> JointOptim:
-    """Answer an optimiser for a critic's parameters.
+    """Return an optimiser for a critic's parameters.
 
     Args:
         optim: the pair's optimiser, or the critics' own, as a factory.

@@ -59,7 +59,7 @@ class State:
         self._counted = [*_generators(found), *(_written(n, t) for n, t in found.tensors)]
 
     def same(self) -> bool:
-        """Say whether all values are the same objects as they were: some microseconds."""
+        """Return whether all values are the same objects as they were: some microseconds."""
         if any(self._empty):  # most are: a module has a dozen of hooks' dictionaries
             return False
         try:
@@ -77,7 +77,7 @@ class State:
         self._note()
 
     def changes(self, read: Collection[int] = (), *, run: bool = False) -> list[str]:
-        """Name what is another than it was, in words.
+        """Name what is another than it was.
 
         Args:
             read: ids of the tensors that a graph reads: another tensor in the place of one that it
@@ -278,7 +278,7 @@ def _numbers(state: Any) -> Any:
 
 
 def _equal(a: Any, b: Any, read: Collection[int], depth: int = 0) -> bool:
-    """Say whether two values are the same for a program."""
+    """Return whether two values are the same for a program."""
     if a is b:
         return True
     if type(a) is not type(b) or depth > _DEPTH:

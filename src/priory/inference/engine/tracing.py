@@ -38,7 +38,7 @@ class Compiler:
             decides depends on the number of steps and the graph alone, not on the clock.
         horizon: steps of the whole training; if unknown, "auto" expects as many to come as there
             have been. On CUDA it leaves the step to be captured.
-        tell: is told in words what is done, and what for.
+        tell: gets a message of what is done, and what for.
         roots: programs and objectives that the loss runs. Where a value that they read in Python
             is changed from outside, the step is traced anew; where that happens soon after the last
             time, after twice as many eager steps each time.
@@ -80,7 +80,7 @@ class Compiler:
         restore: Callable[[], None],
         context: Any = None,
     ) -> Tensor | None:
-        """Set the gradients by a graph and answer the loss; `None` where none applies.
+        """Set the gradients by a graph and return the loss; `None` where none applies.
 
         Args:
             loss: function of the columns by name.
@@ -221,12 +221,12 @@ class Changes:
         return f"the step runs eager for {self.wait} steps, and is then traced anew"
 
     def waits(self, step: int) -> bool:
-        """Say whether a step is to be run eager."""
+        """Return whether a step is to be run eager."""
         return self.last > 0 and step < self.last + self.wait
 
 
 def agree(eager: Sequence[Tensor], graph: Sequence[Tensor], tolerance: float) -> bool:
-    """Say whether losses and gradients are the same up to rounding.
+    """Return whether losses and gradients are the same up to rounding.
 
     Args:
         eager: the loss, shape (), and the gradients.
@@ -247,7 +247,7 @@ def agree(eager: Sequence[Tensor], graph: Sequence[Tensor], tolerance: float) ->
 
 
 def _key(batch: list[Tensor], fixed: dict[str, Any], params: Sequence[Tensor], context: Any) -> Any:
-    """Answer what a graph is good for.
+    """Return what a graph is good for.
 
     Raises:
         TypeError: if an argument is neither a tensor nor hashable.

@@ -18,10 +18,10 @@ from priory.names import named, positive
 
 
 class Adversarial(Objective):
-    """A critic that tells awake samples of some sites from asleep ones, and the pair that fools it.
+    """A critic that distinguishes awake from asleep samples of some sites; the pair fools it.
 
     The critic C scores awake samples high and asleep ones low, whichever side the pair moves:
-    through the dream for a GAN on `x` (Goodfellow et al., 2014), through the guide for an
+    through the sample for a GAN on `x` (Goodfellow et al., 2014), through the guide for an
     adversarial autoencoder on `z` (Makhzani et al., 2016), through both for a bidirectional GAN on
     `x, z` (Donahue et al., 2017; Dumoulin et al., 2017). The game says what the two want of the
     scores. The critic belongs to the objective, never to the pair; `SVI` trains it as a second
@@ -31,7 +31,7 @@ class Adversarial(Objective):
     units of its columns; see `Likelihood.read`), several sites' flattened and
     joined, `(n, d)`; one with `separate = True` gets the sites one by one. A site that holds whole
     numbers, because the model draws it from a Categorical, is given one-hot. A critic with a method
-    `group` puts rows together into sets before it scores them; one with a method `compare` answers
+    `group` puts rows together into sets before it scores them; one with a method `compare` returns
     the scores of both sides at once.
 
     Penalties take one sample's score to depend on that sample alone: a critic with batch norm
@@ -39,7 +39,7 @@ class Adversarial(Objective):
 
     Args:
         critic: module from samples to scores `(n,)`; a `Net` is built when first needed.
-        sites: the sites to tell apart.
+        sites: the sites to distinguish.
         game: a name in `priory.inference.games.GAMES`.
         steps: critic steps per step of the pair.
         rate: the critic's learning rate over the pair's (Heusel et al., two time-scale update
@@ -112,11 +112,11 @@ class Adversarial(Objective):
         self.detached = detached
 
     def needs_awake(self, phases: Phases) -> bool:
-        """Say whether one of the sites is the guide's."""
+        """Return whether one of the sites is the guide's."""
         return any(site not in phases.columns for site in self.sites)
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the pair's loss, shape (); the critic gets no gradient from it."""
+        """Return the pair's loss, shape (); the critic gets no gradient from it."""
         awake, asleep = self._sides(phases)
         game = GAMES[self.game]
         with frozen(self.critic):
@@ -128,7 +128,7 @@ class Adversarial(Objective):
         return loss.to(awake[0].device)
 
     def critic_loss(self, phases: Phases) -> Tensor:
-        """Answer the critic's loss, shape (); the pair gets no gradient from it."""
+        """Return the critic's loss, shape (); the pair gets no gradient from it."""
         with torch.no_grad():
             awake, asleep = self._sides(phases)
         loss = GAMES[self.game].critic(*self._scored(awake, asleep))
@@ -141,16 +141,16 @@ class Adversarial(Objective):
 
     @torch.no_grad()
     def value(self, phases: Phases) -> Tensor:
-        """Answer what the critic maximises, without penalties, shape (); see `Game.value`."""
+        """Return what the critic maximises, without penalties, shape (); see `Game.value`."""
         return GAMES[self.game].value(*self.both(phases))
 
     @torch.no_grad()
     def both(self, phases: Phases) -> tuple[Tensor, Tensor]:
-        """Answer the critic's scores of awake samples, `(n,)`, and of asleep ones, `(m,)`."""
+        """Return the critic's scores of awake samples, `(n,)`, and of asleep ones, `(m,)`."""
         return self._scored(*self._sides(phases))
 
     def scores(self, *samples: Tensor) -> Tensor:
-        """Answer the critic's scores, `(n,)`, of samples as it gets them."""
+        """Return the critic's scores, `(n,)`, of samples as it gets them."""
         return self._scores(samples)
 
     def build(self, phases: Phases) -> None:
@@ -173,11 +173,11 @@ class Adversarial(Objective):
             torch._foreach_clamp_max_(weights, self.clip)
 
     def adversaries(self) -> list[Adversary]:
-        """Answer itself."""
+        """Return itself."""
         return [self]
 
     def _sides(self, phases: Phases) -> tuple[Samples, Samples]:
-        """Answer both sides' samples, with noise, packed and grouped, as the critic gets them."""
+        """Return both sides' samples, with noise, packed and grouped, as the critic gets them."""
         phases.refuse_weights(type(self).__name__)
         awake, asleep = self._samples(phases, asleep=False), self._samples(phases, asleep=True)
         return self._ready(awake), self._ready(asleep)

@@ -35,16 +35,16 @@ class Adversary(Protocol):
     rate: float
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the pair's loss, shape ()."""
+        """Return the pair's loss, shape ()."""
 
     def critic_loss(self, phases: Phases) -> Tensor:
-        """Answer the critic's loss, shape ()."""
+        """Return the critic's loss, shape ()."""
 
     def value(self, phases: Phases) -> Tensor:
-        """Answer what the critic maximises, shape ()."""
+        """Return what the critic maximises, shape ()."""
 
     def both(self, phases: Phases) -> tuple[Tensor, Tensor]:
-        """Answer the critic's scores of awake samples and of asleep ones."""
+        """Return the critic's scores of awake samples and of asleep ones."""
 
     def build(self, phases: Phases) -> None:
         """Make a lazy critic's parameters."""
@@ -73,11 +73,11 @@ class Objective(ABC):
     particles: int = 1
 
     def __call__(self, model: Program, guide: Program, *args: Any, **columns: Any) -> Tensor:
-        """Answer the loss of one batch, shape (), in nats per datum where nats apply.
+        """Return the loss of one batch, shape (), in nats per datum where nats apply.
 
         Args:
             model: Pyro program of p(x, z).
-            guide: Pyro program of q(z given x).
+            guide: Pyro program of q(z | x).
             args: positional arguments of both programs.
             columns: arguments by name; each program gets those that its signature names.
         """
@@ -85,14 +85,14 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the loss on given phases, shape ()."""
+        """Return the loss on given phases, shape ()."""
 
     def terms(self) -> tuple[Objective, ...]:
-        """Answer the objectives that this one is made of, itself if it is simple."""
+        """Return the objectives that this one is made of, itself if it is simple."""
         return (self,)
 
     def needs_awake(self, phases: Phases) -> bool:
-        """Say whether the guide is run on data: then it must draw what the model draws."""
+        """Return whether the guide is run on data: then it must draw what the model draws."""
         parts = [t.needs_awake(phases) for t in self.terms() if t is not self]
         return any(parts) if parts else True
 
@@ -103,7 +103,7 @@ class Objective(ABC):
                 term.meet(adversaries)
 
     def adversaries(self) -> list[Adversary]:
-        """Answer the terms that own a critic."""
+        """Return the terms that own a critic."""
         found = [a for t in self.terms() if t is not self for a in t.adversaries()]
         return list(dict.fromkeys(found))
 
@@ -140,11 +140,11 @@ class Sum(Objective):
         self.meet(self.adversaries())
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the sum of the terms' losses."""
+        """Return the sum of the terms' losses."""
         return torch.stack([o.loss(phases) for o in self.objectives]).sum()
 
     def terms(self) -> tuple[Objective, ...]:
-        """Answer the terms."""
+        """Return the terms."""
         return self.objectives
 
 
@@ -162,11 +162,11 @@ class Scaled(Objective):
         self.particles = objective.particles
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the scaled loss."""
+        """Return the scaled loss."""
         return current(self.weight) * self.objective.loss(phases)
 
     def terms(self) -> tuple[Objective, ...]:
-        """Answer the scaled objective."""
+        """Return the scaled objective."""
         return (self.objective,)
 
 

@@ -16,7 +16,7 @@ from priory.names import positive
 class ELBO(Objective):
     r"""Negative evidence lower bound, averaged over the batch.
 
-    -ELBO = -E_q[log p(x given z)] + beta (E_q[log q(z given x) - log p(z)]), in nats per datum.
+    -ELBO = -E_q[log p(x | z)] + beta (E_q[log q(z | x) - log p(z)]), in nats per datum.
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014; beta: Higgins et al., beta-VAE, 2017.
 
     Args:
@@ -50,7 +50,7 @@ class ELBO(Objective):
 class KL(Objective):
     r"""Divergence of the guide from the model's latents, averaged over the batch.
 
-    E_q[log q(z given x) - log p(z)], in nats per datum: what the ELBO takes off the expected log
+    E_q[log q(z | x) - log p(z)], in nats per datum: what the ELBO takes off the expected log
     likelihood. With a reconstruction by other means it makes the VAE-GAN (Larsen et al.,
     Autoencoding beyond pixels using a learned similarity metric, 2016).
 
@@ -114,7 +114,7 @@ def log_weights(phases: Phases) -> Tensor:
 class IWAE(Objective):
     r"""Negative importance-weighted bound, averaged over the batch.
 
-    -L_K = -E[log 1/K sum_k p(x, z_k) / q(z_k given x)], in nats per datum; L_K grows with K towards
+    -L_K = -E[log 1/K sum_k p(x, z_k) / q(z_k | x)], in nats per datum; L_K grows with K towards
     log p(x). Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016. The sum is
     over the particles of one datum: the batch plate's subsampling scale stays outside of the
     logarithm, as do the rows' weights (the data's column `weight`). Any other scale is part of the
@@ -132,7 +132,7 @@ class IWAE(Objective):
         self.particles = positive("particles", particles)
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer -L_K."""
+        """Return -L_K."""
         awake, log_weight = phases.awake, log_weights(phases)
         bound = log_weight.logsumexp(0) - math.log(log_weight.shape[0])
         return -awake.average(bound)
@@ -141,7 +141,7 @@ class IWAE(Objective):
 class Renyi(Objective):
     r"""Negative variational Renyi bound, averaged over the batch.
 
-    -L = -1/(1 - alpha) E[log 1/K sum_k w_k^(1 - alpha)], w_k = p(x, z_k) / q(z_k given x), in nats
+    -L = -1/(1 - alpha) E[log 1/K sum_k w_k^(1 - alpha)], w_k = p(x, z_k) / q(z_k | x), in nats
     per datum. alpha = 0 is the IWAE's bound, alpha -> 1 the ELBO; with alpha > 1 it is no lower
     bound on log p(x). Li and Turner, Renyi Divergence Variational Inference, 2016.
 
@@ -158,7 +158,7 @@ class Renyi(Objective):
         self.particles = positive("particles", particles)
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer -L."""
+        """Return -L."""
         awake, log_weight = phases.awake, log_weights(phases)
         if self.alpha == 1:
             return -awake.average(log_weight)

@@ -32,13 +32,13 @@ class Game:
     relative: bool = False
 
     def critic(self, awake: Tensor, asleep: Tensor) -> Tensor:
-        """Answer the critic's loss, shape (), of the scores of both sides, `(n,)` and `(m,)`."""
+        """Return the critic's loss, shape (), of the scores of both sides, `(n,)` and `(m,)`."""
         if self.relative:
             return self.critic_awake(_differences(awake, asleep)).mean()
         return self.critic_awake(awake).mean() + self.critic_asleep(asleep).mean()
 
     def player(self, awake: Tensor | None, asleep: Tensor | None) -> Tensor:
-        """Answer the pair's loss, shape (); a side without a gradient contributes nothing.
+        """Return the pair's loss, shape (); a side without a gradient contributes nothing.
 
         Args:
             awake: scores of awake samples, `(n,)`; not needed where they have no gradient, unless
@@ -52,7 +52,7 @@ class Game:
         return torch.stack(parts).sum() if parts else torch.zeros(())
 
     def value(self, awake: Tensor, asleep: Tensor) -> Tensor:
-        """Answer what the critic maximises, shape (): at its best, a divergence of the two sides.
+        """Return what the critic maximises, shape (): at its best, a divergence of the two sides.
 
         2 JSD - log 4 for "minimax" and "non-saturating", the f-divergence D_f(awake || asleep) for
         an f-GAN, the Wasserstein distance times the critic's Lipschitz constant.
@@ -61,14 +61,14 @@ class Game:
 
 
 def _differences(awake: Tensor, asleep: Tensor) -> Tensor:
-    """Answer differences of scores; each asleep sample is met by every particle of its row."""
+    """Return differences of scores; each asleep sample is met by every particle of its row."""
     if len(awake) % len(asleep):
         return awake.unsqueeze(1) - asleep
     return awake.reshape(-1, len(asleep)) - asleep
 
 
 def _zero_sum(awake: Score, asleep: Score) -> Game:
-    """Answer the game in which the pair loses what the critic wins.
+    """Return the game in which the pair loses what the critic wins.
 
     Args:
         awake: what the critic wins by the score of an awake sample.

@@ -12,7 +12,7 @@ Scorer = Callable[[Samples], Tensor]
 
 
 def slopes(score: Scorer, samples: Samples) -> Tensor:
-    """Answer the squared norm of a critic's gradient at each sample, `(n,)`, differentiable.
+    """Return the squared norm of a critic's gradient at each sample, `(n,)`, differentiable.
 
     A sample's score must depend on no other sample: a critic with batch norm mixes the rows of a
     batch, and the norms are then those of the mixture.
@@ -31,7 +31,7 @@ def slopes(score: Scorer, samples: Samples) -> Tensor:
 
 
 def two_sided(score: Scorer, awake: Samples, asleep: Samples) -> Tensor:
-    r"""Answer E (|grad C(x)| - 1)^2 at random points x between awake and asleep samples, shape ().
+    r"""Return E (|grad C(x)| - 1)^2 at random points x between awake and asleep samples, shape ().
 
     Gulrajani et al., Improved Training of Wasserstein GANs, 2017: a point of the segment between an
     awake and an asleep sample, uniform along it.
@@ -53,7 +53,7 @@ def two_sided(score: Scorer, awake: Samples, asleep: Samples) -> Tensor:
 
 
 def zero_centred(score: Scorer, samples: Samples) -> Tensor:
-    r"""Answer E |grad C(x)|^2 / 2 at samples of one side, shape ().
+    r"""Return E |grad C(x)|^2 / 2 at samples of one side, shape ().
 
     R1 on awake samples, R2 on asleep ones. Mescheder, Geiger and Nowozin, Which Training Methods
     for GANs do actually Converge?, 2018.

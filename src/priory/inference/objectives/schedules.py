@@ -23,10 +23,10 @@ class Schedule(ABC):
 
     @abstractmethod
     def at(self, step: int) -> float:
-        """Answer the value at a step."""
+        """Return the value at a step."""
 
     def __float__(self) -> float:
-        """Answer the present value."""
+        """Return the present value."""
         if self._value is not None:
             from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
@@ -58,7 +58,7 @@ class Linear(Schedule):
         self.start, self.end, self.steps = start, end, _length(steps)
 
     def at(self, step: int) -> float:
-        """Answer the value at a step."""
+        """Return the value at a step."""
         return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
 
@@ -77,7 +77,7 @@ class Cosine(Schedule):
         self.start, self.end, self.steps = start, end, _length(steps)
 
     def at(self, step: int) -> float:
-        """Answer the value at a step."""
+        """Return the value at a step."""
         t = min(step / self.steps, 1.0)
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * t)) / 2
 
@@ -97,13 +97,13 @@ class Exponential(Schedule):
         self.start, self.end, self.steps = start, end, _length(steps)
 
     def at(self, step: int) -> float:
-        """Answer the value at a step."""
+        """Return the value at a step."""
         ratio: float = self.end / self.start
         return self.start * ratio ** min(step / self.steps, 1.0)
 
 
 def current(value: float | Schedule) -> float | Tensor:
-    """Answer a number, or a schedule's present value, which is a tensor in compiled steps.
+    """Return a number, or a schedule's present value, which is a tensor in compiled steps.
 
     Args:
         value: a number or a schedule.

@@ -26,7 +26,7 @@ Divergence = Callable[[Tensor, Tensor], Tensor]
 class Reconstruction(Objective):
     """How far the data are from what their own latents say of them, averaged over the batch.
 
-    -E_q[log p(site given z)], in nats per datum; or a cost of taking the mean of p(site given z)
+    -E_q[log p(site | z)], in nats per datum; or a cost of taking the mean of p(site | z)
     for the datum, summed over a datum's features: "squared", "absolute", "laplacian" (the distance
     of two images' Laplacian pyramids), or "features", the squared distance in the last hidden layer
     of the critic that judges the same site in the same sum (Larsen et al., Autoencoding beyond
@@ -52,7 +52,7 @@ class Reconstruction(Objective):
         self._critic: nn.Module | None = None
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the mean cost."""
+        """Return the mean cost."""
         awake = phases.reading(self.site)
         if self.cost != "features":
             return _cost(awake, self.site, "model", self.cost)
@@ -116,7 +116,7 @@ class Sleep(Objective):
         self.arguments = arguments
 
     def needs_awake(self, phases: Phases) -> bool:  # noqa: ARG002
-        """Answer no: the guide reads samples of the model."""
+        """Return no: the guide reads samples of the model."""
         return False
 
     def loss(self, phases: Phases) -> Tensor:
@@ -131,18 +131,18 @@ class Sleep(Objective):
 
 
 class Classification(Objective):
-    """How well the guide tells the labels of those data whose labels may be seen.
+    """How well the guide predicts the labels of those data whose labels may be seen.
 
-    -log q(site = label given x), in nats, averaged over the rows of the batch whose label is known
+    -log q(site = label | x), in nats, averaged over the rows of the batch whose label is known
     (not -1) and whose column `labelled` is true, where there is one; 0 if there are none. What
     stands in the place of other labels has no effect.
 
     Args:
-        site: a site that the guide draws from a categorical law.
-        labels: the column of labels, whole numbers from 0.
+        site: a site that the guide draws from a categorical distribution.
+        labels: the column of labels, integers from 0.
 
     Raises:
-        ValueError: at the first loss, if there is no such column or the law is not categorical.
+        ValueError: at the first loss, if there is no such column or the site is not categorical.
     """
 
     def __init__(self, site: str = "c", labels: str = "y") -> None:
@@ -150,7 +150,7 @@ class Classification(Objective):
         self.labels = labels
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the mean negative log-probability."""
+        """Return the mean negative log-probability."""
         if self.labels not in phases.columns:
             raise ValueError(
                 f"Classification needs the column {self.labels!r}, the data have "
@@ -163,7 +163,7 @@ class Classification(Objective):
         logits = getattr(base(law), "logits", None)
         if logits is None:
             raise ValueError(
-                f"Classification needs a categorical law at {self.site!r}, the guide has "
+                f"Classification needs a categorical distribution at {self.site!r}, the guide has "
                 f"{type(law).__name__}"
             )
         logits = logits.log_softmax(-1)
@@ -186,7 +186,7 @@ class Match(Objective):
     several sites are joined into one vector.
 
     Args:
-        divergence: function of two sample sets `(n, d)` and `(m, d)`, answering shape ().
+        divergence: function of two sample sets `(n, d)` and `(m, d)`, returning shape ().
         sites: the sites to compare.
         mean: those observed ones of which the mean given the latents is compared with the data, in
             the place of a sample: where no gradient flows through a draw, as of a Bernoulli.
@@ -212,11 +212,11 @@ class Match(Objective):
         self.detached = detached
 
     def needs_awake(self, phases: Phases) -> bool:
-        """Say whether one of the sites is the guide's."""
+        """Return whether one of the sites is the guide's."""
         return any(site not in phases.columns for site in self.sites)
 
     def loss(self, phases: Phases) -> Tensor:
-        """Answer the divergence, between the samples of all ranks where there are several."""
+        """Return the divergence, between the samples of all ranks where there are several."""
         phases.refuse_weights(type(self).__name__)
         awake = phases.samples(self.sites, asleep=False)
         options: dict[str, Any] = {"mean": self.mean, "detached": self.detached}

@@ -26,7 +26,7 @@ class Signature(NamedTuple):
 
 
 def bind(program: Program, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer the columns that a program's signature names; `**kwargs` gets none.
+    """Return the columns that a program's signature names; `**kwargs` gets none.
 
     The signature is that of the innermost program, below partials and Pyro's handlers; a guide that
     forwards whatever it is given, as Pyro's autoguides do, has its model's.
@@ -59,7 +59,7 @@ def build(pair: Any, x: torch.Tensor, columns: Mapping[str, Any]) -> None:
 
 
 def named(program: Program, args: tuple[Any, ...]) -> dict[str, Any]:
-    """Answer positional arguments by the names that a program's signature gives them."""
+    """Return positional arguments by the names that a program's signature gives them."""
     if not args:
         return {}
     names = signature(program).names
@@ -163,7 +163,7 @@ _KNOWN: _Known = weakref.WeakKeyDictionary()
 
 
 def _is_kept(key: Any) -> bool:
-    """Say whether an object is looked up by identity, and can be referred to weakly."""
+    """Return whether an object is looked up by identity, and can be referred to weakly."""
     return inspect.isfunction(key) or type(key) is functools.partial or isinstance(key, nn.Module)
 
 

@@ -1,4 +1,4 @@
-"""Values that a dream is given rather than draws, checked before it is drawn."""
+"""Values of sites that are given rather than drawn, checked before the model is sampled."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def given_rows(
     n: int,
     names: Sequence[str] = (),
 ) -> dict[str, Tensor]:
-    """Answer the values that n dreams are given, `(n, *event)` each.
+    """Return the values that n samples are given, `(n, *event)` each.
 
     Runs the model once on two rows, to learn its sites.
 
     Args:
         model: Pyro program.
         columns: the data's, which give shapes and devices.
-        given: for each site, or argument that the model does not draw, one value for all dreams or
+        given: for each site, or argument that the model does not draw, one value for all samples or
             n of them; a label may be named, and a one-hot code may be its number.
-        n: number of dreams.
+        n: number of samples.
         names: of the labels 0, 1, ...
 
     Raises:
@@ -48,7 +48,7 @@ def given_rows(
             raise ValueError(_unknown(name, known))
         site = recorder.sites.get(name)
         if site is not None and not in_batch(site):
-            raise ValueError(f"{name} is shared by all dreams, and can't be given to each")
+            raise ValueError(f"{name} is shared by all samples, and can't be given to each")
         law = None if site is None else site["fn"]
         like = rows[name] if site is None else site["value"]
         event = tuple(like.shape[1:]) if law is None else tuple(law.event_shape)
@@ -65,7 +65,7 @@ def given_rows(
 def every_value(
     model: Program, columns: Mapping[str, Any], site: str, names: Sequence[str] = ()
 ) -> list[int]:
-    """Answer the values of a label that the data have, or of a categorical site: 0, 1, ...
+    """Return the values of a label that the data have, or of a categorical site: 0, 1, ...
 
     Args:
         model: Pyro program.
@@ -94,7 +94,7 @@ def every_value(
 def _tried(
     model: Program, columns: Mapping[str, Any]
 ) -> tuple[Recorder, dict[str, Any], dict[str, Any]]:
-    """Run the model on two rows; answer its sites, the rows, and what it took of them."""
+    """Run the model on two rows; return its sites, the rows, and what it took of them."""
     rows = {k: v[torch.arange(2, device=v.device) % len(v)] for k, v in columns.items()}
     recorder = Recorder(dream=True)
     with recorder:
@@ -104,11 +104,11 @@ def _tried(
 
 
 def _one_hot(name: str, value: Any, event: tuple[int, ...], n: int) -> Any:
-    """Answer one-hot rows for numbers of a code's values; anything else as it is."""
+    """Return one-hot rows for numbers of a code's values; anything else as it is."""
     try:
         numbers = torch.as_tensor(value)
     except (RuntimeError, TypeError, ValueError):
-        return value  # which is told later
+        return value  # whose error comes later
     (most,) = event
     if tuple(numbers.shape) not in ((), (n,)) or numbers.is_floating_point():
         return value
@@ -118,7 +118,7 @@ def _one_hot(name: str, value: Any, event: tuple[int, ...], n: int) -> Any:
 
 def _unknown(name: str, known: list[str]) -> str:
     if name == "x":
-        return "x is what a dream draws; to infer a latent from data, run the guide"
+        return "x is what is sampled; to infer a latent from data, run the guide"
     return (
         f"the model has no site {name!r} that could be given{suggestion(name, known)}; it has "
         f"{', '.join(known) or 'none'}"
@@ -154,11 +154,11 @@ def _as_rows(name: str, value: Any, like: Tensor, event: tuple[int, ...], n: int
         raise ValueError(f"{name} must be finite, got {value!r}")
     whole = not like.is_floating_point()
     if whole and (tensor != tensor.round() if tensor.is_floating_point() else tensor < 0).any():
-        raise ValueError(f"{name} must be whole numbers from 0, got {value!r}")
+        raise ValueError(f"{name} must be integers from 0, got {value!r}")
     shape = tuple(tensor.shape)
     if shape not in (event, (n, *event)):
         raise ValueError(
-            f"{name} must have the shape {event} for all dreams, or {(n, *event)} with one for "
+            f"{name} must have the shape {event} for all samples, or {(n, *event)} with one for "
             f"each of n = {n}; got {shape}"
         )
     return tensor.to(like.dtype).expand(n, *event).clone()
@@ -185,5 +185,5 @@ def _within(name: str, numbers: Tensor, count: int) -> None:
     wrong = numbers[(numbers < 0) | (numbers >= count)]
     if len(wrong):
         raise ValueError(
-            f"{name} must be a whole number from 0 to {count - 1}, got {int(wrong.reshape(-1)[0])}"
+            f"{name} must be an integer from 0 to {count - 1}, got {int(wrong.reshape(-1)[0])}"
         )

@@ -109,7 +109,7 @@ class Phase:
         return tuple(n for n, s in self._model.items() if is_observation(s))
 
     def distribution(self, site: str, of: str = "guide") -> Any:
-        """Answer the Pyro distribution at a site.
+        """Return the Pyro distribution at a site.
 
         Args:
             site: the site's name.
@@ -157,7 +157,7 @@ class Phase:
         return tuple(n for n, s in self._guide.items() if not is_deterministic(s))
 
     def drawn_per_datum(self, site: str) -> bool:
-        """Say whether each datum has its own random draw of a guide's site."""
+        """Return whether each datum has its own random draw of a guide's site."""
         own = self._guide[site]
         return is_latent(own) and self._local(own) and not isinstance(base(own["fn"]), Delta)
 
@@ -232,7 +232,7 @@ class Phase:
         return _leading(self._score(p, masked(p, value)))
 
     def _alike(self, q: Site, p: Site) -> bool:
-        """Say whether two sites weigh their densities alike."""
+        """Return whether two sites weigh their densities alike."""
         if isinstance(base(q["fn"]), Delta) or self._local(q) != self._local(p):
             return False
         if any(isinstance(s["fn"], MaskedDistribution) for s in (q, p)):
@@ -285,7 +285,7 @@ class Phase:
         return rows_of(own, value, nesting, single=self.single)
 
     def refuse_scale(self, site: str, of: str) -> None:
-        """Raise a ValueError if a site is scaled, which a cost of whole rows cannot heed.
+        """Raise a ValueError if a site is scaled, which a cost of whole rows cannot apply.
 
         Args:
             site: the site's name.
@@ -350,13 +350,13 @@ class Phase:
         )
 
     def _is_relaxed(self, site: str) -> bool:
-        """Say whether the guide draws a latent, discrete in the model, from a continuum."""
+        """Return whether the guide draws a latent, discrete in the model, from a continuum."""
         law = self._guide[site]["fn"]
         whole = is_discrete(law) or isinstance(base(law), Delta)
         return is_discrete(self._model[site]["fn"]) and (not whole or self._is_soft(site))
 
     def _is_soft(self, site: str) -> bool:
-        """Say whether the guide's value of a latent lies between those that the model gives it."""
+        """Return whether the guide's value of a latent lies between those of the model."""
         value = self._guide[site]["value"]
         return is_discrete(self._model[site]["fn"]) and bool(
             ((value - value.round()).abs() > 0).any()

@@ -66,7 +66,7 @@ def arguments_of(
 
 
 def _shares(value: Any, column: Any) -> bool:
-    """Say whether a value is an argument, or a view of it without repetition."""
+    """Return whether a value is an argument, or a view of it without repetition."""
     if value is column:
         return True
     if not (isinstance(value, Tensor) and isinstance(column, Tensor)):

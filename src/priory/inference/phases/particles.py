@@ -17,7 +17,7 @@ from priory.inference.phases.recorder import MismatchError
 
 @torch.no_grad()
 def vectorises(model: Program, guide: Program, columns: Mapping[str, Any]) -> bool:
-    """Say whether two programs take a leading particle dimension for what it is.
+    """Return whether two programs take a leading particle dimension for what it is.
 
     Draws two particles at once, then scores each alone: the log weights must agree. A program that
     indexes from the left (`z[:, 0]`, `dim=1`) fails, often without an error of its own. Needs
@@ -25,7 +25,7 @@ def vectorises(model: Program, guide: Program, columns: Mapping[str, Any]) -> bo
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         columns: a batch's columns by name.
 
     Raises:
@@ -54,11 +54,11 @@ def log_weights(
     *,
     together: bool = True,
 ) -> Tensor:
-    """Answer log p(x, z) - log q(z given x) of each particle of each datum, `(particles, batch)`.
+    """Return log p(x, z) - log q(z | x) of each particle of each datum, `(particles, batch)`.
 
     Args:
         model: Pyro program of p(x, z).
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         columns: a batch's columns by name.
         particles: number of particles.
         together: draw all at once; otherwise one after the other, for programs that do not
@@ -69,7 +69,7 @@ def log_weights(
 
 
 def bound(phases: Phases, *, together: bool = True) -> Tensor:
-    """Answer a batch's mean importance-weighted bound, shape (), in nats per datum.
+    """Return a batch's mean importance-weighted bound, shape (), in nats per datum.
 
     Args:
         phases: the batch's, with K particles.

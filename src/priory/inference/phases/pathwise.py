@@ -145,7 +145,7 @@ def _kind(site: Site) -> str:
 
 
 def _depends(held: Any, depth: int = 0) -> bool:
-    """Say whether anything that a distribution holds is to get a gradient."""
+    """Return whether anything that a distribution holds is to get a gradient."""
     if isinstance(held, Tensor):
         return held.requires_grad
     if depth > _DEPTH:

@@ -42,13 +42,13 @@ class Phases:
     """Awake and asleep joint samples of a model/guide pair, each traced once, when first asked for.
 
     Awake, the guide reads the data and the model is replayed on its latents: x ~ data,
-    z ~ q(z given x). Asleep, the model dreams and the guide is replayed on the dream:
+    z ~ q(z | x). Asleep, the model is sampled and the guide is replayed on the sample:
     (z, x) ~ p(z, x). Arguments are bound by name: each program gets the columns that its signature
-    names, and a dream replaces those whose sites it drew.
+    names, and a sample replaces those whose sites it drew.
 
     Args:
         model: Pyro program of p(x, z); the data's plate is called `data`.
-        guide: Pyro program of q(z given x).
+        guide: Pyro program of q(z | x).
         args: positional arguments of both programs.
         columns: arguments by name. `weight`, `(batch,)`, is no argument: it is the rows' weights,
             by which densities are averaged, outside of any logarithm.
@@ -108,7 +108,7 @@ class Phases:
             single = True
 
     def _nesting(self, error: Exception) -> int:
-        """Answer how many dimensions the plates take, by a run with one particle."""
+        """Return how many dimensions the plates take, by a run with one particle."""
         if isinstance(error, MismatchError):
             return 0
         return Phases(self.model, self.guide, columns=self.columns).awake.nesting
@@ -160,7 +160,7 @@ class Phases:
 
     @functools.cached_property
     def asleep(self) -> Phase:
-        """One dream of the model per row of the batch, and the guide replayed on it."""
+        """One sample of the model per row of the batch, and the guide replayed on it."""
         return self.replayed()
 
     def replayed(
@@ -251,11 +251,11 @@ class Phases:
         return rows_of(found, found["value"], nesting, single=_single(sites))
 
     def _lone(self, site: str) -> bool:
-        """Say whether the guide alone gives a site's awake value."""
+        """Return whether the guide alone gives a site's awake value."""
         return "awake" not in self.__dict__ and self.particles == 1 and site in self._guided.sites
 
     def dream(self, site: str, mean: Collection[str] = (), detached: bool = False) -> Tensor:
-        """Answer a site's asleep value, `(batch, *inner plates, *event)`.
+        """Return a site's asleep value, `(batch, *inner plates, *event)`.
 
         Runs the model alone, not the guide, and no further than to the site. What the model takes
         as an argument and does not draw is the column.
@@ -291,7 +291,7 @@ class Phases:
     ) -> list[Tensor]:
         """Return the rows of some sites beside one another, each `(n, ...)`, as real numbers.
 
-        A column meets each particle of its row; whole numbers that the model draws from a
+        A column meets each particle of its row; integers that the model draws from a
         Categorical are given one-hot.
 
         Args:
@@ -336,7 +336,7 @@ class Phases:
         return value if likelihood is None else likelihood.read(value)
 
     def refuse_weights(self, what: str) -> None:
-        """Raise a ValueError if rows have weights, which a comparison of sets cannot heed.
+        """Raise a ValueError if rows have weights, which a comparison of sets cannot apply.
 
         Args:
             what: the name of what compares.
@@ -348,7 +348,7 @@ class Phases:
             )
 
     def classes(self, site: str) -> int:
-        """Answer how many classes a site of whole numbers has: those of the model's Categorical.
+        """Return how many classes a site of integers has: those of the model's Categorical.
 
         A model that takes the site as an argument only says it by an attribute `classes`.
 
@@ -361,7 +361,7 @@ class Phases:
         classes = getattr(owner(self.model), "classes", None)
         if not isinstance(classes, int):
             raise ValueError(
-                f"{site!r} holds whole numbers, and the model does not say how many classes there "
+                f"{site!r} holds integers, and the model does not say how many classes there "
                 "are; draw it from a Categorical, or give the pair an attribute `classes`"
             )
         return classes
@@ -376,7 +376,7 @@ def _constants(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _drawn(recorder: Recorder) -> dict[str, Tensor]:
-    """Answer the values that a recorder has seen, of sites and of plates."""
+    """Return the values that a recorder has seen, of sites and of plates."""
     return {n: s["value"] for n, s in recorder.sites.items()} | recorder.subsamples
 
 
@@ -386,13 +386,13 @@ def generate(
     n: int,
     replay: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Draw n dreams from a model.
+    """Draw n samples from a model.
 
     Args:
         model: Pyro program.
         columns: the data's columns, tensors with rows first; rows are repeated to make n. They
             give the shapes, and whatever the model is conditioned on.
-        n: number of dreams.
+        n: number of samples.
         replay: values of sites that are given rather than drawn; of arguments that the model does
             not draw, in place of the columns.
 

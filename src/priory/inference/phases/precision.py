@@ -16,7 +16,7 @@ _SHORT = (torch.bfloat16, torch.float16)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Answer the context in which a loss is computed: matrix products in bfloat16, or as they are.
+    """Return the context in which a loss is computed: matrix products in bfloat16, or as they are.
 
     Args:
         precision: "bf16" or "float32".
@@ -28,14 +28,14 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 
 def casting() -> bool:
-    """Say whether an autocast context is active."""
+    """Return whether an autocast context is active."""
     return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
 
 
 def widened(part: Any) -> Any:
-    """Answer a distribution with float32 where its parameters are of half the length.
+    """Return a distribution with float32 where its parameters are of half the length.
 
-    Nets answer bfloat16 under autocast, in which a density over hundreds of pixels has two digits.
+    Nets return bfloat16 under autocast, in which a density over hundreds of pixels has two digits.
     """
     if isinstance(part, Tensor):
         return part.float() if part.dtype in _SHORT else part

@@ -16,14 +16,14 @@ BATCH_PLATE = "data"
 
 
 def pick(sites: Mapping[str, Site], name: str, program: str) -> Site:
-    """Answer a site by name, or raise a KeyError that lists the sites."""
+    """Return a site by name, or raise a KeyError that lists the sites."""
     if name not in sites:
         raise KeyError(f"the {program} has no site {name!r}; it has {', '.join(sites) or 'none'}")
     return sites[name]
 
 
 def batch_frame(site: Site) -> Any:
-    """Answer the batch plate's frame around a site, `None` outside of the plate."""
+    """Return the batch plate's frame around a site, `None` outside of the plate."""
     for frame in site["cond_indep_stack"]:
         if frame.name == BATCH_PLATE and frame.vectorized:
             return frame
@@ -54,34 +54,34 @@ def check_batch_plate(sites: Iterable[Site], rows: int) -> None:
 
 
 def in_batch(site: Site) -> bool:
-    """Say whether a site sits in the batch plate."""
+    """Return whether a site sits in the batch plate."""
     return batch_frame(site) is not None
 
 
 def depth(sites: Iterable[Site], single: bool) -> int:
-    """Answer how many dimensions the plates of the batch's sites take, at least one."""
+    """Return how many dimensions the plates of the batch's sites take, at least one."""
     local = (s for s in sites if single or in_batch(s))
     return max((-f.dim for s in local for f in s["cond_indep_stack"] if f.vectorized), default=1)
 
 
 def is_deterministic(site: Site) -> bool:
-    """Say whether a site is a `pyro.deterministic` statement, without a density."""
+    """Return whether a site is a `pyro.deterministic` statement, without a density."""
     return bool(site["infer"].get("_deterministic"))
 
 
 def is_observed(site: Site) -> bool:
-    """Say whether a site's value was given by `obs`."""
+    """Return whether a site's value was given by `obs`."""
     return bool(site["is_observed"])
 
 
 def is_observation(site: Site) -> bool:
-    """Say whether a site holds data (or, asleep, would)."""
+    """Return whether a site holds data (or, asleep, would)."""
     seen = is_observed(site) or site["infer"].get("was_observed", False)
     return bool(seen) and not is_deterministic(site)
 
 
 def is_latent(site: Site) -> bool:
-    """Say whether a site is a latent of its program."""
+    """Return whether a site is a latent of its program."""
     return not is_observed(site) and not site["infer"].get("was_observed", False)
 
 
@@ -95,7 +95,7 @@ def inner_scale(site: Site) -> Any:
 
 
 def is_discrete(law: Any) -> bool:
-    """Say whether a distribution's values are discrete; one that does not know its support isn't.
+    """Return whether a distribution is discrete; one that does not know its support isn't.
 
     Args:
         law: The distribution.
@@ -107,14 +107,14 @@ def is_discrete(law: Any) -> bool:
 
 
 def base(law: Any) -> Any:
-    """Answer a distribution without what was wrapped around it."""
+    """Return a distribution without what was wrapped around it."""
     while hasattr(law, "base_dist"):
         law = law.base_dist
     return law
 
 
 def same(a: Any, b: Any) -> bool:
-    """Say whether two scales are the same number, or the same tensor."""
+    """Return whether two scales are the same number, or the same tensor."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return a is b
     return math.isclose(a, b, rel_tol=1e-12)
