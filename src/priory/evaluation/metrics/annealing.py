@@ -41,7 +41,7 @@ def ais(draws: Draws) -> Estimate:
 
 @metric("likelihood", "density", better="lower", slow=True, quantity=likelihood_of)
 def bdmc(draws: Draws) -> Estimate:
-    """Bound on the mean error of annealing: reverse less forward estimate, on the pair's dreams."""
+    """Bound on the mean error of annealing: reverse less forward estimate, on own samples."""
     found = bidirectional(draws.model, draws.guide, _few(draws), steps=draws.steps, seed=draws.seed)
     low, high = (float(part.mean()) - draws.log_scale for part in (found.lower, found.upper))
     return Estimate.mean(
@@ -49,7 +49,7 @@ def bdmc(draws: Draws) -> Estimate:
         kind="upper bound",
         unit="nats",
         steps=draws.steps,
-        note=f"{draws.quantity.name} of the dreams lies between {low:.2f} and {high:.2f} on "
+        note=f"{draws.quantity.name} of the samples lies between {low:.2f} and {high:.2f} on "
         f"average; {_HOW}",
         warnings=_doubts(found.ess, None),
     )

@@ -123,7 +123,7 @@ def _find(draws: Draws) -> Clusters:
 
 
 def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
-    """Answer the probability of each of the pair's own clusters, `(n, clusters)`, if it has any."""
+    """Return the probability of each of the pair's own clusters, `(n, clusters)`, if it has any."""
     sites = [s for s in draws.phase.latents if choices(draws.phase.distribution(s)) is not None]
     if sites:
         site = sites[0]
@@ -158,14 +158,14 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
 
 
 def _base(law: Any) -> Any:
-    """Answer what is under masks and `to_event`; a mixture's event stays whole."""
+    """Return what is under masks and `to_event`; a mixture's event stays whole."""
     while isinstance(law, (torch.distributions.Independent, dist.MaskedDistribution)):
         law = law.base_dist
     return law
 
 
 def choices(law: Any) -> Tensor | None:
-    """Answer a categorical distribution's probabilities."""
+    """Return a categorical distribution's probabilities."""
     law = _base(law)
     kinds = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)
     relaxed = torch.distributions.RelaxedOneHotCategorical
@@ -176,7 +176,7 @@ def choices(law: Any) -> Tensor | None:
 
 
 def _components(law: Any) -> int | None:
-    """Answer a mixture's number of components."""
+    """Return a mixture's number of components."""
     law = _base(law)
     if isinstance(law, NormalMixture):
         return law.logits.shape[-1]
@@ -186,7 +186,7 @@ def _components(law: Any) -> int | None:
 
 
 def _memberships(law: Any, z: Tensor) -> Tensor:
-    """Answer p(component given z), `(n, components)`."""
+    """Return p(component given z), `(n, components)`."""
     law = _base(law)
     if isinstance(law, NormalMixture):
         return law.components(z).softmax(-1)

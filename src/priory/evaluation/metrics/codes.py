@@ -1,4 +1,4 @@
-"""What a categorical code says: of its dream, and of the label."""
+"""What a categorical code says: of its sample, and of the label."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROWS = 500  # rows at a time
 
 @metric("latents", "phase", better="higher")
 def code_information(draws: Draws) -> Estimate:
-    """Bound on what a dream tells of its own categorical code, from below."""
+    """Bound on what a sample tells of its own categorical code, from below."""
     site, values = _site(draws), 0
     like, parts = placement(draws.model, draws.guide), []
     for start, rows in blocks(draws.columns, _ROWS, like):
@@ -34,7 +34,7 @@ def code_information(draws: Draws) -> Estimate:
         entropy = law.entropy().expand(len(asleep.log_q(site)[0]))
         values = _values(law)
         parts.append(information_values(entropy, asleep.log_q(site)[0]).cpu())
-    note = f"H({site}) + log q({site} | x) of dreams; {values} values tell at most "
+    note = f"H({site}) + log q({site} | x) of samples; {values} values tell at most "
     return Estimate.mean(
         torch.cat(parts),
         kind="lower bound",
@@ -68,7 +68,7 @@ def code_accuracy(draws: Draws) -> Estimate:
 
 
 def _site(draws: Draws) -> str:
-    """Answer the name of the first categorical latent."""
+    """Return the name of the first categorical latent."""
     phase = draws.phase
     found = [s for s in phase.latents if choices(phase.distribution(s)) is not None]
     if not found:
@@ -79,5 +79,5 @@ def _site(draws: Draws) -> str:
 def _values(law: object) -> int:
     found: Tensor | None = choices(law)
     if found is None:
-        raise Unavailable("the model's law of the code is not categorical")
+        raise Unavailable("the model's distribution of the code is not categorical")
     return found.shape[-1]

@@ -77,7 +77,7 @@ def _names(columns: Columns) -> list[str]:
 
 
 def _factors(columns: Columns) -> Tensor:
-    """Answer the factors, `(n, factors)`, float64."""
+    """Return the factors, `(n, factors)`, float64."""
     names = _names(columns)
     if not names:
         found = ", ".join(columns)

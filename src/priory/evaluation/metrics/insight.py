@@ -40,7 +40,7 @@ def rare(draws: Draws) -> Estimate:
         raise Unavailable(str(error)) from error
     note = (
         f"codes less dense under the aggregated posterior than those of {_LEVEL:.0%} of "
-        f"{len(known)} training rows; {_LEVEL} for data of the same law"
+        f"{len(known)} training rows; {_LEVEL} for data of the same distribution"
     )
     return Estimate(float(hits.mean()), se, len(hits), "unbiased", note=note, values=hits)
 
@@ -74,7 +74,7 @@ def outlier_auroc_ratio(draws: Draws) -> Estimate:
 
 
 def _bounds(draws: Draws) -> tuple[Tensor, Tensor]:
-    """Answer the bounds on log p(x) of data and of outliers, `(n,)` and `(m,)`."""
+    """Return the bounds on log p(x) of data and of outliers, `(n,)` and `(m,)`."""
 
     def make() -> Tensor:
         return draws.bounds(draws.outliers).log_likelihood

@@ -148,14 +148,14 @@ def linear_probe(draws: Draws) -> Estimate:
 
 
 def _both(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-    """Answer codes, and two sets of as many draws of the prior, `(n, d)` each."""
+    """Return codes, and two sets of as many draws of the prior, `(n, d)` each."""
     return draws.once("codes and prior", lambda: _drawn(draws))
 
 
 def _drawn(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
     z = draws.latents.z
     if not z.is_floating_point():
-        raise Unavailable(f"{draws.latent_site} holds whole numbers: there is no distance")
+        raise Unavailable(f"{draws.latent_site} holds integers: there is no distance")
     check_finite("codes", z)
     codes = thin({"z": rows_of(z)}, draws.samples)["z"].cpu()
     prior = rows_of(draws.dream(draws.latent_site, 2 * len(codes)))
@@ -163,14 +163,14 @@ def _drawn(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pool(draws: Draws) -> tuple[Tensor, Tensor] | None:
-    """Answer the training rows' posterior means and labels, if there are any."""
+    """Return the training rows' posterior means and labels, if there are any."""
     if draws.reference is None or "y" not in draws.reference or draws.train_latents is None:
         return None
     return draws.train_latents.mean, draws.reference["y"]
 
 
 def _dimensions(draws: Draws) -> Tensor | None:
-    """Answer the mean KL divergence of each latent dimension, where it can be had."""
+    """Return the mean KL divergence of each latent dimension, where it can be had."""
     return draws.once("dimensions", lambda: _measure(draws))
 
 

@@ -172,7 +172,7 @@ def imputation_nll(draws: Draws) -> Estimate:
 
 
 def half_shown(x: Tensor, seed: int) -> tuple[Tensor, str]:
-    """Answer a mask that shows half of each datum, and which half it hides, in words.
+    """Return a mask that shows half of each datum, and which half it hides, in words.
 
     Args:
         x: data, `(n, *shape)`: of images the upper half of the lines is shown, of vectors half of

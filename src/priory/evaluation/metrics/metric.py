@@ -44,7 +44,7 @@ class Metric:
         needs: the attributes of `Draws` that it reads; where one is unavailable, the metric is not
             applicable for that reason.
         better: the direction in which the number improves, if it has one.
-        anchored: whether it compares dreams with data, and is to be given for the two anchors too.
+        anchored: whether it compares samples with data, and is given for the two anchors too.
         slow: whether it takes minutes, so that it is measured only when it is asked for.
         quantity: says what exactly is measured, and what a reader must know of it, if anything.
     """
@@ -83,7 +83,7 @@ def metric(
         needs: the draws that it reads, such as x, dreams, labels, train, latents or log_weight;
             where one is unavailable, the metric is not applicable for that reason.
         better: the direction in which the number improves, lower or higher, if it has one.
-        anchored: whether it compares dreams with data, and is to be given for the two anchors too.
+        anchored: whether it compares samples with data, and is given for the two anchors too.
         slow: whether it takes minutes, so that it is measured only when it is asked for.
         quantity: says what exactly is measured, and what a reader must know of it, if anything.
         name: another name than the function's, where that cannot be had.
@@ -139,7 +139,7 @@ def with_note(found: _Found, note: str) -> _Found:
 
 
 def check_finite(what: str, values: Tensor) -> None:
-    """Raise Unavailable if a row is not finite, with its number.
+    """Raise Unavailable if a row is NaN or infinite, with its number.
 
     Args:
         what: what the rows are, such as "dreams".
@@ -147,11 +147,13 @@ def check_finite(what: str, values: Tensor) -> None:
     """
     bad = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero().flatten()
     if len(bad):
-        raise Unavailable(f"{len(bad)} of {len(values)} {what} are not finite; row {int(bad[0])}")
+        raise Unavailable(
+            f"{len(bad)} of {len(values)} {what} are NaN or infinite; row {int(bad[0])}"
+        )
 
 
 def likelihood_of(draws: Any) -> tuple[str, str]:
-    """Answer what the pair's log likelihood is, and what a reader must know of it.
+    """Return what the pair's log likelihood is, and what a reader must know of it.
 
     Args:
         draws: of the pair.
@@ -168,7 +170,7 @@ def likelihood_of(draws: Any) -> tuple[str, str]:
 
 
 def units_of(draws: Any) -> tuple[str, str]:
-    """Answer the units that samples are compared in, where they are not the data's own.
+    """Return the units that samples are compared in, where they are not the data's own.
 
     Args:
         draws: of samples and data.

@@ -69,7 +69,7 @@ def _compute(draws: Draws) -> Arithmetic:
 
 
 def _judge(draws: Draws) -> tuple[Judge, float]:
-    """Answer the judge and its accuracy on the data: of the data alone, so made once for all."""
+    """Return the judge and its accuracy on the data: of the data alone, so made once for all."""
     if "y" not in draws.train:
         raise Unavailable("the training rows have no labels (no column y)")
 

@@ -17,7 +17,7 @@ _LEVEL = 0.05
 
 @metric("posterior", "phase", better="lower")
 def calibration(draws: Draws) -> Estimate:
-    """Largest distance of the guide's ranks from uniform, on the model's own dreams."""
+    """Largest distance of the guide's ranks from uniform, on the model's own samples."""
     if not draws.phase.latents:
         raise Unavailable("the model has no latents")
     found = ranks_of(draws)
@@ -28,7 +28,7 @@ def calibration(draws: Draws) -> Estimate:
     note = (
         f"the worst of {dims} dimensions, {found.names[worst]}; an exact guide stays below "
         f"{limit:.3f} in 95 of 100 cases; p = {p:.2g} for uniform, {tilt:.2g} for symmetric "
-        f"ranks; {found.levels} draws for each of {n} dreams of the model, not of data"
+        f"ranks; {found.levels} draws for each of {n} samples of the model, not of data"
     )
     return Estimate(
         float(found.distance[worst]),

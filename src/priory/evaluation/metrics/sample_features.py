@@ -1,4 +1,4 @@
-"""How near a pair's dreams come to data in the features of an extractor."""
+"""How near a pair's samples come to data in the features of an extractor."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _T = TypeVar("_T")
 
 
 class Pair(NamedTuple):
-    """Features of as many data as dreams.
+    """Features of as many data as samples.
 
     Args:
         real: of data, `(n, features)`.
-        dreams: of dreams, `(n, features)`.
+        dreams: of samples, `(n, features)`.
     """
 
     real: Tensor
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 
 
 def features_of(draws: Sets) -> Extractor:
-    """Answer the extractor, made once for the draws and their anchors.
+    """Return the extractor, made once for the draws and their anchors.
 
     Args:
         draws: those whose `features` say which.
@@ -53,7 +53,7 @@ def features_of(draws: Sets) -> Extractor:
 
 
 def features_quantity(draws: Sets) -> tuple[str, str]:
-    """Answer the features that dreams and data are compared in.
+    """Return the features that samples and data are compared in.
 
     Args:
         draws: the draws.
@@ -66,7 +66,7 @@ def features_quantity(draws: Sets) -> tuple[str, str]:
 
 @metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
 def frechet(draws: Sets) -> Estimate:
-    """Squared Frechet distance between the features of dreams and data."""
+    """Squared Frechet distance between the features of samples and data."""
     real, dreams = pair_of(draws)
     value, se = _try(lambda: frechet_of(dreams, real))
     note = f"{_among(draws)}; biased upwards: compare at equal n, beside the anchors"
@@ -86,35 +86,36 @@ def kernel_distance(draws: Sets) -> Estimate:
 
 @metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
 def precision(draws: Sets) -> Estimate:
-    """Share of dreams that lie among the data."""
-    note = "dreams within the data's balls; an outlier among the data has a great ball"
+    """Share of samples that lie among the data."""
+    note = "samples within the data's balls; an outlier among the data has a great ball"
     return _by_sample(draws, "precision", note)
 
 
 @metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
 def recall(draws: Sets) -> Estimate:
-    """Share of data that lie among the dreams."""
-    note = "data within the dreams' balls; an outlier among the dreams has a great ball"
+    """Share of data that lie among the samples."""
+    note = "data within the samples' balls; an outlier among the samples has a great ball"
     return _by_sample(draws, "recall", note)
 
 
 @metric("samples", "dreams", anchored=True, quantity=features_quantity)
 def density(draws: Sets) -> Estimate:
-    """Balls around data that a dream lies in, over those expected: 1 under equal laws."""
-    return _by_sample(draws, "density", "1 under equal laws, more where dreams crowd the modes")
+    """Balls around data that a sample lies in, over those expected: 1 under equal distributions."""
+    note = "1 under equal distributions, more where samples crowd the modes"
+    return _by_sample(draws, "density", note)
 
 
 @metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
 def coverage(draws: Sets) -> Estimate:
-    """Share of data that have a dream nearer than their own neighbours."""
+    """Share of data that have a sample nearer than their own neighbours."""
     n = len(pair_of(draws).real)
     expected = _try(lambda: expected_coverage(n, n, _NEIGHBOURS))
-    return _by_sample(draws, "coverage", f"{expected:.4f} under equal laws")
+    return _by_sample(draws, "coverage", f"{expected:.4f} under equal distributions")
 
 
 @metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
 def c2st(draws: Sets) -> Estimate:
-    """Accuracy of a logistic regression that tells dreams from data, 1/2 where it cannot."""
+    """Accuracy of a logistic regression that tells samples from data, 1/2 where it cannot."""
     real, dreams = pair_of(draws)
     found = _try(lambda: logistic_test(dreams, real))
     return _two_sample(draws, found, "data", finds_copies=False)
@@ -122,7 +123,7 @@ def c2st(draws: Sets) -> Estimate:
 
 @metric("samples", "dreams", anchored=True, quantity=features_quantity)
 def c2st_1nn(draws: Sets) -> Estimate:
-    """Accuracy of the nearest other sample in telling dreams from data, 1/2 where it cannot."""
+    """Accuracy of the nearest other sample in telling samples from data, 1/2 where it cannot."""
     real, dreams = pair_of(draws)
     found = _try(lambda: nearest_neighbour_test(dreams, real))
     return _two_sample(draws, found, "data")
@@ -130,8 +131,8 @@ def c2st_1nn(draws: Sets) -> Estimate:
 
 @metric("samples", "dreams", "train", quantity=features_quantity)
 def c2st_1nn_train(draws: Sets) -> Estimate:
-    """Accuracy of the nearest other sample in telling dreams from training rows; 0 for copies."""
-    check_finite("dreams", draws.dreams)
+    """Accuracy of the nearest other sample in telling samples from training rows; 0 for copies."""
+    check_finite("samples", draws.dreams)
     extract, train = features_of(draws), rows_of(draws.train["x"])
     n = min(len(train), len(draws.dreams))
     rows = (thin({"x": x}, n)["x"] for x in (draws.dreams, train.to(draws.dreams)))
@@ -142,11 +143,11 @@ def c2st_1nn_train(draws: Sets) -> Estimate:
 
 @metric("samples", "dreams", "train")
 def memorisation(draws: Sets) -> Estimate:
-    """Preference of dreams for training rows over fresh data: 1/2 for none, 1 if all are copies."""
+    """Preference of samples for training rows over fresh data: 1/2 for none, 1 for copies."""
     found = _copying(draws)
     warned: tuple[str, ...] = ()
     if found.z > _DOUBT:
-        warned = ("dreams keep to training rows rather than to fresh data: the model copies",)
+        warned = ("samples keep to training rows rather than to fresh data: the model copies",)
     return Estimate(
         found.preference,
         found.preference_se,
@@ -159,30 +160,30 @@ def memorisation(draws: Sets) -> Estimate:
 
 @metric("samples", "dreams", "train")
 def copied(draws: Sets) -> Estimate:
-    """Share of dreams nearer to a training row than the nearest 1% of fresh data."""
+    """Share of samples nearer to a training row than the nearest 1% of fresh data."""
     found = _copying(draws)
     warned: tuple[str, ...] = ()
     if found.z > _DOUBT and found.copied > found.expected + _DOUBT * found.copied_se:
-        warned = (f"{found.copied:.1%} of the dreams are all but training rows",)
+        warned = (f"{found.copied:.1%} of the samples are all but training rows",)
     return Estimate(
         found.copied,
         found.copied_se,
         len(draws.dreams),
         "biased",
-        note=f"{found.expected:.3g} without copying, more where dreams are blurred",
+        note=f"{found.expected:.3g} without copying, more where samples are blurred",
         warnings=warned,
     )
 
 
 def pair_of(draws: Sets) -> Pair:
-    """Answer features of dreams and data, as many of one as of the other.
+    """Return features of samples and data, as many of one as of the other.
 
     Args:
         draws: the draws.
     """
 
     def make() -> Pair:
-        check_finite("dreams", draws.dreams)
+        check_finite("samples", draws.dreams)
         extract = features_of(draws)
         n = min(len(draws.real), len(draws.dreams))
         return Pair(*(extract(thin({"x": x}, n)["x"]) for x in (draws.real, draws.dreams)))
@@ -209,18 +210,18 @@ def _by_sample(draws: Sets, name: str, note: str) -> Estimate:
 
 def _two_sample(draws: Sets, found: TwoSample, what: str, finds_copies: bool = True) -> Estimate:
     note = (
-        f"{found.first:.3f} on dreams, {found.second:.3f} on {what}; p = {found.p:.2g}; "
+        f"{found.first:.3f} on samples, {found.second:.3f} on {what}; p = {found.p:.2g}; "
         f"{_named(draws)}"
     )
     warned: tuple[str, ...] = ()
     # A line cannot find copies: below 1/2 by its standard, all is chance.
     if finds_copies and found.accuracy < 0.5 - _DOUBT * found.chance:
-        warned = (f"far below 1/2: dreams sit upon {what}, as copies do",)
+        warned = (f"far below 1/2: samples sit upon {what}, as copies do",)
     return Estimate(found.accuracy, found.se, found.n, "unbiased", note=note, warnings=warned)
 
 
 def _copying(draws: Sets) -> Copying:
-    check_finite("dreams", draws.dreams)
+    check_finite("samples", draws.dreams)
 
     def make() -> Copying:
         train = rows_of(draws.train["x"]).to(draws.dreams.device)
@@ -235,7 +236,7 @@ def _named(draws: Sets) -> str:
 
 def _among(draws: Sets) -> str:
     real, dreams = pair_of(draws)
-    return f"{_named(draws)}; {len(dreams)} dreams against {len(real)} data"
+    return f"{_named(draws)}; {len(dreams)} samples against {len(real)} data"
 
 
 def _try(make: Callable[[], _T]) -> _T:

@@ -1,4 +1,4 @@
-"""Whether dreams under a given label are of that label."""
+"""Whether samples under a given label are of that label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from priory.evaluation.samples.features import Extractor, extractor
 
 @metric("samples", "train", "labels", better="higher", anchored=True)
 def label_agreement(draws: Draws) -> Estimate:
-    """Share of dreams under a given label in which a classifier of the data sees that label."""
+    """Share of samples under a given label in which a classifier of the data sees that label."""
     judge: Extractor = draws.common("label judge", lambda: extractor("classifier", draws))
     known = known_labels(draws)
     wanted = known[torch.arange(draws.samples) % len(known)]
@@ -26,7 +26,7 @@ def label_agreement(draws: Draws) -> Estimate:
         x = draws.dreams
         wanted = wanted[: len(x)]
     else:
-        x = draws.once("labelled dreams", lambda: labelled_dreams(draws, wanted))
+        x = draws.once("labelled samples", lambda: labelled_dreams(draws, wanted))
     check_finite("dreams", x)
     found = agreement(known[judge.classes(rows_of(x))], wanted)
     return Estimate.share(

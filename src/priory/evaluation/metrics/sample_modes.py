@@ -1,4 +1,4 @@
-"""Whether dreams reach all that is known to be there: modes of a mixture, classes of labels."""
+"""Whether samples reach all that is known to be there: modes of a mixture, classes of labels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from priory.evaluation.sets import Sets, Unavailable
 
 @metric("samples", "dreams", better="higher", anchored=True)
 def modes(draws: Sets) -> Estimate:
-    """Count of a known mixture's modes that the dreams reach."""
+    """Count of a known mixture's modes that the samples reach."""
     found = _modes(draws)
     counts = " ".join(f"{count:.0f}" for count in found.histogram)
-    note = f"of {found.total}, with a dream within 3 sd; dreams by the nearest mode: {counts}"
+    note = f"of {found.total}, with a sample within 3 sd; samples by the nearest mode: {counts}"
     n = len(found.near)
     return Estimate(float(found.found), None, n, "exact", note=note)
 
 
 @metric("samples", "dreams", anchored=True)
 def high_quality(draws: Sets) -> Estimate:
-    """Share of dreams within 3 sd of a mode of a known mixture."""
+    """Share of samples within 3 sd of a mode of a known mixture."""
     found = _modes(draws)
     note = f"{found.perfect:.4f} for a perfect sampler"
     over: tuple[str, ...] = ()
@@ -36,13 +36,13 @@ def high_quality(draws: Sets) -> Estimate:
         note += f"; covariance within the modes is {narrow:.3g} to {wide:.3g} of the true one"
     error = math.sqrt(found.perfect * (1 - found.perfect) / len(found.near))
     if float(found.near.mean()) > found.perfect + 3 * error:
-        over = ("more dreams within 3 sd than a perfect sampler has: they are over-concentrated",)
+        over = ("more samples within 3 sd than a perfect sampler has: they are over-concentrated",)
     return Estimate.share(found.near, kind="unbiased", note=note, warnings=over)
 
 
 @metric("samples", "dreams", better="lower", anchored=True)
 def mode_kl(draws: Sets) -> Estimate:
-    """KL divergence from the dreams' shares of a known mixture's modes to the true ones."""
+    """KL divergence from the samples' shares of a known mixture's modes to the true ones."""
     found, n = _modes(draws), len(draws.dreams)
     note = f"by the nearest mode; biased upwards by about {(found.total - 1) / (2 * n):.2g}"
     return Estimate(found.kl, found.kl_se, n, "biased", unit="nats", note=note)
@@ -50,8 +50,8 @@ def mode_kl(draws: Sets) -> Estimate:
 
 @metric("samples", "dreams", "train", better="lower", anchored=True)
 def class_kl(draws: Sets) -> Estimate:
-    """KL divergence from the dreams' shares of the classes to those of the training rows."""
-    check_finite("dreams", draws.dreams)
+    """KL divergence from the samples' shares of the classes to those of the training rows."""
+    check_finite("samples", draws.dreams)
     features = features_of(draws)
     classes, truth = features.classes(draws.dreams), features.frequencies
     if truth is None:
@@ -61,7 +61,7 @@ def class_kl(draws: Sets) -> Estimate:
     n = len(draws.dreams)
     far = 0.5 * float((counts / n - truth).abs().sum())
     note = (
-        f"total variation {far:.3g}; {int((counts > 0).sum())} of {len(truth)} classes dreamt; "
+        f"total variation {far:.3g}; {int((counts > 0).sum())} of {len(truth)} classes generated; "
         f"classes as told by the classifier of the {features.text}; biased upwards by about "
         f"{(len(truth) - 1) / (2 * n):.2g}"
     )
@@ -69,7 +69,7 @@ def class_kl(draws: Sets) -> Estimate:
 
 
 def mixture_of(draws: Sets) -> Any:
-    """Answer the mixture that the data are known to come from, with `centres` and `sd`.
+    """Return the mixture that the data are known to come from, with `centres` and `sd`.
 
     Args:
         draws: those that may have a `mixture`.
@@ -85,7 +85,7 @@ def mixture_of(draws: Sets) -> Any:
 
 def _modes(draws: Sets) -> Modes:
     mixture = mixture_of(draws)
-    check_finite("dreams", draws.dreams)
+    check_finite("samples", draws.dreams)
     try:
         return draws.once("modes", lambda: count_modes(draws.dreams, mixture.centres, mixture.sd))
     except ValueError as error:

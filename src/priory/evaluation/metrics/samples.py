@@ -1,4 +1,4 @@
-"""How near a pair's dreams and reconstructions come to data."""
+"""How near a pair's samples and reconstructions come to data."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def reconstruction(draws: Draws) -> Estimate:
 
 @metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
 def mmd(draws: Sets) -> Estimate:
-    """Squared maximum mean discrepancy between dreams and data, by RBF kernels."""
+    """Squared maximum mean discrepancy between samples and data, by RBF kernels."""
     return _discrepancy(draws, "mmd", "squared; RBF kernels around the data's median distance")
 
 
 @metric("samples", "dreams", anchored=True)
 def mmd_p(draws: Sets) -> Estimate:
-    """Probability, were dreams and data of one law, of so great an mmd: a permutation test."""
+    """p-value of the mmd, were samples and data of one distribution: a permutation test."""
     real, dreams = (thin({"x": x}, _PERMUTED_ROWS)["x"] for x in _alike(draws))
     try:
         kernel = radial(rbf(draws.bandwidths))
@@ -56,7 +56,7 @@ def mmd_p(draws: Sets) -> Estimate:
         p, se = permutation_p(dreams, real, kernel, random, _PERMUTATIONS)
     except ValueError as error:
         raise Unavailable(str(error)) from error
-    note = f"{_PERMUTATIONS} permutations of {len(dreams)} dreams and {len(real)} data; never 0"
+    note = f"{_PERMUTATIONS} permutations of {len(dreams)} samples and {len(real)} data; never 0"
     return Estimate(p, se, len(real), "biased", note=note)
 
 
@@ -78,49 +78,50 @@ def mmd_hamming(draws: Sets) -> Estimate:
 
 @metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
 def energy(draws: Sets) -> Estimate:
-    """Energy distance between dreams and data."""
+    """Energy distance between samples and data."""
     return _discrepancy(draws, "energy", "2 E|x - y| - E|x - x'| - E|y - y'|")
 
 
 @metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
 def sliced_wasserstein(draws: Sets) -> Estimate:
-    """Squared Wasserstein-2 distance between dreams and data, averaged over directions."""
+    """Squared Wasserstein-2 distance between samples and data, averaged over directions."""
     real, dreams = _alike(draws)
     try:
         value, se = sliced_wasserstein2(dreams, real, stream(draws.seed, _DIRECTIONS))
     except ValueError as error:
         raise Unavailable(str(error)) from error
-    note = f"squared; {len(dreams)} dreams against {len(real)} data; above 0 under equal laws"
+    sizes = f"{len(dreams)} samples against {len(real)} data"
+    note = f"squared; {sizes}; above 0 under equal distributions"
     return Estimate(value, se, len(real), "biased", note=note)
 
 
 @metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
 def wasserstein(draws: Sets) -> Estimate:
-    """Squared Wasserstein-2 distance between dreams and data, by an exact assignment."""
+    """Squared Wasserstein-2 distance between samples and data, by an exact assignment."""
     real, dreams = (thin({"x": x}, _ASSIGNED)["x"] for x in _alike(draws))
     try:
         value, se = wasserstein2(dreams, real)
     except ValueError as error:
         raise Unavailable(str(error)) from error
     note = (
-        f"squared; {len(dreams)} dreams against {len(real)} data; far above 0 under equal laws: "
-        "read it beside its anchors"
+        f"squared; {len(dreams)} samples against {len(real)} data; far above 0 under equal "
+        "distributions: read it beside its anchors"
     )
     return Estimate(value, se, len(real), "biased", note=note)
 
 
 def _discrepancy(draws: Sets, name: str, note: str) -> Estimate:
-    """Answer one of the discrepancies that share their distances."""
+    """Return one of the discrepancies that share their distances."""
     try:
         value, se = draws.once("discrepancies", lambda: _discrepancies(draws))[name]
     except ValueError as error:
         raise Unavailable(str(error)) from error
-    note = f"{note}; {len(draws.dreams)} dreams against {len(draws.real)} data"
+    note = f"{note}; {len(draws.dreams)} samples against {len(draws.real)} data"
     return Estimate(value, se, len(draws.real), "unbiased", note=note)
 
 
 def _discrepancies(draws: Sets) -> dict[str, tuple[float, float]]:
-    check_finite("dreams", draws.dreams)
+    check_finite("samples", draws.dreams)
     widths = draws.bandwidths
     kernels: dict[str, Profile] = {
         "mmd": rbf(widths),
@@ -134,7 +135,7 @@ def _discrepancies(draws: Sets) -> dict[str, tuple[float, float]]:
 
 
 def _alike(draws: Sets) -> tuple[Tensor, Tensor]:
-    """Answer as many data as dreams."""
-    check_finite("dreams", draws.dreams)
+    """Return as many data as samples."""
+    check_finite("samples", draws.dreams)
     n = min(len(draws.real), len(draws.dreams))
     return thin({"x": draws.real}, n)["x"], thin({"x": draws.dreams}, n)["x"]

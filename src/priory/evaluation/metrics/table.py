@@ -60,13 +60,13 @@ def _sort() -> None:
 _sort()
 
 ANCHORS: dict[Literal["real", "baseline"], str] = {
-    "real": "anchor: other real data in place of the dreams",
+    "real": "anchor: other real data in place of the samples",
     "baseline": "anchor: each feature drawn by itself from its marginal",
 }
 
 
 def choose(names: Sequence[str] | None) -> dict[str, Metric]:
-    """Answer the rows of the named metrics, in the table's order.
+    """Return the rows of the named metrics, in the table's order.
 
     Args:
         names: metrics, groups of them, or "all"; a group, like `None`, leaves slow metrics out,
@@ -95,7 +95,7 @@ def choose(names: Sequence[str] | None) -> dict[str, Metric]:
 
 
 def measure(name: str, metric: Metric, draws: Sets) -> list[Record]:
-    """Answer a metric's record, and those of its anchors.
+    """Return a metric's record, and those of its anchors.
 
     Args:
         name: the metric's name.
@@ -141,7 +141,7 @@ def _weighted(record: Record, draws: Sets) -> Record:
         return record
     values = record.values
     if values is None or abs(float(values.mean()) - record.value) > 1e-9 * (1 + abs(record.value)):
-        return with_note(record, "the rows' weights are not heeded")
+        return with_note(record, "the rows' weights are not used")
     weight = thin({WEIGHT: weight}, len(values))[WEIGHT].to(values)
     mean = (weight * values).sum() / weight.sum()
     values = mean + weight / weight.mean() * (values - mean)

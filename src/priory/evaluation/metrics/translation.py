@@ -55,7 +55,7 @@ def _flat(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _translations(draws: Draws) -> tuple[Translations, Columns]:
-    """Answer the translations of at most so many rows, evenly spaced, and these rows."""
+    """Return the translations of at most so many rows, evenly spaced, and these rows."""
 
     def make() -> tuple[Translations, Columns]:
         columns = thin(draws.columns, _AMONG)
