@@ -1,6 +1,6 @@
 """What a training step of each recipe costs: time, eager and by a graph, and peak memory.
 
-Every recipe as it is in the zoo, on the data on which it is at home, with its own batch size. All
+Every recipe as it is in the zoo, on its default data, with its own batch size. All
 ways of running a step take the same number of steps in each round, in a fresh order; a time is the
 median over rounds, a ratio the median of the rounds' ratios to the eager step. The peak memory is
 that of a process of its own which trains the recipe by `fit`, beyond what it began with.

@@ -14,7 +14,7 @@ from priory.evaluation.given import preparation_of
 
 @contextmanager
 def opened(run: Any) -> Iterator[Any]:
-    """Return the pair of a run, inside the run's own parameter store; a pair answers itself.
+    """Return the pair of a run, inside the run's own parameter store; a pair is returned as it is.
 
     Args:
         run: a run, or an object with `model` and `guide`.

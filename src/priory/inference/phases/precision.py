@@ -35,7 +35,7 @@ def casting() -> bool:
 def widened(part: Any) -> Any:
     """Return a distribution with float32 where its parameters are of half the length.
 
-    Nets answer bfloat16 under autocast, in which a density over hundreds of pixels has two digits.
+    Nets return bfloat16 under autocast, in which a density over hundreds of pixels has two digits.
     """
     if isinstance(part, Tensor):
         return part.float() if part.dtype in _SHORT else part
