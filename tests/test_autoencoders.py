@@ -427,4 +427,4 @@ def test_latents_without_a_distance_say_so():
 
     for record in judged(SimpleNamespace(model=model, guide=guide), n=20, d=1):
         assert not record.applicable
-        assert "whole numbers" in record.note
+        assert "integers" in record.note

@@ -320,7 +320,9 @@ UNUSED = re.compile(
     re.IGNORECASE,
 )
 # Options, files and other names that stand in texts; a word alone, such as a key, is none either.
-NAMES_IN_TEXTS = re.compile(r"`[^`]+`|--dreams\b|\bdreams\.png\b|\w+/\S+")
+NAMES_IN_TEXTS = re.compile(
+    r"`[^`]+`|--dreams\b|\bdreams\.png\b|\w+/\S+|\bdraws\.dreams\b|\"dreams\""
+)
 
 
 def printed(path):

@@ -247,7 +247,7 @@ def test_a_dropped_class_costs_recall_and_not_precision(digits):
     assert value(bad, "precision").value > value(good, "precision").value - 0.02
     found = value(bad, "class_kl")
     assert found.value > 0.25
-    assert "of 10 classes dreamt" in found.note
+    assert "of 10 classes generated" in found.note
     assert value(good, "class_kl").value < 0.05
 
 
@@ -292,7 +292,7 @@ def test_binary_data_have_their_own_kernel():
     ) - (90 / (90 * 89) + 80 / (80 * 79))
     assert found.value == pytest.approx(float(truth), abs=1e-6)
     assert found.value > 3 * found.se
-    with pytest.raises(Unavailable, match="the dreams are not binary"):
+    with pytest.raises(Unavailable, match="the samples are not binary"):
         value(Sets({"x": x}, y + 0.1), "mmd_hamming")
 
 

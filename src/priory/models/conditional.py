@@ -62,7 +62,7 @@ class CVAE(Pair):
     does not say.
 
     Args:
-        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
+        classes: Number of labels; y is an integer from 0. None takes the training rows'.
         prior: Of the latent; an object or its name in `priory.priors.PRIORS`.
         encoder: From a datum and its label to the posterior's features; a net, any module (which
             is given an image's label as planes), or a name.
@@ -128,7 +128,7 @@ class ConditionalGAN(Pair):
     label: one that compares `x, y` awake with `x, y` asleep. The guide has no sites.
 
     Args:
-        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
+        classes: Number of labels; y is an integer from 0. None takes the training rows'.
         prior: Of the latent; an object or its name in `priory.priors.PRIORS`.
         generator: From a latent and a label to a datum; a net, any module, or a name.
         latent: Number of latent coordinates.

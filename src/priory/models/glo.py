@@ -28,10 +28,10 @@ class GLO(Pair):
 
     Bojanowski, Joulin, Lopez-Paz and Szlam, 2018, Optimizing the latent space of generative
     networks. The guide reads a training row's code by the column `index`; the gradient is that of
-    projected descent in the unit ball. Dreams are drawn from a normal law with full covariance,
-    fitted to the codes. In evaluation mode no row is taken for a training row: the code of a datum
-    is searched for through the fixed generator, from the nearest of the training codes on, so that
-    what is told of unseen data is honest.
+    projected descent in the unit ball. Samples are drawn from a normal distribution with full
+    covariance, fitted to the codes. In evaluation mode no row is taken for a training row: the code
+    of a datum is searched for through the fixed generator, from the nearest of the training codes
+    on, so that what is told of unseen data is honest.
 
     Args:
         generator: From a code to the likelihood's features; a net, any module, or a name.

@@ -1,4 +1,4 @@
-"""InfoGAN: a generator, some of whose latents can be read off its dreams."""
+"""InfoGAN: a generator, some of whose latents can be read off its samples."""
 
 import pyro
 import pyro.distributions as dist
@@ -53,15 +53,15 @@ class InfoGAN(Pair):
 
     Chen, Duan, Houthooft, Schulman, Sutskever and Abbeel, 2016, InfoGAN: interpretable
     representation learning by information maximizing generative adversarial nets. `Sleep` of `c, u`
-    beside the game on `x` holds the codes' mutual information with the dream up. There q shares its
-    body with the critic, which keeps it to what makes a datum real; here it has a net of its own,
-    as the critic is no part of a pair, and noise on what it reads keeps it to what can be seen:
-    without, a code written in a few faint pixels tells as much as a digit's class. z is not
+    beside the game on `x` maximises a lower bound on the codes' mutual information with x. There q
+    shares its body with the critic, which keeps it to what makes a datum real; here it has a net of
+    its own, as the critic is no part of a pair, and noise on what it reads keeps it to what can be
+    seen: without, a code written in a few faint pixels tells as much as a digit's class. z is not
     inferred: the guide draws it from its prior.
 
     Args:
         prior: Of the noise; an object or its name in `priory.priors.PRIORS`.
-        encoder: From a datum to the codes' laws; a net, any module, or a name.
+        encoder: From a datum to the codes' distributions; a net, any module, or a name.
         generator: From codes and noise to a datum; likewise.
         latent: Number of coordinates of the noise.
         codes: K, the number of values of c.

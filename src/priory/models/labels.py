@@ -16,10 +16,10 @@ from priory.nets import one_hot
 
 
 class Labels(dist.Categorical):
-    """A categorical law whose draws wait for no device, and NaN for a label that it lacks."""
+    """A categorical distribution; draws wait for no device, unknown labels have density NaN."""
 
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
-        """Draw whole numbers, (*sample_shape, *batch), by the Gumbel-max trick."""
+        """Draw integers, (*sample_shape, *batch), by the Gumbel-max trick."""
         with torch.no_grad():
             shape = self._extended_shape(sample_shape) + self.logits.shape[-1:]
             return perturbed(self.logits, shape).argmax(-1)
@@ -34,7 +34,7 @@ class ClassPrior(nn.Module):
     """p(y): the frequencies of the labels among the training rows.
 
     Args:
-        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
+        classes: Number of labels; y is a integer from 0. None takes the training rows'.
 
     Raises:
         ValueError: The number isn't positive.
@@ -55,7 +55,7 @@ class ClassPrior(nn.Module):
         """Take the frequencies of labels.
 
         Args:
-            y: Labels of all training rows, (n,), whole numbers from 0.
+            y: Labels of all training rows, (n,), integers from 0.
 
         Raises:
             ValueError: There are no labels, one is out of range, or a class has none.
@@ -80,7 +80,7 @@ def count_classes(classes: int | None, y: Tensor | None) -> int:
 
     Args:
         classes: The number that is asked for, if any.
-        y: Labels, (n,), whole numbers from 0; -1 where unknown.
+        y: Labels, (n,), integers from 0; -1 where unknown.
 
     Raises:
         ValueError: Neither says.
@@ -99,11 +99,11 @@ def label_frequencies(y: Tensor | None, classes: int) -> Tensor:
     """Return each class's share of the labels, (classes,), in float64.
 
     Args:
-        y: Labels of all training rows, (n,), whole numbers from 0.
+        y: Labels of all training rows, (n,), integers from 0.
         classes: Number of classes.
 
     Raises:
-        ValueError: There are none, they are no whole numbers, one is out of range, or a class has
+        ValueError: There are none, they are no integers, one is out of range, or a class has
             none.
     """
     if y is None:
@@ -113,7 +113,7 @@ def label_frequencies(y: Tensor | None, classes: int) -> Tensor:
         )
     if y.dim() != 1 or y.is_floating_point() or y.dtype == torch.bool:
         raise ValueError(
-            f"labels y must be whole numbers of shape (n,), got {y.dtype} of shape {tuple(y.shape)}"
+            f"labels y must be integers of shape (n,), got {y.dtype} of shape {tuple(y.shape)}"
         )
     unknown = int((y == UNKNOWN).sum())
     if unknown:

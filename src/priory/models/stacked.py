@@ -23,9 +23,9 @@ class StackedGAN(Pair):
         \qquad h = f = E_0(x), \quad y \sim E_1(h), \quad z_1 \sim Q_1(h), \quad z_0 \sim Q_0(x)
 
     Huang, Li, Poursaeed, Hopcroft and Belongie, 2017, Stacked generative adversarial networks. The
-    games are on `h` and `x`; the conditional losses are those of finding the dream's `f`, by a
-    squared cost, and its `y` again; the entropy losses those of finding its `z1` and `z0`, as Q is
-    normal with unit variance.
+    games are on `h` and `x`; the conditional losses are those of finding a generated sample's `f`,
+    by a squared cost, and its `y` again; the entropy losses those of finding its `z1` and `z0`, as
+    Q is normal with unit variance.
 
     The encoder learns from labels alone, at the guide's own site `label`, and is a constant to all
     else, which gradients pass through but do not move: it would meet the generators halfway. So it
@@ -43,7 +43,7 @@ class StackedGAN(Pair):
         lower_inverse: Q_0, from a datum to the mean of the noise below; likewise.
         features: Number of features.
         latent: Number of coordinates of the noise at each level.
-        classes: Number of labels; y is a whole number from 0. None takes the training rows'.
+        classes: Number of labels; y is an integer from 0. None takes the training rows'.
         joint: Whether the lower generator reads the upper one's features in training too.
 
     Raises:

@@ -32,5 +32,5 @@ def label_agreement(draws: Draws) -> Estimate:
     return Estimate.share(
         found.hits,
         kind="unbiased",
-        note=f"{found.text}; classes as told by the classifier of the {judge.text}",
+        note=f"{found.text}; classes by the classifier of the {judge.text}",
     )

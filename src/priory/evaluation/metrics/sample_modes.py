@@ -62,7 +62,7 @@ def class_kl(draws: Sets) -> Estimate:
     far = 0.5 * float((counts / n - truth).abs().sum())
     note = (
         f"total variation {far:.3g}; {int((counts > 0).sum())} of {len(truth)} classes generated; "
-        f"classes as told by the classifier of the {features.text}; biased upwards by about "
+        f"classes by the classifier of the {features.text}; biased upwards by about "
         f"{(len(truth) - 1) / (2 * n):.2g}"
     )
     return Estimate(kl, se, n, "biased", unit="nats", note=note)

@@ -29,10 +29,10 @@ class Adversarial(Objective):
 
     The critic gets one site's samples `(n, *event)` as the pair's nets read them (a table's in
     units of its columns; see `Likelihood.read`), several sites' flattened and
-    joined, `(n, d)`; one with `separate = True` gets the sites one by one. A site that holds whole
-    numbers, because the model draws it from a Categorical, is given one-hot. A critic with a method
-    `group` puts rows together into sets before it scores them; one with a method `compare` returns
-    the scores of both sides at once.
+    joined, `(n, d)`; one with `separate = True` gets the sites one by one. A site that holds
+    integers, because the model draws it from a Categorical, is given one-hot. A critic with a
+    method `group` puts rows together into sets before it scores them; one with a method `compare`
+    returns the scores of both sides at once.
 
     Penalties take one sample's score to depend on that sample alone: a critic with batch norm
     breaks that, and a gradient penalty then constrains something else.
