@@ -67,7 +67,7 @@ def mmd_imq(draws: Sets) -> Estimate:
     return _discrepancy(draws, "mmd_imq", note)
 
 
-@metric("samples", "samples", better="lower", anchored=True, quantity=units_of)
+@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
 def mmd_hamming(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy of binary data, by the share of unequal features."""
     for what, x in (("data", draws.real), ("samples", draws.dreams)):
