@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+SMALL = 0.1  # of the weights that a table's last layers are drawn with
 _FLAT = 64  # columns from which bounded data are taken for images laid flat
 _CONSTANT = 8.0  # roundings of its mean that a column's standard deviation must exceed
 REACH = 5.0  # standard deviations up to which a net reads a table's values as they are

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from priory.likelihoods import Delta, Likelihood
 from priory.models.labels import ClassPrior
-from priory.models.pair import Pair
+from priory.models.pair import Labelled
 from priory.names import lookup
 from priory.nets import Decoder, Encoder, one_hot
 from priory.nets.labels import beside, with_planes
@@ -50,7 +50,7 @@ class LabelledEncoder(Encoder):
         return self.head(self.net(beside(flat, labels)))
 
 
-class CVAE(Pair):
+class CVAE(Labelled):
     r"""The conditional variational autoencoder.
 
     .. math:: y \sim p(y), \quad z \sim p(z), \quad x \sim p(x \mid f(z, y)); \qquad
@@ -103,11 +103,6 @@ class CVAE(Pair):
         self.encoder = LabelledEncoder(encoder, self.prior.support, self.labels)
         self.decoder = Decoder(decoder, self.prior, likelihood, given=self.labels)
 
-    @property
-    def classes(self) -> int | None:
-        """Number of labels, None before it is known."""
-        return self.labels.classes
-
     def model(self, x: Tensor, y: Tensor) -> None:
         with self.batch(x):
             y = pyro.sample("y", self.labels(), obs=y)
@@ -119,7 +114,7 @@ class CVAE(Pair):
             pyro.sample("z", self.encoder(x, y))
 
 
-class ConditionalGAN(Pair):
+class ConditionalGAN(Labelled):
     r"""A generator that turns latents and labels into data, without a density.
 
     .. math:: y \sim p(y), \quad z \sim p(z), \quad x = f(z, y)
@@ -157,11 +152,6 @@ class ConditionalGAN(Pair):
         self.labels = ClassPrior(classes)
         self.prior = lookup("prior", prior, PRIORS)
         self.generator = Decoder(generator, self.prior, Delta(), given=self.labels)
-
-    @property
-    def classes(self) -> int | None:
-        """Number of labels, None before it is known."""
-        return self.labels.classes
 
     def model(self, x: Tensor, y: Tensor) -> None:
         with self.batch(x):

@@ -158,3 +158,14 @@ class Pair(nn.Module, ABC):
                 f"the pair is built for data of {own.dtype}, got x of {x.dtype}: pass "
                 f"x.to({own.dtype})"
             )
+
+
+class Labelled(Pair):
+    """A pair with a distribution of labels, as its part `labels`."""
+
+    labels: ClassPrior
+
+    @property
+    def classes(self) -> int | None:
+        """Number of labels, None before it is known."""
+        return self.labels.classes

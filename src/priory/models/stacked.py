@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from priory.likelihoods import Delta
 from priory.models.labels import ClassPrior, Labels
-from priory.models.pair import Pair
+from priory.models.pair import Labelled
 from priory.names import lookup, positive
 from priory.nets import Decoder, one_hot
 from priory.nets.labels import beside
@@ -16,7 +16,7 @@ from priory.nets.table import net_of
 from priory.priors import PRIORS, Prior
 
 
-class StackedGAN(Pair):
+class StackedGAN(Labelled):
     r"""Two generators that undo an encoder level by level, from a label to a datum.
 
     .. math:: y, z_1, z_0 \sim p, \quad h = G_1(y, z_1), \quad x = G_0(f, z_0), \quad f = h;
@@ -79,11 +79,6 @@ class StackedGAN(Pair):
         self.encoder, self.upper = net_of(encoder), net_of(upper)
         self.lower = Decoder(lower, self.prior, Delta(), given=features)
         self.upper_inverse, self.lower_inverse = net_of(upper_inverse), net_of(lower_inverse)
-
-    @property
-    def classes(self) -> int | None:
-        """Number of labels, None before it is known."""
-        return self.labels.classes
 
     def make(self, x: Tensor, y: Tensor | None) -> None:
         """Make the parameters for data (n, *shape) with labels (n,)."""

@@ -8,14 +8,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
-from priory.likelihoods.values import starts_small
+from priory.likelihoods.values import SMALL, starts_small
 from priory.names import lookup
 from priory.nets.base import Net
 from priory.nets.labels import beside
 from priory.nets.table import net_of
 from priory.part import Part
-
-_SMALL = 0.1  # of the weights that a table's last layers are drawn with
 
 
 class Embedding(Protocol):
@@ -128,7 +126,7 @@ class Decoder(Part):
         inputs = prior.features + (given if isinstance(given, int) else given.width)
         self.net.build((inputs,), (likelihood.params, *x.shape[1:]))
         if starts_small(x) and not isinstance(likelihood, Delta):
-            self.net.temper(_SMALL)
+            self.net.temper(SMALL)
         likelihood.span(x, getattr(self.net, "output", "linear"))
         bias = likelihood.bias(x)
         if bias is not None:

@@ -8,14 +8,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.likelihoods import Likelihood
-from priory.likelihoods.values import starts_small
+from priory.likelihoods.values import SMALL, starts_small
 from priory.nets.base import Net
 from priory.nets.layers import check_noise, noisy
 from priory.nets.table import net_of
 from priory.part import Part, Shape
 from priory.posteriors import posterior_for
-
-_SMALL = 0.1  # of the weights that a table's last layers are drawn with
 
 
 class Encoder(Part):
@@ -80,7 +78,7 @@ class Encoder(Part):
         self.head = posterior_for(self.support, self.point)
         self.net.build(self.inputs(tuple(x.shape[1:])), self.outputs(latent))
         if starts_small(x):
-            self.net.temper(_SMALL)
+            self.net.temper(SMALL)
 
     def inputs(self, shape: Shape) -> Shape:
         """Return the shape of what the net reads, for a datum's."""
