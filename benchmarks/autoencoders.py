@@ -26,12 +26,12 @@ from benchmarks.machine import hardware
 from priory import __version__
 from priory.data import Data
 from priory.evaluation import evaluate, evaluate_samples
-from priory.evaluation.columns import rows_of
 from priory.evaluation.report.canvas import INK, SOFT, canvas, tile
+from priory.evaluation.rows import rows_of
 from priory.inference import Run, fit
 from priory.models import GLO, VAE
 from priory.nets import MLP
-from priory.specs import parse_objective
+from priory.parsing import parse_objective
 
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS / "autoencoders.json"
@@ -70,7 +70,7 @@ METHODS = {
     "glo": Method("GLO", f"reconstruction:cost=laplacian + {SQUARED}"),
 }
 CODES = {"reconstruction": "error", "latent_mmd": "codes' mmd", "latent_sliced": "sliced"}
-DREAMS = {
+SAMPLES = {
     "mmd": "samples' mmd",
     "frechet": "Frechet",
     "precision": "precision",
@@ -115,25 +115,27 @@ def measure(name: str, data: Data, options: argparse.Namespace) -> tuple[dict[st
     started = time.perf_counter()
     run = train(name, data, options)
     trained = time.perf_counter() - started
-    wanted = {"seed": options.seed, "pictures": False, "samples": options.samples}
+    wanted = {"seed": options.seed, "pictures": False, "n_samples": options.samples}
     report = evaluate(run, metrics=list(CODES), limit=options.images, **wanted)
     # The means of p(x | z): noise on the pixels is in no method's favour.
-    dreams = run.sample(options.samples, seed=options.seed)["x_mean"]
-    judged = evaluate_samples(dreams, data, metrics=list(DREAMS), limit=options.images, **wanted)
+    generated = run.sample(options.samples, seed=options.seed)["x_mean"]
+    judged = evaluate_samples(
+        generated, data, metrics=list(SAMPLES), limit=options.images, **wanted
+    )
     row = {
         "method": name,
         "train_seconds": trained,
         "seconds": time.perf_counter() - started,
         "loss": run.history[-1]["loss"],
-        "values": {m: _value(report[m]) for m in CODES} | {m: _value(judged[m]) for m in DREAMS},
+        "values": {m: _value(report[m]) for m in CODES} | {m: _value(judged[m]) for m in SAMPLES},
         "anchors": {
-            anchor: {m: _value(judged[f"{m}_{anchor}"]) for m in DREAMS}
+            anchor: {m: _value(judged[f"{m}_{anchor}"]) for m in SAMPLES}
             for anchor in ("real", "baseline")
         },
         "prior": report["latent_sliced"].note.partition("itself: ")[2].partition(";")[0],
         "features": judged["frechet"].note,
     }
-    shown = torch.cat([_reconstructed(run, data.test.x[:SHOWN]), dreams[: 2 * SHOWN]])
+    shown = torch.cat([_reconstructed(run, data.test.x[:SHOWN]), generated[: 2 * SHOWN]])
     return row, shown.cpu()
 
 
@@ -162,16 +164,16 @@ def principal(data: Data, k: int) -> float:
 
 def table(result: dict[str, Any]) -> str:
     """Return the table as Markdown."""
-    titles = [*CODES.values(), *DREAMS.values()]
+    titles = [*CODES.values(), *SAMPLES.values()]
     lines = [f"| method | {' | '.join(titles)} |", f"| --- |{' --- |' * len(titles)}"]
     for row in result["rows"]:
-        cells = [_cell(m, row["values"][m]) for m in (*CODES, *DREAMS)]
+        cells = [_cell(m, row["values"][m]) for m in (*CODES, *SAMPLES)]
         lines.append(f"| {' | '.join([METHODS[row['method']].title, *cells])} |")
     first = result["rows"][0]
     names = {"real": "*real images*", "baseline": "*pixels by themselves*"}
     for anchor, title in names.items():
-        values = [first["anchors"][anchor][m] for m in DREAMS]
-        cells = [_cell(m, v) for m, v in zip(DREAMS, values, strict=True)]
+        values = [first["anchors"][anchor][m] for m in SAMPLES]
+        cells = [_cell(m, v) for m, v in zip(SAMPLES, values, strict=True)]
         lines.append(f"| {' | '.join([title, '', '', '', *cells])} |")
     error = SCALED["reconstruction"] * result["principal"]
     lines.append(f"| *principal components* | {error:.1f} |{' |' * (len(titles) - 1)}")

@@ -24,8 +24,8 @@ from priory import __version__, fit
 from priory.data import Data
 from priory.evaluation.record import format_value
 from priory.inference import Adversarial, Objective, Reconstruction
+from priory.lookup import named
 from priory.models import VAE
-from priory.names import named
 from priory.nets import MLP
 
 RESULTS = Path(__file__).parent / "results" / "bidirectional"

@@ -167,10 +167,10 @@ def by_code(run: Run) -> Tensor:
     return drawn.get("x_mean", drawn["x"]).unflatten(0, (values, STYLES)).cpu()
 
 
-def picture(name: str, dreams: Tensor) -> Figure:
+def picture(name: str, generated: Tensor) -> Figure:
     """Draw samples `(values, n, *x)`: a row of images for each value, a column for each style."""
     title = f"Samples by code: {ROWS[name].title}"
-    grid = tile(dreams.flatten(0, 1), dreams.shape[1])
+    grid = tile(generated.flatten(0, 1), generated.shape[1])
     return image_grid(1 - grid, title, "each row has one value of c, each column one style")
 
 

@@ -27,8 +27,8 @@ from priory.evaluation.report.canvas import tile
 from priory.inference import Run
 from priory.models import CVAE, ConditionalGAN
 from priory.nets import NETS
-from priory.specs import parse_objective
-from priory.specs.texts import parse
+from priory.parsing import parse_objective
+from priory.parsing.texts import parse
 
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS / "conditional.json"
@@ -124,7 +124,7 @@ def train(row: Row, args: argparse.Namespace) -> Run:
 
 def judge(run: Run, args: argparse.Namespace) -> dict[str, list[float | None]]:
     """Return value and standard error of each metric, and of the anchors."""
-    report = evaluate(run, metrics=METRICS, samples=args.samples, pictures=False, seed=args.seed)
+    report = evaluate(run, metrics=METRICS, n_samples=args.samples, pictures=False, seed=args.seed)
     found = {r.name: [r.value, r.se] for r in report if r.applicable}
     if isinstance(run.pair, CVAE):
         bound = evaluate(

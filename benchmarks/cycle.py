@@ -20,12 +20,12 @@ from torch import Tensor
 from benchmarks.machine import hardware
 from priory import __version__, evaluate, fit
 from priory.data import Data
-from priory.evaluation.paths import paired, translate
+from priory.evaluation.interpolation import paired, translate
 from priory.evaluation.record import format_value
 from priory.evaluation.report.canvas import canvas, tile
 from priory.inference import Adversarial, Reconstruction, Run, Sleep
+from priory.lookup import named
 from priory.models import CycleGAN
-from priory.names import named
 from priory.nets import Conv, ResNet
 
 RESULTS = Path(__file__).parent / "results" / "cycle"

@@ -45,17 +45,17 @@ def fit_and_judge(game: Game, name: str, seed: int, **options: Any) -> tuple[dic
     started, failed = time.perf_counter(), {}
     try:
         run = RECIPES["gan"].fit(name, objective=game.objective, seed=seed, **settings)
-        dreams = run.sample(SAMPLES, seed=seed)["x"]
+        generated = run.sample(SAMPLES, seed=seed)["x"]
     except ValueError as error:  # a loss that is NaN or infinite: the game is lost, and counts
-        dreams, failed = torch.full((SAMPLES, 2), 1e6), {"failed": str(error)}
+        generated, failed = torch.full((SAMPLES, 2), 1e6), {"failed": str(error)}
     seconds = time.perf_counter() - started
-    row = {"data": name, "seed": seed, **judged(dreams, name), "seconds": seconds, **failed}
-    return row, dreams
+    row = {"data": name, "seed": seed, **judged(generated, name), "seconds": seconds, **failed}
+    return row, generated
 
 
-def judged(dreams: Tensor, name: str) -> dict[str, Any]:
+def judged(generated: Tensor, name: str) -> dict[str, Any]:
     """Return how samples spread over the modes of a toy set."""
-    found = modes(dreams, DENSITIES[name].centres, DENSITIES[name].sd)
+    found = modes(generated, DENSITIES[name].centres, DENSITIES[name].sd)
     return {
         "modes": found.found,
         "high_quality": float(found.near.mean()),
@@ -70,7 +70,7 @@ def perfect(name: str) -> list[dict[str, Any]]:
     return [judged(x, name) for x in draws]
 
 
-def keep(key: str, rows: list[dict], dreams: dict[str, Tensor]) -> None:
+def keep(key: str, rows: list[dict], generated: dict[str, Tensor]) -> None:
     """Add rows to a game's file; what was measured with other settings is dropped."""
     game, file = GAMES[key], RESULTS / f"{key}.json"
     settings = {"objective": game.objective, "training": game.training}
@@ -79,7 +79,7 @@ def keep(key: str, rows: list[dict], dreams: dict[str, Tensor]) -> None:
         before = {}
     new = {(r["data"], r["seed"]) for r in rows}
     kept = [r for r in before.get("rows", []) if (r["data"], r["seed"]) not in new]
-    points = {n: [[round(v, 3) for v in p] for p in x.tolist()] for n, x in dreams.items()}
+    points = {n: [[round(v, 3) for v in p] for p in x.tolist()] for n, x in generated.items()}
     result = {
         "game": key,
         "settings": settings,
@@ -184,9 +184,9 @@ def picture(found: dict[str, dict[str, Any]]) -> Any:
             centres = DENSITIES[name].centres
             reach = 1.35 * float(centres.abs().max())
             axes.scatter(*centres.T, s=34, color=DATA, alpha=0.35, linewidths=0)
-            dreams = torch.tensor(result["dreams"].get(name, [[9.0, 9.0]]))
-            axes.scatter(*dreams.T, s=1, color=MODEL)
-            if not (dreams.abs() < reach).all(1).any():
+            generated = torch.tensor(result["dreams"].get(name, [[9.0, 9.0]]))
+            axes.scatter(*generated.T, s=1, color=MODEL)
+            if not (generated.abs() < reach).all(1).any():
                 axes.text(0, 0, "all outside", ha="center", va="center", fontsize=8, color=INK)
             axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect=1)
             axes.spines[:].set_visible(False)
@@ -215,10 +215,10 @@ def main() -> None:
         for name in args.data:
             for seed in args.seeds:
                 trial = {} if args.steps is None else {"steps": args.steps}
-                row, dreams = fit_and_judge(GAMES[key], name, seed, **trial)
+                row, generated = fit_and_judge(GAMES[key], name, seed, **trial)
                 print(key, json.dumps(row), flush=True)
                 if args.steps is None:
-                    keep(key, [row], {name: dreams[:DRAWN]} if seed == SEEDS[0] else {})
+                    keep(key, [row], {name: generated[:DRAWN]} if seed == SEEDS[0] else {})
     if args.picture:
         picture(results()).savefig(PICTURE, dpi=130)
     if args.steps is None:

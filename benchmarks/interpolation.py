@@ -22,11 +22,18 @@ from torch import Tensor
 from benchmarks.machine import hardware
 from priory import __version__, load
 from priory.data import Data
-from priory.evaluation.columns import rows_of, thin
-from priory.evaluation.paths import Codec, Judge, along, arithmetic, class_moments, pair_paths
-from priory.evaluation.paths.arithmetic import ALPHAS
+from priory.evaluation.interpolation import (
+    Codec,
+    Judge,
+    along,
+    arithmetic,
+    class_moments,
+    pair_paths,
+)
+from priory.evaluation.interpolation.arithmetic import ALPHAS
 from priory.evaluation.report.canvas import CLASSES, SOFT, new_axes
 from priory.evaluation.report.ways import ways
+from priory.evaluation.rows import rows_of, thin
 
 RESULTS = Path(__file__).parent / "results"
 FILE = RESULTS / "interpolation.json"

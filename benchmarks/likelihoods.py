@@ -25,12 +25,12 @@ from torch import Tensor
 
 from benchmarks.machine import hardware, load
 from priory import __version__
-from priory.evaluation.columns import check, read, thin
 from priory.evaluation.likelihood.ais import CHAINS, annealed_log_likelihood
 from priory.evaluation.likelihood.bidirectional import bidirectional
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.hmc import LEAPFROGS
 from priory.evaluation.likelihood.pareto import THRESHOLD
+from priory.evaluation.rows import check, read, thin
 from priory.inference import load as load_run
 
 FILE = Path(__file__).parent / "results" / "likelihoods.json"
@@ -94,8 +94,8 @@ def measure(
         lines.append(line("forward, samples", both.lower, seconds, **annealing))
         lines.append(line("reverse, samples", both.upper, seconds, **annealing))
         lines.append(line("reverse less forward, samples", both.upper - both.lower, None))
-        dreams = {**rows, "x": both.x}
-        bounds, seconds = timed(lambda: log_likelihood(*pair, dreams, particles, seed))
+        generated = {**rows, "x": both.x}
+        bounds, seconds = timed(lambda: log_likelihood(*pair, generated, particles, seed))
         lines.append(bound_line("bound, samples", bounds, seconds, particles))
         left = both.upper - bounds.log_likelihood
         lines.append(line("reverse less bound, samples", left, None))

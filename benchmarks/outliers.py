@@ -19,9 +19,9 @@ from torch import Tensor
 from benchmarks.machine import hardware
 from priory import __version__
 from priory.data import Data
-from priory.evaluation.columns import thin
 from priory.evaluation.insight import auroc, bound, code_length, mutate
 from priory.evaluation.report.canvas import CLASSES, DATA, SOFT, canvas, legend, plain
+from priory.evaluation.rows import thin
 from priory.inference import ELBO, Run, fit
 from priory.likelihoods import DiscretizedLogistic
 from priory.models import VAE

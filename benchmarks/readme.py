@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of the saved runs")
     folder = parser.parse_args().runs
     if folder is not None:
-        dreams(folder).savefig(PICTURE, dpi=110, bbox_inches="tight")
+        generated(folder).savefig(PICTURE, dpi=110, bbox_inches="tight")
     write()
 
 
@@ -77,7 +77,7 @@ def rendered(text: str) -> str:
     return text
 
 
-def dreams(folder: Path) -> Figure:
+def generated(folder: Path) -> Figure:
     """Draw samples of every saved run: a row of means of p(x | z) each, z from the prior."""
     names = [n for n in papers.ROWS if (folder / f"{n}-seed0").is_dir()]
     figure = Figure(figsize=(COLUMNS * 0.55, len(names) * 0.8))

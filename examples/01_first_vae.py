@@ -24,9 +24,9 @@ report.to_html("first_vae.html")
 # A run is a folder; `priory.load` and `priory evaluate` read it back.
 run.save("first_vae", overwrite=True)
 
-dreams = run.sample(32)["x_mean"]
+generated = run.sample(32)["x_mean"]
 figure, axes = plt.subplots(4, 8, figsize=(6, 3))
-for axis, image in zip(axes.flat, dreams, strict=True):
+for axis, image in zip(axes.flat, generated, strict=True):
     axis.imshow(image[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
     axis.axis("off")
 figure.savefig("first_vae.png", dpi=120)

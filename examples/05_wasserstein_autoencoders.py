@@ -8,7 +8,7 @@ codes of test images against draws of the prior, and by samples against test ima
 from priory import evaluate, fit
 from priory.data import Data
 from priory.models import VAE
-from priory.specs import parse_objective
+from priory.parsing import parse_objective
 
 MATCHES = {
     "nothing": "",

@@ -31,13 +31,13 @@ for axis, (name, options) in zip(axes, GAMES.items(), strict=True):
     loss = Adversarial(critic, "x", **options)
     run = fit(pair, loss, data, steps=700, batch_size=64, lr=2e-3, schedule="cosine", valid_every=0)
 
-    dreams = run.sample(2500)["x"]
-    found = modes(dreams, RING.centres, RING.sd)
+    generated = run.sample(2500)["x"]
+    found = modes(generated, RING.centres, RING.sd)
     quality = float(found.near.mean())  # 98.9% for a perfect sampler: more is over-concentrated
     print(f"{name:22}{found.found:>4}/8{quality:>13.1%}{found.kl:>8.3f}{run.seconds:>9.1f}")
 
     axis.scatter(*RING.centres.T, s=60, color="silver")
-    axis.scatter(*dreams[:500].T, s=1)
+    axis.scatter(*generated[:500].T, s=1)
     axis.set(title=name, xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), xticks=[], yticks=[], aspect=1)
     axis.title.set_fontsize(8)
 

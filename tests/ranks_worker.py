@@ -36,7 +36,7 @@ def shared(x):
 class Pair(nn.Module):
     """A VAE with dropout, BatchNorm, another law or a global latent where they are asked for."""
 
-    def __init__(self, dropout=0.0, norm=False, law="normal", shared=False):
+    def __init__(self, dropout=0.0, norm=False, distribution="normal", shared=False):
         super().__init__()
         self.norm = nn.BatchNorm1d(8) if norm else nn.Identity()
         self.encoder = nn.Sequential(
@@ -45,7 +45,7 @@ class Pair(nn.Module):
         self.head = nn.Linear(8, 4)
         self.decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Dropout(dropout))
         self.out = nn.Linear(8, 5)
-        self.law = law
+        self.distribution = distribution
         self.shift = nn.Parameter(torch.zeros(3)) if shared else None
 
     def common(self, loc):
@@ -59,7 +59,7 @@ class Pair(nn.Module):
         with pyro.plate("data", len(x)):
             gamma = dist.Gamma(torch.ones(2), 1.0).to_event(1)
             normal = dist.Normal(torch.zeros(2), 1.0).to_event(1)
-            z = pyro.sample("z", gamma if self.law == "gamma" else normal)
+            z = pyro.sample("z", gamma if self.distribution == "gamma" else normal)
             pyro.sample("x", dist.Normal(self.out(self.decoder(z)), 1.0).to_event(1), obs=x)
 
     def guide(self, x):
@@ -69,7 +69,7 @@ class Pair(nn.Module):
             loc, scale = self.head(self.encoder(x)).chunk(2, -1)
             gamma = dist.Gamma(loc.exp(), scale.exp()).to_event(1)
             normal = dist.Normal(loc, scale.exp()).to_event(1)
-            pyro.sample("z", gamma if self.law == "gamma" else normal)
+            pyro.sample("z", gamma if self.distribution == "gamma" else normal)
 
 
 def critic():
@@ -83,7 +83,7 @@ CASES = {
     "aae": (Pair, lambda: Reconstruction() + Adversarial(critic(), "z")),
     "norm": (partial(Pair, norm=True), ELBO),
     "global": (partial(Pair, shared=True), ELBO),
-    "gamma": (partial(Pair, law="gamma"), ELBO),
+    "gamma": (partial(Pair, distribution="gamma"), ELBO),
 }
 
 
@@ -92,7 +92,8 @@ class Gathered(Match):
 
     def loss(self, phases):
         return self.divergence(
-            ranks.gather(phases.data("z").flatten(1)), ranks.gather(phases.dream("z").flatten(1))
+            ranks.gather(phases.data("z").flatten(1)),
+            ranks.gather(phases.sampled("z").flatten(1)),
         )
 
 

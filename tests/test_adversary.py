@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from priory import fit, load
-from priory.config import from_config, to_config
 from priory.data import Data
 from priory.inference import SVI, Adversarial, Linear, Phases, Reconstruction
 from priory.inference.objectives.base import Sum
@@ -27,7 +26,8 @@ from priory.nets import (
     TwoSample,
     one_hot,
 )
-from priory.specs import parse_objective
+from priory.parsing import parse_objective
+from priory.serialisation import from_config, to_config
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -61,8 +61,8 @@ class Pair(nn.Module):
             self.count("decoder")
             labels = one_hot(c, CLASSES).expand(*z.shape[:-1], CLASSES)
             loc = self.decoder(torch.cat([z, labels], -1))
-            law = dist.Normal(loc.reshape(*z.shape[:-1], *self.shape), 0.1).to_event(3)
-            pyro.sample("x", law, obs=x)
+            distribution = dist.Normal(loc.reshape(*z.shape[:-1], *self.shape), 0.1).to_event(3)
+            pyro.sample("x", distribution, obs=x)
 
     def guide(self, x, c):
         self.count("guide")
@@ -164,7 +164,7 @@ def test_a_side_without_a_gradient_contributes_nothing(game, site):
     loss = adversarial.loss(phases(pair))
     torch.manual_seed(0)
     p = phases(pair)
-    samples = p.data("z") if site == "z" else p.dream("x")
+    samples = p.data("z") if site == "z" else p.sampled("x")
     rule = GAMES[game].player_awake if site == "z" else GAMES[game].player_asleep
     torch.testing.assert_close(loss, rule(adversarial.scores(samples)).mean(), check_device=False)
 
@@ -251,9 +251,9 @@ def test_images_stay_images_and_labels_are_indicators():
     (joined,), _ = given(["x", "c"])
     assert joined.shape == (12, 16 + CLASSES)
     assert torch.equal(joined[:, 16:], one_hot(torch.arange(12) % CLASSES, CLASSES))
-    (x, c), (_, dreamt) = given(["x", "c"], separate=True)
+    (x, c), (_, generated) = given(["x", "c"], separate=True)
     assert (x.shape, c.shape) == ((12, 1, 4, 4), (12, CLASSES))
-    assert torch.equal(dreamt.sum(1), torch.ones(12))
+    assert torch.equal(generated.sum(1), torch.ones(12))
 
 
 def test_packing_joins_rows_along_their_first_dimension():

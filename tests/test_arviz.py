@@ -116,8 +116,8 @@ def test_log_likelihood_given_the_latent_misleads_loo():
         idata = to_arviz(pair, 400, x, prior=0)
         z = torch.as_tensor(idata.posterior.z.values)
         with torch.no_grad():
-            law = dist.Normal(z @ pair.w.T + pair.b, pair.log_s.exp()).to_event(1)
-            idata.log_likelihood["x"].values[:] = law.log_prob(x).numpy()
+            distribution = dist.Normal(z @ pair.w.T + pair.b, pair.log_s.exp()).to_event(1)
+            idata.log_likelihood["x"].values[:] = distribution.log_prob(x).numpy()
         off[widen] = (of(az.loo(idata, pointwise=True), "loo_i").values - exact).mean()
     assert off[0.7] > off[1.0] > 0.3
     assert off[2.0] < -1
@@ -164,8 +164,8 @@ def test_draws_have_the_laws_of_their_groups():
     pair, x, _ = truth(1.3)
     idata = to_arviz(pair, 500, x[:40])
     with torch.no_grad():
-        law = pair.posterior(x[:40])
-        mean, sd = law.mean.numpy(), law.variance.sqrt().numpy()
+        distribution = pair.posterior(x[:40])
+        mean, sd = distribution.mean.numpy(), distribution.variance.sqrt().numpy()
         marginal = pair.marginal
     z = idata.posterior.z.values[0]
     assert np.abs((z.mean(0) - mean) / (sd / math.sqrt(500))).max() < 4.5
@@ -173,16 +173,16 @@ def test_draws_have_the_laws_of_their_groups():
     prior = idata.prior.z.values.reshape(-1, 2)
     assert np.allclose(prior.mean(0), 0, atol=0.03)
     assert np.allclose(np.cov(prior.T), np.eye(2), atol=0.04)
-    dreams = idata.prior_predictive.x.values.reshape(-1, 5)
-    assert np.allclose(dreams.mean(0), marginal.mean.detach(), atol=0.06)
-    assert np.allclose(np.cov(dreams.T), marginal.covariance_matrix.detach(), atol=0.2)
+    generated = idata.prior_predictive.x.values.reshape(-1, 5)
+    assert np.allclose(generated.mean(0), marginal.mean.detach(), atol=0.06)
+    assert np.allclose(np.cov(generated.T), marginal.covariance_matrix.detach(), atol=0.2)
     residual = idata.posterior_predictive.x.values[0] - (
         z @ pair.w.detach().numpy().T + pair.b.detach().numpy()
     )
     assert residual.std() == pytest.approx(0.7, rel=0.02)
     stats = idata.sample_stats
     assert np.allclose(stats.log_weight, stats.lp - stats.log_q)
-    assert np.allclose(stats.log_q.values[0], law.log_prob(torch.as_tensor(z)).detach())
+    assert np.allclose(stats.log_q.values[0], distribution.log_prob(torch.as_tensor(z)).detach())
 
 
 # Groups

@@ -14,8 +14,8 @@ from priory.inference import KL, Phases, Reconstruction
 from priory.inference.objectives.costs import absolute, laplacian
 from priory.models import GLO, VAE
 from priory.nets import MLP
+from priory.parsing import parse_objective
 from priory.recipes import RECIPES
-from priory.specs import parse_objective
 
 QUIET = {"valid_every": 0, "progress": False}
 
@@ -141,14 +141,14 @@ def test_codes_are_learned_at_a_rate_of_their_own():
 def test_dreams_follow_the_normal_law_fitted_to_the_codes(glo):
     codes = glo.prior.of(torch.arange(20)).detach()
     assert codes.norm(dim=1).max() <= 1 + 1e-12
-    law = glo.prior()
-    torch.testing.assert_close(law.mean, codes.mean(0))
-    torch.testing.assert_close(law.covariance_matrix, codes.T.cov(), rtol=1e-5, atol=0)
+    distribution = glo.prior()
+    torch.testing.assert_close(distribution.mean, codes.mean(0))
+    torch.testing.assert_close(distribution.covariance_matrix, codes.T.cov(), rtol=1e-5, atol=0)
     torch.manual_seed(0)
-    z = phases(glo, x=torch.zeros(4000, 4, dtype=torch.float64)).dream("z").detach()
-    error = (law.covariance_matrix.diagonal() / len(z)).sqrt()
-    assert ((z.mean(0) - law.mean).abs() < 4 * error).all()
-    torch.testing.assert_close(z.T.cov(), law.covariance_matrix, rtol=0.1, atol=0.02)
+    z = phases(glo, x=torch.zeros(4000, 4, dtype=torch.float64)).sampled("z").detach()
+    error = (distribution.covariance_matrix.diagonal() / len(z)).sqrt()
+    assert ((z.mean(0) - distribution.mean).abs() < 4 * error).all()
+    torch.testing.assert_close(z.T.cov(), distribution.covariance_matrix, rtol=0.1, atol=0.02)
 
 
 def test_unseen_rows_have_codes_of_their_own(glo):
@@ -335,8 +335,10 @@ def test_divergence_needs_no_density_of_the_data():
     pair = VAE("normal", likelihood="delta", latent=2)
     pair.build(x)
     pair.encoder.net.temper(10.0)  # as large as weights are drawn, so that the divergence is seen
-    law = pair.encoder(x)
-    exact = torch.distributions.kl_divergence(law, pair.prior().expand(law.batch_shape)).mean()
+    distribution = pair.encoder(x)
+    exact = torch.distributions.kl_divergence(
+        distribution, pair.prior().expand(distribution.batch_shape)
+    ).mean()
     torch.testing.assert_close(KL(analytic=True).loss(phases(pair, x=x)), exact)
     assert KL().loss(phases(pair, x=x)).item() == pytest.approx(exact.item(), rel=0.1)
 

@@ -10,11 +10,11 @@ from scipy import stats
 
 from pairs import LinearGaussian
 from priory.evaluation import Draws, evaluate
-from priory.evaluation.multiple import holm
+from priory.evaluation.isolation import sealed
 from priory.evaluation.posterior.calibration import Calibration, calibration, ranks_of
 from priory.evaluation.posterior.predictive import predictive, replicates, row_statistics
-from priory.evaluation.sealed import sealed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.statistics import holm
 
 ROWS = torch.zeros(50, 5, dtype=torch.float64)
 NAMES = ["calibration", "predictive_p", "predictive_outliers"]
@@ -75,7 +75,7 @@ def test_what_was_planted_is_found_and_named(options, verdict, words):
 
 
 def test_ranks_follow_the_law_of_a_halved_standard_deviation():
-    found = calibrate(LinearGaussian(widen=0.25), dreams=4000)
+    found = calibrate(LinearGaussian(widen=0.25), generated=4000)
     grid = (torch.arange(100).double() + 1) / 100
     # P(u < t) with z / sd standard normal and the guide's quantile at half of it.
     truth = torch.from_numpy(stats.norm.cdf(0.5 * stats.norm.ppf(grid[:-1].numpy())))
@@ -240,9 +240,9 @@ def test_replicates_have_the_predictive_law():
     assert torch.equal(found[:3], again)
     rows = x[torch.linspace(0, 39, 20, dtype=torch.float64).round().long()]
     with torch.no_grad():
-        law = pair.posterior(rows)
-        mean = law.mean @ pair.w.T + pair.b
-        spread = pair.w @ law.covariance_matrix[0] @ pair.w.T
+        distribution = pair.posterior(rows)
+        mean = distribution.mean @ pair.w.T + pair.b
+        spread = pair.w @ distribution.covariance_matrix[0] @ pair.w.T
         variance = spread.diagonal() + (2 * pair.log_s).exp()
     assert ((found.mean(0) - mean).abs() < 5 * (variance / 500).sqrt()).all()
     assert torch.allclose(found.var(0).mean(0), variance, rtol=0.08)

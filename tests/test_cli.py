@@ -124,10 +124,10 @@ def test_fit_evaluate_sample(capsys, folder):
     assert json.loads((folder / "report.json").read_text())["n"] == 20
     assert "data:image/png;base64" in (folder / "report.html").read_text()
 
-    assert said(capsys, "sample", "kept", "--n", 9, "--out", "dreams.png")[0] == 0
-    assert (folder / "dreams.png").read_bytes().startswith(b"\x89PNG")
-    assert said(capsys, "sample", "kept", "--n", 9, "--out", "dreams.npz")[0] == 0
-    assert np.load(folder / "dreams.npz")["x"].shape == (9, 1, 8, 8)
+    assert said(capsys, "sample", "kept", "--n", 9, "--out", "samples.png")[0] == 0
+    assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
+    assert said(capsys, "sample", "kept", "--n", 9, "--out", "samples.npz")[0] == 0
+    assert np.load(folder / "samples.npz")["x"].shape == (9, 1, 8, 8)
 
 
 def test_nothing_is_overwritten_without_a_flag(capsys, folder):
@@ -167,7 +167,7 @@ def test_all_faults_in_one_message_before_data_is_loaded(capsys, monkeypatch):
     ]
     code, out, err = said(capsys, "fit", "vae", *words)
     assert (code, out) == (2, "")
-    for fault in (
+    for error in (
         "unknown prior 'vmap', nearest 'vamp'",
         "unknown option --latnt, nearest --latent",
         "lr must be a number, got 'fast'",
@@ -175,21 +175,21 @@ def test_all_faults_in_one_message_before_data_is_loaded(capsys, monkeypatch):
         "unknown objective 'eblo', nearest 'elbo'",
         "see priory fit --help",
     ):
-        assert fault in err
+        assert error in err
     code, _, err = said(
         capsys, "fit", "vae", "--steps", 3, "--epochs", 3, "--latent", 0, "--device", "gpu9"
     )
     assert code == 2
-    for fault in (
+    for error in (
         "epochs or steps, not both",
         "latent must be a positive integer",
         "no device 'gpu9'",
     ):
-        assert fault in err
+        assert error in err
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("words", "error"),
     [
         (["fitt"], "unknown command 'fitt', nearest 'fit'"),
         (["fit"], "fit needs a name first"),
@@ -212,10 +212,10 @@ def test_all_faults_in_one_message_before_data_is_loaded(capsys, monkeypatch):
         (["compare", "--prior", "normal", "--seeds", "x"], "seeds must be"),
     ],
 )
-def test_a_wrong_request_exits_2_and_says_why(capsys, words, fault):
+def test_a_wrong_request_exits_2_and_says_why(capsys, words, error):
     code, out, err = said(capsys, *words)
     assert (code, out) == (2, "")
-    assert fault in err
+    assert error in err
 
 
 def test_data_that_do_not_suit_exit_1(capsys, table):

@@ -204,14 +204,14 @@ def test_paths_are_drawn_for_all_pairs_or_one_vector(capsys, folder, runs):
     vector = ["--moved", 7, "--start", 6, "--end", 0]
     assert said(capsys, *words, *vector, "--out", "seven.svg")[0] == 0
     assert "<svg" in (folder / "seven.svg").read_text()
-    for wrong, message, fault in (
+    for wrong, message, error in (
         (["--moved", 7, "--out", "a.png"], "go together", 2),
         ([*vector[:-1], 12, "--out", "a.png"], "end must be a class", 1),
         (["--out", "a.txt"], "must end in .png", 2),
         ([], "paths.png is there already", 2),
     ):
         code, _, err = said(capsys, *words, *wrong)
-        assert code == fault
+        assert code == error
         assert message in err
     code, _, err = said(capsys, "paths", runs / "background", "--out", "b.png")
     assert code == 1

@@ -27,16 +27,18 @@ SMALL = {"encoder": "mlp:32", "decoder": "mlp:32", "latent": 3}
 def test_draws_have_the_probabilities_and_their_logarithms():
     torch.manual_seed(0)
     probs = torch.tensor([0.1, 0.2, 0.7]).double()
-    law = OneHot(probs)
-    drawn = law.sample((20_000,))
+    distribution = OneHot(probs)
+    drawn = distribution.sample((20_000,))
     assert set(drawn.unique().tolist()) == {0, 1}
     assert (drawn.sum(-1) == 1).all()
     se = (probs * (1 - probs) / len(drawn)).sqrt()
     assert ((drawn.mean(0) - probs).abs() < 4 * se).all()
     library = dist.OneHotCategorical(probs)
-    torch.testing.assert_close(law.log_prob(drawn), library.log_prob(drawn))
-    torch.testing.assert_close(law.expand((4, 2)).entropy(), library.entropy().expand(4, 2))
-    assert law.expand((4, 2)).sample((5,)).shape == (5, 4, 2, 3)
+    torch.testing.assert_close(distribution.log_prob(drawn), library.log_prob(drawn))
+    torch.testing.assert_close(
+        distribution.expand((4, 2)).entropy(), library.entropy().expand(4, 2)
+    )
+    assert distribution.expand((4, 2)).sample((5,)).shape == (5, 4, 2, 3)
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -65,7 +67,7 @@ class Channel(nn.Module):
 
     def __init__(self, error, believed):
         super().__init__()
-        self.law, self.belief = (self.channel(e) for e in (error, believed))
+        self.distribution, self.belief = (self.channel(e) for e in (error, believed))
 
     @staticmethod
     def channel(error):
@@ -74,7 +76,7 @@ class Channel(nn.Module):
     def model(self, x):
         with pyro.plate("data", len(x)):
             c = pyro.sample("c", dist.OneHotCategorical(torch.full((10,), 0.1).double()))
-            pyro.sample("x", dist.OneHotCategorical(c @ self.law), obs=x)
+            pyro.sample("x", dist.OneHotCategorical(c @ self.distribution), obs=x)
 
     def guide(self, x):
         with pyro.plate("data", len(x)):
@@ -300,13 +302,13 @@ def test_particles_lead_and_dreams_have_one_hot_codes(name):
     assert phases.awake.sample["c"].shape == (3, 6, 4)
     assert phases.awake.log_q("c").shape == (3, 6)
     assert phases.awake.log_p(("c", "z")).shape == (3, 6)
-    dreamt = phases.asleep
-    assert (dreamt.sample["c"].max(-1).values == 1).all()
-    assert dreamt.sample["x"].shape == (1, *x.shape)
-    assert dreamt.log_q("c").shape == (1, 6)
-    torch.testing.assert_close(dreamt.log_p("c"), torch.full((1, 6), -math.log(4)))
-    if "u" in dreamt.sample:
-        assert (dreamt.sample["u"].abs() <= 1).all()
+    generated = phases.asleep
+    assert (generated.sample["c"].max(-1).values == 1).all()
+    assert generated.sample["x"].shape == (1, *x.shape)
+    assert generated.log_q("c").shape == (1, 6)
+    torch.testing.assert_close(generated.log_p("c"), torch.full((1, 6), -math.log(4)))
+    if "u" in generated.sample:
+        assert (generated.sample["u"].abs() <= 1).all()
 
 
 @pytest.mark.parametrize("pair", [AAE(noise=0.5, latent=2), InfoGAN(noise=0.5, latent=2)])
@@ -365,9 +367,11 @@ def test_a_code_given_by_its_probabilities_is_classified_like_any():
     x, y = torch.rand(8, 5).round(), torch.arange(8) % 4
     pair.build(x)
     phases = Phases(pair.model, pair.guide, columns={"x": x, "y": y})
-    law = phases.awake.distribution("c")
+    distribution = phases.awake.distribution("c")
     rows = torch.nn.functional.one_hot(y, 4).to(x)
-    torch.testing.assert_close(Classification("c").loss(phases), -law.log_prob(rows).mean())
+    torch.testing.assert_close(
+        Classification("c").loss(phases), -distribution.log_prob(rows).mean()
+    )
 
 
 @pytest.mark.parametrize("recipe", ["aae-clusters", "aae-semi", "infogan"])

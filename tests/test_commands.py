@@ -29,13 +29,13 @@ def commands(text):
     return [w for w in words if w and w[0] not in ("COMMAND", "--version", "--help")]
 
 
-def faults_of(words, monkeypatch, folder):
+def errors_of(words, monkeypatch, folder):
     """What is wrong with a command's options, read where the runs that it names are there."""
     found = []
 
-    def read(self, rest, faults, plain=Command.read):
-        plain(self, rest, faults)
-        found.extend(f for f in faults.found if not f.startswith("fit needs a name"))
+    def read(self, rest, errors, plain=Command.read):
+        plain(self, rest, errors)
+        found.extend(f for f in errors.found if not f.startswith("fit needs a name"))
         raise Read
 
     words = ["runs/x" if word == "RUN" else word for word in words if word != "..."]
@@ -66,7 +66,7 @@ def test_commands_of_the_pages_are_taken(page, folder, monkeypatch):
         if words[0] == "list":
             assert {*words[1:]} <= {*TABLES}
         elif len(words) > 1 and "--help" not in words:
-            assert not faults_of(words, monkeypatch, folder), words
+            assert not errors_of(words, monkeypatch, folder), words
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if v != "list"])
@@ -75,7 +75,7 @@ def test_commands_of_the_help_are_taken(verb, capsys, folder, monkeypatch):
     found = commands(capsys.readouterr().out.partition("examples:")[2])
     assert found
     for words in found:
-        assert not faults_of(words, monkeypatch, folder), words
+        assert not errors_of(words, monkeypatch, folder), words
 
 
 # Runs that the commands name, by the recipe that makes them; all others are a VAE's.
@@ -106,7 +106,7 @@ def shortened(words):
         short += [] if "--seeds" in short else ["--seeds", "1"]
     elif verb in ("compare", "evaluate"):
         short += ["--limit", "16"]
-        short += ["--few", "2", "--dreams", "16"] if "--samples" not in short else []
+        short += ["--few", "2", "--n-samples", "16"] if "--samples" not in short else []
         short += ["--metrics", "nll,mmd"] if not {"--metrics", "--samples"} & {*short} else []
     elif verb == "fit" and resumes:
         return [*short, "--steps", "12"] if "--steps" not in short else [*short[:-1], "12"]

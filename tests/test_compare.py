@@ -5,14 +5,14 @@ import sys
 import pytest
 import torch
 
-from priory.comparing import FailedFits, compare, fresh, labelled, plan, slug, spell
+from priory.comparison import FailedFits, compare, fresh, labelled, plan, slug, spell
 from priory.data import Data
 from priory.divergences import mmd
 from priory.evaluation import evaluate
 from priory.inference import ELBO, IWAE, Match, Reconstruction, load
 from priory.priors import GaussianMixture, Normal, StickBreaking, VampPrior
 from priory.recipes import RECIPES
-from priory.signatures import Faults
+from priory.signatures import Errors
 
 TINY = {"encoder": "mlp:16", "decoder": "mlp:16", "latent": 2, "steps": 5, "batch_size": 64}
 JUDGE = {"particles": 5, "metrics": ["nll"], "progress": False}
@@ -94,11 +94,11 @@ def test_failures_are_named_and_the_others_kept(digits, capsys):
 
 
 def test_all_faults_before_any_fit():
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(Errors) as caught:
         compare(
             "digits", priors=["vmap", "normal"], objectives="eblo", latnt=3, seed=1, particles=0
         )
-    told = "\n".join(caught.value.faults)
+    told = "\n".join(caught.value.errors)
     for said in ("'vamp'", "'elbo'", "'latent'", "give seeds", "particles must be at least 1"):
         assert said in told
 
@@ -161,9 +161,9 @@ def test_a_running_cluster_is_used_and_its_threads_take_turns(digits):
 
 
 def test_faults_of_a_backend_are_told_before_any_fit(monkeypatch):
-    with pytest.raises(Faults, match="'dask'"):
+    with pytest.raises(Errors, match="'dask'"):
         compare("digits", priors="normal", backend="daks")
-    with pytest.raises(Faults, match="loky runs on this machine"):
+    with pytest.raises(Errors, match="loky runs on this machine"):
         compare("digits", priors="normal", backend="loky:tcp://host:1")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"priory\[ray\]"):

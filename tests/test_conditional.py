@@ -18,7 +18,7 @@ from priory.evaluation.samples.agreement import agreement
 from priory.inference import ELBO, Adversarial, Phases
 from priory.likelihoods import Normal
 from priory.models import CVAE, VAE, ConditionalGAN
-from priory.models.labels import Labels, label_frequencies
+from priory.models.class_prior import Labels, label_frequencies
 from priory.nets import MLP, Conv, Deconv
 from priory.recipes import RECIPES
 
@@ -46,8 +46,8 @@ def linear(classes=CLASSES, features=4, noise=0.6):
             torch.stack([-gain @ b, b.new_tensor(precision).log() / -2])
         )
     covariance = a @ a.T + noise**2 * torch.eye(features).double()
-    law = dist.MultivariateNormal(shift.T[y] + b, covariance)
-    return pair, {"x": x, "y": y}, law.log_prob(x)
+    distribution = dist.MultivariateNormal(shift.T[y] + b, covariance)
+    return pair, {"x": x, "y": y}, distribution.log_prob(x)
 
 
 # --- the pairs ----------------------------------------------------------------------------------
@@ -105,13 +105,13 @@ def test_every_net_is_told_the_label(encoder, decoder, shape):
     def decoded(z, y):
         return pair.decoder(z, pair.labels.indicators(y, z))
 
-    for law, at in ((pair.encoder, x), (decoded, z)):
-        assert not torch.equal(law(at, y).mean, law(at, (y + 1) % CLASSES).mean)
-        torch.testing.assert_close(law(at, y).mean[3], law(at[3], y[3]).mean)
+    for distribution, at in ((pair.encoder, x), (decoded, z)):
+        assert not torch.equal(distribution(at, y).mean, distribution(at, (y + 1) % CLASSES).mean)
+        torch.testing.assert_close(distribution(at, y).mean[3], distribution(at[3], y[3]).mean)
     phases = Phases(pair.model, pair.guide, columns={"x": x, "y": y}, particles=5)
     assert phases.awake.log_weight().shape == (5, 12)
     assert phases.asleep.sample["y"].dtype == torch.long
-    assert phases.dream("x").shape == x.shape
+    assert phases.sampled("x").shape == x.shape
 
 
 def test_a_dream_replaces_the_label_that_the_guide_reads():
@@ -225,8 +225,10 @@ def test_given_values_are_held(trained):
     each = trained.sample(3, given={"y": [0, 1, 2], "z": torch.zeros(16)})
     assert each["y"].tolist() == [0, 1, 2]
     assert not each["z"].any()
-    law = trained.pair.decoder(each["z"], trained.pair.labels.indicators(each["y"], each["z"]))
-    torch.testing.assert_close(each["x_mean"], law.mean)
+    distribution = trained.pair.decoder(
+        each["z"], trained.pair.labels.indicators(each["y"], each["z"])
+    )
+    torch.testing.assert_close(each["x_mean"], distribution.mean)
     again = trained.sample(3, given={"y": ["0", "1", "2"]})
     assert torch.equal(again["y"], each["y"])
     assert len(trained.sample(5)["y"].unique()) > 1
@@ -238,8 +240,8 @@ def test_an_argument_that_is_not_drawn_can_be_given():
 
         def model(self, x, y):
             with pyro.plate("data", len(x), dim=-1):
-                law = dist.Normal(y.float().unsqueeze(-1), 0.1).expand((len(x), 64))
-                pyro.sample("x", law.to_event(1), obs=x.flatten(1))
+                distribution = dist.Normal(y.float().unsqueeze(-1), 0.1).expand((len(x), 64))
+                pyro.sample("x", distribution.to_event(1), obs=x.flatten(1))
 
         def guide(self):
             return None
@@ -360,7 +362,7 @@ def judged(pair, columns=None, **options):
 
 
 def test_a_tenth_of_wrong_labels_is_seen(cache):
-    report = judged(Planted(0.1), samples=4000)
+    report = judged(Planted(0.1), n_samples=4000)
     found = report["label_agreement"]
     assert found.se == pytest.approx(math.sqrt(0.09 / 4000), rel=0.1)
     assert abs(found.value - 0.9) < 4 * found.se
@@ -390,7 +392,7 @@ def test_agreement_needs_a_label_that_matters(cache):
 
 
 def test_a_report_shows_dreams_by_label(trained, cache):
-    report = evaluate(trained, metrics=["reconstruction"], limit=20, particles=2, samples=50)
+    report = evaluate(trained, metrics=["reconstruction"], limit=20, particles=2, n_samples=50)
     assert report.gallery.labelled[0].shape == (10, 10, 1, 8, 8)
     assert report.gallery.labelled[1] == tuple("0123456789")
     for x in (report.gallery.labelled[0], torch.randn(10, 5, 2), torch.randn(10, 5, 3)):

@@ -21,7 +21,6 @@ from priory import (
     nets,
     priors,
 )
-from priory.config import FORMER, from_config, locate, to_config
 from priory.data import Data
 from priory.divergences import mmd
 from priory.evaluation import ByMetric
@@ -60,13 +59,14 @@ from priory.nets import (
 )
 from priory.nets.base import LeakyReLU
 from priory.priors import Flow, GaussianMixture
+from priory.serialisation import FORMER, from_config, locate, to_config
 
 FORMER_RUN = Path(__file__).parent / "data" / "former-run"
 PACKAGES = (models, priors, likelihoods, nets, divergences, inference, evaluation)
 
 # Parts whose constructor needs an argument, and those with one that isn't the default.
 MADE = {
-    ByMetric: lambda: ByMetric("mmd", samples=50),
+    ByMetric: lambda: ByMetric("mmd", n_samples=50),
     Adversarial: lambda: Adversarial(MLP((4,)), "x", "z", game="hinge", pack=2),
     Classification: lambda: Classification("y"),
     Cosine: lambda: Cosine(1.0, 0.1, 50),

@@ -80,16 +80,16 @@ def test_downloaded_once_then_offline(serve, tmp_path):
     assert [path.name for path in cached(tmp_path)] == ["file.gz"]
 
 
-@pytest.mark.parametrize("fault", ["wrong", "cut", "error"])
-def test_a_fault_is_tried_again(serve, fault):
-    server = serve(fault, "right")
+@pytest.mark.parametrize("error", ["wrong", "cut", "error"])
+def test_a_fault_is_tried_again(serve, error):
+    server = serve(error, "right")
     assert read(remote(server)) == CONTENT
     assert server.requests == 2
 
 
-@pytest.mark.parametrize("fault", ["wrong", "cut", "error"])
-def test_a_lasting_fault_is_an_error_and_the_cache_stays_clean(serve, fault, tmp_path):
-    server = serve(fault)
+@pytest.mark.parametrize("error", ["wrong", "cut", "error"])
+def test_a_lasting_fault_is_an_error_and_the_cache_stays_clean(serve, error, tmp_path):
+    server = serve(error)
     with pytest.raises(OSError, match=r"some/file.gz could not be downloaded:(.|\n)*PRIORY_DATA"):
         read(remote(server))
     assert server.requests == 3

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from priory.cli import main
-from priory.comparing import compare_runs
+from priory.comparison import compare_runs
 from priory.data import Data, Preparation
 from priory.data.rows import prepared
 from priory.evaluation import Report, evaluate, evaluate_samples

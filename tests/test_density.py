@@ -74,7 +74,7 @@ def log_densities(x, k=K):
     pyro.set_rng_seed(3)
     z = dist.Normal(0.5 * x, SD_Q).sample((k,) if k > 1 else ())
     pairs = ((dist.Normal(z, SD_X), x), (dist.Normal(0.0, 1.0), z), (dist.Normal(0.5 * x, SD_Q), z))
-    return [law.log_prob(value) for law, value in pairs]
+    return [distribution.log_prob(value) for distribution, value in pairs]
 
 
 def bound_of(log_weight, alpha=0.0):
@@ -229,13 +229,13 @@ def test_a_shared_term_enters_once_by_its_share(x, beta, analytic, weight):
     objective = ELBO(beta, analytic_kl=analytic)
     loss = seeded(objective, partial(factored, w=w), seen_by, **columns)
     pyro.set_rng_seed(3)
-    laws = dist.Normal(0.3, 0.15), dist.Normal(0.5 * x, 0.5)
-    u, z = (law.sample() for law in laws)
-    kl_u = laws[0].log_prob(u) - dist.Normal(0.0, 1.0).log_prob(u)
-    kl_z = laws[1].log_prob(z) - dist.Normal(u, 1.0).log_prob(z)
+    distributions = dist.Normal(0.3, 0.15), dist.Normal(0.5 * x, 0.5)
+    u, z = (distribution.sample() for distribution in distributions)
+    kl_u = distributions[0].log_prob(u) - dist.Normal(0.0, 1.0).log_prob(u)
+    kl_z = distributions[1].log_prob(z) - dist.Normal(u, 1.0).log_prob(z)
     if analytic:
-        kl_u = kl_divergence(laws[0], dist.Normal(0.0, 1.0))
-        kl_z = kl_divergence(laws[1], dist.Normal(u, 1.0))
+        kl_u = kl_divergence(distributions[0], dist.Normal(0.0, 1.0))
+        kl_z = kl_divergence(distributions[1], dist.Normal(u, 1.0))
     local = beta * kl_z - dist.Normal(w * z, 1.0).log_prob(x)
     expected = (local * (1 if weight is None else weight)).mean() + (beta * kl_u + 3 * w**2) / len(
         x
@@ -414,13 +414,13 @@ def test_batch_normalisation_over_particles_is_found_out(norm):
     SVI(pair.model, pair.guide, adam, ELBO()).step(x)
 
 
-@pytest.mark.parametrize("law", [dist.Bernoulli(0.5), dist.Normal(0.0, 3.0)])
-def test_auxiliary_sites_without_a_reverse_model_give_no_bound(law):
+@pytest.mark.parametrize("distribution", [dist.Bernoulli(0.5), dist.Normal(0.0, 3.0)])
+def test_auxiliary_sites_without_a_reverse_model_give_no_bound(distribution):
     x = 1.3 * torch.randn(40, 1)
 
     def mixed(x):
         with pyro.plate("data", len(x), dim=-1):
-            a = pyro.sample("a", law, infer={"is_auxiliary": True})
+            a = pyro.sample("a", distribution, infer={"is_auxiliary": True})
             pyro.sample("z", dist.Normal(0.5 * x[:, 0] + 0.05 * a, SD_Q))
 
     with pytest.raises(ValueError, match=r"auxiliary site 'a'.*reverse model"):
@@ -440,8 +440,8 @@ def test_a_point_mass_must_carry_its_jacobian_to_be_judged(slope, declared):
 
     def scaled(x):
         with pyro.plate("data", len(x), dim=-1):
-            law = dist.Normal(0.5 * x[:, 0] / slope, SD_Q / slope)
-            a = pyro.sample("a", law, infer={"is_auxiliary": True})
+            distribution = dist.Normal(0.5 * x[:, 0] / slope, SD_Q / slope)
+            a = pyro.sample("a", distribution, infer={"is_auxiliary": True})
             density = torch.full_like(a, -math.log(slope) if declared else 0.0)
             pyro.sample("z", dist.Delta(slope * a, log_density=density))
 

@@ -9,7 +9,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from priory.config import from_config, to_config
 from priory.divergences import (
     DIVERGENCES,
     energy,
@@ -19,6 +18,7 @@ from priory.divergences import (
     sinkhorn,
     sliced,
 )
+from priory.serialisation import from_config, to_config
 
 pytestmark = pytest.mark.usefixtures("double")
 

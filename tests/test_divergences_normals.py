@@ -27,9 +27,9 @@ def test_commuting_covariances(d):
 
 def test_the_library_agrees():
     ot = pytest.importorskip("ot")
-    means, laws = torch.randn(2, 3), [covariance(3, 5) for _ in range(2)]
-    expected = ot.gaussian.bures_wasserstein_distance(*means, *laws).squeeze() ** 2
-    found = gaussian_wasserstein2(means[0], laws[0], means[1], laws[1])
+    means, distributions = torch.randn(2, 3), [covariance(3, 5) for _ in range(2)]
+    expected = ot.gaussian.bures_wasserstein_distance(*means, *distributions).squeeze() ** 2
+    found = gaussian_wasserstein2(means[0], distributions[0], means[1], distributions[1])
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
     a, b = torch.randn(30, 3), torch.randn(20, 3) @ torch.randn(3, 3)
     expected = gaussian_wasserstein2(a.mean(0), a.mT.cov(), b.mean(0), b.mT.cov())
@@ -48,14 +48,14 @@ def test_a_linear_map_is_its_own_transport():
 
 @pytest.mark.parametrize("ranks", [(4, 4), (2, 4), (4, 2), (1, 3)])
 def test_covariances_of_any_rank(ranks):
-    laws = [covariance(4, r).requires_grad_() for r in ranks]
+    distributions = [covariance(4, r).requires_grad_() for r in ranks]
     zero = torch.zeros(4)
-    value = gaussian_wasserstein2(zero, laws[0], zero, laws[1])
-    a, b = (c.detach() + 1e-12 * torch.eye(4) for c in laws)
+    value = gaussian_wasserstein2(zero, distributions[0], zero, distributions[1])
+    a, b = (c.detach() + 1e-12 * torch.eye(4) for c in distributions)
     near = gaussian_wasserstein2(zero, a, zero, b)
     torch.testing.assert_close(value, near, rtol=0, atol=2e-5)
-    assert all(g.isfinite().all() for g in torch.autograd.grad(value, laws))
-    same = gaussian_wasserstein2(zero, laws[0], zero, laws[0])
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, distributions))
+    same = gaussian_wasserstein2(zero, distributions[0], zero, distributions[0])
     assert abs(same.item()) < 1e-12
 
 
@@ -100,9 +100,11 @@ def test_points_and_single_precision():
 def test_the_discrepancy_of_normals_by_quadrature():
     width = 0.7
     grid = torch.linspace(-12, 12, 1201)
-    laws = [torch.distributions.Normal(*p).log_prob(grid).exp() for p in ((0.5, 1.2), (-1.0, 0.8))]
+    distributions = [
+        torch.distributions.Normal(*p).log_prob(grid).exp() for p in ((0.5, 1.2), (-1.0, 0.8))
+    ]
     kernel = torch.exp(-(grid.unsqueeze(1) - grid).square() / (2 * width**2))
-    difference = (laws[0] - laws[1]) * (grid[1] - grid[0])
+    difference = (distributions[0] - distributions[1]) * (grid[1] - grid[0])
     expected = difference @ kernel @ difference
     moments = [(torch.tensor([m]), torch.tensor([[s**2]])) for m, s in ((0.5, 1.2), (-1.0, 0.8))]
     found = gaussian_mmd2(*moments[0], *moments[1], width)
@@ -114,7 +116,7 @@ def test_the_discrepancy_of_normals_by_quadrature():
         (turn @ torch.cat([m, m]), turn @ torch.diag(v[0].repeat(2)) @ turn.mT) for m, v in moments
     ]
     between = [
-        (laws[i] @ kernel @ laws[j]).item() * (grid[1] - grid[0]).item() ** 2
+        (distributions[i] @ kernel @ distributions[j]).item() * (grid[1] - grid[0]).item() ** 2
         for i, j in ((0, 0), (1, 1), (0, 1))
     ]
     expected = between[0] ** 2 + between[1] ** 2 - 2 * between[2] ** 2

@@ -20,7 +20,7 @@ from priory.inference.engine.optim import JointOptim
 from priory.inference.validation import validation_bound
 from priory.models import VAE
 from priory.nets import MLP
-from priory.specs import parse_objective
+from priory.parsing import parse_objective
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 

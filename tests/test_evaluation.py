@@ -20,8 +20,8 @@ from priory.evaluation import (
     mmd2,
     split_kl,
 )
-from priory.evaluation.metrics import choose
 from priory.evaluation.record import Estimate
+from priory.evaluation.table import choose
 
 LATENT, FEATURES, NOISE = 3, 5, 0.6
 
@@ -56,9 +56,9 @@ class PPCA(nn.Module):
 
     @torch.no_grad()
     def log_p(self, x):
-        return self.law().log_prob(x)
+        return self.distribution().log_prob(x)
 
-    def law(self):
+    def distribution(self):
         covariance = self.weight @ self.weight.T + NOISE**2 * torch.eye(FEATURES).double()
         return dist.MultivariateNormal(self.bias, covariance)
 
@@ -66,7 +66,7 @@ class PPCA(nn.Module):
     def data(self, n, seed=0):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return self.law().sample((n,))
+            return self.distribution().sample((n,))
 
 
 class Gan(nn.Module):
@@ -471,7 +471,7 @@ def test_reconstruction_error_of_the_exact_posterior():
     weight = pair.weight.detach()
     inverse = torch.linalg.inv(weight.T @ weight + NOISE**2 * torch.eye(LATENT).double())
     residual = torch.eye(FEATURES).double() - weight @ inverse @ weight.T
-    total = pair.law().covariance_matrix.detach()
+    total = pair.distribution().covariance_matrix.detach()
     truth = (residual @ total @ residual.T + NOISE**2 * weight @ inverse @ weight.T).trace()
     assert abs(record.value - float(truth) / FEATURES) <= 3 * record.se
 

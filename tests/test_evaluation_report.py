@@ -161,7 +161,7 @@ def gallery(*shape, labels=True):
     z = torch.randn(100, 4, generator=draw_)
     return Gallery(
         x=x,
-        dreams=x[:64],
+        generated=x[:64],
         reconstructed=(x[:64], x[:64] * 0.9),
         latents=z,
         labels=torch.arange(100) % 10 if labels else None,

@@ -12,10 +12,10 @@ import torch
 
 from priory.cli import main
 from priory.data import Data
+from priory.parsing import parse
 from priory.priors import PRIORS
 from priory.recipes import RECIPES
-from priory.signatures import Faults, options_of
-from priory.specs import parse
+from priory.signatures import Errors, options_of
 
 
 @pytest.fixture(autouse=True)
@@ -110,12 +110,12 @@ def test_an_impossible_combination_is_told_before_data_are_loaded(capsys):
     request = ["--steps", "3", "--epochs", "3", "--patience", "2", "--valid-every", "0"]
     code, _, err = said(capsys, "fit", "vae", *request, "--rows", "9", "--standardise")
     assert code == 2
-    for fault in ("epochs or steps", "valid_every must not be 0", "standardise is no option"):
-        assert fault in err
+    for error in ("epochs or steps", "valid_every must not be 0", "standardise is no option"):
+        assert error in err
 
 
 @pytest.mark.parametrize(
-    ("word", "fault"),
+    ("word", "error"),
     [
         ("--overwrite=maybe", "--overwrite takes true or false, got 'maybe'"),
         ("--no-lr=3", "unknown option --no-lr"),
@@ -134,18 +134,18 @@ def test_an_impossible_combination_is_told_before_data_are_loaded(capsys):
         ("--objective=nan*elbo", "the weight must be"),
     ],
 )
-def test_nothing_wrong_is_taken_for_something_else(capsys, word, fault):
+def test_nothing_wrong_is_taken_for_something_else(capsys, word, error):
     code, out, err = said(capsys, "fit", "vae", word)
     assert (code, out) == (2, "")
-    assert fault in err
+    assert error in err
 
 
 def test_several_faults_are_one_error_in_python_too():
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(Errors) as caught:
         RECIPES["vae"].prepare(prior="vmap", lr="fast", latnt=3, objective="eblo", batch_size=2.5)
     told = str(caught.value)
-    for fault in ("'vmap', nearest 'vamp'", "lr must be", "'latnt', nearest 'latent'", "'eblo'"):
-        assert fault in told
+    for error in ("'vmap', nearest 'vamp'", "lr must be", "'latnt', nearest 'latent'", "'eblo'"):
+        assert error in told
 
 
 # --- libraries that are not there --------------------------------------------------------------
@@ -195,12 +195,12 @@ def test_what_needs_no_library_needs_none(place):
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_a_cluster_without_its_library_names_it(monkeypatch, backend):
-    from priory.comparing.fits import plan
+    from priory.comparison.fits import plan
 
     if "backend" not in options_of(plan):
         pytest.skip("compare has no choice of a cluster")
     absent(monkeypatch, "dask", "distributed", "ray", "joblibspark")
-    with pytest.raises((Faults, ImportError), match=rf"{backend}.*install|install.*{backend}"):
+    with pytest.raises((Errors, ImportError), match=rf"{backend}.*install|install.*{backend}"):
         plan("digits", priors=["normal"], seeds=1, backend=backend)
 
 
@@ -224,11 +224,11 @@ def test_validation_works_where_assertions_are_switched_off():
         import pyro.distributions as dist
         from priory import evaluate, fit
         from priory.cli import main
-        from priory.config import from_config
+        from priory.serialisation import from_config
         from priory.data import Data
         from priory.inference import ELBO, SVI
         from priory.models import VAE
-        from priory.specs import parse_objective
+        from priory.parsing import parse_objective
 
         if __debug__:
             sys.exit("assertions are on")

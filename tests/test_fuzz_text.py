@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 import priory.recipes.find
 from fuzzing import Sprung, budget, in_words, mangled, spring
 from priory import fit, load
-from priory.config import from_config, locate, to_config
 from priory.data import Data
 from priory.inference import Objective
 from priory.inference.checkpoints.disk import manifest
 from priory.likelihoods import LIKELIHOODS
 from priory.models import VAE
 from priory.nets import MLP, NETS
+from priory.parsing import OBJECTIVES, OPTIMS, SCHEDULES, parse, parse_objective, read
 from priory.priors import PRIORS
 from priory.recipes import RECIPES
+from priory.serialisation import from_config, locate, to_config
 from priory.signatures import Option, options_of
-from priory.specs import OBJECTIVES, OPTIMS, SCHEDULES, parse, parse_objective, read
 
 # --- configurations ----------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ def test_what_was_written_is_read(config):
         "priory.nets.base.LeakyReLU",
         "priory.nets.as_net",
         "priory.nets.NETS",
-        "priory.priors.codes.Codes",
+        "priory.priors.embedding.Codes",
         "priory",
         "",
         ".",

@@ -23,8 +23,8 @@ def normal(loc, scale=1.0):
     return dist.Normal(torch.tensor(loc, dtype=torch.float64), scale)
 
 
-def quantiles(law, n):
-    return law.icdf((torch.arange(n, dtype=torch.float64) + 0.5) / n)[:, None]
+def quantiles(distribution, n):
+    return distribution.icdf((torch.arange(n, dtype=torch.float64) + 0.5) / n)[:, None]
 
 
 def phases(awake, asleep):

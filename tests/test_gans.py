@@ -8,16 +8,16 @@ import torch
 from benchmarks import games, readme
 from benchmarks import modes as by_command
 
-from priory.config import to_config
 from priory.data import Data
 from priory.data.toys import DENSITIES, toy
 from priory.divergences import energy
 from priory.evaluation.samples.modes import modes
 from priory.models import GAN
 from priory.nets import MLP, NETS, Fourier
+from priory.parsing import parse
 from priory.recipes import RECIPES
 from priory.recipes.gans import ROWS
-from priory.specs import parse
+from priory.serialisation import to_config
 
 TOYS = [row for row in ROWS if row.data == "ring"]
 # 1-Lipschitz critics push gently, relativistic ones hard.
@@ -141,15 +141,15 @@ def test_the_recipe_finds_every_mode_of_the_grid_by_the_command_line():
 
 
 def test_the_benchmarks_dreams_are_in_the_datas_units():
-    row, dreams = games.fit_and_judge(
+    row, generated = games.fit_and_judge(
         games.GAMES["non-saturating"], "grid", 0, steps=150, generator=SMALL, batch_size=32
     )
-    assert 1 < float(dreams.std()) < 5  # of data with 2.83
+    assert 1 < float(generated.std()) < 5  # of data with 2.83
     assert row == {
         "data": "grid",
         "seed": 0,
         "seconds": row["seconds"],
-        **games.judged(dreams, "grid"),
+        **games.judged(generated, "grid"),
     }
 
 
@@ -173,10 +173,10 @@ def test_the_table_says_mean_worst_and_distance_from_perfect(tmp_path, monkeypat
 
 def test_a_game_that_diverges_is_counted_as_lost(monkeypatch):
     game = games.Game("too fast", own={"lr": 1e30, "batch_size": 32})
-    row, dreams = games.fit_and_judge(game, "ring", 0, steps=30, generator=SMALL)
+    row, generated = games.fit_and_judge(game, "ring", 0, steps=30, generator=SMALL)
     assert "finite" in row["failed"]
     assert row["modes"] == row["high_quality"] == 0
-    assert len(dreams) == games.SAMPLES
+    assert len(generated) == games.SAMPLES
     assert "(1 NaN or infinite)" in games.line("too fast", [row], "")
 
 

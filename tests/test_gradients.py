@@ -23,8 +23,8 @@ from priory.inference import (
     Renyi,
     Sleep,
 )
+from priory.parsing import parse_objective
 from priory.priors import NormalMixture
-from priory.specs import parse_objective
 
 pytestmark = pytest.mark.usefixtures("doubles")
 X = torch.linspace(-1, 1, 6, dtype=torch.float64)
@@ -51,11 +51,11 @@ def sgd(params):
 class Coin(nn.Module):
     """A discrete draw of the guide, the model's latent or an auxiliary one."""
 
-    def __init__(self, law, auxiliary, trained=True):
+    def __init__(self, distribution, auxiliary, trained=True):
         super().__init__()
         self.t = nn.Parameter(torch.tensor(0.3)) if trained else torch.tensor(0.3)
         self.m = nn.Parameter(torch.tensor(0.2))
-        self.law, self.auxiliary = law, auxiliary
+        self.distribution, self.auxiliary = distribution, auxiliary
 
     def model(self, x):
         pyro.module("coin", self)
@@ -63,14 +63,14 @@ class Coin(nn.Module):
             if self.auxiliary:
                 c = pyro.sample("z", dist.Normal(self.m, 1.0))
             else:
-                c = pyro.sample("c", self.law(torch.zeros(())))
+                c = pyro.sample("c", self.distribution(torch.zeros(())))
             pyro.sample("x", dist.Normal(c + self.m, 1.0), obs=x)
 
     def guide(self, x):
         pyro.module("coin", self)
         with pyro.plate("data", len(x)):
             infer = {"is_auxiliary": True} if self.auxiliary else {}
-            c = pyro.sample("c", self.law(self.t), infer=infer)
+            c = pyro.sample("c", self.distribution(self.t), infer=infer)
             if self.auxiliary:
                 pyro.sample("z", dist.Normal(0.5 * c, 1.0))
 
@@ -97,10 +97,10 @@ BOUNDS = [ELBO(), ELBO(0.5), ELBO(particles=3), KL(), IWAE(2), Renyi(0.5, 2), Re
 
 
 @pytest.mark.parametrize("auxiliary", [False, True], ids=["latent", "auxiliary"])
-@pytest.mark.parametrize("law", LAWS)
-def test_a_draw_without_a_pathwise_gradient_is_refused_at_every_door(law, auxiliary):
+@pytest.mark.parametrize("distribution", LAWS)
+def test_a_draw_without_a_pathwise_gradient_is_refused_at_every_door(distribution, auxiliary):
     words = "guide's 'c' .* no reparameterised samples"
-    pair = Coin(law, auxiliary)
+    pair = Coin(distribution, auxiliary)
     for objective in BOUNDS:
         if auxiliary and isinstance(objective, IWAE | Renyi):
             continue  # refused for another reason: no bound
@@ -118,16 +118,16 @@ def test_a_draw_without_a_pathwise_gradient_is_refused_at_every_door(law, auxili
             Match(energy, "z")(pair.model, pair.guide, X)
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_without_gradients_such_a_pair_is_scored(law):
-    pair = Coin(law, auxiliary=False)
+@pytest.mark.parametrize("distribution", LAWS)
+def test_without_gradients_such_a_pair_is_scored(distribution):
+    pair = Coin(distribution, auxiliary=False)
     with torch.no_grad():
         assert ELBO()(pair.model, pair.guide, X).isfinite()
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_a_draw_that_depends_on_nothing_trained_is_welcome(law):
-    pair = Coin(law, auxiliary=False, trained=False)
+@pytest.mark.parametrize("distribution", LAWS)
+def test_a_draw_that_depends_on_nothing_trained_is_welcome(distribution):
+    pair = Coin(distribution, auxiliary=False, trained=False)
     SVI(pair.model, pair.guide, sgd, ELBO()).step(X)
     ELBO()(pair.model, pair.guide, X).backward()
     assert pair.m.grad is not None
@@ -202,8 +202,8 @@ def exact_match(pair):
 
 
 def exact_sleep(pair):
-    law = dist.Normal(pair.e[0] + pair.e[1] * means(pair), 0.8)
-    return -(PZ * law.log_prob(ZZ)).sum()
+    distribution = dist.Normal(pair.e[0] + pair.e[1] * means(pair), 0.8)
+    return -(PZ * distribution.log_prob(ZZ)).sum()
 
 
 TERMS = {
@@ -369,7 +369,7 @@ def test_rows_are_data_whatever_the_plates(particles):
     x = torch.arange(15.0).reshape(5, 3)
     inner = Phases(nested_model, nested_guide, (x,), particles=particles)
     assert inner.data("z").shape == (5 * particles,)
-    assert inner.dream("x").shape == (5, 3)
+    assert inner.sampled("x").shape == (5, 3)
     both = inner.samples(("x", "z"), asleep=False)
     assert [tuple(v.shape) for v in both] == [(5 * particles, 3), (5 * particles, 1)]
     assert ((both[0].mean(1, keepdim=True) - both[1]).abs() < 2).all()
@@ -378,7 +378,7 @@ def test_rows_are_data_whatever_the_plates(particles):
     assert u.shape == (5 * particles, 3)
     torch.testing.assert_close(u, x.repeat(particles, 1), atol=0.1, rtol=0)
     torch.testing.assert_close(outer.data("obs"), x)
-    assert outer.dream("obs").shape == (5, 3)
+    assert outer.sampled("obs").shape == (5, 3)
     assert Match(energy, "u")(outer_model, outer_guide, x).isfinite()
 
 
@@ -422,10 +422,10 @@ def test_the_gradient_of_a_mixtures_draws_is_that_of_the_mean(weights, size, dty
     damped = torch.exp(-0.5 * (a * log_scale.exp()).square().sum(-1))
     exact = (logits.softmax(-1) * damped * torch.sin((a * loc).sum(-1) + 0.3)).sum()
     wanted = torch.autograd.grad(exact, own)
-    law = NormalMixture(logits, loc, log_scale)
+    distribution = NormalMixture(logits, loc, log_scale)
     found = []
     for _ in range(50):
-        z = law.rsample(torch.Size((500,)))
+        z = distribution.rsample(torch.Size((500,)))
         assert z.dtype == dtype
         found.append(torch.autograd.grad(torch.sin((z * a).sum(-1) + 0.3).mean(), own))
     for k, w in enumerate(wanted):

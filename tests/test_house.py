@@ -22,12 +22,12 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 # What each part may import of the others; all stand on the ground.
-GROUND = {"names", "config"}
+GROUND = {"lookup", "serialisation"}
 HEADS = GROUND | {"registry", "part", "distributions"}
 PARTS = HEADS | {"likelihoods", "posteriors", "nets", "divergences", "data", "priors"}
 MAY_IMPORT = {
-    "names": set(),
-    "config": {"names", "registry"},
+    "lookup": set(),
+    "serialisation": {"lookup", "registry"},
     "registry": set(),
     "part": set(),
     "distributions": set(),
@@ -41,11 +41,11 @@ MAY_IMPORT = {
     "inference": PARTS,
     "evaluation": PARTS | {"models", "inference"},
     "signatures": set(),
-    "specs": PARTS | {"inference", "evaluation", "signatures"},
-    "recipes": PARTS | {"models", "inference", "evaluation", "specs", "signatures"},
-    "comparing": PARTS | {"models", "inference", "evaluation", "specs", "signatures", "recipes"},
+    "parsing": PARTS | {"inference", "evaluation", "signatures"},
+    "recipes": PARTS | {"models", "inference", "evaluation", "parsing", "signatures"},
+    "comparison": PARTS | {"models", "inference", "evaluation", "parsing", "signatures", "recipes"},
     "cli": PARTS
-    | {"models", "inference", "evaluation", "specs", "signatures", "recipes", "comparing"},
+    | {"models", "inference", "evaluation", "parsing", "signatures", "recipes", "comparison"},
     "__main__": {"cli"},
 }
 
@@ -272,7 +272,7 @@ def test_every_test_asserts():
 def test_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    monkeypatch.setattr("priory.comparing.fits.default_jobs", lambda: 1)
+    monkeypatch.setattr("priory.comparison.fits.default_jobs", lambda: 1)
     blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     assert blocks, "README.md has no python block"
     namespace = {"__name__": "readme"}
@@ -295,7 +295,7 @@ def test_example_is_short_and_runs(path, tmp_path, monkeypatch, capsys):
     few, count = re.subn(long, r"\g<1>9", text)
     assert count, "the example trains"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("priory.comparing.fits.default_jobs", lambda: 1)  # no processes
+    monkeypatch.setattr("priory.comparison.fits.default_jobs", lambda: 1)  # no processes
     with pyro.get_param_store().scope(), torch.random.fork_rng():
         exec(compile(few, path.name, "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.strip(), "an example shows something"
@@ -320,9 +320,7 @@ UNUSED = re.compile(
     re.IGNORECASE,
 )
 # Options, files and other names that stand in texts; a word alone, such as a key, is none either.
-NAMES_IN_TEXTS = re.compile(
-    r"`[^`]+`|--dreams\b|\bdreams\.png\b|\w+/\S+|\bdraws\.dreams\b|\"dreams\""
-)
+NAMES_IN_TEXTS = re.compile(r"`[^`]+`|\w+/\S+|\bdraws\.dreams\b|\"dreams\"")
 
 
 def printed(path):

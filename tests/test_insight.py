@@ -167,8 +167,8 @@ def test_planted_outliers_are_found():
 def by_hand(pair, x, components, own=None):
     """log 1/J sum_j N(m_i; m_j, S), the component `own[i]` left out."""
     means = pair.posterior(x).mean
-    law = pair.posterior(x[components])
-    scores = law.log_prob(means[:, None])
+    distribution = pair.posterior(x[components])
+    scores = distribution.log_prob(means[:, None])
     if own is not None:
         scores[torch.tensor(components), torch.arange(len(components))] = -math.inf
     left = (scores > -math.inf).sum(1)
@@ -196,8 +196,8 @@ def test_aggregate_of_a_linear_gaussian_is_its_prior():
     density = latent_density(pair, {"x": x}, components=3000)
     prior = prior_density(pair, {"x": x})
     codes = pair.posterior(x).mean.detach()
-    law = torch.distributions.Normal(0, 1)
-    torch.testing.assert_close(prior, law.log_prob(codes).sum(1))
+    distribution = torch.distributions.Normal(0, 1)
+    torch.testing.assert_close(prior, distribution.log_prob(codes).sum(1))
     centre = codes.norm(dim=1) < 1
     assert abs(float((density - prior)[centre].mean())) < 0.03
     assert float((density - prior)[centre].std()) < 0.15
@@ -218,11 +218,11 @@ def test_a_row_does_not_make_itself_dense():
 def test_density_does_not_depend_on_blocks_or_order():
     pair = LinearGaussian()
     x = drawn(pair, 90)
-    laws = [pair.posterior(part) for part in x.split(31)]
+    distributions = [pair.posterior(part) for part in x.split(31)]
     z, own = pair.posterior(x).mean, torch.arange(90)
     whole = mixture_log_density(z, [pair.posterior(x)], own)
     for block in (1, 7, None):
-        torch.testing.assert_close(mixture_log_density(z, laws, own, block), whole)
+        torch.testing.assert_close(mixture_log_density(z, distributions, own, block), whole)
     order = torch.randperm(90, generator=stream())
     moved = latent_density(pair, {"x": x[order]})
     torch.testing.assert_close(moved, latent_density(pair, {"x": x})[order])

@@ -10,16 +10,16 @@ from torch import nn
 
 from priory import evaluate, fit, load
 from priory.cli import main
-from priory.config import from_config, to_config
 from priory.data import DOMAINS, Data
-from priory.evaluation.paths import paired, translate
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.interpolation import paired, translate
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference import Adversarial, Phases, Reconstruction, Sleep
 from priory.inference.phases.arguments import build
 from priory.models import VAE, CycleGAN, StackedGAN
 from priory.nets import MLP, ResNet
+from priory.parsing import parse_objective
 from priory.recipes import RECIPES
-from priory.specs import parse_objective
+from priory.serialisation import from_config, to_config
 
 LEAST = "game=least-squares:critic=(mlp:16)"
 ADAM = partial(torch.optim.Adam, betas=(0.5, 0.9))
@@ -129,8 +129,8 @@ def cycle_losses(pair, rows):
     phases = Phases(pair.model, pair.guide, columns=rows)
     trips = [Reconstruction(cost="absolute").loss(phases), Sleep("b", cost="absolute").loss(phases)]
     moments = [
-        (phases.data(s).mean() - phases.dream(s).mean()) ** 2
-        + (phases.data(s).std() - phases.dream(s).std()) ** 2
+        (phases.data(s).mean() - phases.sampled(s).mean()) ** 2
+        + (phases.data(s).std() - phases.sampled(s).std()) ** 2
         for s in ("x", "b")
     ]
     return float(sum(trips)), float(sum(moments))
@@ -286,7 +286,7 @@ def test_the_conditional_loss_is_0_where_the_encoder_undoes_the_generator(joint,
         pair.lower.net.last.bias *= 1.1
     phases = Phases(pair.model, pair.guide, columns=rows)
     loss = Sleep("f", cost="squared").loss(phases)
-    expected = (0.1 * (phases.dream("f") - 5)).square().sum(1).mean()
+    expected = (0.1 * (phases.sampled("f") - 5)).square().sum(1).mean()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-9)
 
 
@@ -294,15 +294,15 @@ def test_a_separate_level_reads_data_in_training_and_its_dream_afterwards(double
     pair, rows = stack(joint=False), labelled()
     real = pair.encode(rows["x"])
 
-    def dreamt(site):
-        return Phases(pair.model, pair.guide, columns=rows).dream(site)
+    def generated(site):
+        return Phases(pair.model, pair.guide, columns=rows).sampled(site)
 
-    assert torch.equal(dreamt("f"), real)
+    assert torch.equal(generated("f"), real)
     pair.eval()
     torch.manual_seed(0)
-    f = dreamt("f")
+    f = generated("f")
     torch.manual_seed(0)
-    assert torch.equal(f, dreamt("h"))
+    assert torch.equal(f, generated("h"))
     assert not torch.equal(f, real)
 
 
@@ -311,9 +311,9 @@ def test_a_stack_dreams_the_label_that_is_asked_for():
     run = RECIPES["stacked-gan"].fit(
         data, steps=250, lr=1e-3, batch_size=64, valid_every=0, compile="trace"
     )
-    dreams = run.sample(50, given={"y": 3})
-    assert (dreams["y"] == 3).all()
-    report = evaluate(run, metrics=["label_agreement"], samples=300, pictures=False)
+    generated = run.sample(50, given={"y": 3})
+    assert (generated["y"] == 3).all()
+    report = evaluate(run, metrics=["label_agreement"], n_samples=300, pictures=False)
     assert report["label_agreement"].value > 0.3  # chance is 0.1
 
 

@@ -66,10 +66,12 @@ def test_pseudo_values_have_the_standard_error_of_a_ratio_and_a_variance():
 def test_information_of_separated_and_of_equal_posteriors():
     n = 40
     for means, truth in ((1000.0 * torch.arange(n), math.log(n)), (torch.zeros(n), 0.0)):
-        law = dist.Normal(means.double().unsqueeze(1), 1.0).to_event(1)
+        distribution = dist.Normal(means.double().unsqueeze(1), 1.0).to_event(1)
         prior = dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)
         z = means.double().unsqueeze(1) + torch.randn(n, 1, generator=draw(), dtype=torch.float64)
-        split = split_kl(law.log_prob(z), prior.log_prob(z), aggregate_log_density(z, [law]))
+        split = split_kl(
+            distribution.log_prob(z), prior.log_prob(z), aggregate_log_density(z, [distribution])
+        )
         assert float(split.mutual_information.mean()) == pytest.approx(truth, abs=1e-9)
         assert torch.allclose(split.kl, split.mutual_information + split.mismatch)
 
@@ -303,8 +305,10 @@ def mixture_pair(categorical):
                 c = pyro.sample("c", dist.Categorical(torch.tensor([0.5, 0.5]).double()))
                 z = pyro.sample("z", dist.Normal(loc[c], 1.0).to_event(1))
             else:
-                law = NormalMixture(torch.zeros(2).double(), loc, torch.zeros(2, 1).double())
-                z = pyro.sample("z", law)
+                distribution = NormalMixture(
+                    torch.zeros(2).double(), loc, torch.zeros(2, 1).double()
+                )
+                z = pyro.sample("z", distribution)
             pyro.sample("x", dist.Normal(z, 0.1).to_event(1), obs=x)
 
     def guide(x):

@@ -10,12 +10,12 @@ import torch
 from tests.pairs import LinearGaussian
 
 from priory.evaluation import Unavailable, evaluate
+from priory.evaluation.isolation import sealed
 from priory.evaluation.likelihood.ais import annealed_log_likelihood, schedule
 from priory.evaluation.likelihood.bidirectional import bidirectional
 from priory.evaluation.likelihood.hmc import hmc
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.posterior.gap import inference_gaps
-from priory.evaluation.sealed import sealed
 
 
 def data(n, seed=0):

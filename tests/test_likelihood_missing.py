@@ -41,11 +41,11 @@ def test_imputations_follow_the_conditional(widen):
     drawn = impute(pair.model, pair.guide, holes, SEEN, chains=1500, steps=25)
     assert drawn.shape == (1500, 3, 5)
     assert torch.equal(drawn[:, :, SEEN], x[:, SEEN].expand(1500, -1, -1))
-    law = conditional(pair, x)
-    error = (drawn[:, :, ~SEEN].mean(0) - law.mean) / law.stddev
+    distribution = conditional(pair, x)
+    error = (drawn[:, :, ~SEEN].mean(0) - distribution.mean) / distribution.stddev
     assert error.abs().max() < 4 / math.sqrt(1500)
     covariance = torch.cov(drawn[:, 0, ~SEEN].T)
-    assert torch.allclose(covariance, law.covariance_matrix[0], atol=0.2)
+    assert torch.allclose(covariance, distribution.covariance_matrix[0], atol=0.2)
 
 
 @pytest.mark.parametrize("widen", [1.0, 1.5])
@@ -73,21 +73,21 @@ def test_coordinates_add_up_to_the_whole(name):
     x = (torch.rand(6, 3, 4, generator=draw) > 0.5).double()
     head = LIKELIHOODS[name]()
     head.build(x)
-    law = head.double()(torch.randn(6, head.params, 3, 4, generator=draw).double())
-    parts = coordinate_log_prob(law, x)
+    distribution = head.double()(torch.randn(6, head.params, 3, 4, generator=draw).double())
+    parts = coordinate_log_prob(distribution, x)
     assert parts.shape == x.shape
-    assert torch.allclose(parts.sum((1, 2)), law.log_prob(x))
+    assert torch.allclose(parts.sum((1, 2)), distribution.log_prob(x))
     other = x.clone()
     other[:, 0, 0] = 1 - other[:, 0, 0]
-    changed = coordinate_log_prob(law, other) != parts
+    changed = coordinate_log_prob(distribution, other) != parts
     assert changed[:, 0, 0].all()
     assert changed.sum() == 6
 
 
 def test_dependent_features_are_refused():
-    law = dist.MultivariateNormal(torch.zeros(2, 3), torch.eye(3))
+    distribution = dist.MultivariateNormal(torch.zeros(2, 3), torch.eye(3))
     with pytest.raises(Unavailable, match="a MultivariateNormal, is not known to have independent"):
-        coordinate_log_prob(law, torch.zeros(2, 3))
+        coordinate_log_prob(distribution, torch.zeros(2, 3))
     library = Independent(Normal(torch.zeros(2, 3), 1.0), 1)
     assert coordinate_log_prob(library, torch.zeros(2, 3)).shape == (2, 3)
 

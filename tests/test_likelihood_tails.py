@@ -94,10 +94,10 @@ def test_a_narrow_guide_is_found_out():
     assert "its median" in narrow["khat"].note
 
 
-def uniform_pair(law):
+def uniform_pair(distribution):
     def model(x):
         with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("x", law, obs=x)
+            pyro.sample("x", distribution, obs=x)
 
     return SimpleNamespace(model=model, guide=lambda x: None)
 
@@ -117,9 +117,9 @@ def test_a_uniform_law_over_256_levels_has_eight_bits():
 
 
 def test_a_density_off_levels_has_no_bits():
-    law = dist.Normal(torch.zeros(5).double(), 1.0).to_event(1)
+    distribution = dist.Normal(torch.zeros(5).double(), 1.0).to_event(1)
     x = torch.randn(50, 5).double()
-    record = evaluate(uniform_pair(law), x, metrics=["bits_per_dim"])["bits_per_dim"]
+    record = evaluate(uniform_pair(distribution), x, metrics=["bits_per_dim"])["bits_per_dim"]
     assert "lies on no levels" in record.note
 
 

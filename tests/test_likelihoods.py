@@ -48,18 +48,20 @@ def test_contract(name):
     head = head_of(name)
     head.check(DATA)
     features = torch.randn(4, 5, head.params, *SHAPE, requires_grad=True)
-    law = head(features)
-    assert law.batch_shape == (4, 5)
-    assert law.event_shape == SHAPE
-    assert law.mean.shape == (4, 5, *SHAPE)
-    assert law.sample((2,)).shape == (2, 4, 5, *SHAPE)
-    assert law.has_rsample == (name in ("continuous-bernoulli", "delta") or "normal" in name)
-    if law.has_rsample:
-        assert law.rsample().requires_grad
+    distribution = head(features)
+    assert distribution.batch_shape == (4, 5)
+    assert distribution.event_shape == SHAPE
+    assert distribution.mean.shape == (4, 5, *SHAPE)
+    assert distribution.sample((2,)).shape == (2, 4, 5, *SHAPE)
+    assert distribution.has_rsample == (
+        name in ("continuous-bernoulli", "delta") or "normal" in name
+    )
+    if distribution.has_rsample:
+        assert distribution.rsample().requires_grad
     if name == "delta":
         return
     value = head(features[0]).sample()
-    density = law.log_prob(value)
+    density = distribution.log_prob(value)
     assert density.shape == (4, 5)
     one_by_one = torch.stack([head(part).log_prob(value) for part in features])
     torch.testing.assert_close(density, one_by_one)
@@ -70,15 +72,15 @@ def test_contract(name):
 @pytest.mark.parametrize("name", sorted(set(HEADS) - {"delta"}))
 def test_expanding_repeats(name):
     head = head_of(name)
-    law = head(torch.randn(5, head.params, *SHAPE))
-    value = law.sample()
-    wide = law.expand([3, 5])
+    distribution = head(torch.randn(5, head.params, *SHAPE))
+    value = distribution.sample()
+    wide = distribution.expand([3, 5])
     assert wide.batch_shape == (3, 5)
     assert wide.sample().shape == (3, 5, *SHAPE)
     assert wide.mean.shape == (3, 5, *SHAPE)
-    torch.testing.assert_close(wide.log_prob(value), law.log_prob(value).expand(3, 5))
+    torch.testing.assert_close(wide.log_prob(value), distribution.log_prob(value).expand(3, 5))
     with pytest.raises(ValueError, match="cannot expand"):
-        law.expand([4])
+        distribution.expand([4])
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -87,20 +89,20 @@ def test_the_starting_bias_has_the_mean_of_the_data(name):
     x = (torch.rand(50, *SHAPE) * 3).round() / 3
     x = x.round() if name == "bernoulli" else x
     head.build(x)
-    law = head(head.bias(x).unsqueeze(0))
+    distribution = head(head.bias(x).unsqueeze(0))
     # A logistic density is cut at the ends, which moves its mean a little.
     tolerance = 0.1 if "logistic" in name else 1e-6
-    torch.testing.assert_close(law.mean[0], x.mean(0), atol=tolerance, rtol=0)
+    torch.testing.assert_close(distribution.mean[0], x.mean(0), atol=tolerance, rtol=0)
 
 
 def test_bernoulli_sums_to_one_and_is_the_librarys():
     logits = torch.randn(6) * 3
-    law = IndependentBernoulli(logits, 1)
+    distribution = IndependentBernoulli(logits, 1)
     values = torch.tensor(list(itertools.product([0.0, 1.0], repeat=6)))
-    torch.testing.assert_close(law.log_prob(values).exp().sum(), torch.tensor(1.0))
+    torch.testing.assert_close(distribution.log_prob(values).exp().sum(), torch.tensor(1.0))
     library = LibraryBernoulli(logits=logits).to_event(1)
-    torch.testing.assert_close(law.log_prob(values), library.log_prob(values))
-    torch.testing.assert_close(law.variance, library.variance)
+    torch.testing.assert_close(distribution.log_prob(values), library.log_prob(values))
+    torch.testing.assert_close(distribution.variance, library.variance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -110,22 +112,24 @@ def test_continuous_bernoulli_is_normalised(logit, dtype):
     curve = (grid * logit - max(logit, 0.0)).exp()
     area = torch.trapezoid(curve, grid)
     mean = torch.trapezoid(grid * curve, grid) / area
-    law = IndependentContinuousBernoulli(torch.tensor([logit], dtype=dtype), 1)
+    distribution = IndependentContinuousBernoulli(torch.tensor([logit], dtype=dtype), 1)
     value = torch.tensor([0.25], dtype=dtype)
     expected = 0.25 * logit - max(logit, 0.0) - area.log()
     tolerance = 1e-6 if dtype == torch.float64 else 3e-7 * max(1.0, abs(logit))
-    assert law.log_prob(value).double().item() == pytest.approx(expected.item(), abs=tolerance)
-    assert law.mean.double().item() == pytest.approx(mean.item(), abs=1e-6)
+    assert distribution.log_prob(value).double().item() == pytest.approx(
+        expected.item(), abs=tolerance
+    )
+    assert distribution.mean.double().item() == pytest.approx(mean.item(), abs=1e-6)
 
 
 def test_continuous_bernoulli_draws_have_its_mean_and_gradients_pass_zero():
     logits = torch.tensor([-5.0, -0.1, 0.0, 1e-3, 2.0, 20.0], requires_grad=True)
-    law = IndependentContinuousBernoulli(logits, 1)
-    draws = law.sample((20_000,))
+    distribution = IndependentContinuousBernoulli(logits, 1)
+    draws = distribution.sample((20_000,))
     error = 4 * draws.std(0) / math.sqrt(len(draws))
-    assert ((draws.mean(0) - law.mean).abs() < error).all()
-    score = torch.autograd.grad(law.log_prob(torch.full((6,), 0.3)), logits)[0]
-    torch.testing.assert_close(score, 0.3 - law.mean.detach())
+    assert ((draws.mean(0) - distribution.mean).abs() < error).all()
+    score = torch.autograd.grad(distribution.log_prob(torch.full((6,), 0.3)), logits)[0]
+    torch.testing.assert_close(score, 0.3 - distribution.mean.detach())
     library = LibraryContinuousBernoulli(logits=logits[[0, 4]]).log_prob(torch.tensor(0.3))
     ours = IndependentContinuousBernoulli(logits[[0, 4]], 1).log_prob(torch.full((2,), 0.3))
     torch.testing.assert_close(ours, library.sum())
@@ -135,34 +139,34 @@ def test_continuous_bernoulli_draws_have_its_mean_and_gradients_pass_zero():
 @pytest.mark.parametrize("loc", [-0.5, 0.0, 0.31, 1.0, 3.0])
 @pytest.mark.parametrize("log_scale", [-9.0, -3.0, 0.0, 5.0])
 def test_discretised_logistic_sums_to_one(levels, loc, log_scale):
-    law = IndependentLogistic(torch.tensor([loc]), torch.tensor([log_scale]), levels, 1)
+    distribution = IndependentLogistic(torch.tensor([loc]), torch.tensor([log_scale]), levels, 1)
     values = torch.arange(levels).unsqueeze(-1) / (levels - 1)
-    mass = law.log_prob(values).exp()
+    mass = distribution.log_prob(values).exp()
     assert mass.sum().item() == pytest.approx(1, abs=1e-10)
-    torch.testing.assert_close(law.mean, (mass.unsqueeze(-1) * values).sum(0))
-    draws = law.sample((4000,))
+    torch.testing.assert_close(distribution.mean, (mass.unsqueeze(-1) * values).sum(0))
+    draws = distribution.sample((4000,))
     DiscretizedLogistic(levels).check(draws)
-    variance = (mass.unsqueeze(-1) * (values - law.mean).square()).sum().item()
+    variance = (mass.unsqueeze(-1) * (values - distribution.mean).square()).sum().item()
     error = 5 * math.sqrt(variance / len(draws)) + 5 / len(draws)
-    assert abs(draws.mean().item() - law.mean.item()) < error
+    assert abs(draws.mean().item() - distribution.mean.item()) < error
 
 
 @pytest.mark.parametrize("scalar", [True, False])
 def test_normal_is_the_librarys(scalar):
     loc, log_scale = torch.randn(3, 4, 2), torch.randn(()) if scalar else torch.randn(3, 4, 2)
-    law = IndependentNormal(loc, log_scale, 2)
+    distribution = IndependentNormal(loc, log_scale, 2)
     library = LibraryNormal(loc, log_scale.exp()).to_event(2)
     value = torch.randn(5, 3, 4, 2)
-    torch.testing.assert_close(law.log_prob(value), library.log_prob(value))
-    torch.testing.assert_close(law.entropy(), library.entropy())
-    torch.testing.assert_close(law.variance, library.variance)
-    torch.testing.assert_close(law.stddev, library.stddev)
+    torch.testing.assert_close(distribution.log_prob(value), library.log_prob(value))
+    torch.testing.assert_close(distribution.entropy(), library.entropy())
+    torch.testing.assert_close(distribution.variance, library.variance)
+    torch.testing.assert_close(distribution.stddev, library.stddev)
     other = IndependentNormal(torch.randn(3, 4, 2), torch.randn(3, 4, 2), 2)
     library_other = LibraryNormal(other.loc, other.scale).to_event(2)
     expected = kl_divergence(library, library_other)
-    torch.testing.assert_close(kl_divergence(law, library_other), expected)
+    torch.testing.assert_close(kl_divergence(distribution, library_other), expected)
     torch.testing.assert_close(kl_divergence(library, other), expected)
-    torch.testing.assert_close(kl_divergence(law, other), expected)
+    torch.testing.assert_close(kl_divergence(distribution, other), expected)
 
 
 def test_data_outside_the_support_are_refused():
@@ -246,12 +250,12 @@ def test_densities_are_in_the_units_of_the_data(scale):
     head.build(x)
     head.to(torch.float64)
     maps = torch.randn(7, head.params, 3)
-    law = head(maps)
+    distribution = head(maps)
     inner = {"learned": lambda: head.log_scale.exp(), "pixel": lambda: maps[:, 1].exp()}
     spread = head.unit * inner[scale]() if scale in inner else torch.tensor(0.3)
     library = LibraryNormal(head.centre + head.unit * maps[:, 0], spread.expand(7, 3)).to_event(1)
-    torch.testing.assert_close(law.log_prob(x[:7]), library.log_prob(x[:7]))
-    torch.testing.assert_close(law.scale, library.base_dist.scale)
+    torch.testing.assert_close(distribution.log_prob(x[:7]), library.log_prob(x[:7]))
+    torch.testing.assert_close(distribution.scale, library.base_dist.scale)
 
 
 def test_a_table_in_any_units_trains_alike_and_comes_back_from_a_file(tmp_path):
@@ -290,13 +294,13 @@ def test_any_parameters_of_a_net_give_a_finite_density_gradient_and_sample(name)
     head.build(torch.tensor([[0.0], [1.0]], dtype=torch.float32))
     features = torch.tensor(params, dtype=torch.float32).unsqueeze(-1).requires_grad_()
     for value in values:
-        law = head(features)
-        density = law.log_prob(torch.tensor([value], dtype=torch.float32))
+        distribution = head(features)
+        density = distribution.log_prob(torch.tensor([value], dtype=torch.float32))
         assert density.isfinite().all()
         (slope,) = torch.autograd.grad(density.sum(), features)
         assert slope.isfinite().all()
-    assert law.sample().isfinite().all()
-    assert law.mean.isfinite().all()
+    assert distribution.sample().isfinite().all()
+    assert distribution.mean.isfinite().all()
 
 
 def test_a_learned_scale_of_any_size_has_a_finite_density():

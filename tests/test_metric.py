@@ -11,8 +11,7 @@ import priory.evaluation
 from pairs import LinearGaussian
 from priory.cli import main
 from priory.evaluation import METRICS, ByMetric, Estimate, Record, evaluate, metric
-from priory.evaluation.metrics import GROUPS, choose
-from priory.evaluation.metrics.table import FILES
+from priory.evaluation.table import FILES, GROUPS, choose
 
 MINE = '''
 """Metrics of my own."""
@@ -20,10 +19,10 @@ MINE = '''
 from priory.evaluation import Estimate, metric
 
 
-@metric("samples", "dreams", better="lower", anchored=True)
+@metric("samples", "generated", better="lower", anchored=True)
 def mine(draws):
     """Largest distance of means."""
-    distance = (draws.dreams.mean(0) - draws.real.mean(0)).abs().max()
+    distance = (draws.generated.mean(0) - draws.real.mean(0)).abs().max()
     return Estimate(float(distance), None, len(draws.real), "biased", note="mine alone")
 
 
@@ -92,7 +91,7 @@ def nothing(draws):
         (("samples",), {"name": "latents"}, "'latents' asks for a group"),
         (("samples",), {"name": "all"}, "'all' asks for a group"),
         (("sample",), {}, "unknown group 'sample', nearest 'samples'"),
-        (("samples", "dream"), {}, "unknown need 'dream', nearest 'dreams'"),
+        (("samples", "generate"), {}, "unknown need 'generate', nearest 'generated'"),
         (("samples",), {"better": "low"}, "unknown direction 'low', nearest 'lower'"),
     ],
 )

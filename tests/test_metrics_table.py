@@ -17,8 +17,8 @@ from priory import evaluate, evaluate_samples, fit
 from priory.data import Data
 from priory.data.toys import RING
 from priory.evaluation import METRICS
-from priory.evaluation.metrics import GROUPS
 from priory.evaluation.samples import classifier
+from priory.evaluation.table import GROUPS
 from priory.inference import ELBO
 from priory.models import VAE, CycleGAN
 from priory.nets import MLP

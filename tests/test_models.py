@@ -80,8 +80,8 @@ def test_every_prior_with_every_likelihood(prior, likelihood):
         assert model.nodes["x"]["log_prob"].shape == (*lead, 6)
         assert pair.prior.support.check(guide.nodes["z"]["value"]).all()
         assert model.nodes["x"]["fn"].mean.shape == (*lead, 6, *SHAPE)
-    dream = poutine.trace(poutine.uncondition(pair.model)).get_trace(x)
-    assert dream.nodes["x"]["value"].shape == (6, *SHAPE)
+    generate = poutine.trace(poutine.uncondition(pair.model)).get_trace(x)
+    assert generate.nodes["x"]["value"].shape == (6, *SHAPE)
     density = model.nodes["x"]["log_prob"]
     if likelihood == "delta":
         density = -(model.nodes["x"]["fn"].mean - x).square().sum((-3, -2, -1))
@@ -198,14 +198,14 @@ def test_gan_dreams_with_gradients(prior):
     pair, x = GAN(SMALL[prior](), MLP((9,)), latent=2), torch.randn(12, 2)
     guide = poutine.trace(pair.guide).get_trace(x)
     assert [key for key, site in guide.nodes.items() if site["type"] == "sample"] == []
-    dream = poutine.trace(poutine.uncondition(pair.model)).get_trace(x)
-    value = dream.nodes["x"]["value"]
+    generate = poutine.trace(poutine.uncondition(pair.model)).get_trace(x)
+    value = generate.nodes["x"]["value"]
     assert value.shape == (12, 2)
     value.square().sum().backward()
     for key, parameter in pair.generator.named_parameters():
         assert parameter.grad.abs().sum() > 0, key
     if prior != "normal":
-        assert dream.nodes["z"]["value"].shape == (12, 2)
+        assert generate.nodes["z"]["value"].shape == (12, 2)
 
 
 def test_mistakes_are_told():

@@ -96,10 +96,14 @@ def test_a_cost_leaves_out_what_is_masked(within):
     loc = torch.zeros(WIDE).double().requires_grad_()
 
     def model(x):
-        law = dist.Normal(loc.expand(ROWS, WIDE), 1.0)
-        law = law.mask(seen).to_event(1) if within else law.to_event(1).mask(seen[:, 0])
+        distribution = dist.Normal(loc.expand(ROWS, WIDE), 1.0)
+        distribution = (
+            distribution.mask(seen).to_event(1)
+            if within
+            else distribution.to_event(1).mask(seen[:, 0])
+        )
         with pyro.plate("data", ROWS):
-            pyro.sample("x", law, obs=x)
+            pyro.sample("x", distribution, obs=x)
 
     phases = Phases(model, lambda x: None, (given,))
     cost = Reconstruction(cost="squared").loss(phases)

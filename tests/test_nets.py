@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from priory.names import named
+from priory.lookup import named
 from priory.nets import DCGAN, MLP, NETS, Conv, DCGANCritic, Deconv, Wrapped, as_net
 from priory.nets.base import ACTIVATIONS
 from priory.nets.layers import Spectral

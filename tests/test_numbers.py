@@ -26,8 +26,8 @@ def normals(n, d, seed=0, shift=0.0):
 class Plain:
     """Standard normal features; with a label, one that is uniform and independent of them."""
 
-    def __init__(self, labelled=False, taken=False, law=None):
-        self.law = law or dist.Normal(torch.zeros(2).double(), 1.0).to_event(1)
+    def __init__(self, labelled=False, taken=False, distribution=None):
+        self.distribution = distribution or dist.Normal(torch.zeros(2).double(), 1.0).to_event(1)
         if labelled:
             self.model = self._labelled
         elif taken:
@@ -35,7 +35,7 @@ class Plain:
 
     def model(self, x):
         with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("x", self.law, obs=x)
+            pyro.sample("x", self.distribution, obs=x)
 
     def _taken(self, x, y):
         self.__class__.model(self, x)
@@ -43,7 +43,7 @@ class Plain:
     def _labelled(self, x, y):
         with pyro.plate("data", len(x), dim=-1):
             pyro.sample("y", dist.Categorical(logits=torch.zeros(10).double()), obs=y)
-            pyro.sample("x", self.law, obs=x)
+            pyro.sample("x", self.distribution, obs=x)
 
     def guide(self, x):
         pass
@@ -60,7 +60,7 @@ def judged(pair, columns=None, **options):
 
 def test_a_joint_likelihood_says_so_and_is_not_ranked_beside_a_marginal_one():
     plain, joint = judged(Plain(), metrics=["nll", "elbo"]), judged(Plain(True), metrics=["nll"])
-    exact = -Plain().law.log_prob(X).mean().item()
+    exact = -Plain().distribution.log_prob(X).mean().item()
     assert plain["nll"].value == pytest.approx(exact)
     assert joint["nll"].value == pytest.approx(exact + math.log(10))
     assert plain["nll"].quantity == plain["elbo"].quantity == "log p(x): x a density"
@@ -81,7 +81,7 @@ def test_a_label_that_is_taken_conditions_and_masses_are_no_densities():
     taken = judged(Plain(taken=True), metrics=["nll"])["nll"]
     assert taken.quantity == "log p(x | y): x a density"
     coins = (X > 0).double()
-    binary, density = Plain(law=dist.Bernoulli(torch.full((2,), 0.5)).to_event(1)), Plain()
+    binary, density = Plain(distribution=dist.Bernoulli(torch.full((2,), 0.5)).to_event(1)), Plain()
     reports = [judged(p, {"x": coins}, metrics=["nll"]) for p in (binary, density)]
     assert [r["nll"].quantity for r in reports] == ["log p(x): x a mass", "log p(x): x a density"]
     table = comparison_table([Entry(str(n), 0, r) for n, r in enumerate(reports)])
@@ -169,8 +169,8 @@ def test_the_validation_bound_is_in_the_units_of_the_data():
     run = fit(Shifted(torch.ones(3)), ELBO(), data, **options)
     judged = evaluate(run, split="valid", metrics=["nll"], pictures=False)["nll"]
     assert run.history[-1]["bound"] == pytest.approx(-judged.value, rel=1e-5)
-    law = dist.Normal(data.restore(run.pair.mean.detach()), data.scale).to_event(1)
-    exact = law.log_prob(data.restore(data.valid.x)).mean()
+    distribution = dist.Normal(data.restore(run.pair.mean.detach()), data.scale).to_event(1)
+    exact = distribution.log_prob(data.restore(data.valid.x)).mean()
     assert run.history[-1]["bound"] == pytest.approx(float(exact), rel=1e-5)
 
 
@@ -178,7 +178,7 @@ def test_bits_of_standardised_levels_are_those_of_the_levels():
     k = torch.randint(0, 256, (200, 4), generator=torch.Generator().manual_seed(0)).double()
     data = Data.from_arrays(2 * k, standardise=True, test=50)
     low, high = ((torch.tensor(v) - data.mean) / data.scale for v in (-1.0, 511.0))
-    pair = Plain(law=dist.Uniform(low.double(), high.double()).to_event(1))
+    pair = Plain(distribution=dist.Uniform(low.double(), high.double()).to_event(1))
     found = evaluate(pair, data, metrics=["bits_per_dim"], pictures=False)["bits_per_dim"]
     assert found.value == pytest.approx(8.0, abs=1e-4)
 
@@ -255,11 +255,11 @@ def test_errors_of_manifold_metrics_are_those_of_new_samples(d, shift, n, m):
     """Also where few far samples carry the balls, so that a variance falls as 1 / sqrt(n)."""
     values, errors = [], []
     for seed in range(300):
-        real, dreams = normals(n, d, 2 * seed), normals(m, d, 2 * seed + 1, shift)
-        values.append([float(v.mean()) for v in manifold(real, dreams)])
+        real, generated = normals(n, d, 2 * seed), normals(m, d, 2 * seed + 1, shift)
+        values.append([float(v.mean()) for v in manifold(real, generated)])
         if seed < 50:
             draw = torch.Generator().manual_seed(seed)
-            errors.append(manifold_errors(real, dreams, draw, divisions=8))
+            errors.append(manifold_errors(real, generated, draw, divisions=8))
     actual, found = torch.tensor(values).std(0), torch.tensor(errors).mean(0)
     assert ((found / actual - 1).abs() < 0.25).all(), found / actual
 
@@ -284,8 +284,8 @@ def test_too_few_rows_have_no_error():
 class Coded:
     """A categorical latent, drawn whole or relaxed by the guide."""
 
-    def __init__(self, law):
-        self.law = law
+    def __init__(self, distribution):
+        self.distribution = distribution
 
     def model(self, x):
         with pyro.plate("data", len(x), dim=-1):
@@ -294,18 +294,18 @@ class Coded:
 
     def guide(self, x):
         with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("c", self.law(torch.ones(len(x), 3).double()))
+            pyro.sample("c", self.distribution(torch.ones(len(x), 3).double()))
 
 
 def relaxed(probs):
     return dist.RelaxedOneHotCategorical(torch.tensor(0.5).double(), probs)
 
 
-@pytest.mark.parametrize("law", [relaxed, lambda p: SoftCode(p / 3)])
-def test_a_relaxed_code_has_no_density(law):
-    found = judged(Coded(law), metrics=["nll", "elbo", "ais"])
+@pytest.mark.parametrize("distribution", [relaxed, lambda p: SoftCode(p / 3)])
+def test_a_relaxed_code_has_no_density(distribution):
+    found = judged(Coded(distribution), metrics=["nll", "elbo", "ais"])
     assert all("relaxed code" in record.note for record in found)
-    pair = Coded(law)
+    pair = Coded(distribution)
     for objective in (ELBO(), ELBO(0.5), KL(), IWAE(1), IWAE(5), Renyi(0.5, 1)):
         with pytest.raises(ValueError, match="'c' between the values of the model's OneHot"):
             objective(pair.model, pair.guide, X)
@@ -316,18 +316,20 @@ def test_a_relaxed_code_has_no_density(law):
 
 
 def test_a_straight_through_code_trains_by_the_elbo_and_has_no_bound():
-    law = dist.RelaxedOneHotCategoricalStraightThrough
-    pair = Coded(lambda probs: law(torch.tensor(0.5).double(), probs))
+    distribution = dist.RelaxedOneHotCategoricalStraightThrough
+    pair = Coded(lambda probs: distribution(torch.tensor(0.5).double(), probs))
     assert ELBO()(pair.model, pair.guide, X).isfinite()
     with pytest.raises(ValueError, match=r"relaxed distribution.*train by ELBO\(\)"):
         IWAE(5)(pair.model, pair.guide, X)
     assert "relaxed code" in judged(pair, metrics=["nll"])["nll"].note
 
 
-@pytest.mark.parametrize("law", [dist.OneHotCategorical, lambda p: StraightThroughCode(p / 3)])
-def test_a_whole_code_has_its_density(law):
-    found = judged(Coded(law), metrics=["nll"])["nll"]
-    assert found.value == pytest.approx(-Plain().law.log_prob(X).mean().item())
+@pytest.mark.parametrize(
+    "distribution", [dist.OneHotCategorical, lambda p: StraightThroughCode(p / 3)]
+)
+def test_a_whole_code_has_its_density(distribution):
+    found = judged(Coded(distribution), metrics=["nll"])["nll"]
+    assert found.value == pytest.approx(-Plain().distribution.log_prob(X).mean().item())
 
 
 class Broken(torch.nn.Module):

@@ -15,7 +15,7 @@ from torch import nn
 from pairs import LinearGaussian
 from priory.data import Data
 from priory.evaluation import METRICS, Draws, Unavailable, evaluate
-from priory.evaluation.paths import (
+from priory.evaluation.interpolation import (
     Codec,
     Judge,
     along,
@@ -26,8 +26,8 @@ from priory.evaluation.paths import (
     slerp,
     strips,
 )
-from priory.evaluation.paths.between import pairs
-from priory.evaluation.sealed import sealed
+from priory.evaluation.interpolation.path import pairs
+from priory.evaluation.isolation import sealed
 from priory.models import VAE
 
 ROWS = ("arithmetic_target", "arithmetic_identity", "round_trip")

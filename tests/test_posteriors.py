@@ -16,7 +16,7 @@ from priory.posteriors import KumaraswamyPosterior, NormalPosterior, posterior_f
 pytestmark = pytest.mark.usefixtures("double")
 
 
-def law(a, b):
+def distribution(a, b):
     return Kumaraswamy(torch.tensor(float(a)), torch.tensor(float(b)))
 
 
@@ -39,13 +39,13 @@ def kl_by_quadrature(a, b, alpha, beta):
 @pytest.mark.parametrize(("a", "b", "kl"), [(2, 3, 1.3990), (5, 5, 3.5289), (1, 1, 2.3905)])
 def test_known_divergences_from_beta(a, b, kl):
     prior = Beta(torch.tensor(1.0), torch.tensor(5.0))
-    assert kl_divergence(law(a, b), prior).item() == pytest.approx(kl, abs=1e-4)
+    assert kl_divergence(distribution(a, b), prior).item() == pytest.approx(kl, abs=1e-4)
 
 
 @pytest.mark.parametrize("b", [0.05, 0.3, 1.0, 4.0, 50.0])
 @pytest.mark.parametrize("b0", [0.5, 1.0, 5.0, 20.0])
 def test_divergence_closed_form_at_a_one(b, b0):
-    kl = kl_divergence(law(1, b), Beta(torch.tensor(1.0), torch.tensor(b0)))
+    kl = kl_divergence(distribution(1, b), Beta(torch.tensor(1.0), torch.tensor(b0)))
     assert kl.item() == pytest.approx(math.log(b / b0) + b0 / b - 1, abs=1e-8)
 
 
@@ -53,7 +53,7 @@ def test_divergence_closed_form_at_a_one(b, b0):
 @pytest.mark.parametrize("b", [0.1, 0.5, 1.5, 30.0])
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 5.0), (0.5, 0.5), (3.0, 1.0), (2.0, 8.0)])
 def test_divergence_by_quadrature(a, b, alpha, beta):
-    kl = kl_divergence(law(a, b), Beta(torch.tensor(alpha), torch.tensor(beta)))
+    kl = kl_divergence(distribution(a, b), Beta(torch.tensor(alpha), torch.tensor(beta)))
     assert kl.item() == pytest.approx(kl_by_quadrature(a, b, alpha, beta), rel=1e-7, abs=1e-7)
 
 
@@ -82,7 +82,7 @@ def test_divergence_in_single_precision_and_over_events():
 
 @pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (1.0, 1.0), (2.0, 3.0), (7.0, 0.8), (0.3, 9.0)])
 def test_density_integrates_to_one_and_moments_hold(a, b):
-    q = law(a, b)
+    q = distribution(a, b)
     # The substitution v = sin(s)^2 takes the ends' singularities down.
     value = torch.linspace(0, 1, 2_000_002)[1:-1]
     s = (math.pi / 2) * value**3 * (value * (6 * value - 15) + 10)

@@ -8,7 +8,6 @@ import pyro
 import pytest
 import torch
 
-from priory.config import from_config, to_config
 from priory.data import Data
 from priory.divergences import energy
 from priory.evaluation import evaluate
@@ -18,10 +17,11 @@ from priory.inference.phases.arguments import build
 from priory.likelihoods import LIKELIHOODS, likelihood_for
 from priory.models import VAE
 from priory.nets import NETS
+from priory.parsing import OBJECTIVES, parse, parse_objective, read
 from priory.priors import PRIORS, GaussianMixture, VampPrior
 from priory.recipes import RECIPES, Recipe, find_recipe
-from priory.signatures import Faults, options_of
-from priory.specs import OBJECTIVES, parse, parse_objective, read
+from priory.serialisation import from_config, to_config
+from priory.signatures import Errors, options_of
 
 SMALL = {"encoder": "mlp:32", "decoder": "mlp:32", "latent": 3}
 
@@ -73,9 +73,9 @@ def test_a_schedule_stands_in_brackets():
 
 
 def test_all_faults_are_told_at_once():
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(Errors) as caught:
         parse_objective("elbbo + x*match:mmx + iwae:0")
-    told = "\n".join(caught.value.faults)
+    told = "\n".join(caught.value.errors)
     assert "nearest 'elbo'" in told
     assert "the weight must be" in told
     assert "nearest 'mmd'" in told
@@ -93,7 +93,7 @@ def test_all_faults_are_told_at_once():
     ],
 )
 def test_a_wrong_prior_says_what_is_wrong(text, said):
-    with pytest.raises(Faults if ":" in text else ValueError, match=said):
+    with pytest.raises(Errors if ":" in text else ValueError, match=said):
         parse("prior", text, PRIORS)
 
 
@@ -261,9 +261,9 @@ def test_epochs_take_the_place_of_a_recipes_steps():
 
 
 def test_every_fault_in_the_options_is_told():
-    with pytest.raises(Faults) as caught:
+    with pytest.raises(Errors) as caught:
         RECIPES["vae"].prepare(latnt=3, prior="vmap", lr="x", objective="elbow")
-    told = "\n".join(caught.value.faults)
+    told = "\n".join(caught.value.errors)
     for said in ("nearest 'latent'", "nearest 'vamp'", "lr must be a number", "nearest 'elbo'"):
         assert said in told
 

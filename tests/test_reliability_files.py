@@ -373,7 +373,7 @@ def test_command_line_refuses_a_folder_in_use_and_warns_in_one_line(tmp_path, ca
         ".lock",
         "checkpoints",
         "config.yaml",
-        "dreams.png",
+        "samples.png",
         "history.json",
         "manifest.json",
         "weights.safetensors",

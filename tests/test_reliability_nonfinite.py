@@ -34,7 +34,7 @@ class Fragile(nn.Module):
         self.up, self.down = nn.Linear(2, 6), nn.Linear(6, 2)
         self.norm = nn.BatchNorm1d(6)
 
-    def fault(self, how):
+    def error(self, how):
         return self.training and self.calls == self.at and how == self.how
 
     def model(self, x):
@@ -42,20 +42,20 @@ class Fragile(nn.Module):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
             loc = self.up(z)
-            if self.fault("infinity"):
+            if self.error("infinity"):
                 loc = torch.where(torch.arange(len(x))[:, None] == 3, math.inf, loc)
             pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
 
     def guide(self, x):
         self.calls += self.training and torch.is_grad_enabled()
         pyro.module("fragile", self)
-        if self.fault("memory"):
+        if self.error("memory"):
             torch.empty(2**60)
         with pyro.plate("data", len(x)):
             loc = self.down(self.norm(x))
-            if self.fault("nan"):
+            if self.error("nan"):
                 loc = loc * math.nan
-            if self.fault("gradient"):
+            if self.error("gradient"):
                 loc = loc + (self.down.bias - self.down.bias.detach()).abs().sqrt()
             pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
 
@@ -70,7 +70,7 @@ def train(folder, pair=None, data=None, **options):
 def stays(monkeypatch):
     """A fault that is there again when the batch is run a second time."""
     monkeypatch.setattr(
-        Fragile, "fault", lambda self, how: self.calls >= self.at and how == self.how
+        Fragile, "error", lambda self, how: self.calls >= self.at and how == self.how
     )
 
 
@@ -130,7 +130,7 @@ def test_run_that_stopped_goes_on_by_passing_over_the_step(tmp_path):
     with pytest.raises(ValueError, match=r"pair\.at was 8, now 1"):
         train(tmp_path / "run", pair, skip_nonfinite=1, resume=True)
     pair.at = 8
-    pair.fault = lambda how: pair.training and pair.calls == 1 and how == "nan"
+    pair.error = lambda how: pair.training and pair.calls == 1 and how == "nan"
     train(tmp_path / "run", pair, skip_nonfinite=1, resume=True)
     digest, rows = outcome(tmp_path / "run")
     assert digest == before[0]

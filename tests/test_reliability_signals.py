@@ -135,7 +135,7 @@ def test_command_line_stops_in_one_line_and_resumes(tmp_path, monkeypatch, capsy
     assert main([*words, "--steps", str(steps)]) == 2
     assert main([*words, "--steps", str(steps), "--resume", "--lr", "1"]) == 1
     assert "fit.lr was 0.002, now 1.0" in capsys.readouterr().err
-    assert (tmp_path / "run" / "dreams.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "run" / "samples.png").read_bytes().startswith(b"\x89PNG")
 
 
 def wait_for_folder(folder, process):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from priory.evaluation import Calibration, Draws, Sets
+from priory.evaluation.isolation import sealed
 from priory.evaluation.report.charts import uniform_band
 from priory.evaluation.report.gallery import gather
 from priory.evaluation.report.pictures import Gallery, draw
-from priory.evaluation.sealed import sealed
 
 
 def model(x):
@@ -24,8 +24,8 @@ def guide(x):
     with pyro.plate("data", len(x), dim=-1):
         rows = x.flatten(1).view(len(x), 8, 2).sum(1)
         precision = 1.0 + 8 / 0.25
-        law = dist.Normal(rows / 0.25 / precision, precision**-0.5)
-        pyro.sample("z", law.to_event(1))
+        distribution = dist.Normal(rows / 0.25 / precision, precision**-0.5)
+        pyro.sample("z", distribution.to_event(1))
 
 
 def images(n, seed=0):
@@ -46,9 +46,9 @@ def test_a_pair_fills_the_gallery():
     found, train = gathered()
     assert found.strips.shape == (6, 11, 1, 4, 4)
     assert found.calibration.ranks.shape[1] == 2
-    dreams, near = found.nearest
-    assert dreams.shape == near.shape == (10, 1, 4, 4)
-    distances = torch.cdist(dreams.flatten(1).double(), train.flatten(1).double())
+    generated, near = found.nearest
+    assert generated.shape == near.shape == (10, 1, 4, 4)
+    distances = torch.cdist(generated.flatten(1).double(), train.flatten(1).double())
     assert torch.equal(train[distances.argmin(1)].to(near), near)
     assert found.bounds is None, "no metric has paid for it"
     assert {"Interpolations", "Calibration", "Nearest training rows"} <= draw(found).keys()
@@ -58,13 +58,13 @@ def test_the_gallery_is_the_same_each_time():
     first, second = gathered()[0], gathered()[0]
     assert torch.equal(first.strips, second.strips)
     assert torch.equal(first.calibration.ranks, second.calibration.ranks)
-    assert torch.equal(first.dreams, second.dreams)
+    assert torch.equal(first.generated, second.generated)
 
 
 def test_samples_alone_have_no_latents_to_show():
     x = images(30)
     found = gather(Sets({"x": x}, images(20, 2), reference={"x": images(40, 1)}))
-    assert len(found.dreams) == 20
+    assert len(found.generated) == 20
     assert found.nearest is not None
     assert found.strips is None
     assert found.calibration is None

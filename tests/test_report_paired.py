@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from priory.evaluation import Comparison, Entry, Report, comparison_table, mean_record
-from priory.evaluation.columns import digest_of
 from priory.evaluation.report.paired import _contrast, paired_differences
+from priory.evaluation.rows import digest_of
 
 
 def stream(seed=0):

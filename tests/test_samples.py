@@ -381,15 +381,20 @@ def test_lost_modes_and_narrow_ones_are_found():
 
 
 def test_error_of_a_histograms_divergence_is_honest():
-    truth, law = torch.tensor([0.2, 0.3, 0.5]).double(), torch.tensor([0.5, 0.25, 0.25]).double()
+    truth, distribution = (
+        torch.tensor([0.2, 0.3, 0.5]).double(),
+        torch.tensor([0.5, 0.25, 0.25]).double(),
+    )
 
     def estimate(seed):
-        drawn = torch.multinomial(law, 500, replacement=True, generator=stream(seed))
+        drawn = torch.multinomial(distribution, 500, replacement=True, generator=stream(seed))
         return histogram_kl(drawn.bincount(minlength=3), truth)
 
     ratio, values = error_ratio(estimate, 200)
     assert 0.85 < ratio < 1.15
-    assert float(values.mean()) == pytest.approx(float((law * (law / truth).log()).sum()), abs=0.02)
+    assert float(values.mean()) == pytest.approx(
+        float((distribution * (distribution / truth).log()).sum()), abs=0.02
+    )
 
 
 # Memory
@@ -412,8 +417,8 @@ def test_copies_are_told_from_fresh_data():
 def test_blurred_and_far_dreams_are_no_copies():
     """Dreams at the mean are near to all rows, and have the same one nearest again and again."""
     train, fresh = normal(400, 20), normal(200, 20, seed=1)
-    for dreams in (0.05 * normal(300, 20, seed=2), normal(300, 20, shift=9.0, seed=2)):
-        assert abs(copying(dreams, train, fresh).z) < 3
+    for generated in (0.05 * normal(300, 20, seed=2), normal(300, 20, shift=9.0, seed=2)):
+        assert abs(copying(generated, train, fresh).z) < 3
 
 
 def test_preference_by_hand():

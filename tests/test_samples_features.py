@@ -11,11 +11,11 @@ from torch import nn
 from priory.data import Data
 from priory.data.toys import RING
 from priory.evaluation import METRICS, Sets, Unavailable, evaluate_samples
-from priory.evaluation.columns import rows_of
-from priory.evaluation.metrics.table import measure
+from priory.evaluation.rows import rows_of
 from priory.evaluation.samples import classifier
 from priory.evaluation.samples.features import EXTRACTORS, Extractor, digest, extractor
 from priory.evaluation.samples.pairwise import stream
+from priory.evaluation.table import measure
 
 ROWS = {name: row for name, row in METRICS.items() if row.group == "samples"}
 SAMPLE_ROWS = [name for name in ROWS if name != "reconstruction"]
@@ -48,8 +48,8 @@ def digits():
     )
 
 
-def sets(digits, dreams, **options):
-    return Sets(digits.test, dreams, reference=digits.train, samples=340, **options)
+def sets(digits, generated, **options):
+    return Sets(digits.test, generated, reference=digits.train, n_samples=340, **options)
 
 
 def value(draws, name):
@@ -317,7 +317,7 @@ def test_no_number_of_rows_is_too_few_to_answer(rows):
     x = torch.rand(rows, 20, generator=stream(rows))
     for data in (x, torch.zeros(rows, 20)):
         columns = {"x": data, "y": torch.zeros(rows).long()}
-        for draws in (Sets(columns, x, reference=columns, samples=50), Sets(columns, x)):
+        for draws in (Sets(columns, x, reference=columns, n_samples=50), Sets(columns, x)):
             for name in SAMPLE_ROWS:
                 assert all(record.name for record in measure(name, ROWS[name], draws))
 

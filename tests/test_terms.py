@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from pairs import LinearGaussian
-from priory.config import from_config, to_config
 from priory.data import Data
 from priory.inference import (
     ELBO,
@@ -26,7 +25,8 @@ from priory.inference.objectives.terms import Match
 from priory.inference.svi import NonFinite
 from priory.models import VAE
 from priory.nets import MLP
-from priory.specs import parse_objective
+from priory.parsing import parse_objective
+from priory.serialisation import from_config, to_config
 
 
 @pytest.fixture
@@ -78,15 +78,15 @@ def test_the_divergence_has_a_global_latents_share():
 
 def test_asleep_the_exact_posterior_costs_its_entropy(x):
     pair = LinearGaussian()
-    law = pair.posterior(x)
+    distribution = pair.posterior(x)
     values = torch.stack([Sleep("z").loss(phases(pair, x=x)).detach() for _ in range(50)])
-    entropy = law.entropy()[0].detach()
+    entropy = distribution.entropy()[0].detach()
     se = values.std() / math.sqrt(len(values))
     assert (values.mean() - entropy).abs() < 3 * se
     squares = torch.stack(
         [Sleep("z", cost="squared").loss(phases(pair, x=x)).detach() for _ in range(50)]
     )
-    trace = law.covariance_matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[0].detach()
+    trace = distribution.covariance_matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[0].detach()
     assert (squares.mean() - trace).abs() < 3 * squares.std() / math.sqrt(len(squares))
 
 
@@ -226,7 +226,7 @@ def test_what_the_model_takes_but_does_not_draw_is_its_column():
             super().model(x)
 
     y = torch.arange(4)
-    assert phases(Given(), x=torch.randn(4, 3), y=y).dream("y") is y
+    assert phases(Given(), x=torch.randn(4, 3), y=y).sampled("y") is y
 
 
 def test_a_deterministic_encoder_is_an_autoencoder():

@@ -16,7 +16,6 @@ from torch import nn
 
 from priory import fit, load
 from priory.cli import main
-from priory.config import from_config, to_config
 from priory.data import Data
 from priory.data.toys import RING
 from priory.evaluation import ByMetric, evaluate
@@ -27,6 +26,7 @@ from priory.inference.checkpoints.disk import Damaged
 from priory.inference.monitor import Watch, alarms, collected, modes_of, order, reached, spread
 from priory.inference.selection import Selection
 from priory.nets import MLP
+from priory.serialisation import from_config, to_config
 from processes import outcome
 
 ADAM = partial(torch.optim.Adam, betas=(0.5, 0.9))
@@ -238,7 +238,7 @@ def test_watch_sees_scores_of_a_known_critic(ring):
 
 def test_watching_changes_no_bit(monkeypatch, ring):
     monkeypatch.setattr(watching, "APART", 1)
-    options = {"ema": 0.9, "snapshot_every": 1, "best": ByMetric("mmd", samples=50)}
+    options = {"ema": 0.9, "snapshot_every": 1, "best": ByMetric("mmd", n_samples=50)}
     seen = trained(ring, **options)
     blind = trained(ring, **options, watch=False)
     assert same(state(seen), state(blind))
@@ -298,12 +298,12 @@ def test_selection_passes_over_what_has_no_value():
 
 
 def test_metric_judges_the_weights_that_the_run_ends_with(ring):
-    judge = ByMetric("mmd", samples=200)
+    judge = ByMetric("mmd", n_samples=200)
     run = trained(ring, best=judge, ema=0.9, lr=5e-3)
     values = [row["mmd"] for row in run.history]
-    found = evaluate(run, split="valid", metrics=["mmd"], samples=200)["mmd"].value
+    found = evaluate(run, split="valid", metrics=["mmd"], n_samples=200)["mmd"].value
     assert found == pytest.approx(min(values), rel=1e-6)
-    assert from_config(to_config(judge)).samples == 200
+    assert from_config(to_config(judge)).n_samples == 200
     assert run.config["best"]["metric"] == "mmd"
     labels = [axes.get_ylabel() for axes in training(run.history).axes]
     assert labels == ["loss, nats per datum", "mmd"]
@@ -340,7 +340,7 @@ def test_break_changes_nothing(monkeypatch, ring, tmp_path, every):
         "epochs": 5,
         "ema": 0.9,
         "lr": 1e-2,
-        "best": ByMetric("mmd", samples=100),
+        "best": ByMetric("mmd", n_samples=100),
         "snapshot_every": 2,
         "checkpoint_every": every,
     }
@@ -440,7 +440,7 @@ def test_command_line_judges_snaps_and_warns(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(watching, "APART", 1)
     words = ["fit", "gan", "--generator", "mlp:8", "--rows", "400", "--batch-size", "100"]
     words += ["--schedule", "constant"]
-    more = ["--best", "mmd:samples=100", "--snapshot-every", "2", "--ema", "0.9", "--lr", "1e-9"]
+    more = ["--best", "mmd:n_samples=100", "--snapshot-every", "2", "--ema", "0.9", "--lr", "1e-9"]
     monkeypatch.setattr(watching, "ALIKE", 100.0)  # so that all dreams are too much alike
     assert main([*words, *more, "--epochs", "4", "--out", "run"]) == 0
     out = capsys.readouterr().out

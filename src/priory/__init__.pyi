@@ -1,5 +1,5 @@
-from .comparing import compare as compare
-from .comparing import compare_runs as compare_runs
+from .comparison import compare as compare
+from .comparison import compare_runs as compare_runs
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_samples as evaluate_samples
 from .inference import fit as fit

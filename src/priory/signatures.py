@@ -16,19 +16,19 @@ T = TypeVar("T")
 REQUIRED = inspect.Parameter.empty
 
 
-class Faults(ValueError):
+class Errors(ValueError):
     """Several errors of one request, reported together.
 
     Args:
-        faults: the errors, one sentence each.
+        errors: the errors, one sentence each.
     """
 
-    def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = list(faults)
-        super().__init__("; ".join(self.faults))
+    def __init__(self, errors: Iterable[str]) -> None:
+        self.errors = list(errors)
+        super().__init__("; ".join(self.errors))
 
 
-class Failures(ValueError):
+class Failures(Errors):
     """Several things that failed on the way, reported together.
 
     Args:
@@ -44,9 +44,9 @@ class Collector:
     """Goes on after an error, so that all of them can be reported at once.
 
     Example:
-        >>> faults = Collector()
-        >>> faults.attempt(int, "x")
-        >>> faults.found
+        >>> errors = Collector()
+        >>> errors.attempt(int, "x")
+        >>> errors.found
         ["invalid literal for int() with base 10: 'x'"]
     """
 
@@ -67,8 +67,8 @@ class Collector:
         try:
             return do(*args, **kwargs)
         except ValueError as error:
-            told = error.faults if isinstance(error, Faults) else [str(error)]
-            self.found += [prefix + fault for fault in told]
+            found = error.errors if isinstance(error, Errors) else [str(error)]
+            self.found += [prefix + problem for problem in found]
             return None
 
     def check(self) -> None:
@@ -78,7 +78,7 @@ class Collector:
             Faults: if there is anything.
         """
         if self.found:
-            raise Faults(dict.fromkeys(self.found))
+            raise Errors(dict.fromkeys(self.found))
 
 
 @dataclass(frozen=True)

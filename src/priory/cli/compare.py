@@ -25,7 +25,7 @@ from priory.cli.inputs import (
     values_of,
 )
 from priory.cli.judging import judging_options, judging_values
-from priory.comparing import FailedFits, compare, compare_runs, plan
+from priory.comparison import FailedFits, compare, compare_runs, plan
 from priory.recipes import RECIPES, Recipe
 from priory.signatures import Collector, Option, options_of, summary
 
@@ -53,27 +53,27 @@ def run_compare(words: Sequence[str], wants_help: bool) -> None:
     if wants_help:
         print(command.help())
         return
-    from priory.evaluation.metrics import choose
+    from priory.evaluation.table import choose
 
-    faults = Collector()
-    texts = command.read(words, faults)
+    errors = Collector()
+    texts = command.read(words, errors)
     axes: dict[str, Any] = {f"{n}s": comma_list(texts[n]) for n in _LISTS if texts.get(n)}
     if not axes:
-        faults.found.append("give what to compare: --prior, --objective or --recipe")
-    source = Source(texts, base.data, faults)
-    options = values_of(command.groups["comparison"], texts, faults)
+        errors.found.append("give what to compare: --prior, --objective or --recipe")
+    source = Source(texts, base.data, errors)
+    options = values_of(command.groups["comparison"], texts, errors)
     metrics = options.get("metrics")
-    faults.attempt(choose, metrics)
+    errors.attempt(choose, metrics)
     jobs = options.pop("jobs", None)
     if jobs is not None and jobs < 1:
-        faults.found.append(f"jobs must be at least 1, got {jobs}")
+        errors.found.append(f"jobs must be at least 1, got {jobs}")
     own = ("objective", "overwrite")
     trained = {k: v for k, v in texts.items() if trains(k) and k not in own}
     asked = {**axes, **trained, **{k: v for k, v in options.items() if v is not None}}
-    faults.attempt(functools.partial(plan, source.name, **asked))
+    errors.attempt(functools.partial(plan, source.name, **asked))
     out = Path(texts.get("out") or "report")
-    faults.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
-    faults.check()
+    errors.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
+    errors.check()
     data = source.open()
     print(data, flush=True)
     try:
@@ -129,16 +129,16 @@ def compare_trained(words: Sequence[str], wants_help: bool) -> None:
     if wants_help:
         print(command.help())
         return
-    faults = Collector()
+    errors = Collector()
     folders, rest = leading_words(words)
-    texts = command.read(rest, faults)
-    options = judging_values(texts, faults)
-    source = Source(texts, "digits", faults)
+    texts = command.read(rest, errors)
+    options = judging_values(texts, errors)
+    source = Source(texts, "digits", errors)
     for folder in folders:
-        faults.attempt(check_run, folder)
+        errors.attempt(check_run, folder)
     out = Path(texts.get("out") or "report")
-    faults.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
-    faults.check()
+    errors.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
+    errors.check()
     data = source.open() if "data" in texts else None
     publish(compare_runs(folders, data, **options), options.get("metrics"), out)
 
@@ -151,7 +151,7 @@ def publish(table: Comparison, metrics: Sequence[str] | None, out: Path) -> None
         metrics: what to print; `SHOWN` if None.
         out: the folder of page and numbers.
     """
-    from priory.evaluation.metrics import ANCHORS, choose
+    from priory.evaluation.table import ANCHORS, choose
 
     out.mkdir(parents=True, exist_ok=True)
     kept = [*(choose(metrics) if metrics else SHOWN)]

@@ -23,7 +23,7 @@ from priory.data import Data
 from priory.data.data import SETS
 from priory.data.files import find
 from priory.evaluation import evaluate, evaluate_samples
-from priory.evaluation.given import FEW
+from priory.evaluation.subject import FEW
 from priory.inference import load
 from priory.inference.distributed import ranks
 from priory.signatures import Collector, Option, options_of, summary
@@ -46,23 +46,23 @@ def run_evaluate(words: Sequence[str], wants_help: bool) -> None:
     begun = begin(command, words, wants_help)
     if begun is None:
         return
-    name, texts, faults = begun
-    options = judging_values(texts, faults)
+    name, texts, errors = begun
+    options = judging_values(texts, errors)
     files: dict[str, Path] = {k: Path(texts[k]) for k in _FILES if k in texts}
     arviz = files.pop("arviz", None)
     for path in files.values():
-        faults.attempt(free_file, path, texts.get("overwrite") == "true")
+        errors.attempt(free_file, path, texts.get("overwrite") == "true")
     if arviz is not None:
-        faults.attempt(free_output, arviz, (".nc",), "arviz", texts)
+        errors.attempt(free_output, arviz, (".nc",), "arviz", texts)
     if texts.keys() & _ARRAYS.keys():
-        report = _samples(command, name, texts, options, faults)
+        report = _samples(command, name, texts, options, errors)
     else:
         strange = texts.get("outliers")
         if strange is not None:
-            Source({"data": strange}, strange, faults)
+            Source({"data": strange}, strange, errors)
         if "background" in texts:
-            faults.attempt(check_run, texts["background"])
-        run = open_run(name, texts, faults)
+            errors.attempt(check_run, texts["background"])
+        run = open_run(name, texts, errors)
         background = load(texts["background"]) if "background" in texts else None
         report = evaluate(run, outliers=strange, background=background, **options)
         files = {k: Path(str(name)) / f"report.{k}" for k in ("html", "json")} | files
@@ -115,23 +115,25 @@ def _samples(
     name: str | None,
     texts: Mapping[str, str],
     options: dict[str, Any],
-    faults: Collector,
+    errors: Collector,
 ) -> Report:
     if name is not None:
-        faults.found.append(f"give a run or --samples, not both: got {name}")
+        errors.found.append(f"give a run or --samples, not both: got {name}")
     for needed in ("samples", "against"):
         if needed not in texts:
-            faults.found.append(f"--{needed} is needed too: --samples FILE --against FILE")
-    shared = options_of(evaluate_samples).keys() - {"dreams", "data", "name"}
-    for option in texts.keys() - shared - _ARRAYS.keys() - {"dreams", "html", "json", "overwrite"}:
-        faults.found.append(f"--{command.spelled(option)} is for runs, and samples alone are given")
+            errors.found.append(f"--{needed} is needed too: --samples FILE --against FILE")
+    shared = options_of(evaluate_samples).keys() - {"generated", "data", "name"}
+    for option in (
+        texts.keys() - shared - _ARRAYS.keys() - {"n_samples", "html", "json", "overwrite"}
+    ):
+        errors.found.append(f"--{command.spelled(option)} is for runs, and samples alone are given")
     whole = texts.get("against") in SETS
     paths = {n: texts[n] for n in _ARRAYS if n in texts and not (n == "against" and whole)}
-    found = {n: faults.attempt(find, text) for n, text in paths.items()}
+    found = {n: errors.attempt(find, text) for n, text in paths.items()}
     for path in found.values():
         if path is not None and not path.exists():
-            faults.found.append(f"no file or folder {path}")
-    faults.check()
+            errors.found.append(f"no file or folder {path}")
+    errors.check()
     sets = {n: Data.from_file(path, valid=0, test=0) for n, path in found.items() if path}
     data = sets.get("against") or Data.named(texts["against"])
     train = sets["train"].train if "train" in sets else None

@@ -23,15 +23,15 @@ from priory.cli.inputs import (
     trains,
     values_of,
 )
-from priory.config import from_config, to_config
 from priory.inference import Run, fit, load
 from priory.inference.checkpoints.folders import CONFIG, Resume, read_config
 from priory.inference.checkpoints.lock import check_unlocked
 from priory.inference.distributed import ranks
 from priory.inference.selection import judged
+from priory.parsing import OPTIMS
 from priory.recipes import RECIPES, find_recipe
+from priory.serialisation import from_config, to_config
 from priory.signatures import Collector, Option, options_of, summary
-from priory.specs import OPTIMS
 
 KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
 """Options of `fit` that say where a run is kept."""
@@ -54,12 +54,12 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
     if name is not None and (Path(name) / CONFIG).is_file() and not wants_help:
         _go_on(Path(name), rest)
         return
-    faults = Collector()
+    errors = Collector()
     if name is None and not wants_help:
-        faults.found.append("fit needs a name first, for instance: priory fit vae --data digits")
-    found = None if name is None else faults.attempt(find_recipe, name)
+        errors.found.append("fit needs a name first, for instance: priory fit vae --data digits")
+    found = None if name is None else errors.attempt(find_recipe, name)
     if found is None and name is not None and name not in RECIPES and ".py" in name:
-        faults.check()  # without the class, its options are not known
+        errors.check()  # without the class, its options are not known
     recipe = found or RECIPES["vae"]
     command = Command(
         f"priory fit {name or 'NAME'} [options]",
@@ -85,23 +85,23 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
         ),
     )
     if wants_help:
-        faults.check()
+        errors.check()
         print(command.help())
         return
-    texts = command.read(rest, faults)
-    from priory.comparing import slug
+    texts = command.read(rest, errors)
+    from priory.comparison import slug
 
-    source = Source(texts, recipe.data, faults, recipe.rendering)
+    source = Source(texts, recipe.data, errors, recipe.rendering)
     said = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
     parts = [recipe.name, slug(Path(source.name).stem), *said, f"seed{texts.get('seed', 0)}"]
     out = Path(texts.get("out") or Path("runs", "-".join(parts)))
-    prepared = faults.attempt(
+    prepared = errors.attempt(
         recipe.prepare, folder=out, **{k: v for k, v in texts.items() if trains(k)}
     )
     replaces = texts.get("overwrite") == "true" or texts.get("resume", "false") != "false"
-    faults.attempt(free_folder, out, replaces, CONFIG)
-    faults.attempt(check_unlocked, out)
-    faults.check()
+    errors.attempt(free_folder, out, replaces, CONFIG)
+    errors.attempt(check_unlocked, out)
+    errors.check()
     assert prepared is not None  # noqa: S101
     pair, objective, chosen = prepared
     ranks.barrier()  # every rank has looked at the folder before one writes
@@ -124,19 +124,19 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
             "output": output("folder of a warm start's own run") | {"warm": _WARM} | _keeping(),
         },
     )
-    faults = Collector()
-    texts = command.read(words, faults)
+    errors = Collector()
+    texts = command.read(words, errors)
     resume = texts.pop("resume", "false")
     warm = texts.pop("warm", "false") == "true"
     if warm == (resume != "false"):
-        faults.found.append(
+        errors.found.append(
             f"{folder} is the folder of a run; pass --resume to go on with it, or --warm --out "
             "FOLDER to begin another one with its weights"
         )
     kept = ("pair", *_keeping())
     changed = [n for n in texts if n not in free and n not in kept and not n.startswith("data")]
     if changed and not warm:
-        faults.found.append(
+        errors.found.append(
             f"a run goes on with the options that it has, and only {' or '.join(_LENGTH)} may "
             f"change; for another {', '.join(changed)}, begin another run with its weights: priory "
             f"fit {folder} --warm --out FOLDER"
@@ -144,12 +144,12 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
     group = command.options
     out = Path(texts.pop("out", folder))
     if warm and (out.resolve() == folder.resolve()):
-        faults.found.append("a warm start needs another folder: --out FOLDER")
+        errors.found.append("a warm start needs another folder: --out FOLDER")
     if warm:
-        faults.attempt(free_folder, out, texts.get("overwrite") == "true", CONFIG)
+        errors.attempt(free_folder, out, texts.get("overwrite") == "true", CONFIG)
     told = {n: t for n, t in texts.items() if n in options_of(fit) and n not in _PARTS}
-    values = values_of(group, told, faults)
-    pair, data = parts_of(folder, texts, faults)
+    values = values_of(group, told, errors)
+    pair, data = parts_of(folder, texts, errors)
     config = read_config(folder)
     options = {**config["fit"], "optim": _optim(config["fit"]["optim"])}
     options |= {n: from_config(options[n]) for n in ("schedule", "best") if n in options}
@@ -192,13 +192,13 @@ def _optim(config: Any) -> Callable[..., Any]:
 
 def _show(run: Run, out: Path, own: str) -> None:
     """Draw the run's pictures into its folder, and print how it went."""
-    from priory.evaluation.report.pictures import dreams, snapshots, training
+    from priory.evaluation.report.pictures import generated, snapshots, training
 
     if not ranks.is_main():
         return
     if len(run.history) > 1:
         save_picture(training(run.history), out / "training.png")
-    save_picture(dreams(means_of(run.sample(64))), out / "dreams.png")
+    save_picture(generated(means_of(run.sample(64))), out / "samples.png")
     if run.snapshots:
         taken = {step: run.data.restore(x) for step, x in run.snapshots.items()}
         real = run.data.restore(run.data.valid.snapshot(_BEHIND)).cpu()

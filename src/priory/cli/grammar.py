@@ -13,8 +13,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+from priory.parsing import part_of
 from priory.signatures import REQUIRED, Collector, Option
-from priory.specs import part_of
 
 Groups = Mapping[str, Mapping[str, Option]]
 
@@ -58,12 +58,12 @@ class Command:
         others = [n for n in self.options if n != name and n.rpartition(".")[2] == last]
         return (name if others else last).replace("_", "-")
 
-    def read(self, words: Sequence[str], faults: Collector) -> dict[str, str]:
+    def read(self, words: Sequence[str], errors: Collector) -> dict[str, str]:
         """Return options as text by their long names.
 
         Args:
             words: what was typed after the verb and its argument.
-            faults: takes down every word that is no option, and every option without a value.
+            errors: takes down every word that is no option, and every option without a value.
         """
         known = {self.spelled(name): name for name in self.options}
         known |= {name.replace("_", "-"): name for name in self.options}
@@ -72,7 +72,7 @@ class Command:
         while rest:
             word = rest.pop(0)
             if not word.startswith("--"):
-                faults.found.append(f"unexpected argument {word!r}; an option begins with --")
+                errors.found.append(f"unexpected argument {word!r}; an option begins with --")
                 continue
             typed, sign, value = word[2:].partition("=")
             typed = typed.replace("_", "-")
@@ -82,19 +82,19 @@ class Command:
             if name is None or (off and not switch):
                 near = get_close_matches(typed, known, n=1, cutoff=0.4)
                 hint = f", nearest --{near[0]}" if near else ""
-                faults.found.append(f"unknown option --{typed}{hint}")
+                errors.found.append(f"unknown option --{typed}{hint}")
                 if not sign and rest and not rest[0].startswith("--"):
                     rest.pop(0)
                 continue
             if name in values:
-                faults.found.append(f"--{typed} is given twice")
+                errors.found.append(f"--{typed} is given twice")
             if switch:
                 more = _words(self.options[name])  # such as auto in --resume=auto
                 if not sign and not off and rest and rest[0] in more:
                     sign, value = "=", rest.pop(0)
                 if sign and (off or value not in {*_SWITCHED, *more}):
                     takes = " or ".join([", ".join(["true", *more]), "false"])
-                    faults.found.append(f"--{typed} takes {takes}, got {value!r}")
+                    errors.found.append(f"--{typed} takes {takes}, got {value!r}")
                 taken = value if value in more else _SWITCHED.get(value, "true")
                 values[name] = taken if sign else "false" if off else "true"
             elif sign:
@@ -102,7 +102,7 @@ class Command:
             elif rest and not rest[0].startswith("--"):
                 values[name] = rest.pop(0)
             else:
-                faults.found.append(f"--{typed} needs a value")
+                errors.found.append(f"--{typed} needs a value")
         return values
 
     def help(self) -> str:

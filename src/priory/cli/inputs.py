@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from priory.cli.grammar import Command
-from priory.config import from_config
 from priory.data import Data
 from priory.data.data import SETS
 from priory.data.files import find
 from priory.inference import Run, load
-from priory.inference.checkpoints.absent import opened
 from priory.inference.checkpoints.folders import CONFIG, read_config
 from priory.inference.checkpoints.lock import LOCK
-from priory.names import named
+from priory.inference.checkpoints.missing_data import opened
+from priory.lookup import named
+from priory.parsing import read
 from priory.recipes import RECIPES, Recipe, pair_class
+from priory.serialisation import from_config
 from priory.signatures import Collector, Option, options_of
-from priory.specs import read
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ class Source:
     Args:
         texts: what was typed, by long names.
         default: name of the data in case that none are named.
-        faults: takes down what is wrong.
+        errors: takes down what is wrong.
         usual: returns options of a data set by its name, which give way to what was typed.
     """
 
@@ -47,26 +47,26 @@ class Source:
         self,
         texts: Mapping[str, str],
         default: str,
-        faults: Collector,
+        errors: Collector,
         usual: Callable[[str], dict[str, Any]] = lambda _: {},
     ) -> None:
         self.name = texts.get("data", default)
         given = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
         own = self.name.partition(":")[0] not in SETS
-        path = faults.attempt(find, self.name) if own else None
+        path = errors.attempt(find, self.name) if own else None
         if path is not None and not path.exists():
             if path.suffix or len(Path(self.name).parts) > 1:
-                faults.found.append(f"no file or folder {self.name}")
+                errors.found.append(f"no file or folder {self.name}")
             else:
-                faults.attempt(named, "data set", self.name, SETS)
+                errors.attempt(named, "data set", self.name, SETS)
         options = options_of(Data.from_file if own else Data.named)
         self.options = usual(self.name)
         for name, text in given.items():
             if name not in options:
                 kind = "a file" if own else "a named set"
-                faults.found.append(f"{name} is no option for {kind}, {self.name}")
+                errors.found.append(f"{name} is no option for {kind}, {self.name}")
             else:
-                self.options[name] = faults.attempt(_number_or, options[name], text)
+                self.options[name] = errors.attempt(_number_or, options[name], text)
 
     def open(self) -> Data:
         """Load the data."""
@@ -143,9 +143,9 @@ def begin(
     if wants_help:
         print(command.help())
         return None
-    faults = Collector()
+    errors = Collector()
     name, rest = first_word(words)
-    return name, command.read(rest, faults), faults
+    return name, command.read(rest, errors), errors
 
 
 def save_picture(figure: Figure, path: Path) -> None:
@@ -179,11 +179,11 @@ def free_output(path: Path, endings: Sequence[str], name: str, texts: Mapping[st
     Raises:
         Faults: naming the file and the mends.
     """
-    faults = Collector()
+    errors = Collector()
     if path.suffix not in endings:
-        faults.found.append(f"{name} must end in {', '.join(endings)}, got {path}")
-    faults.attempt(free_file, path, texts.get("overwrite") == "true")
-    faults.check()
+        errors.found.append(f"{name} must end in {', '.join(endings)}, got {path}")
+    errors.attempt(free_file, path, texts.get("overwrite") == "true")
+    errors.check()
 
 
 def check_run(folder: str) -> None:
@@ -192,43 +192,43 @@ def check_run(folder: str) -> None:
         raise ValueError(f"{folder} holds no run: there is no {CONFIG} in it")
 
 
-def open_run(name: str | None, texts: Mapping[str, str], faults: Collector) -> Run:
+def open_run(name: str | None, texts: Mapping[str, str], errors: Collector) -> Run:
     """Read a run back, with a pair and data of the user's own where they are named.
 
     Args:
         name: the run's folder.
         texts: what was typed, by long names.
-        faults: what was found wrong so far.
+        errors: what was found wrong so far.
 
     Raises:
         Faults: if anything was, or there is no run.
     """
     if name is None:
-        faults.found.append("the folder of a run is needed first")
+        errors.found.append("the folder of a run is needed first")
     else:
-        faults.attempt(check_run, name)
-    pair, data = parts_of(Path(name or ""), texts, faults)
+        errors.attempt(check_run, name)
+    pair, data = parts_of(Path(name or ""), texts, errors)
     return load(name or "", pair=pair, data=data)
 
 
-def parts_of(folder: Path, texts: Mapping[str, str], faults: Collector) -> tuple[Any, Data]:
+def parts_of(folder: Path, texts: Mapping[str, str], errors: Collector) -> tuple[Any, Data]:
     """Return the pair, not trained yet, and the data of a run, or those that are named instead.
 
     Args:
         folder: the run's.
         texts: what was typed, by long names.
-        faults: what was found wrong so far.
+        errors: what was found wrong so far.
 
     Raises:
         Faults: if anything was.
         ValueError: if the run's own cannot be rebuilt.
     """
-    source = Source(texts, "digits", faults)
+    source = Source(texts, "digits", errors)
     family = None
     if "pair" in texts:
         path, _, name = texts["pair"].partition(".py")
-        family = faults.attempt(pair_class, path + ".py", name.removeprefix(":") or None)
-    faults.check()
+        family = errors.attempt(pair_class, path + ".py", name.removeprefix(":") or None)
+    errors.check()
     config = read_config(folder)
     stored = config["pair"]
     if family is not None:
@@ -245,10 +245,10 @@ def parts_of(folder: Path, texts: Mapping[str, str], faults: Collector) -> tuple
 
 
 def values_of(
-    group: Mapping[str, Option], texts: Mapping[str, str], faults: Collector
+    group: Mapping[str, Option], texts: Mapping[str, str], errors: Collector
 ) -> dict[str, Any]:
     """Return the values of those options of a group that were given."""
-    return {n: faults.attempt(read, group[n], texts[n]) for n in group if n in texts}
+    return {n: errors.attempt(read, group[n], texts[n]) for n in group if n in texts}
 
 
 def _number_or(option: Option, text: str) -> Any:

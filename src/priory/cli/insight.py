@@ -36,17 +36,17 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
         return
     from priory.evaluation.report.canvas import image_grid, is_image, tile
     from priory.evaluation.report.tables import align
-    from priory.evaluation.sets import Unavailable
+    from priory.evaluation.sample_sets import Unavailable
 
-    name, texts, faults = begun
-    options = values_of(command.groups["asking"], texts, faults)
+    name, texts, errors = begun
+    options = values_of(command.groups["asking"], texts, errors)
     share = options.pop("share", 0.5)
     out = Path(texts.get("out", "insight.csv"))
     picture = Path(texts["picture"]) if "picture" in texts else None
-    faults.attempt(free_output, out, (".csv",), "out", texts)
+    errors.attempt(free_output, out, (".csv",), "out", texts)
     if picture is not None:
-        faults.attempt(free_output, picture, PICTURES, "picture", texts)
-    run = open_run(name, texts, faults)
+        errors.attempt(free_output, picture, PICTURES, "picture", texts)
+    run = open_run(name, texts, errors)
     train = run.data.train
     if picture is not None and not is_image(train.x):
         raise ValueError("a picture can be drawn of images only")

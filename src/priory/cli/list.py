@@ -12,25 +12,25 @@ from priory.data.domains import DOMAINS
 from priory.data.named import ImageSet
 from priory.data.toys import DENSITIES
 from priory.divergences import DIVERGENCES
-from priory.names import named
+from priory.lookup import named
+from priory.parsing import OPTIMS
 from priory.recipes import Recipe
 from priory.signatures import REQUIRED, Collector, options_of, summary
-from priory.specs import OPTIMS
 
 TABLES = {
     "recipes": "priory.recipes:RECIPES",
     "priors": "priory.priors:PRIORS",
-    "objectives": "priory.specs:OBJECTIVES",
+    "objectives": "priory.parsing:OBJECTIVES",
     "data": "priory.data.data:SETS",
     "domains": "priory.data.domains:DOMAINS",
     "likelihoods": "priory.likelihoods:LIKELIHOODS",
     "posteriors": "priory.posteriors:POSTERIORS",
     "nets": "priory.nets:NETS",
     "divergences": "priory.divergences:DIVERGENCES",
-    "schedules": "priory.specs:SCHEDULES",
-    "optimisers": "priory.specs:OPTIMS",
+    "schedules": "priory.parsing:SCHEDULES",
+    "optimisers": "priory.parsing:OPTIMS",
     "pairs": "priory.models:PAIRS",
-    "metrics": "priory.evaluation.metrics:METRICS",
+    "metrics": "priory.evaluation.table:METRICS",
 }
 """Where each table is; it is imported when it is shown."""
 
@@ -41,10 +41,10 @@ def run_list(words: Sequence[str], wants_help: bool) -> None:
         print(f"usage: priory list [TABLE ...]\n\n{summary(run_list)}.\n")
         print(textwrap.fill(f"The tables are {', '.join(TABLES)}.", 100))
         return
-    faults = Collector()
+    errors = Collector()
     for word in words:
-        faults.attempt(named, "table", word, TABLES)
-    faults.check()
+        errors.attempt(named, "table", word, TABLES)
+    errors.check()
     print("\n\n".join(table_text(name) for name in words or TABLES))
 
 

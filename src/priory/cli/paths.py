@@ -20,7 +20,7 @@ from priory.cli.inputs import (
     save_picture,
     values_of,
 )
-from priory.evaluation.columns import check, labelled_rows, read
+from priory.evaluation.rows import check, labelled_rows, read
 from priory.inference import Run
 from priory.signatures import Option, summary
 
@@ -61,15 +61,15 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
     if begun is None:
         return
     from priory.evaluation.report.canvas import is_image
-    from priory.evaluation.sets import Unavailable
+    from priory.evaluation.sample_sets import Unavailable
 
-    name, texts, faults = begun
-    chosen = values_of(command.groups["what to move"], texts, faults)
+    name, texts, errors = begun
+    chosen = values_of(command.groups["what to move"], texts, errors)
     if chosen and len(chosen) < len(_MOVED):
-        faults.found.append("--moved, --start and --end go together")
+        errors.found.append("--moved, --start and --end go together")
     out = Path(texts.get("out", "paths.png"))
-    faults.attempt(free_output, out, PICTURES, "out", texts)
-    run = open_run(name, texts, faults)
+    errors.attempt(free_output, out, PICTURES, "out", texts)
+    run = open_run(name, texts, errors)
     train = run.data.train.columns
     if not is_image(train["x"]) or "y" not in train:
         raise ValueError("paths are drawn of labelled images, and the run's data are none")
@@ -90,7 +90,7 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
 
 def _draw(run: Run, chosen: dict[str, str]) -> Figure:
     """Draw a row for each pair of classes, or images of one class on one way."""
-    from priory.evaluation.paths import Codec, along, class_moments, pair_paths
+    from priory.evaluation.interpolation import Codec, along, class_moments, pair_paths
     from priory.evaluation.report.ways import ways
 
     train, test = (labelled_rows(check(read(split))) for split in (run.data.train, run.data.test))

@@ -14,9 +14,9 @@ from priory.cli.entry import VERBS, uncollected
 from priory.inference.checkpoints.signals import Terminated
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import start
-from priory.names import named
+from priory.lookup import named
 from priory.registry import find_installed
-from priory.signatures import Collector, Failures, Faults
+from priory.signatures import Collector, Errors, Failures
 
 
 def run(words: Sequence[str]) -> int:
@@ -33,9 +33,9 @@ def run(words: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             _run(words)
-    except Faults as error:
+    except Errors as error:
         verb = f" {words[0]}" if words and words[0] in VERBS else ""
-        _complain([*error.faults, f"see priory{verb} --help"])
+        _complain([*error.errors, f"see priory{verb} --help"])
         return 2
     except Failures as error:
         _complain(error.failures)
@@ -57,9 +57,9 @@ def run(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> None:
     verb, *rest = words
-    faults = Collector()
-    place = faults.attempt(named, "command", verb, VERBS)
-    faults.check()
+    errors = Collector()
+    place = errors.attempt(named, "command", verb, VERBS)
+    errors.check()
     assert place is not None  # noqa: S101
     module, name = place.at
     do = getattr(uncollected(f"priory.cli.{module}"), name)

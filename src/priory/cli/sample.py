@@ -56,21 +56,21 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
     begun = begin(command, words, wants_help)
     if begun is None:
         return
-    name, texts, faults = begun
-    options = values_of(command.groups["drawing"], texts, faults)
+    name, texts, errors = begun
+    options = values_of(command.groups["drawing"], texts, errors)
     if (options.get("n") or 1) < 1:
-        faults.found.append(f"n must be at least 1, got {options['n']}")
-    asked = faults.attempt(read_given, options.pop("given", None) or "") or {}
+        errors.found.append(f"n must be at least 1, got {options['n']}")
+    asked = errors.attempt(read_given, options.pop("given", None) or "") or {}
     out = Path(texts.get("out", "samples.png"))
-    faults.attempt(free_output, out, endings, "out", texts)
-    run = open_run(name, texts, faults)
-    held, rows = faults.attempt(spread, asked, run) or ({}, 1)
+    errors.attempt(free_output, out, endings, "out", texts)
+    run = open_run(name, texts, errors)
+    held, rows = errors.attempt(spread, asked, run) or ({}, 1)
     n = options.pop("n", None) or (64 if rows == 1 else _OF_EACH)
     given = {site: repeated(values, n) for site, values in held.items()}
-    draws = faults.attempt(run.sample, n * rows, given=given, **options) or {}
-    faults.check()
+    draws = errors.attempt(run.sample, n * rows, given=given, **options) or {}
+    errors.check()
     from priory.evaluation.report.labelled import by_label
-    from priory.evaluation.report.pictures import dreams
+    from priory.evaluation.report.pictures import generated
 
     if out.suffix == ".npz":
         arrays: dict[str, Any] = {site: value.cpu().numpy() for site, value in draws.items()}
@@ -80,5 +80,5 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
         names = [", ".join(map(str, values)) for values in zip(*held.values(), strict=True)]
         of = "label" if [*held] == ["y"] else " and ".join(held)
         split = means.unflatten(0, (rows, n))
-        save_picture(by_label(split, names, of) if rows > 1 else dreams(means), out)
+        save_picture(by_label(split, names, of) if rows > 1 else generated(means), out)
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from priory.data.class_names import UNKNOWN, encode
 from priory.data.columns import Arrays, arrange, as_tensor, blocks, digest
-from priory.data.labels import UNKNOWN, encode
 from priory.data.mapped import Mapped
 from priory.data.partition import PARTS, gather, partition
 from priory.data.pixels import binarise_once

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from priory.data.labels import MISSING, label_array
+from priory.data.class_names import MISSING, label_array
 
 Arrays = dict[str, NDArray[Any]]
 

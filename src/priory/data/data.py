@@ -16,14 +16,14 @@ from torch import Tensor
 from priory.data.build import Built, build, build_own, sent
 from priory.data.columns import features_of
 from priory.data.domains import with_other
+from priory.data.few_labels import summary, with_labelled
 from priory.data.files import find, read_columns
-from priory.data.labelled import summary, with_labelled
 from priory.data.named import IMAGE_SETS, image_parts
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
 from priory.data.toys import DENSITIES, TOYS, Mixture, toy_parts
-from priory.names import named
+from priory.lookup import named
 
 SETS = {**IMAGE_SETS, **TOYS}
 """All named sets, by name."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from priory.data.build import Built
-from priory.names import named
+from priory.lookup import named
 
 
 def turned(x: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from priory.data.class_names import label_array
 from priory.data.columns import Arrays, Table, features_of
 from priory.data.images import read_folder
-from priory.data.labels import label_array
 from priory.data.mapped import (
     check_size,
     expected,

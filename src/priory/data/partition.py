@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from priory.data.columns import Arrays, as_array
 from priory.data.mapped import Mapped, check_room, read_rows
-from priory.names import named
+from priory.lookup import named
 
 PARTS = ("train", "valid", "test")
 Binarise = Literal["auto", "dynamic", "threshold", "none"]

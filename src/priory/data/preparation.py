@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from priory.data.class_names import UNKNOWN, numbered
 from priory.data.columns import arrange, as_array, as_tensor, features_of
-from priory.data.labels import UNKNOWN, numbered
 from priory.data.mapped import Mapped
 from priory.data.pixels import binarise_once
 from priory.data.units import in_units, is_far

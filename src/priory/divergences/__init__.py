@@ -7,7 +7,7 @@ from torch import Tensor
 from priory.divergences.discrepancy import energy, mmd
 from priory.divergences.kernels import IMQ_SCALES, KERNELS, RBF_SCALES
 from priory.divergences.normals import gaussian, gaussian_mmd2, gaussian_wasserstein2
-from priory.divergences.pairs import squared_distances
+from priory.divergences.pairwise import squared_distances
 from priory.divergences.slices import max_sliced, sliced
 from priory.divergences.transport import sinkhorn
 

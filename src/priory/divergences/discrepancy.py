@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from priory.divergences.kernels import KERNELS, MEDIAN, Width, median_square, minus_distance
-from priory.divergences.pairs import BLOCK, Profile, mean_between, mean_within, sample_sets
-from priory.names import named
+from priory.divergences.pairwise import BLOCK, Profile, mean_between, mean_within, sample_sets
+from priory.lookup import named
 
 
 def mmd(

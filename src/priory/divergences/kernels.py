@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from priory.divergences.pairs import squared_distances
+from priory.divergences.pairwise import squared_distances
 
 IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 RBF_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)

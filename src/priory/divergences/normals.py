@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from priory.divergences.pairs import product, sample_sets
+from priory.divergences.pairwise import product, sample_sets
 
 
 def gaussian(a: Tensor, b: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from priory.divergences.pairs import product, sample_sets
+from priory.divergences.pairwise import product, sample_sets
 
 
 def sliced(

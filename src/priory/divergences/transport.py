@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from priory.divergences.pairs import BLOCK, even, pieces, product, sample_sets, sum_of_blocks
+from priory.divergences.pairwise import BLOCK, even, pieces, product, sample_sets, sum_of_blocks
 
 _RELAXATION = 1.8
 

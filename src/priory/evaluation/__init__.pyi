@@ -15,6 +15,14 @@ from .insight import mutate as mutate
 from .insight import prior_density as prior_density
 from .insight import rarest as rarest
 from .insight import resample as resample
+from .interpolation import Codec as Codec
+from .interpolation import Judge as Judge
+from .interpolation import arithmetic as arithmetic
+from .interpolation import class_moments as class_moments
+from .interpolation import lerp as lerp
+from .interpolation import pair_paths as pair_paths
+from .interpolation import slerp as slerp
+from .interpolation import strips as strips
 from .judging import evaluate as evaluate
 from .latents.information import active_units as active_units
 from .latents.information import aggregate_log_density as aggregate_log_density
@@ -30,17 +38,6 @@ from .likelihood.hmc import hmc as hmc
 from .likelihood.imputation import impute as impute
 from .likelihood.imputation import missing_log_likelihood as missing_log_likelihood
 from .likelihood.pareto import khat as khat
-from .metrics import METRICS as METRICS
-from .metrics import Metric as Metric
-from .metrics.metric import metric as metric
-from .paths import Codec as Codec
-from .paths import Judge as Judge
-from .paths import arithmetic as arithmetic
-from .paths import class_moments as class_moments
-from .paths import lerp as lerp
-from .paths import pair_paths as pair_paths
-from .paths import slerp as slerp
-from .paths import strips as strips
 from .posterior.calibration import Calibration as Calibration
 from .posterior.calibration import calibration as calibration
 from .posterior.gap import inference_gaps as inference_gaps
@@ -49,6 +46,7 @@ from .record import Estimate as Estimate
 from .record import Record as Record
 from .record import mean_record as mean_record
 from .record import not_applicable as not_applicable
+from .registry import Metric as Metric
 from .report.cells import Entry as Entry
 from .report.comparison import Comparison as Comparison
 from .report.comparison import comparison_table as comparison_table
@@ -56,6 +54,8 @@ from .report.gallery import Gallery as Gallery
 from .report.paired import Difference as Difference
 from .report.paired import paired_differences as paired_differences
 from .report.report import Report as Report
+from .sample_sets import Sets as Sets
+from .sample_sets import Unavailable as Unavailable
 from .samples.distances import sliced_wasserstein2 as sliced_wasserstein2
 from .samples.distances import wasserstein2 as wasserstein2
 from .samples.features import Extractor as Extractor
@@ -70,5 +70,5 @@ from .samples.modes import modes as modes
 from .samples.permutation import permutation_p as permutation_p
 from .samples.twosample import logistic_test as logistic_test
 from .samples.twosample import nearest_neighbour_test as nearest_neighbour_test
-from .sets import Sets as Sets
-from .sets import Unavailable as Unavailable
+from .table import METRICS as METRICS
+from .table import metric as metric

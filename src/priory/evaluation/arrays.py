@@ -12,17 +12,17 @@ from torch import Tensor
 from priory.data.columns import features_of, is_frame
 from priory.data.files import read_frame
 from priory.data.rows import prepared
-from priory.evaluation.columns import check, has_splits, read, rows_of, split_of
-from priory.evaluation.given import SAMPLES, check_counts, preparation_of
+from priory.evaluation.isolation import sealed
 from priory.evaluation.judging import assemble
-from priory.evaluation.sealed import sealed
+from priory.evaluation.rows import check, has_splits, read, rows_of, split_of
+from priory.evaluation.subject import SAMPLES, check_counts, preparation_of
 
 if TYPE_CHECKING:
     from priory.evaluation.report.report import Report
 
 
 def evaluate_samples(
-    dreams: Any,
+    generated: Any,
     data: Any,
     *,
     train: Any = None,
@@ -30,7 +30,7 @@ def evaluate_samples(
     seed: int = 0,
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
-    samples: int = SAMPLES,
+    n_samples: int = SAMPLES,
     features: Any = "auto",
     pictures: bool = True,
     name: str = "samples",
@@ -38,15 +38,15 @@ def evaluate_samples(
     """Judge samples of any origin against data, by the metrics that need nothing else.
 
     Args:
-        dreams: the samples, `(m, *shape)`: an array, a split, or columns with x; in the data's own
-            units, as `run.sample` draws them, if they are no split.
+        generated: the samples, `(m, *shape)`: an array, a split, or columns with x; in the
+            data's own units, as `run.sample` draws them, if they are no split.
         data: what to compare them with: a `Data`, one of its splits, columns or an array.
         train: training rows, for memorisation and features; a `Data`'s own if `None`.
         split: which part of a `Data` to compare with.
         seed: seed of all draws.
         metrics: names of metrics or of groups of them; those that take no minutes if `None`.
         limit: at most so many rows of the data, evenly spaced.
-        samples: at most so many rows of each set are compared.
+        n_samples: at most so many rows of each set are compared.
         features: what sample metrics look at, as in `evaluate`.
         pictures: whether to keep what the report's pictures show.
         name: of the samples, for the report's title.
@@ -57,22 +57,22 @@ def evaluate_samples(
     Example:
         >>> report = evaluate_samples(fake, real, metrics=["mmd", "energy"])
     """
-    from priory.evaluation.metrics import choose
-    from priory.evaluation.sets import Sets, Units
+    from priory.evaluation.sample_sets import Sets, Units
+    from priory.evaluation.table import choose
 
     rows = choose(metrics)
-    counts = {"samples": samples}
+    counts = {"n_samples": n_samples}
     check_counts(counts, seed)
     began = time.perf_counter()
     if has_splits(data) and split == "test" and not len(data.test):
         split = "train"
     columns = split_of(data, split, limit)
     like = preparation_of(data)
-    dreams, train = (_prepared(given, like) for given in (dreams, train))
+    generated, train = (_prepared(given, like) for given in (generated, train))
     if train is None and has_splits(data) and split != "train":
         train = data.train
     reference = None if train is None else check(read(train), "train")
-    judged = _like(check(read(dreams), "samples"), columns)
+    judged = _like(check(read(generated), "samples"), columns)
     if reference is not None:
         reference |= {"x": _like(reference, columns)}
     with sealed(device=torch.device("cpu")):

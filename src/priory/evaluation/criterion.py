@@ -7,10 +7,10 @@ from typing import Any
 
 from priory.data import Data
 from priory.evaluation.judging import evaluate
-from priory.evaluation.metrics import METRICS
-from priory.evaluation.metrics.metric import Better
+from priory.evaluation.registry import Better
+from priory.evaluation.table import METRICS
 from priory.inference.selection import Criterion, NoValue
-from priory.names import named
+from priory.lookup import named
 
 
 class ByMetric(Criterion):
@@ -18,7 +18,7 @@ class ByMetric(Criterion):
 
     Args:
         metric: a metric that has a better direction (see `METRICS`).
-        samples: generated samples, and data to compare them with, at most so many of each.
+        n_samples: generated samples, and data to compare them with, at most so many of each.
         particles: importance samples K per datum, of metrics that need the bound on log p(x).
         limit: at most so many validation rows, evenly spaced.
 
@@ -31,18 +31,18 @@ class ByMetric(Criterion):
     """
 
     def __init__(
-        self, metric: str, samples: int = 1000, particles: int = 100, limit: int | None = None
+        self, metric: str, n_samples: int = 1000, particles: int = 100, limit: int | None = None
     ) -> None:
         if metric in METRICS and METRICS[metric].better is None:
             raise ValueError(
                 f"{metric} has no better direction; choose among {', '.join(_ranked())}"
             )
         named("metric", metric, _ranked())
-        for name, value in {"samples": samples, "particles": particles, "limit": limit}.items():
+        for name, value in {"n_samples": n_samples, "particles": particles, "limit": limit}.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.metric = metric
-        self.samples, self.particles, self.limit = samples, particles, limit
+        self.n_samples, self.particles, self.limit = n_samples, particles, limit
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -70,7 +70,7 @@ class ByMetric(Criterion):
             data,
             split="valid",
             metrics=[self.metric],
-            samples=self.samples,
+            n_samples=self.n_samples,
             particles=self.particles,
             limit=self.limit,
             seed=seed,
@@ -88,12 +88,12 @@ def _ranked() -> dict[str, Better]:
 
 
 def _maker(metric: str) -> Callable[..., ByMetric]:
-    def make(samples: int = 1000, particles: int = 100, limit: int | None = None) -> ByMetric:
-        return ByMetric(metric, samples, particles, limit)
+    def make(n_samples: int = 1000, particles: int = 100, limit: int | None = None) -> ByMetric:
+        return ByMetric(metric, n_samples, particles, limit)
 
     make.__doc__ = (METRICS[metric].function.__doc__ or "") + (
         "\n\nArgs:\n"
-        "    samples: generated samples, and data to compare them with.\n"
+        "    n_samples: generated samples, and data to compare them with.\n"
         "    particles: K of the bound.\n"
         "    limit: at most so many validation rows.\n"
     )

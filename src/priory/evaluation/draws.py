@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
-from priory.evaluation.columns import Columns, blocks, place, rows_of
-from priory.evaluation.given import FEW, SAMPLES, STEPS
+from priory.evaluation.isolation import placement, reseed
 from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.quantity import Quantity, quantity_of
-from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import Sets, Unavailable, Units
+from priory.evaluation.rows import Columns, blocks, place, rows_of
+from priory.evaluation.sample_sets import Sets, Unavailable, Units
+from priory.evaluation.subject import FEW, SAMPLES, STEPS
 from priory.inference.checks import check_plates
 from priory.inference.modules import device_of
 from priory.inference.phases.joint_sample import Phase
@@ -79,7 +79,7 @@ class Draws(Sets):
         columns: the rows to evaluate on.
         reference: training columns, for neighbours and anchors, if there are any.
         particles: importance samples K per datum.
-        samples: as in `Sets`.
+        n_samples: as in `Sets`.
         features: as in `Sets`.
         mixture: as in `Sets`.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
@@ -98,7 +98,7 @@ class Draws(Sets):
         *,
         reference: Columns | None = None,
         particles: int = 1000,
-        samples: int = SAMPLES,
+        n_samples: int = SAMPLES,
         features: Any = "auto",
         mixture: Mixture | None = None,
         steps: int = STEPS,
@@ -111,7 +111,7 @@ class Draws(Sets):
         super().__init__(
             columns,
             reference=reference,
-            samples=samples,
+            n_samples=n_samples,
             features=features,
             mixture=mixture,
             seed=seed,
@@ -274,25 +274,29 @@ class Draws(Sets):
         errors, shown = [], (self.x[:0], self.x[:0])
         for start, rows in blocks(self.columns, _ROWS, self._like):
             reseed(self._device, self.seed, _RECONSTRUCTIONS, start)
-            law = Phases(self.model, self.guide, columns=rows).awake.distribution("x", of="model")
+            distribution = Phases(self.model, self.guide, columns=rows).awake.distribution(
+                "x", of="model"
+            )
             try:
-                mean = law.mean.reshape(rows["x"].shape)
+                mean = distribution.mean.reshape(rows["x"].shape)
             except NotImplementedError as error:
-                raise Unavailable(f"p(x | z), a {type(law).__name__}, has no mean") from error
+                raise Unavailable(
+                    f"p(x | z), a {type(distribution).__name__}, has no mean"
+                ) from error
             errors.append(rows_of(rows["x"] - mean).double().square().mean(1).cpu())
             if start == 0:
                 shown = (rows["x"][:SHOWN].cpu(), mean[:SHOWN].cpu())
         return Reconstructions(torch.cat(errors), *shown)
 
-    def dreamt(self, n: int) -> Tensor:
+    def generated_rows(self, n: int) -> Tensor:
         """Draw n generated samples of x, `(n, *shape)`.
 
         Args:
             n: how many.
         """
-        return self.dream("x", n)
+        return self.generate("x", n)
 
-    def dream(self, site: str, n: int, given: Mapping[str, Tensor] | None = None) -> Tensor:
+    def generate(self, site: str, n: int, given: Mapping[str, Tensor] | None = None) -> Tensor:
         """Draw a site n times from the model, `(n, *event)`.
 
         Args:
@@ -320,15 +324,15 @@ class Draws(Sets):
         for start, rows in blocks(columns, _ROWS, self._like):
             reseed(self._device, self.seed, _LATENTS, start)
             phase = Phases(self.model, self.guide, columns=rows).awake
-            z, law = phase.sample[site][0], phase.distribution(site)
-            mean, closed = mean_of(law)
+            z, distribution = phase.sample[site][0], phase.distribution(site)
+            mean, closed = mean_of(distribution)
             exact = exact and closed
             parts.append((z, mean.reshape(len(z), -1), phase.log_q(site)[0], phase.log_p(site)[0]))
-            posteriors.append(law)
+            posteriors.append(distribution)
             priors.append(phase.distribution(site, of="model"))
         z, mean, log_q, log_p = (torch.cat(column) for column in zip(*parts, strict=True))
         return Latents(z, mean, log_q, log_p, tuple(posteriors), tuple(priors), exact)
 
 
-def _is_delta(law: Any) -> bool:
-    return isinstance(base(law), dist.Delta)
+def _is_delta(distribution: Any) -> bool:
+    return isinstance(base(distribution), dist.Delta)

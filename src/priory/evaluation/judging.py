@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from priory.data.rows import prepared
-from priory.evaluation.columns import (
+from priory.evaluation.isolation import placement, sealed
+from priory.evaluation.rows import (
     Columns,
     check,
     digest_of,
@@ -23,7 +24,7 @@ from priory.evaluation.columns import (
     source_of,
     split_of,
 )
-from priory.evaluation.given import (
+from priory.evaluation.subject import (
     FEW,
     SAMPLES,
     STEPS,
@@ -34,15 +35,14 @@ from priory.evaluation.given import (
     preparation_of,
     resolve,
 )
-from priory.evaluation.sealed import placement, sealed
 from priory.inference.distributed.launch import start
 from priory.inference.modules import device_of
 from priory.inference.support import check_rows
 
 if TYPE_CHECKING:
-    from priory.evaluation.metrics import Metric
+    from priory.evaluation.registry import Metric
     from priory.evaluation.report.report import Report
-    from priory.evaluation.sets import Sets
+    from priory.evaluation.sample_sets import Sets
 
 
 def evaluate(
@@ -54,7 +54,7 @@ def evaluate(
     seed: int = 0,
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
-    samples: int = SAMPLES,
+    n_samples: int = SAMPLES,
     features: Any = "auto",
     steps: int = STEPS,
     few: int = FEW,
@@ -78,7 +78,7 @@ def evaluate(
         metrics: names of metrics or of groups of them; those that take minutes are measured if
             they are named, or for "all".
         limit: at most so many rows, evenly spaced.
-        samples: generated samples, and data to compare them with, at most so many of each.
+        n_samples: generated samples, and data to compare them with, at most so many of each.
         features: what sample metrics look at: identity, pca, classifier, inception, or a module;
             "auto" takes the data themselves up to 16 dimensions, else a classifier where there are
             labelled training rows, else principal components.
@@ -97,11 +97,11 @@ def evaluate(
         nll = ... ± ... nats (upper bound, K = 50, n = ...)...
     """
     from priory.evaluation.draws import Draws
-    from priory.evaluation.metrics import choose
-    from priory.evaluation.sets import Units
+    from priory.evaluation.sample_sets import Units
+    from priory.evaluation.table import choose
 
     rows = choose(metrics)
-    counts = {"particles": particles, "samples": samples, "steps": steps, "few": few}
+    counts = {"particles": particles, "n_samples": n_samples, "steps": steps, "few": few}
     check_counts(counts, seed)
     began = time.perf_counter()
     origin = getattr(pair, "data", None) if data is None else data
@@ -111,7 +111,7 @@ def evaluate(
     reference = check(read(data.train), "train") if apart else None
     build(pair, reference or columns)
     check_background(background, preparation_of(run))
-    strange = _strange(outliers, run, data, split, samples)
+    strange = _strange(outliers, run, data, split, n_samples)
     like = placement(pair, pair.model, pair.guide)
     device = device_of([like, *columns.values()])
     with start(), _scope(run), sealed(pair, pair.model, pair.guide, device=device):
@@ -185,9 +185,9 @@ def assemble(
         history: the training's records.
         source: what names the judged rows before they were prepared.
     """
-    from priory.evaluation.metrics import measure
     from priory.evaluation.report.gallery import gather
     from priory.evaluation.report.report import Report
+    from priory.evaluation.table import measure
 
     records = [record for name, row in rows.items() for record in measure(name, row, draws)]
     gallery = gather(draws, history) if pictures else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import labelled_rows
-from priory.evaluation.sets import Sets, Unavailable
+from priory.evaluation.rows import labelled_rows
+from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.inference.phases.arguments import bind
 
 _PROBE = 200  # generated samples by which a model's dependence on the label is seen
 
 
-def labelled_dreams(draws: Sets, labels: Tensor, site: str = "x") -> Tensor:
+def labelled_samples(draws: Sets, labels: Tensor, site: str = "x") -> Tensor:
     """Draw a generated sample for each label, `(n, *event)`.
 
     Args:
@@ -24,8 +24,8 @@ def labelled_dreams(draws: Sets, labels: Tensor, site: str = "x") -> Tensor:
         Unavailable: if the model has no label y, or x does not depend on it.
     """
     draws.common("labelled", lambda: _check(draws))
-    dreams: Tensor = draws.dream(site, len(labels), {"y": labels})
-    return dreams
+    generated: Tensor = draws.generate(site, len(labels), {"y": labels})
+    return generated
 
 
 def known_labels(draws: Sets) -> Tensor:
@@ -44,12 +44,12 @@ def _check(draws: Sets) -> None:
     known = known_labels(draws)
     if "y" not in bind(draws.model, draws.columns):
         try:
-            drawn = draws.dream("y", 2)
+            drawn = draws.generate("y", 2)
         except Unavailable as error:
             raise Unavailable("the model has no label y that could be given") from error
         if drawn.is_floating_point() or drawn.dim() != 1:
             raise Unavailable("the model's y is no label: it is not one integer for each row")
     wanted = known[torch.arange(_PROBE) % len(known)]
-    one, other = (draws.dream("x", _PROBE, {"y": y}) for y in (wanted, wanted.roll(1)))
+    one, other = (draws.generate("x", _PROBE, {"y": y}) for y in (wanted, wanted.roll(1)))
     if torch.equal(one, other):
         raise Unavailable("the model's x does not depend on the label y")

@@ -18,7 +18,7 @@ from priory.inference.phases.arguments import bind
 from priory.inference.phases.recorder import Recorder
 from priory.inference.phases.sites import base, is_observed, log_prob
 from priory.inference.randomness import own_randomness
-from priory.names import first_line
+from priory.lookup import first_line
 
 _ROWS = 8
 _MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory")

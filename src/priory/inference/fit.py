@@ -12,7 +12,6 @@ import pyro
 import torch
 from torch import nn
 
-from priory.config import to_config
 from priory.data import Data
 from priory.inference.checkpoints.folders import Resume
 from priory.inference.checkpoints.keeper import keeping
@@ -33,6 +32,7 @@ from priory.inference.run import Pair, Run, described
 from priory.inference.selection import Criterion
 from priory.inference.support import check_compared
 from priory.inference.svi import SVI
+from priory.serialisation import to_config
 
 
 def fit(

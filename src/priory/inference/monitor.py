@@ -181,21 +181,21 @@ class Watch:
         ):
             with self.svi.averaged(), torch.no_grad():
                 drawn = generate(self.pair.model, held, _ROWS)
-            dreams = drawn.get("x_mean", drawn.get("x"))
-            seen = {} if dreams is None else self._dreams(_flat(dreams))
+            generated = drawn.get("x_mean", drawn.get("x"))
+            seen = {} if generated is None else self._generated(_flat(generated))
             return {**seen, "critics": [self._critic(a, held) for a in self.critics]}
 
-    def _dreams(self, dreams: Tensor) -> Look:
+    def _generated(self, generated: Tensor) -> Look:
         if self._ground is None:
-            rows = _flat(_evenly(self.data.train, _GROUND)["x"]).to(dreams)
+            rows = _flat(_evenly(self.data.train, _GROUND)["x"]).to(generated)
             modes = modes_of(self.data, rows)
             few = rows[torch.linspace(0, len(rows) - 1, min(_ROWS, len(rows))).long()]
             self._ground = rows, modes, 0 if modes is None else reached(few, modes)
         rows, modes, of = self._ground
-        finite = bool(dreams.isfinite().all())
-        look: Look = {"spread": _plain(spread(dreams, rows))}
+        finite = bool(generated.isfinite().all())
+        look: Look = {"spread": _plain(spread(generated, rows))}
         if modes is not None:
-            look |= {"modes": reached(dreams, modes) if finite else 0, "of": of}
+            look |= {"modes": reached(generated, modes) if finite else 0, "of": of}
         return look
 
     def _critic(self, adversary: Adversary, held: dict[str, Tensor]) -> Look:

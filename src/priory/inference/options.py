@@ -51,16 +51,16 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: with what was given and what is expected, one by one.
     """
     plain = {name: _plain(value) for name, value in options.items()}
-    faults = [*_counts(plain), *_numbers(plain), *_choices(plain), *_parts(plain), *_pairs(plain)]
-    if faults:
-        raise ValueError("; ".join(faults))
+    errors = [*_counts(plain), *_numbers(plain), *_choices(plain), *_parts(plain), *_pairs(plain)]
+    if errors:
+        raise ValueError("; ".join(errors))
     return plain
 
 
 def check_choice(name: str, value: Any) -> None:
     """Raise a ValueError unless an option has one of the values that it may have."""
-    if fault := _choice(name, value):
-        raise ValueError(fault)
+    if error := _choice(name, value):
+        raise ValueError(error)
 
 
 def _plain(value: Any) -> Any:
@@ -95,8 +95,8 @@ def _numbers(options: Mapping[str, Any]) -> Iterator[str]:
 
 def _choices(options: Mapping[str, Any]) -> Iterator[str]:
     for name in _WORDS:
-        if name in options and (fault := _choice(name, options[name])):
-            yield fault
+        if name in options and (error := _choice(name, options[name])):
+            yield error
 
 
 def _choice(name: str, value: Any) -> str:

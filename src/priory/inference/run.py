@@ -15,9 +15,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from priory.config import from_config, to_config
 from priory.data import Data, Preparation
-from priory.inference.checkpoints.absent import Absent, columns_of, opened
 from priory.inference.checkpoints.disk import sweep, write_folder
 from priory.inference.checkpoints.folders import (
     CONFIG,
@@ -28,6 +26,7 @@ from priory.inference.checkpoints.folders import (
     run_files,
 )
 from priory.inference.checkpoints.lock import locked
+from priory.inference.checkpoints.missing_data import Absent, columns_of, opened
 from priory.inference.checkpoints.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.distributed import ranks
 from priory.inference.modules import eval_mode, modules
@@ -40,6 +39,7 @@ from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
 from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
+from priory.serialisation import from_config, to_config
 
 
 class Pair(nn.Module):
@@ -222,9 +222,9 @@ def _choosing(pair: Any) -> dict[str, Decoder]:
 def _writable(pair: Any) -> Any:
     """Return a pair as plain values; two programs alone are given again when they are loaded."""
     config = to_config(pair)
-    if not isinstance(pair, Pair) and (faults := [*_unwritable(config)]):
+    if not isinstance(pair, Pair) and (errors := [*_unwritable(config)]):
         raise ValueError(
-            f"the pair cannot be rebuilt from a folder: {faults[0]}; keep each argument of a "
+            f"the pair cannot be rebuilt from a folder: {errors[0]}; keep each argument of a "
             "constructor under its own name (self.hidden = hidden), and give functions that stand "
             "at the top of a module, or train without a folder"
         )

@@ -9,7 +9,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from priory.data.labels import UNKNOWN
+from priory.data.class_names import UNKNOWN
 from priory.inference.checks import check_support
 from priory.inference.modules import eval_mode, modules
 from priory.inference.objectives.base import Objective

@@ -253,6 +253,8 @@ def validation_bound(
 
 def _point_masses(awake: Phase) -> list[str]:
     """Return the sites at which the guide's distribution, or an observation's, is a point mass."""
-    laws = [] if awake.auxiliary else [(site, "guide") for site in awake.latents]
-    laws += [(site, "model") for site in awake.observed]
-    return [s for s, of in laws if isinstance(base(awake.distribution(s, of=of)), dist.Delta)]
+    distributions = [] if awake.auxiliary else [(site, "guide") for site in awake.latents]
+    distributions += [(site, "model") for site in awake.observed]
+    return [
+        s for s, of in distributions if isinstance(base(awake.distribution(s, of=of)), dist.Delta)
+    ]

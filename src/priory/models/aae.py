@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from priory.distributions.categorical import CODES, OneHot
 from priory.likelihoods import Likelihood
+from priory.lookup import at_least, lookup, named
 from priory.models.pair import Pair
-from priory.names import at_least, lookup, named
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
 from priory.priors import PRIORS, Prior

@@ -8,11 +8,11 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.likelihoods import Delta, Likelihood
-from priory.models.labels import ClassPrior
+from priory.lookup import lookup
+from priory.models.class_prior import ClassPrior
 from priory.models.pair import Labelled
-from priory.names import lookup
 from priory.nets import Decoder, Encoder, one_hot
-from priory.nets.labels import beside, with_planes
+from priory.nets.one_hot import beside, with_planes
 from priory.part import Shape
 from priory.priors import PRIORS, Prior, VampPrior
 

@@ -11,10 +11,10 @@ from pyro.distributions import Delta
 from torch import Tensor, nn
 
 from priory.likelihoods import Likelihood
+from priory.lookup import positive
 from priory.models.pair import Pair
-from priory.names import positive
 from priory.nets import Decoder
-from priory.priors.codes import Codes, in_ball
+from priory.priors.embedding import Codes, in_ball
 
 _STARTS = 1000  # training codes among which a new datum's search begins at the nearest
 _RATE, _BETAS = 0.3, (0.8, 0.99)  # of the search, in units of the ball's radius

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from priory.distributions.categorical import OneHot, StraightThroughCode
 from priory.likelihoods import Delta
+from priory.lookup import at_least, lookup
 from priory.models.pair import Pair
-from priory.names import at_least, lookup
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
 from priory.priors import PRIORS, Prior

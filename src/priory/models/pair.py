@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from priory.likelihoods import Likelihood
 from priory.likelihoods.values import is_table
-from priory.models.labels import ClassPrior
-from priory.names import positive
+from priory.lookup import positive
+from priory.models.class_prior import ClassPrior
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
 from priory.priors import Prior

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from priory.likelihoods import Delta
-from priory.models.labels import ClassPrior, Labels
+from priory.lookup import lookup, positive
+from priory.models.class_prior import ClassPrior, Labels
 from priory.models.pair import Labelled
-from priory.names import lookup, positive
 from priory.nets import Decoder, one_hot
-from priory.nets.labels import beside
+from priory.nets.one_hot import beside
 from priory.nets.table import net_of
 from priory.priors import PRIORS, Prior
 

@@ -4,8 +4,8 @@ import pyro
 from torch import Tensor, nn
 
 from priory.likelihoods import Likelihood
+from priory.lookup import lookup
 from priory.models.pair import Pair
-from priory.names import lookup
 from priory.nets import Decoder, Encoder
 from priory.priors import PRIORS, Prior
 

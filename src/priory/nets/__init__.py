@@ -11,8 +11,8 @@ from priory.nets.dcgan import DCGAN, DCGANCritic
 from priory.nets.decoder import Decoder
 from priory.nets.encoder import Encoder
 from priory.nets.fourier import Fourier
-from priory.nets.labels import one_hot
 from priory.nets.mlp import MLP
+from priory.nets.one_hot import one_hot
 from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
 from priory.nets.table import NETS

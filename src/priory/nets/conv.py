@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from priory.names import named
+from priory.lookup import named
 from priory.nets.base import ACTIVATIONS, Net, start_layer
 from priory.nets.layers import OUTPUTS, check_dropout, hidden_layer, normed, ranged, set_last
 from priory.part import Shape

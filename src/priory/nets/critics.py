@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from priory.names import positive
+from priory.lookup import positive
 from priory.nets.base import start_layer
 from priory.nets.layers import normed
 from priory.nets.table import net_of

@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from priory.names import named
+from priory.lookup import named
 from priory.nets.base import Net
 from priory.nets.conv import sides
 from priory.nets.layers import (

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from priory.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
 from priory.likelihoods.values import SMALL, starts_small
-from priory.names import lookup
+from priory.lookup import lookup
 from priory.nets.base import Net
-from priory.nets.labels import beside
+from priory.nets.one_hot import beside
 from priory.nets.table import net_of
 from priory.part import Part
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import normalize
 
-from priory.names import named
+from priory.lookup import named
 from priory.nets.base import ACTIVATIONS
 
 _NORMS: dict[type[nn.Module], Callable[[int], nn.Module]] = {

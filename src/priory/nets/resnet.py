@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
-from priory.names import named
+from priory.lookup import named
 from priory.nets.base import ACTIVATIONS, Net, start_layer
 from priory.nets.layers import OUTPUTS, ranged, set_last
 from priory.part import Shape

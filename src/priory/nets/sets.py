@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from priory.names import positive
+from priory.lookup import positive
 from priory.nets.critics import Critic
 from priory.nets.table import net_of
 from priory.part import Shape

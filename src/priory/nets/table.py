@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from priory.names import lookup
+from priory.lookup import lookup
 from priory.nets.base import Net, as_net
 from priory.nets.conv import Conv as Conv
 from priory.nets.conv import Deconv as Deconv

@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from priory.names import positive
+from priory.lookup import positive
 from priory.part import Part
 
 Encode = Callable[[Tensor], TorchDistribution]

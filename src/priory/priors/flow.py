@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from priory.names import named, positive
+from priory.lookup import named, positive
 from priory.priors.base import Encode, Prior
 
 KINDS = {"maf": "MAF", "nice": "NICE", "nsf": "NSF", "realnvp": "RealNVP"}

@@ -9,7 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
-from priory.names import positive
+from priory.lookup import positive
 from priory.priors.base import Encode, Prior
 
 

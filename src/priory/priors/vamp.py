@@ -6,7 +6,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.distributions.independent import IndependentNormal
-from priory.names import positive
+from priory.lookup import positive
 from priory.priors.base import Encode, Prior
 from priory.priors.mixture import NormalMixture
 

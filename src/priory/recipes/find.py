@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from priory.data.files import find
-from priory.names import named
+from priory.lookup import named
 from priory.recipes.recipe import Recipe
 from priory.recipes.table import RECIPES
 from priory.signatures import summary

@@ -12,9 +12,9 @@ from priory.data.named import IMAGE_SETS
 from priory.inference import Objective, Run, fit
 from priory.inference.fit import pick_device
 from priory.inference.options import check_options
-from priory.names import named
+from priory.lookup import named
+from priory.parsing import parse_objective, read
 from priory.signatures import REQUIRED, Collector, Option, options_of
-from priory.specs import parse_objective, read
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Recipe:
         name: by which it is asked for.
         paper: authors, year, title.
         family: the pair's class.
-        loss: the objective, as `priory.specs.parse_objective` reads it.
+        loss: the objective, as `priory.parsing.parse_objective` reads it.
         options: of the pair's constructor, where they differ from its defaults.
         training: of `fit`, where they differ from its defaults.
         data: name of its default data set.
@@ -52,23 +52,23 @@ class Recipe:
         """Build the pair, anew at each call.
 
         Args:
-            options: of its constructor; text is read as `priory.specs` describes.
+            options: of its constructor; text is read as `priory.parsing` describes.
 
         Raises:
             Faults: naming each option that is unknown or out of range.
         """
         known = options_of(self.family)
-        faults = Collector()
+        errors = Collector()
         values: dict[str, Any] = {}
         for name, value in {**self.options, **options}.items():
-            option = faults.attempt(named, f"option of {self.family.__name__}", name, known)
+            option = errors.attempt(named, f"option of {self.family.__name__}", name, known)
             if option is not None:
-                values[name] = faults.attempt(read, option, value)
+                values[name] = errors.attempt(read, option, value)
         needed = [n for n, o in known.items() if o.default is REQUIRED and n not in values]
-        faults.found += [f"{self.family.__name__} needs the option {n}" for n in needed]
-        faults.check()
-        pair = faults.attempt(self.family, **values)
-        faults.check()
+        errors.found += [f"{self.family.__name__} needs the option {n}" for n in needed]
+        errors.check()
+        pair = errors.attempt(self.family, **values)
+        errors.check()
         return pair
 
     def objective(self, text: str | None = None) -> Objective:
@@ -103,26 +103,26 @@ class Recipe:
         mine, pair_options = {}, {}
         objective = options.pop("objective", None)
         known = self.trainable()
-        faults = Collector()
+        errors = Collector()
         pair_known = options_of(self.family)
         for name, value in options.items():
             bare = name.removeprefix("pair.")
             if name in known:
-                before = len(faults.found)
-                mine[name] = faults.attempt(read, known[name], value)
-                if len(faults.found) > before:
+                before = len(errors.found)
+                mine[name] = errors.attempt(read, known[name], value)
+                if len(errors.found) > before:
                     del mine[name]  # the others are still looked at
-            elif faults.attempt(named, "option", bare, {**known, **pair_known}):
+            elif errors.attempt(named, "option", bare, {**known, **pair_known}):
                 pair_options[bare] = value
         training = {k: v for k, v in self.training.items() if not _replaced(k, mine)}
         mine = {**{k: read(known[k], v) for k, v in training.items()}, **mine}
         if isinstance(objective, str) or objective is None:
-            objective = faults.attempt(self.objective, objective)
+            objective = errors.attempt(self.objective, objective)
         defaults = {name: option.default for name, option in known.items()}
-        faults.attempt(check_options, {**defaults, **mine})
-        faults.attempt(pick_device, mine.get("device", "auto"))
-        pair = faults.attempt(self.pair, **pair_options)
-        faults.check()
+        errors.attempt(check_options, {**defaults, **mine})
+        errors.attempt(pick_device, mine.get("device", "auto"))
+        pair = errors.attempt(self.pair, **pair_options)
+        errors.check()
         return pair, objective, mine
 
     def rendering(self, name: str) -> dict[str, Any]:

@@ -27,11 +27,11 @@ from priory.evaluation.arviz.replicates import (
     importance_weights,
     replicate,
 )
-from priory.evaluation.columns import Columns, has_splits, split_of, thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.given import build, check_counts, name_of, resolve
-from priory.evaluation.sealed import placement, sealed
-from priory.evaluation.sets import Unavailable, Units
+from priory.evaluation.isolation import placement, sealed
+from priory.evaluation.rows import Columns, has_splits, split_of, thin
+from priory.evaluation.sample_sets import Unavailable, Units
+from priory.evaluation.subject import build, check_counts, name_of, resolve
 from priory.inference.modules import device_of
 
 ROOM = 2**30  # bytes of draws that are made without being asked for by `rows`
@@ -99,10 +99,10 @@ def to_arviz(
     check_counts({"draws": draws}, seed)
     if prior is not None and prior < 0:
         raise ValueError(f"prior must not be negative, got {prior}; 0 leaves them out")
-    dreams, groups = draws if prior is None else prior, {}
+    generated, groups = draws if prior is None else prior, {}
     with _opened(pair, data, split, rows, seed) as (source, numbers, attrs):
         if rows is None:
-            _check_room(source, draws + dreams)
+            _check_room(source, draws + generated)
         given = {"x": _own(source)} if "x" in source.columns else {}
         try:
             found = replicate(source, draws)
@@ -120,8 +120,8 @@ def to_arviz(
                 groups, attrs = {**groups, **likelihood}, {**attrs, **k_hats}
             except (Unavailable, ValueError) as reason:
                 attrs |= _absent(reason, "log_likelihood")
-        if dreams:
-            slept = replicate(source, dreams, asleep=True)
+        if generated:
+            slept = replicate(source, generated, asleep=True)
             groups["prior"] = draws_named(slept.latents, slept.rowwise)
             groups["prior_predictive"] = draws_named(slept.observed, slept.rowwise)
         rest = {k: v.cpu().numpy() for k, v in source.columns.items() if k not in {*given, "index"}}

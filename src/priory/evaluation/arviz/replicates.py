@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from priory.evaluation.columns import blocks, place
 from priory.evaluation.draws import Draws
-from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.rows import blocks, place
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import log_weights, vectorises
 from priory.inference.phases.phases import Phases
@@ -72,9 +72,9 @@ def replicate(source: Draws, count: int, *, asleep: bool = False) -> Replicates:
                 part = value[0].double().expand(stop - start)
                 _put(out.densities, name, part, start, count * n)
         for name in (*phase.latents, *phase.observed):
-            law = phase.distribution(name, of="model")
+            distribution = phase.distribution(name, of="model")
             fresh = name in phase.observed and not asleep
-            value = _typed(law.sample() if fresh else phase.sample[name][0], law)
+            value = _typed(distribution.sample() if fresh else phase.sample[name][0], distribution)
             store = out.latents if name in phase.latents else out.observed
             if _is_rowwise(phase, name, value, stop - start):
                 out.rowwise.add(name)
@@ -82,7 +82,7 @@ def replicate(source: Draws, count: int, *, asleep: bool = False) -> Replicates:
             else:
                 _put(store, name, value[None], start // n, count)
             if fresh and start < n:
-                given = _typed(phase.sample[name], law)[: n - start]
+                given = _typed(phase.sample[name], distribution)[: n - start]
                 _put(out.given, name, given, start, n if name in out.rowwise else len(given))
     for store in (out.latents, out.observed, out.densities):
         for name, array in store.items():
@@ -163,10 +163,10 @@ def _is_rowwise(phase: Phase, name: str, value: Tensor, rows: int) -> bool:
     return value.dim() > event and phase.log_p(name).shape[-1] == rows
 
 
-def _typed(value: Tensor, law: Any) -> Tensor:
+def _typed(value: Tensor, distribution: Any) -> Tensor:
     """Return integers as such: ArviZ counts them rather than smoothing them."""
     try:
-        discrete = bool(law.support.is_discrete)
+        discrete = bool(distribution.support.is_discrete)
     except (AttributeError, NotImplementedError):
         discrete = False
     return value.to(torch.int32) if discrete else value

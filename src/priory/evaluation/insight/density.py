@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from priory.data.rows import prepared
-from priory.evaluation.columns import Columns, blocks, check, read, thin
-from priory.evaluation.given import preparation_of
 from priory.evaluation.insight.opened import bound_of, opened
-from priory.evaluation.sealed import sealed
+from priory.evaluation.isolation import sealed
+from priory.evaluation.rows import Columns, blocks, check, read, thin
+from priory.evaluation.subject import preparation_of
 from priory.inference.phases.phases import Phases
 
 COMPONENTS = 1000  # training rows whose posteriors make up the aggregated one

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from priory.data.rows import prepared
-from priory.evaluation.given import preparation_of
+from priory.evaluation.subject import preparation_of
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def bound_of(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Ten
         seed: seed of the samples.
     """
     from priory.evaluation.likelihood.bound import log_likelihood
-    from priory.evaluation.sets import Units
+    from priory.evaluation.sample_sets import Units
 
     with opened(run) as pair:
         found = log_likelihood(pair.model, pair.guide, data, particles, seed).log_likelihood

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from priory.data.rows import prepared
-from priory.evaluation.columns import read
-from priory.evaluation.given import preparation_of
 from priory.evaluation.insight.opened import bound, bound_of
+from priory.evaluation.rows import read
+from priory.evaluation.subject import preparation_of
 from priory.likelihoods.values import is_binary
 
 _LEVELS = 255

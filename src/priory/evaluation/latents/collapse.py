@@ -15,26 +15,30 @@ from priory.priors.mixture import NormalMixture
 COLLAPSED = 0.01  # nats
 
 
-def coordinates(law: Any) -> Any:
+def coordinates(distribution: Any) -> Any:
     """Return the marginals of a distribution's coordinates as one distribution without event dims.
 
     Args:
-        law: a distribution over `(latent,)`.
+        distribution: a distribution over `(latent,)`.
 
     Returns:
         A distribution whose batch shape ends in `(latent,)`; `None` if the marginals are not known
         in closed form.
     """
-    if isinstance(law, IndependentNormal):
-        return dist.Normal(law.mean, law.scale)
-    if isinstance(law, NormalMixture):
-        weights = dist.Categorical(logits=law.logits.expand(law.loc.shape[-1], -1))
-        return dist.MixtureSameFamily(weights, dist.Normal(law.loc.mT, law.log_scale.exp().mT))
-    if isinstance(law, torch.distributions.MultivariateNormal):
-        return dist.Normal(law.mean, law.variance.sqrt())
-    while isinstance(law, (torch.distributions.Independent, dist.MaskedDistribution)):
-        law = law.base_dist
-    return None if law.event_shape else law
+    if isinstance(distribution, IndependentNormal):
+        return dist.Normal(distribution.mean, distribution.scale)
+    if isinstance(distribution, NormalMixture):
+        weights = dist.Categorical(
+            logits=distribution.logits.expand(distribution.loc.shape[-1], -1)
+        )
+        return dist.MixtureSameFamily(
+            weights, dist.Normal(distribution.loc.mT, distribution.log_scale.exp().mT)
+        )
+    if isinstance(distribution, torch.distributions.MultivariateNormal):
+        return dist.Normal(distribution.mean, distribution.variance.sqrt())
+    while isinstance(distribution, (torch.distributions.Independent, dist.MaskedDistribution)):
+        distribution = distribution.base_dist
+    return None if distribution.event_shape else distribution
 
 
 def coordinate_kl(z: Tensor, posterior: Any, prior: Any) -> Tensor | None:

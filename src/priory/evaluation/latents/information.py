@@ -63,16 +63,16 @@ def _normal_scores(z: Tensor, q: IndependentNormal) -> Tensor:
     return mixture.components(z.double()) + math.log(count)
 
 
-def mean_of(law: Any) -> tuple[Tensor, bool]:
+def mean_of(distribution: Any) -> tuple[Tensor, bool]:
     """Return a distribution's mean, and whether it is in closed form; else it averages 64 draws.
 
     Args:
-        law: the distribution.
+        distribution: the distribution.
     """
     try:
-        return law.mean, True
+        return distribution.mean, True
     except NotImplementedError:
-        return law.sample((_MEAN_DRAWS,)).mean(0), False
+        return distribution.sample((_MEAN_DRAWS,)).mean(0), False
 
 
 def split_kl(log_q: Tensor, log_p: Tensor, log_aggregate: Tensor) -> Split:

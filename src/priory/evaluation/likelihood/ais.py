@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.hmc import (
     FIRST_STEP,
     LEAPFROGS,
@@ -19,7 +19,7 @@ from priory.evaluation.likelihood.hmc import (
     transition,
 )
 from priory.evaluation.likelihood.joint import Joint
-from priory.evaluation.sealed import placement, reseed, sealed
+from priory.evaluation.rows import Columns, blocks, check, read
 from priory.inference.modules import device_of
 
 Initial = Literal["prior", "guide"]

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor
 
-from priory.evaluation.columns import Columns
+from priory.evaluation.rows import Columns
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.recorder import Recorder

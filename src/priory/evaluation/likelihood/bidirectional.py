@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import blocks, check, read
+from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.ais import (
     CHAINS,
     SHARPNESS,
@@ -18,8 +18,8 @@ from priory.evaluation.likelihood.ais import (
 )
 from priory.evaluation.likelihood.hmc import LEAPFROGS
 from priory.evaluation.likelihood.joint import Joint
-from priory.evaluation.sealed import placement, reseed, sealed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.rows import blocks, check, read
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.modules import device_of
 from priory.inference.phases.phases import generate
 
@@ -104,8 +104,8 @@ def bidirectional(
                     f"the model observes {missing[0]}, which is no column of the data"
                 )
             drawn = {k: v for k, v in generate(model, part, n).items() if not k.endswith("_mean")}
-            dreamt = {k: drawn[k].to(v) if k in drawn else v for k, v in part.items()}
-            path = Path(model, guide, dreamt, steps, initial, leapfrogs, sharpness)
+            generated = {k: drawn[k].to(v) if k in drawn else v for k, v in part.items()}
+            path = Path(model, guide, generated, steps, initial, leapfrogs, sharpness)
             lower = path.forward(chains)
             upper = path.reverse(chains, drawn)
             found.append(
@@ -114,7 +114,7 @@ def bidirectional(
                     upper.log_likelihood,
                     lower.ess,
                     upper.ess,
-                    dreamt[observed[0]],
+                    generated[observed[0]],
                 )
             )
     return Sandwich(*(torch.cat(column).cpu() for column in zip(*found, strict=True)))

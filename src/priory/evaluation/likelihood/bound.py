@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.pareto import Tail
-from priory.evaluation.sealed import placement, reseed, sealed
+from priory.evaluation.rows import Columns, blocks, check, read
 from priory.inference.diagnosis import is_out_of_memory
 from priory.inference.distributed import ranks
 from priory.inference.phases.particles import log_weights, vectorises

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.bound import log_likelihood
-from priory.evaluation.sealed import placement, reseed, sealed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.rows import Columns, blocks, check, read
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.modules import device_of
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
@@ -85,7 +85,7 @@ def conditional_log_likelihood(
     with sealed(model, guide, device=device):
         reseed(device, seed, _STREAM)
         two = next(blocks(columns, 2, like))[1]
-        sites = _dream(model, two, ())
+        sites = _generate(model, two, ())
         observed = tuple(n for n, s in sites.items() if is_observation(s) and n != "x")
         taken = [n for n in bind(model, columns) if n not in ("x", "index")]
         given = tuple(dict.fromkeys([*taken, *observed]))
@@ -133,14 +133,14 @@ def _scores(
 ) -> Tensor:
     """Return log p(y | latents of the prior), `(copies, rows)`, float64."""
     repeated = {n: v.repeat(copies, *(1,) * (v.dim() - 1)) for n, v in part.items()}
-    sites = _dream(model, repeated, observed)
+    sites = _generate(model, repeated, observed)
     score = Phase({n: sites[n] for n in observed}, {}).log_p()[0]
     return score.double().reshape(copies, -1)
 
 
-def _dream(model: Callable[..., Any], part: Columns, held: tuple[str, ...]) -> dict[str, Any]:
+def _generate(model: Callable[..., Any], part: Columns, held: tuple[str, ...]) -> dict[str, Any]:
     """Run the model on its own draws, all but those of the held sites."""
-    recorder = Recorder({n: part[n] for n in held}, dream=True)
+    recorder = Recorder({n: part[n] for n in held}, draw_observed=True)
     with recorder:
         model(**bind(model, part))
     return {n: s for n, s in recorder.sites.items() if is_latent(s) or is_observation(s)}

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.likelihood.masking import coordinate_log_prob
 from priory.evaluation.likelihood.pareto import Tail
-from priory.evaluation.sealed import placement, reseed, sealed
+from priory.evaluation.rows import Columns, blocks, check, read
 from priory.inference.phases.phases import Phases, generate
 
 CHAINS = 16
@@ -181,27 +181,29 @@ def _gibbs(
     """Return the chains' last data, `(chains * rows, *shape)`."""
     columns = {n: v.repeat(chains, *(1,) * (v.dim() - 1)) for n, v in part.items()}
     true, seen = columns["x"], seen.repeat(chains, *(1,) * (seen.dim() - 1))
-    dream = generate(model, columns, len(true))["x"].to(true)
-    columns["x"] = true.where(seen, dream)
+    generated = generate(model, columns, len(true))["x"].to(true)
+    columns["x"] = true.where(seen, generated)
     first = Phases(model, guide, columns=columns).awake
     coordinate_log_prob(first.distribution("x", of="model"), true)  # raises where dependent
     now = first.particle(0)
     for _ in range(steps):
         there = Phases(model, guide, columns=columns).awake
         here = Phases(model, guide, columns=columns, latents=now).awake
-        law = there.distribution("x", of="model")
+        distribution = there.distribution("x", of="model")
         change = (there.log_weight() - here.log_weight())[0]
         taken = torch.rand_like(change).log() < change
         proposed, kept = there.particle(0), now
         now = {n: _where(taken, proposed[n], kept[n], there.distribution(n)) for n in kept}
-        draws = _where(taken, law.sample(), here.distribution("x", of="model").sample(), law)
+        draws = _where(
+            taken, distribution.sample(), here.distribution("x", of="model").sample(), distribution
+        )
         columns["x"] = true.where(seen, draws.to(true))
     return columns["x"]
 
 
-def _where(taken: Tensor, a: Tensor, b: Tensor, law: Any) -> Tensor:
+def _where(taken: Tensor, a: Tensor, b: Tensor, distribution: Any) -> Tensor:
     """Choose between values row by row; rows are the last dimension left of the event."""
-    return torch.where(taken.reshape(-1, *(1,) * len(law.event_shape)), a, b)
+    return torch.where(taken.reshape(-1, *(1,) * len(distribution.event_shape)), a, b)
 
 
 def _seen_bound(

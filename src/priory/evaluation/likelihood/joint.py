@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from priory.evaluation.columns import Columns
 from priory.evaluation.likelihood.masking import masked_log_prob
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.rows import Columns
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.recorder import Recorder
@@ -66,7 +66,7 @@ class Joint:
         self.rows = len(next(iter(columns.values())))
         self.columns = {n: v.repeat(chains, *(1,) * (v.dim() - 1)) for n, v in columns.items()}
         self._mask = None if mask is None else mask.repeat(chains, *(1,) * (mask.dim() - 1))
-        first, again = self._dream(), self._dream()
+        first, again = self._generate(), self._generate()
         self._sites = {n: s for n, s in first.items() if is_latent(s)}
         self.observed = tuple(n for n, s in first.items() if is_observation(s))
         if not self._sites:
@@ -90,7 +90,7 @@ class Joint:
 
     def prior(self) -> Tensor:
         """Draw vectors from the model's prior, `(chains, rows, dim)`."""
-        drawn = self._dream()
+        drawn = self._generate()
         return self._join({n: drawn[n]["value"] for n in self._sites})
 
     def recognised(self) -> Tensor:
@@ -170,7 +170,7 @@ class Joint:
         sites = {n: {**self._cached[n], "value": values[n]} for n in self._sites}
         return self._fold(Phase({}, sites).log_q()[0] + stretch)
 
-    def _dream(self) -> dict[str, Site]:
+    def _generate(self) -> dict[str, Site]:
         """Run the model with its latents drawn from the prior."""
         recorder = Recorder()
         with recorder:

@@ -8,29 +8,29 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from priory.distributions.independent import Factorised
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.sites import Site, masked
 
 
-def coordinate_log_prob(law: Any, value: Tensor) -> Tensor:
+def coordinate_log_prob(distribution: Any, value: Tensor) -> Tensor:
     """Return the log density of each feature by itself, `(*batch, *event)`, in nats.
 
     Args:
-        law: of a whole event.
+        distribution: of a whole event.
         value: events, `(*batch, *event)`.
 
     Raises:
         Unavailable: if the distribution is not known to have independent features.
     """
-    if isinstance(law, Factorised):
-        score: Tensor = law.apart().log_prob(value.unsqueeze(-1))
+    if isinstance(distribution, Factorised):
+        score: Tensor = distribution.apart().log_prob(value.unsqueeze(-1))
         return score
-    base = law
+    base = distribution
     while isinstance(base, Independent):
         base = base.base_dist
-    if isinstance(base, Factorised) and base is not law:
+    if isinstance(base, Factorised) and base is not distribution:
         return coordinate_log_prob(base, value)
-    if base is law or base.event_shape:
+    if base is distribution or base.event_shape:
         raise Unavailable(
             f"p(x | z), a {type(base).__name__}, is not known to have independent features"
         )

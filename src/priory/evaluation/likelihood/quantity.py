@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from priory.evaluation.columns import Columns
+from priory.evaluation.rows import Columns
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.sites import is_discrete

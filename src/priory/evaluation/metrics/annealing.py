@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.ais import CHAINS, Annealed, annealed_log_likelihood
 from priory.evaluation.likelihood.bidirectional import bidirectional
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
-from priory.evaluation.metrics.metric import likelihood_of, metric
 from priory.evaluation.posterior.gap import Gaps, inference_gaps
 from priory.evaluation.record import Estimate, Kind
+from priory.evaluation.registry import likelihood_of, metric
+from priory.evaluation.rows import Columns, thin
 
 _LEAST_CHAINS = 2.0
 _LEAST_ACCEPTANCE = 0.4

@@ -8,8 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import blocks
 from priory.evaluation.draws import Draws
+from priory.evaluation.isolation import placement, reseed
 from priory.evaluation.latents.clusters import (
     ari_values,
     confident_hits,
@@ -19,10 +19,10 @@ from priory.evaluation.latents.clusters import (
     nmi_values,
 )
 from priory.evaluation.latents.neighbours import check_labels
-from priory.evaluation.metrics.metric import Need, check_finite, metric
 from priory.evaluation.record import Estimate
-from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.registry import Need, check_finite, metric
+from priory.evaluation.rows import blocks
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.phases import Phases
 from priory.priors.mixture import NormalMixture
 
@@ -130,8 +130,8 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
 
         def probabilities(rows: Any, start: int) -> Tensor:
             reseed(next(iter(rows.values())).device, draws.seed, _STREAM, start)
-            law = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
-            found = choices(law)
+            distribution = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
+            found = choices(distribution)
             if found is None or found.dim() != 2:
                 raise Unavailable(f"q({site} | x) is not one distribution for each row")
             return found
@@ -157,40 +157,40 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
     return torch.cat(parts).double(), origin
 
 
-def _base(law: Any) -> Any:
+def _base(distribution: Any) -> Any:
     """Return what is under masks and `to_event`; a mixture's event stays whole."""
-    while isinstance(law, (torch.distributions.Independent, dist.MaskedDistribution)):
-        law = law.base_dist
-    return law
+    while isinstance(distribution, (torch.distributions.Independent, dist.MaskedDistribution)):
+        distribution = distribution.base_dist
+    return distribution
 
 
-def choices(law: Any) -> Tensor | None:
+def choices(distribution: Any) -> Tensor | None:
     """Return a categorical distribution's probabilities."""
-    law = _base(law)
+    distribution = _base(distribution)
     kinds = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)
     relaxed = torch.distributions.RelaxedOneHotCategorical
-    if isinstance(law, relaxed):
-        found: Tensor = law.logits.softmax(-1)
+    if isinstance(distribution, relaxed):
+        found: Tensor = distribution.logits.softmax(-1)
         return found
-    return law.probs if isinstance(law, kinds) else None
+    return distribution.probs if isinstance(distribution, kinds) else None
 
 
-def _components(law: Any) -> int | None:
+def _components(distribution: Any) -> int | None:
     """Return a mixture's number of components."""
-    law = _base(law)
-    if isinstance(law, NormalMixture):
-        return law.logits.shape[-1]
-    if isinstance(law, torch.distributions.MixtureSameFamily):
-        return int(law.mixture_distribution.logits.shape[-1])
+    distribution = _base(distribution)
+    if isinstance(distribution, NormalMixture):
+        return distribution.logits.shape[-1]
+    if isinstance(distribution, torch.distributions.MixtureSameFamily):
+        return int(distribution.mixture_distribution.logits.shape[-1])
     return None
 
 
-def _memberships(law: Any, z: Tensor) -> Tensor:
+def _memberships(distribution: Any, z: Tensor) -> Tensor:
     """Return p(component given z), `(n, components)`."""
-    law = _base(law)
-    if isinstance(law, NormalMixture):
-        return law.components(z).softmax(-1)
-    parts = law.component_distribution
+    distribution = _base(distribution)
+    if isinstance(distribution, NormalMixture):
+        return distribution.components(z).softmax(-1)
+    parts = distribution.component_distribution
     scores = parts.log_prob(z.unsqueeze(-1 - len(parts.event_shape)))
-    found: Tensor = (law.mixture_distribution.logits + scores).softmax(-1)
+    found: Tensor = (distribution.mixture_distribution.logits + scores).softmax(-1)
     return found

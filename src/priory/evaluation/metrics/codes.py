@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import blocks
 from priory.evaluation.draws import Draws
+from priory.evaluation.isolation import placement, reseed
 from priory.evaluation.latents.codes import code_hits, information_values
 from priory.evaluation.latents.neighbours import check_labels
 from priory.evaluation.metrics.clustering import choices
-from priory.evaluation.metrics.metric import metric
 from priory.evaluation.record import Estimate
-from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.registry import metric
+from priory.evaluation.rows import blocks
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.phases import Phases
 
 _INFORMATION, _ACCURACY = 41, 42  # random streams
@@ -30,9 +30,9 @@ def code_information(draws: Draws) -> Estimate:
     for start, rows in blocks(draws.columns, _ROWS, like):
         reseed(next(iter(rows.values())).device, draws.seed, _INFORMATION, start)
         asleep = Phases(draws.model, draws.guide, columns=rows).asleep
-        law = asleep.distribution(site, of="model")
-        entropy = law.entropy().expand(len(asleep.log_q(site)[0]))
-        values = _values(law)
+        distribution = asleep.distribution(site, of="model")
+        entropy = distribution.entropy().expand(len(asleep.log_q(site)[0]))
+        values = _values(distribution)
         parts.append(information_values(entropy, asleep.log_q(site)[0]).cpu())
     note = f"H({site}) + log q({site} | x) of samples; {values} values tell at most "
     return Estimate.mean(
@@ -55,8 +55,8 @@ def code_accuracy(draws: Draws) -> Estimate:
     like, hits = placement(draws.model, draws.guide), []
     for start, rows in blocks(draws.columns, _ROWS, like):
         reseed(next(iter(rows.values())).device, draws.seed, _ACCURACY, start)
-        law = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
-        found = choices(law)
+        distribution = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
+        found = choices(distribution)
         if found is None or found.dim() != 2:
             raise Unavailable(f"q({site} | x) is not one distribution for each row")
         classes = 1 + max(int(y.max()) for y in known)
@@ -76,8 +76,8 @@ def _site(draws: Draws) -> str:
     return found[0]
 
 
-def _values(law: object) -> int:
-    found: Tensor | None = choices(law)
+def _values(distribution: object) -> int:
+    found: Tensor | None = choices(distribution)
     if found is None:
         raise Unavailable("the model's distribution of the code is not categorical")
     return found.shape[-1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.latents.factors import DCI, dci, mig_values, sap_values
-from priory.evaluation.metrics.metric import check_finite, metric
 from priory.evaluation.record import Estimate
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.rows import Columns, thin
+from priory.evaluation.sample_sets import Unavailable
 
 _LEAST = 10  # rows
 _MOST = 2000  # rows of each set that forests see

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.insight.density import latent_density, rare_share
 from priory.evaluation.insight.opened import bound_of
 from priory.evaluation.insight.outliers import auroc, code_length
-from priory.evaluation.metrics.metric import Need, metric
 from priory.evaluation.record import Estimate
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.registry import Need, metric
+from priory.evaluation.rows import Columns, thin
+from priory.evaluation.sample_sets import Unavailable
 
 _ROWS = 1000  # training rows that are compared with
 _COMPONENTS = 500  # of them make up the aggregated posterior

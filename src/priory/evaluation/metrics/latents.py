@@ -7,19 +7,19 @@ import math
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.latents.collapse import COLLAPSED, collapse_words, coordinate_kl
 from priory.evaluation.latents.information import Split, split_kl
 from priory.evaluation.latents.information import active_units as count_active
 from priory.evaluation.latents.neighbours import knn_hits
 from priory.evaluation.latents.neighbours import linear_probe as probe_hits
-from priory.evaluation.metrics.metric import check_finite, metric
 from priory.evaluation.record import Estimate, Kind
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import Unavailable
 from priory.evaluation.samples.distances import sliced_wasserstein2
 from priory.evaluation.samples.kernels import median_bandwidths, mmd2
 from priory.evaluation.samples.pairwise import stream
-from priory.evaluation.sets import Unavailable
 
 _NEIGHBOURS = 5
 _THRESHOLD = 0.01
@@ -157,8 +157,8 @@ def _drawn(draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
     if not z.is_floating_point():
         raise Unavailable(f"{draws.latent_site} holds integers: there is no distance")
     check_finite("codes", z)
-    codes = thin({"z": rows_of(z)}, draws.samples)["z"].cpu()
-    prior = rows_of(draws.dream(draws.latent_site, 2 * len(codes)))
+    codes = thin({"z": rows_of(z)}, draws.n_samples)["z"].cpu()
+    prior = rows_of(draws.generate(draws.latent_site, 2 * len(codes)))
     return codes, prior[: len(codes)], prior[len(codes) :]
 
 
@@ -181,7 +181,7 @@ def _measure(draws: Draws) -> Tensor | None:
         return None
     if found.z.dim() != 2:
         return None
-    parts = found.z.split([law.batch_shape[-1] for law in found.posteriors])
+    parts = found.z.split([distribution.batch_shape[-1] for distribution in found.posteriors])
     total = torch.zeros(found.z.shape[1:], dtype=torch.float64)
     for z, posterior, prior in zip(parts, found.posteriors, found.priors, strict=True):
         values = coordinate_kl(z, posterior, prior)

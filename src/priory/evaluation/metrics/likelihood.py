@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bits import bits_per_dim as bits_of
 from priory.evaluation.likelihood.bits import level_spacing
@@ -15,9 +14,10 @@ from priory.evaluation.likelihood.bound import Bounds
 from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.likelihood.imputation import missing_log_likelihood
 from priory.evaluation.likelihood.pareto import THRESHOLD, tail_length
-from priory.evaluation.metrics.metric import check_finite, likelihood_of, metric
 from priory.evaluation.record import Estimate, Kind
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.registry import check_finite, likelihood_of, metric
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.sites import is_discrete
 
 _FEW_EFFECTIVE = 10
@@ -88,11 +88,15 @@ def bits_per_dim(draws: Draws) -> Estimate:
     observed = draws.density.observed
     if observed != ("x",):
         raise Unavailable(f"the nll is of {', '.join(observed)} together, not of x alone")
-    law, features, note = draws.density.distribution("x", of="model"), draws.x[0].numel(), ""
+    distribution, features, note = (
+        draws.density.distribution("x", of="model"),
+        draws.x[0].numel(),
+        "",
+    )
     kind: Kind = "upper bound" if draws.density.latents else "exact"
     spacing, warnings = 1.0, _doubts(draws)
     x = draws.x if draws.units is None else draws.units.own(draws.x).float()
-    if not is_discrete(law):
+    if not is_discrete(distribution):
         found = level_spacing(x)
         if found is None:
             raise Unavailable(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics.metric import metric, with_note
-from priory.evaluation.paths.arithmetic import Arithmetic, arithmetic, check_classes, class_moments
-from priory.evaluation.paths.codec import Codec
-from priory.evaluation.paths.judge import Judge
+from priory.evaluation.interpolation.arithmetic import (
+    Arithmetic,
+    arithmetic,
+    check_classes,
+    class_moments,
+)
+from priory.evaluation.interpolation.codec import Codec
+from priory.evaluation.interpolation.judge import Judge
 from priory.evaluation.record import Estimate
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.registry import metric, with_note
+from priory.evaluation.rows import thin
+from priory.evaluation.sample_sets import Unavailable
 
 _JUDGE_ROWS = 2000  # training rows of the judge, enough for its purpose and cheap
 _CLASSES = 100  # at most: every datum is moved to each

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics.metric import metric
-from priory.evaluation.multiple import holm
 from priory.evaluation.posterior.calibration import ranks_of
 from priory.evaluation.posterior.predictive import Predictive, adjusted, predictive
 from priory.evaluation.record import Estimate
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.registry import metric
+from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.statistics import holm
 
 _LEVEL = 0.05
 

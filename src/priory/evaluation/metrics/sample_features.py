@@ -8,9 +8,10 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of, thin
-from priory.evaluation.metrics.metric import check_finite, metric, units_of, with_note
 from priory.evaluation.record import Estimate
+from priory.evaluation.registry import check_finite, metric, units_of, with_note
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.evaluation.samples.features import Extractor, extractor
 from priory.evaluation.samples.frechet import frechet as frechet_of
 from priory.evaluation.samples.kernels import cubic, discrepancies
@@ -23,7 +24,6 @@ from priory.evaluation.samples.twosample import (
     logistic_test,
     nearest_neighbour_test,
 )
-from priory.evaluation.sets import Sets, Unavailable
 
 _NEIGHBOURS = 5
 _DOUBT = 3.0  # standard errors
@@ -36,11 +36,11 @@ class Pair(NamedTuple):
 
     Args:
         real: of data, `(n, features)`.
-        dreams: of samples, `(n, features)`.
+        generated: of samples, `(n, features)`.
     """
 
     real: Tensor
-    dreams: Tensor
+    generated: Tensor
 
 
 def features_of(draws: Sets) -> Extractor:
@@ -64,11 +64,11 @@ def features_quantity(draws: Sets) -> tuple[str, str]:
     ), remark
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", better="lower", anchored=True, quantity=features_quantity)
 def frechet(draws: Sets) -> Estimate:
     """Squared Frechet distance between the features of samples and data."""
-    real, dreams = pair_of(draws)
-    value, se = _try(lambda: frechet_of(dreams, real))
+    real, generated = pair_of(draws)
+    value, se = _try(lambda: frechet_of(generated, real))
     note = f"{_among(draws)}; biased upwards: compare at equal n, beside the anchors"
     few: tuple[str, ...] = ()
     if len(real) <= real.shape[1]:
@@ -76,36 +76,36 @@ def frechet(draws: Sets) -> Estimate:
     return Estimate(value, se, len(real), "biased", note=note, warnings=few)
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", better="lower", anchored=True, quantity=features_quantity)
 def kernel_distance(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy of features by a cubic kernel, the kernel distance."""
-    real, dreams = pair_of(draws)
-    value, se = _try(lambda: discrepancies(dreams, real, cubic)[0])
+    real, generated = pair_of(draws)
+    value, se = _try(lambda: discrepancies(generated, real, cubic)[0])
     return Estimate(value, se, len(real), "unbiased", note=_among(draws))
 
 
-@metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", better="higher", anchored=True, quantity=features_quantity)
 def precision(draws: Sets) -> Estimate:
     """Share of samples that lie among the data."""
     note = "samples within the data's balls; an outlier among the data has a great ball"
     return _by_sample(draws, "precision", note)
 
 
-@metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", better="higher", anchored=True, quantity=features_quantity)
 def recall(draws: Sets) -> Estimate:
     """Share of data that lie among the samples."""
     note = "data within the samples' balls; an outlier among the samples has a great ball"
     return _by_sample(draws, "recall", note)
 
 
-@metric("samples", "dreams", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", anchored=True, quantity=features_quantity)
 def density(draws: Sets) -> Estimate:
     """Balls around data that a sample lies in, over those expected: 1 under equal distributions."""
     note = "1 under equal distributions, more where samples crowd the modes"
     return _by_sample(draws, "density", note)
 
 
-@metric("samples", "dreams", better="higher", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", better="higher", anchored=True, quantity=features_quantity)
 def coverage(draws: Sets) -> Estimate:
     """Share of data that have a sample nearer than their own neighbours."""
     n = len(pair_of(draws).real)
@@ -113,35 +113,35 @@ def coverage(draws: Sets) -> Estimate:
     return _by_sample(draws, "coverage", f"{expected:.4f} under equal distributions")
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", better="lower", anchored=True, quantity=features_quantity)
 def c2st(draws: Sets) -> Estimate:
     """Accuracy of a logistic regression that tells samples from data, 1/2 where it cannot."""
-    real, dreams = pair_of(draws)
-    found = _try(lambda: logistic_test(dreams, real))
+    real, generated = pair_of(draws)
+    found = _try(lambda: logistic_test(generated, real))
     return _two_sample(draws, found, "data", finds_copies=False)
 
 
-@metric("samples", "dreams", anchored=True, quantity=features_quantity)
+@metric("samples", "generated", anchored=True, quantity=features_quantity)
 def c2st_1nn(draws: Sets) -> Estimate:
     """Accuracy of the nearest other sample in telling samples from data, 1/2 where it cannot."""
-    real, dreams = pair_of(draws)
-    found = _try(lambda: nearest_neighbour_test(dreams, real))
+    real, generated = pair_of(draws)
+    found = _try(lambda: nearest_neighbour_test(generated, real))
     return _two_sample(draws, found, "data")
 
 
-@metric("samples", "dreams", "train", quantity=features_quantity)
+@metric("samples", "generated", "train", quantity=features_quantity)
 def c2st_1nn_train(draws: Sets) -> Estimate:
     """Accuracy of the nearest other sample in telling samples from training rows; 0 for copies."""
-    check_finite("samples", draws.dreams)
+    check_finite("samples", draws.generated)
     extract, train = features_of(draws), rows_of(draws.train["x"])
-    n = min(len(train), len(draws.dreams))
-    rows = (thin({"x": x}, n)["x"] for x in (draws.dreams, train.to(draws.dreams)))
-    dreams, known = (extract(x) for x in rows)
-    found = _try(lambda: nearest_neighbour_test(dreams, known))
+    n = min(len(train), len(draws.generated))
+    rows = (thin({"x": x}, n)["x"] for x in (draws.generated, train.to(draws.generated)))
+    generated, known = (extract(x) for x in rows)
+    found = _try(lambda: nearest_neighbour_test(generated, known))
     return _two_sample(draws, found, "training rows")
 
 
-@metric("samples", "dreams", "train")
+@metric("samples", "generated", "train")
 def memorisation(draws: Sets) -> Estimate:
     """Preference of samples for training rows over fresh data: 1/2 for none, 1 for copies."""
     found = _copying(draws)
@@ -151,14 +151,14 @@ def memorisation(draws: Sets) -> Estimate:
     return Estimate(
         found.preference,
         found.preference_se,
-        len(draws.dreams),
+        len(draws.generated),
         "biased",
         note=f"the nearest row's kind, per row of the kind; z = {found.z:.1f}",
         warnings=warned,
     )
 
 
-@metric("samples", "dreams", "train")
+@metric("samples", "generated", "train")
 def copied(draws: Sets) -> Estimate:
     """Share of samples nearer to a training row than the nearest 1% of fresh data."""
     found = _copying(draws)
@@ -168,7 +168,7 @@ def copied(draws: Sets) -> Estimate:
     return Estimate(
         found.copied,
         found.copied_se,
-        len(draws.dreams),
+        len(draws.generated),
         "biased",
         note=f"{found.expected:.3g} without copying, more where samples are blurred",
         warnings=warned,
@@ -183,20 +183,20 @@ def pair_of(draws: Sets) -> Pair:
     """
 
     def make() -> Pair:
-        check_finite("samples", draws.dreams)
+        check_finite("samples", draws.generated)
         extract = features_of(draws)
-        n = min(len(draws.real), len(draws.dreams))
-        return Pair(*(extract(thin({"x": x}, n)["x"]) for x in (draws.real, draws.dreams)))
+        n = min(len(draws.real), len(draws.generated))
+        return Pair(*(extract(thin({"x": x}, n)["x"]) for x in (draws.real, draws.generated)))
 
     return draws.once("features", make)
 
 
 def _by_sample(draws: Sets, name: str, note: str) -> Estimate:
-    real, dreams = pair_of(draws)
-    found: Manifold = _try(lambda: draws.once("manifold", lambda: manifold(real, dreams)))
+    real, generated = pair_of(draws)
+    found: Manifold = _try(lambda: draws.once("manifold", lambda: manifold(real, generated)))
     errors = draws.once(
         "manifold errors",
-        lambda: manifold_errors(real, dreams, stream(draws.seed, _DIVISIONS), _NEIGHBOURS),
+        lambda: manifold_errors(real, generated, stream(draws.seed, _DIVISIONS), _NEIGHBOURS),
     )
     note = f"{note}; {_NEIGHBOURS} neighbours; {_among(draws)}"
     values: Tensor = getattr(found, name)
@@ -221,11 +221,11 @@ def _two_sample(draws: Sets, found: TwoSample, what: str, finds_copies: bool = T
 
 
 def _copying(draws: Sets) -> Copying:
-    check_finite("samples", draws.dreams)
+    check_finite("samples", draws.generated)
 
     def make() -> Copying:
-        train = rows_of(draws.train["x"]).to(draws.dreams.device)
-        return copying(*shared_components(draws.dreams, train, draws.real))
+        train = rows_of(draws.train["x"]).to(draws.generated.device)
+        return copying(*shared_components(draws.generated, train, draws.real))
 
     return _try(lambda: draws.once("copying", make))
 
@@ -235,8 +235,8 @@ def _named(draws: Sets) -> str:
 
 
 def _among(draws: Sets) -> str:
-    real, dreams = pair_of(draws)
-    return f"{_named(draws)}; {len(dreams)} samples against {len(real)} data"
+    real, generated = pair_of(draws)
+    return f"{_named(draws)}; {len(generated)} samples against {len(real)} data"
 
 
 def _try(make: Callable[[], _T]) -> _T:

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from priory.evaluation.metrics.metric import check_finite, metric
 from priory.evaluation.metrics.sample_features import features_of
 from priory.evaluation.record import Estimate
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.evaluation.samples.modes import Modes, histogram_kl
 from priory.evaluation.samples.modes import modes as count_modes
-from priory.evaluation.sets import Sets, Unavailable
 
 
-@metric("samples", "dreams", better="higher", anchored=True)
+@metric("samples", "generated", better="higher", anchored=True)
 def modes(draws: Sets) -> Estimate:
     """Count of a known mixture's modes that the samples reach."""
     found = _modes(draws)
@@ -25,7 +25,7 @@ def modes(draws: Sets) -> Estimate:
     return Estimate(float(found.found), None, n, "exact", note=note)
 
 
-@metric("samples", "dreams", anchored=True)
+@metric("samples", "generated", anchored=True)
 def high_quality(draws: Sets) -> Estimate:
     """Share of samples within 3 sd of a mode of a known mixture."""
     found = _modes(draws)
@@ -40,25 +40,25 @@ def high_quality(draws: Sets) -> Estimate:
     return Estimate.share(found.near, kind="unbiased", note=note, warnings=over)
 
 
-@metric("samples", "dreams", better="lower", anchored=True)
+@metric("samples", "generated", better="lower", anchored=True)
 def mode_kl(draws: Sets) -> Estimate:
     """KL divergence from the samples' shares of a known mixture's modes to the true ones."""
-    found, n = _modes(draws), len(draws.dreams)
+    found, n = _modes(draws), len(draws.generated)
     note = f"by the nearest mode; biased upwards by about {(found.total - 1) / (2 * n):.2g}"
     return Estimate(found.kl, found.kl_se, n, "biased", unit="nats", note=note)
 
 
-@metric("samples", "dreams", "train", better="lower", anchored=True)
+@metric("samples", "generated", "train", better="lower", anchored=True)
 def class_kl(draws: Sets) -> Estimate:
     """KL divergence from the samples' shares of the classes to those of the training rows."""
-    check_finite("samples", draws.dreams)
+    check_finite("samples", draws.generated)
     features = features_of(draws)
-    classes, truth = features.classes(draws.dreams), features.frequencies
+    classes, truth = features.classes(draws.generated), features.frequencies
     if truth is None:
         raise Unavailable(f"the features ({features.name}) know no frequencies of classes")
     counts = classes.bincount(minlength=len(truth))
     kl, se = histogram_kl(counts, truth)
-    n = len(draws.dreams)
+    n = len(draws.generated)
     far = 0.5 * float((counts / n - truth).abs().sum())
     note = (
         f"total variation {far:.3g}; {int((counts > 0).sum())} of {len(truth)} classes generated; "
@@ -85,8 +85,10 @@ def mixture_of(draws: Sets) -> Any:
 
 def _modes(draws: Sets) -> Modes:
     mixture = mixture_of(draws)
-    check_finite("samples", draws.dreams)
+    check_finite("samples", draws.generated)
     try:
-        return draws.once("modes", lambda: count_modes(draws.dreams, mixture.centres, mixture.sd))
+        return draws.once(
+            "modes", lambda: count_modes(draws.generated, mixture.centres, mixture.sd)
+        )
     except ValueError as error:
         raise Unavailable(str(error)) from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from priory.evaluation.columns import thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics.metric import check_finite, metric, units_of
 from priory.evaluation.record import Estimate
+from priory.evaluation.registry import check_finite, metric, units_of
+from priory.evaluation.rows import thin
+from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.evaluation.samples.distances import sliced_wasserstein2, wasserstein2
 from priory.evaluation.samples.kernels import (
     Profile,
@@ -20,7 +21,6 @@ from priory.evaluation.samples.kernels import (
 )
 from priory.evaluation.samples.pairwise import stream
 from priory.evaluation.samples.permutation import permutation_p
-from priory.evaluation.sets import Sets, Unavailable
 from priory.likelihoods.values import is_binary
 
 _ASSIGNED = 500  # rows of each set: an assignment's cost grows with the cube
@@ -40,71 +40,71 @@ def reconstruction(draws: Draws) -> Estimate:
     )
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+@metric("samples", "generated", better="lower", anchored=True, quantity=units_of)
 def mmd(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy between samples and data, by RBF kernels."""
     return _discrepancy(draws, "mmd", "squared; RBF kernels around the data's median distance")
 
 
-@metric("samples", "dreams", anchored=True)
+@metric("samples", "generated", anchored=True)
 def mmd_p(draws: Sets) -> Estimate:
     """p-value of the mmd, were samples and data of one distribution: a permutation test."""
-    real, dreams = (thin({"x": x}, _PERMUTED_ROWS)["x"] for x in _alike(draws))
+    real, generated = (thin({"x": x}, _PERMUTED_ROWS)["x"] for x in _alike(draws))
     try:
         kernel = radial(rbf(draws.bandwidths))
         random = stream(draws.seed, _PERMUTED)
-        p, se = permutation_p(dreams, real, kernel, random, _PERMUTATIONS)
+        p, se = permutation_p(generated, real, kernel, random, _PERMUTATIONS)
     except ValueError as error:
         raise Unavailable(str(error)) from error
-    note = f"{_PERMUTATIONS} permutations of {len(dreams)} samples and {len(real)} data; never 0"
+    note = f"{_PERMUTATIONS} permutations of {len(generated)} samples and {len(real)} data; never 0"
     return Estimate(p, se, len(real), "biased", note=note)
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+@metric("samples", "generated", better="lower", anchored=True, quantity=units_of)
 def mmd_imq(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy by inverse multiquadrics, whose tails see outliers."""
     note = "squared; inverse multiquadric kernels around the data's median distance"
     return _discrepancy(draws, "mmd_imq", note)
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+@metric("samples", "generated", better="lower", anchored=True, quantity=units_of)
 def mmd_hamming(draws: Sets) -> Estimate:
     """Squared maximum mean discrepancy of binary data, by the share of unequal features."""
-    for what, x in (("data", draws.real), ("samples", draws.dreams)):
+    for what, x in (("data", draws.real), ("samples", draws.generated)):
         if not is_binary(x):
             raise Unavailable(f"the {what} are not binary")
     return _discrepancy(draws, "mmd_hamming", "squared; kernel exp(-share of unequal features)")
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+@metric("samples", "generated", better="lower", anchored=True, quantity=units_of)
 def energy(draws: Sets) -> Estimate:
     """Energy distance between samples and data."""
     return _discrepancy(draws, "energy", "2 E|x - y| - E|x - x'| - E|y - y'|")
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+@metric("samples", "generated", better="lower", anchored=True, quantity=units_of)
 def sliced_wasserstein(draws: Sets) -> Estimate:
     """Squared Wasserstein-2 distance between samples and data, averaged over directions."""
-    real, dreams = _alike(draws)
+    real, generated = _alike(draws)
     try:
-        value, se = sliced_wasserstein2(dreams, real, stream(draws.seed, _DIRECTIONS))
+        value, se = sliced_wasserstein2(generated, real, stream(draws.seed, _DIRECTIONS))
     except ValueError as error:
         raise Unavailable(str(error)) from error
-    sizes = f"{len(dreams)} samples against {len(real)} data"
+    sizes = f"{len(generated)} samples against {len(real)} data"
     note = f"squared; {sizes}; above 0 under equal distributions"
     return Estimate(value, se, len(real), "biased", note=note)
 
 
-@metric("samples", "dreams", better="lower", anchored=True, quantity=units_of)
+@metric("samples", "generated", better="lower", anchored=True, quantity=units_of)
 def wasserstein(draws: Sets) -> Estimate:
     """Squared Wasserstein-2 distance between samples and data, by an exact assignment."""
-    real, dreams = (thin({"x": x}, _ASSIGNED)["x"] for x in _alike(draws))
+    real, generated = (thin({"x": x}, _ASSIGNED)["x"] for x in _alike(draws))
     try:
-        value, se = wasserstein2(dreams, real)
+        value, se = wasserstein2(generated, real)
     except ValueError as error:
         raise Unavailable(str(error)) from error
     note = (
-        f"squared; {len(dreams)} samples against {len(real)} data; far above 0 under equal "
+        f"squared; {len(generated)} samples against {len(real)} data; far above 0 under equal "
         "distributions: read it beside its anchors"
     )
     return Estimate(value, se, len(real), "biased", note=note)
@@ -116,26 +116,26 @@ def _discrepancy(draws: Sets, name: str, note: str) -> Estimate:
         value, se = draws.once("discrepancies", lambda: _discrepancies(draws))[name]
     except ValueError as error:
         raise Unavailable(str(error)) from error
-    note = f"{note}; {len(draws.dreams)} samples against {len(draws.real)} data"
+    note = f"{note}; {len(draws.generated)} samples against {len(draws.real)} data"
     return Estimate(value, se, len(draws.real), "unbiased", note=note)
 
 
 def _discrepancies(draws: Sets) -> dict[str, tuple[float, float]]:
-    check_finite("samples", draws.dreams)
+    check_finite("samples", draws.generated)
     widths = draws.bandwidths
     kernels: dict[str, Profile] = {
         "mmd": rbf(widths),
         "mmd_imq": imq(widths[len(widths) // 2]),
         "energy": minus_distance,
     }
-    if is_binary(draws.real) and is_binary(draws.dreams):
+    if is_binary(draws.real) and is_binary(draws.generated):
         kernels["mmd_hamming"] = hamming(draws.real.shape[1])
-    found = discrepancies(draws.dreams, draws.real, radial(*kernels.values()))
+    found = discrepancies(draws.generated, draws.real, radial(*kernels.values()))
     return dict(zip(kernels, found, strict=True))
 
 
 def _alike(draws: Sets) -> tuple[Tensor, Tensor]:
     """Return as many data as samples."""
-    check_finite("samples", draws.dreams)
-    n = min(len(draws.real), len(draws.dreams))
-    return thin({"x": draws.real}, n)["x"], thin({"x": draws.dreams}, n)["x"]
+    check_finite("samples", draws.generated)
+    n = min(len(draws.real), len(draws.generated))
+    return thin({"x": draws.real}, n)["x"], thin({"x": draws.generated}, n)["x"]

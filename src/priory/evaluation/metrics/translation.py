@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, rows_of, thin
 from priory.evaluation.draws import Draws
-from priory.evaluation.metrics.metric import check_finite, metric
-from priory.evaluation.paths.pairing import Translations, paired, translate
+from priory.evaluation.interpolation.translation import Translations, paired, translate
 from priory.evaluation.record import Estimate
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.rows import Columns, rows_of, thin
 
 _AMONG = 1000  # counterparts, at most, among which the nearest is looked for
 

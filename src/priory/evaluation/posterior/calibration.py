@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, place
-from priory.evaluation.multiple import holm
-from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.rows import Columns, place
+from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.statistics import holm
 from priory.inference.modules import device_of
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
 
-DREAMS, LEVELS = 1000, 99  # 99 draws have 100 ranks, which 20 bins share evenly
+SAMPLES, LEVELS = 1000, 99  # 99 draws have 100 ranks, which 20 bins share evenly
 _STREAM = 25
 _ROWS = 250  # samples at a time
 _BINS = 20
@@ -32,7 +32,7 @@ class Calibration:
     """Ranks of what the model drew among what the guide draws for its sample.
 
     Args:
-        ranks: how many of the guide's draws lie below, `(dreams, latent)`, integers from 0 to
+        ranks: how many of the guide's draws lie below, `(draws, latent)`, integers from 0 to
             `levels`; for the exact posterior each is equally likely.
         levels: draws of the guide for each sample.
         names: of the latent dimensions, such as `z[3]`.
@@ -90,7 +90,7 @@ class Calibration:
 
     @property
     def positions(self) -> Tensor:
-        """Ranks as shares of the guide's draws, between 0 and 1, `(dreams, latent)`."""
+        """Ranks as shares of the guide's draws, between 0 and 1, `(draws, latent)`."""
         return (self.ranks.double() + 0.5) / (self.levels + 1)
 
     @property
@@ -181,7 +181,7 @@ def calibration(
     guide: Callable[..., Any],
     columns: Columns,
     *,
-    dreams: int = DREAMS,
+    generated: int = SAMPLES,
     levels: int = LEVELS,
     seed: int = 0,
 ) -> Calibration:
@@ -201,7 +201,7 @@ def calibration(
         model: Pyro program of p(x, z).
         guide: Pyro program of q(z | x).
         columns: data, which give the shapes and whatever the model is conditioned on.
-        dreams: how many.
+        generated: how many.
         levels: draws of the guide for each; levels + 1 is a multiple of 20.
         seed: of all draws.
 
@@ -217,8 +217,8 @@ def calibration(
     count = len(next(iter(columns.values())))
     parts: list[Tensor] = []
     names: tuple[str, ...] = ()
-    for start in range(0, dreams, _ROWS):
-        index = torch.arange(start, min(start + _ROWS, dreams)) % count
+    for start in range(0, generated, _ROWS):
+        index = torch.arange(start, min(start + _ROWS, generated)) % count
         rows = {name: value[index.to(value.device)] for name, value in columns.items()}
         rows = place(rows, like)
         reseed(device, seed, _STREAM, start)
@@ -252,14 +252,14 @@ def _ranks(phase: Phase, levels: int) -> tuple[Tensor, tuple[str, ...]]:
     """Rank the latents of one block of samples, `(rows, latent)`, and name them."""
     columns, names = [], []
     for site in phase.latents:
-        law = phase.distribution(site)
+        distribution = phase.distribution(site)
         if site not in phase.local:
             raise Unavailable(f"{site} is shared by all data: no datum has its own rank")
         truth = phase.sample[site][0]
         rows = len(truth)
-        if tuple(law.batch_shape) not in ((rows,), (1, rows)):
+        if tuple(distribution.batch_shape) not in ((rows,), (1, rows)):
             raise Unavailable(f"q({site} | x) is not one distribution for each row of x")
-        draws = law.sample((levels,)).reshape(levels, rows, -1)
+        draws = distribution.sample((levels,)).reshape(levels, rows, -1)
         broken = (~draws.isfinite()).any(-1).any(0).nonzero().flatten()
         if len(broken):
             raise Unavailable(

@@ -10,11 +10,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, blocks, check, read
+from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.ais import CHAINS, annealed_log_likelihood, block_rows
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.likelihood.joint import Joint
-from priory.evaluation.sealed import placement, reseed, sealed
+from priory.evaluation.rows import Columns, blocks, check, read
 from priory.inference.modules import device_of
 from priory.inference.phases.phases import Phases
 
@@ -171,17 +171,17 @@ def _factor(log_scale: Tensor, lower: Tensor) -> Tensor:
 
 def _local_bound(joint: Joint, loc: Tensor, tril: Tensor) -> Tensor:
     """Average log p(x, u) - log q(u) over fresh draws, `(rows,)`."""
-    law = dist.MultivariateNormal(loc, scale_tril=tril)
+    distribution = dist.MultivariateNormal(loc, scale_tril=tril)
     total, rounds = loc.new_zeros(len(loc), dtype=torch.float64), -(-_SAMPLES // joint.chains)
     for _ in range(rounds):
-        u = law.sample((joint.chains,))
-        total += (joint.log_density(u) - law.log_prob(u)).double().mean(0)
+        u = distribution.sample((joint.chains,))
+        total += (joint.log_density(u) - distribution.log_prob(u)).double().mean(0)
     return total / rounds
 
 
 def _has_covariance(model: Callable[..., Any], guide: Callable[..., Any], columns: Columns) -> bool:
     """Return whether the guide draws a single latent from a multivariate normal."""
     phase = Phases(model, guide, columns=columns).awake
-    laws = [phase.distribution(site) for site in phase.latents]
+    distributions = [phase.distribution(site) for site in phase.latents]
     wide = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
-    return len(laws) == 1 and isinstance(laws[0], wide)
+    return len(distributions) == 1 and isinstance(distributions[0], wide)

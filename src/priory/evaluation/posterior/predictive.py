@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import place, rows_of, thin
-from priory.evaluation.multiple import holm
-from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.rows import place, rows_of, thin
+from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.statistics import holm
 from priory.inference.phases.phases import Phases
 
 ROWS = 500
@@ -184,12 +184,14 @@ def _replicate(
     for index in range(count):
         reseed(columns["x"].device, draws.seed, stream, index)
         phase = Phases(draws.model, draws.guide, columns=columns).awake
-        law, x = phase.distribution("x", of="model"), columns["x"]
-        copy = law.sample().reshape(x.shape)
-        yield x, copy, (_score(law, x), _score(law, copy))
+        distribution, x = phase.distribution("x", of="model"), columns["x"]
+        copy = distribution.sample().reshape(x.shape)
+        yield x, copy, (_score(distribution, x), _score(distribution, copy))
 
 
-def _score(law: Any, x: Tensor) -> Tensor:
+def _score(distribution: Any, x: Tensor) -> Tensor:
     """Return log p(x | z) of each row, `(n,)`."""
-    score: Tensor = law.log_prob(x.reshape(law.batch_shape + law.event_shape))
+    score: Tensor = distribution.log_prob(
+        x.reshape(distribution.batch_shape + distribution.event_shape)
+    )
     return score.reshape(len(x), -1).sum(1)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from priory.evaluation.metrics import METRICS
 from priory.evaluation.record import Record
 from priory.evaluation.report.report import Report
+from priory.evaluation.table import METRICS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from priory.evaluation.metrics import METRICS
 from priory.evaluation.report.cells import Entry, Row, column_of
 from priory.evaluation.report.comparison_page import comparison_html
 from priory.evaluation.report.comparison_text import comparison_text
@@ -17,6 +16,7 @@ from priory.evaluation.report.lines import is_anchor
 from priory.evaluation.report.paired import LEVEL, Difference, paired_differences
 from priory.evaluation.report.report import Report
 from priory.evaluation.report.written import Written
+from priory.evaluation.table import METRICS
 
 _SCHEMA = 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from priory.evaluation.metrics import METRICS
 from priory.evaluation.report.cells import Cell
 from priory.evaluation.report.comparison_text import (
     PAIRED,
@@ -18,6 +17,7 @@ from priory.evaluation.report.lines import HEADINGS, group_of, heading, interval
 from priory.evaluation.report.page import folded, page, picture_cards, section, terms, warning_list
 from priory.evaluation.report.paired import Difference
 from priory.evaluation.report.pictures import PLACES
+from priory.evaluation.table import METRICS
 
 if TYPE_CHECKING:
     from priory.evaluation.report.comparison import Comparison

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of, thin
 from priory.evaluation.draws import SHOWN
-from priory.evaluation.given import SAMPLES
-from priory.evaluation.labelled import known_labels, labelled_dreams
-from priory.evaluation.paths.between import strips
+from priory.evaluation.interpolation.path import strips
+from priory.evaluation.labelled import known_labels, labelled_samples
 from priory.evaluation.posterior.calibration import Calibration, ranks_of
 from priory.evaluation.report.canvas import is_image
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.evaluation.samples.memory import nearest_training
-from priory.evaluation.sets import Sets, Unavailable
+from priory.evaluation.subject import SAMPLES
 
 _POINTS = 1000  # generated samples that a scatter shows
 _STRIPS, _STEPS = 6, 11
@@ -33,7 +33,7 @@ class Gallery:
 
     Args:
         x: data, `(n, *shape)`.
-        dreams: generated samples, or the means of p(x | z), `(n, *shape)`.
+        generated: generated samples, or the means of p(x | z), `(n, *shape)`.
         reconstructed: data and their reconstructions, each `(n, *shape)`.
         latents: posterior means, `(n, latent)`.
         labels: their labels, `(n,)`.
@@ -47,7 +47,7 @@ class Gallery:
     """
 
     x: Tensor | None = None
-    dreams: Tensor | None = None
+    generated: Tensor | None = None
     reconstructed: tuple[Tensor, Tensor] | None = None
     latents: Tensor | None = None
     labels: Tensor | None = None
@@ -72,19 +72,19 @@ def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
     site = _try(lambda: draws.latent_site)
     x = _try(lambda: draws.x)
     images = x is not None and is_image(x)
-    means = _try(lambda: draws.dream("x_mean", SHOWN)) if images else None
+    means = _try(lambda: draws.generate("x_mean", SHOWN)) if images else None
     if means is None:
-        means = _try(lambda: draws.dreamt(SHOWN if images else _POINTS))
+        means = _try(lambda: draws.generated_rows(SHOWN if images else _POINTS))
     latents = None if site is None else _thin(draws.latents.mean)
     pairs = _try(lambda: draws.reconstructions)
     bounds = draws.__dict__.get("log_weight")
     return Gallery(
         x=None if x is None or images else _thin(x),
-        dreams=_kept(means),
+        generated=_kept(means),
         reconstructed=None if pairs is None else (pairs.x, pairs.mean),
         latents=latents,
         labels=None if latents is None else _try(lambda: _thin(draws.labels)),
-        prior=None if site is None else rows_of(draws.dream(site, _POINTS)),
+        prior=None if site is None else rows_of(draws.generate(site, _POINTS)),
         bounds=None if bounds is None else bounds.log_likelihood.detach().cpu(),
         history=tuple(dict(row) for row in history),
         strips=_kept(_try(lambda: strips(draws, _STRIPS, _STEPS))),
@@ -98,17 +98,17 @@ def _labelled(draws: Sets, images: bool) -> tuple[Tensor, tuple[str, ...]]:
     """Return generated samples under each of the first labels."""
     known = known_labels(draws)[:_LABELS]
     wanted = known.repeat_interleave(_OF_EACH)
-    mean = images and _try(lambda: draws.dream("x_mean", 2)) is not None
-    dreams = labelled_dreams(draws, wanted, "x_mean" if mean else "x")
+    mean = images and _try(lambda: draws.generate("x_mean", 2)) is not None
+    generated = labelled_samples(draws, wanted, "x_mean" if mean else "x")
     names = tuple(str(int(label)) for label in known)
-    return dreams.detach().cpu().unflatten(0, (len(known), -1)), names
+    return generated.detach().cpu().unflatten(0, (len(known), -1)), names
 
 
-def _nearest(dreams: Tensor | None, train: Tensor) -> tuple[Tensor, Tensor] | None:
+def _nearest(generated: Tensor | None, train: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return the first generated samples beside the training rows nearest to them."""
-    if dreams is None:
+    if generated is None:
         return None
-    shown = dreams[:_NEIGHBOURS].detach().cpu()
+    shown = generated[:_NEIGHBOURS].detach().cpu()
     rows, queries = rows_of(train), rows_of(shown)
     # In single precision first: the exact search is in double, and need not hold all rows.
     rough = torch.cdist(queries.to(rows), rows)

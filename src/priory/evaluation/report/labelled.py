@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of
 from priory.evaluation.report.canvas import (
     CLASSES,
     SOFT,
@@ -18,6 +17,7 @@ from priory.evaluation.report.canvas import (
     tile,
 )
 from priory.evaluation.report.charts import histograms
+from priory.evaluation.rows import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from priory.evaluation.metrics import ANCHORS, GROUPS, METRICS
 from priory.evaluation.record import Record, unusual_likelihood
-from priory.evaluation.sets import Anchor
+from priory.evaluation.sample_sets import Anchor
+from priory.evaluation.table import ANCHORS, GROUPS, METRICS
 
 OTHER = "other"
 HEADINGS: dict[str, str] = {

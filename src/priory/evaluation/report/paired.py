@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.evaluation.metrics import METRICS
-from priory.evaluation.multiple import holm
 from priory.evaluation.record import Record
 from priory.evaluation.report.cells import Entry, unlike
+from priory.evaluation.statistics import holm
+from priory.evaluation.table import METRICS
 
 LEVEL = 0.05
 _LEAST = -690.0  # logarithm of the smallest p-value that differs from 0

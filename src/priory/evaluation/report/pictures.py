@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of
 from priory.evaluation.report.canvas import (
     CLASSES,
     MODEL,
@@ -32,6 +31,7 @@ from priory.evaluation.report.charts import (
 )
 from priory.evaluation.report.gallery import Gallery
 from priory.evaluation.report.labelled import by_label
+from priory.evaluation.rows import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ __all__ = [
     "PLACES",
     "Gallery",
     "draw",
-    "dreams",
+    "generated",
     "nearest",
     "reconstructions",
     "snapshots",
@@ -74,8 +74,8 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
         Figures by title, in the order of a report.
     """
     figures: dict[str, Figure] = {}
-    if gallery.dreams is not None:
-        figures["Samples"] = dreams(gallery.dreams, gallery.x)
+    if gallery.generated is not None:
+        figures["Samples"] = generated(gallery.generated, gallery.x)
     if gallery.labelled is not None:
         figures["Samples by label"] = by_label(*gallery.labelled)
     if gallery.nearest is not None:
@@ -96,7 +96,7 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
     return figures
 
 
-def dreams(x: Tensor, real: Tensor | None = None) -> Figure:
+def generated(x: Tensor, real: Tensor | None = None) -> Figure:
     """Draw samples: a grid of images, a scatter of points, or histograms of features.
 
     Args:

@@ -15,7 +15,7 @@ from priory.evaluation.report.pictures import draw
 from priory.evaluation.report.report_page import report_body
 from priory.evaluation.report.report_text import records_text
 from priory.evaluation.report.written import Written
-from priory.names import suggestion
+from priory.lookup import suggestion
 
 _SCHEMA = 1
 

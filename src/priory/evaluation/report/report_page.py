@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from priory.evaluation.metrics import ANCHORS
 from priory.evaluation.record import Record
 from priory.evaluation.report.lines import (
     ANCHOR_TITLES,
@@ -20,7 +19,8 @@ from priory.evaluation.report.lines import (
 )
 from priory.evaluation.report.page import folded, picture_cards, section, terms, warning_list
 from priory.evaluation.report.pictures import PLACES
-from priory.evaluation.sets import Anchor
+from priory.evaluation.sample_sets import Anchor
+from priory.evaluation.table import ANCHORS
 
 _TILES = 3
 

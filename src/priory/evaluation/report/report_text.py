@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from priory.evaluation.metrics import ANCHORS
 from priory.evaluation.record import Record
 from priory.evaluation.report.lines import (
     ANCHOR_TITLES,
@@ -15,7 +14,8 @@ from priory.evaluation.report.lines import (
     heading,
 )
 from priory.evaluation.report.tables import align
-from priory.evaluation.sets import Anchor
+from priory.evaluation.sample_sets import Anchor
+from priory.evaluation.table import ANCHORS
 
 _WIDTH = 100
 

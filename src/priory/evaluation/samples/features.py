@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from priory.evaluation.columns import rows_of, thin
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.evaluation.samples.classifier import labelled, trained_classifier
 from priory.evaluation.samples.inception import inception_features
-from priory.evaluation.sets import Sets, Unavailable
-from priory.names import named
+from priory.lookup import named
 
 _ROWS = 500  # rows at a time
 _LOW = 16  # data of so few dimensions are their own features

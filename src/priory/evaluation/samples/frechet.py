@@ -88,8 +88,8 @@ def _distance(first: _Moments, second: _Moments, singular: Tensor) -> float:
     return float(means + first.covariance.trace() + second.covariance.trace() - 2 * singular.sum())
 
 
-def _influence(x: Tensor, law: _Moments, turned: Tensor, between: Tensor) -> Tensor:
+def _influence(x: Tensor, distribution: _Moments, turned: Tensor, between: Tensor) -> Tensor:
     """Return each sample's influence; with w = S^(-1/2) c, c'Tc is w' `turned` w."""
-    c = x - law.mean
-    w = c @ law.inverse
+    c = x - distribution.mean
+    w = c @ distribution.inverse
     return 2 * c @ between + c.square().sum(1) - (w @ turned * w).sum(1)

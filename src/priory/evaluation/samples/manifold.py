@@ -29,7 +29,7 @@ class Manifold(NamedTuple):
     coverage: Tensor
 
 
-def manifold(real: Tensor, dreams: Tensor, k: int = 5) -> Manifold:
+def manifold(real: Tensor, generated: Tensor, k: int = 5) -> Manifold:
     """Compare two sets by balls that reach from each sample to its k-th neighbour of its own set.
 
     Precision says whether generated samples are like data, recall whether data are like them.
@@ -42,32 +42,32 @@ def manifold(real: Tensor, dreams: Tensor, k: int = 5) -> Manifold:
 
     Args:
         real: features of the data, `(n, d)`.
-        dreams: features of the generated samples, `(m, d)`.
+        generated: features of the generated samples, `(m, d)`.
         k: neighbours.
 
     Raises:
         ValueError: if a set has no more than k rows, or the widths of the rows differ.
     """
-    real, dreams = check_sets(real, dreams, least=k + 1)
+    real, generated = check_sets(real, generated, least=k + 1)
     centre = real.mean(0)
-    real, dreams = real - centre, dreams - centre
+    real, generated = real - centre, generated - centre
     reach = nearest(real, real, k, own=True).distance[:, -1].square()
-    reach_dreams = nearest(dreams, dreams, k, own=True).distance[:, -1].square()
-    held = torch.zeros_like(reach_dreams)  # balls of data that hold a generated sample
+    reach_samples = nearest(generated, generated, k, own=True).distance[:, -1].square()
+    held = torch.zeros_like(reach_samples)  # balls of data that hold a generated sample
     recall, coverage = [], []
-    slack = _ROUNDING * float(real.square().sum(1).max() + dreams.square().sum(1).max())
-    for start, rows in row_blocks(real, len(dreams)):
-        squares = squared_distances(rows, dreams) - slack
+    slack = _ROUNDING * float(real.square().sum(1).max() + generated.square().sum(1).max())
+    for start, rows in row_blocks(real, len(generated)):
+        squares = squared_distances(rows, generated) - slack
         inside = squares <= reach[start : start + len(rows)].unsqueeze(1)
         held += inside.sum(0)
         coverage.append(inside.any(1))
-        recall.append((squares <= reach_dreams).any(1))
+        recall.append((squares <= reach_samples).any(1))
     return Manifold(
         (held > 0).double(), torch.cat(recall).double(), held / k, torch.cat(coverage).double()
     )
 
 
-def expected_coverage(real: int, dreams: int, k: int = 5) -> float:
+def expected_coverage(real: int, generated: int, k: int = 5) -> float:
     r"""Return the coverage's mean where the distributions are equal.
 
     .. math:: 1 - \prod_{i=1}^k \frac{N - i}{M + N - i}
@@ -76,7 +76,7 @@ def expected_coverage(real: int, dreams: int, k: int = 5) -> float:
 
     Args:
         real: number of data N.
-        dreams: number of generated samples M.
+        generated: number of generated samples M.
         k: neighbours.
 
     Raises:
@@ -86,9 +86,9 @@ def expected_coverage(real: int, dreams: int, k: int = 5) -> float:
         >>> round(expected_coverage(10000, 10000, 5), 4)
         0.9688
     """
-    if real <= k or dreams < 1:
-        raise ValueError(f"needs more than {k} data and a sample, got {real} and {dreams}")
+    if real <= k or generated < 1:
+        raise ValueError(f"needs more than {k} data and a sample, got {real} and {generated}")
     missed = 1.0
     for i in range(1, k + 1):
-        missed *= (real - i) / (dreams + real - i)
+        missed *= (real - i) / (generated + real - i)
     return 1.0 - missed

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from priory.divergences import squared_distances
-from priory.evaluation.columns import thin
+from priory.evaluation.rows import thin
 from priory.evaluation.samples.pairwise import check_sets, nearest
 
 _ROWS = 1000  # of each set, at most
@@ -35,7 +35,7 @@ class Errors(NamedTuple):
 
 def manifold_errors(
     real: Tensor,
-    dreams: Tensor,
+    generated: Tensor,
     generator: torch.Generator,
     k: int = 5,
     divisions: int = _DIVISIONS,
@@ -61,7 +61,7 @@ def manifold_errors(
 
     Args:
         real: features of the data, `(n, d)`.
-        dreams: features of the generated samples, `(m, d)`.
+        generated: features of the generated samples, `(m, d)`.
         generator: of the divisions, on the CPU.
         k: neighbours.
         divisions: of the sets in halves, at random.
@@ -72,24 +72,24 @@ def manifold_errors(
     Raises:
         ValueError: if the widths of the rows differ.
     """
-    real, dreams = check_sets(real, dreams)
-    if min(len(real), len(dreams)) < 2 * (k + 1):
+    real, generated = check_sets(real, generated)
+    if min(len(real), len(generated)) < 2 * (k + 1):
         return None
-    sizes = len(real), len(dreams)
-    real, dreams = (thin({"x": x}, _ROWS)["x"] for x in (real, dreams))
+    sizes = len(real), len(generated)
+    real, generated = (thin({"x": x}, _ROWS)["x"] for x in (real, generated))
     centre = real.mean(0)
-    real, dreams = real - centre, dreams - centre
-    squares = squared_distances(real, dreams).float()
-    parts = [2] if min(len(real), len(dreams)) < 4 * (k + 1) else [2, 4]
+    real, generated = real - centre, generated - centre
+    squares = squared_distances(real, generated).float()
+    parts = [2] if min(len(real), len(generated)) < 4 * (k + 1) else [2, 4]
     found: list[list[tuple[float, float, float]]] = []
-    for rows, balls in ((real, squares), (dreams, squares.T)):
+    for rows, balls in ((real, squares), (generated, squares.T)):
         found.append([_within(rows, balls, k)])
         found[-1] += [_between(rows, balls, n, divisions, generator, k) for n in parts]
-    used = min(len(real) / sizes[0], len(dreams) / sizes[1])
-    of_data, of_dreams = (
+    used = min(len(real) / sizes[0], len(generated) / sizes[1])
+    of_data, of_samples = (
         [_whole(used, *column) for column in zip(*side, strict=True)] for side in found
     )
-    return Errors(*map(math.sqrt, (of_data[0], of_dreams[0], of_data[1], of_data[2])))
+    return Errors(*map(math.sqrt, (of_data[0], of_samples[0], of_data[1], of_data[2])))
 
 
 def _whole(used: float, within: float, halves: float, quarters: float | None = None) -> float:

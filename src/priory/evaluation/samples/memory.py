@@ -39,11 +39,11 @@ class Copying(NamedTuple):
     expected: float
 
 
-def nearest_training(dreams: Tensor, train: Tensor, k: int = 1) -> Neighbours:
+def nearest_training(generated: Tensor, train: Tensor, k: int = 1) -> Neighbours:
     """Return the training rows nearest to each sample, to be looked at beside it.
 
     Args:
-        dreams: `(n, d)`.
+        generated: `(n, d)`.
         train: `(m, d)`.
         k: neighbours of each sample.
 
@@ -55,10 +55,10 @@ def nearest_training(dreams: Tensor, train: Tensor, k: int = 1) -> Neighbours:
         >>> nearest_training(torch.tensor([[4.0]]), train).row
         tensor([[2]])
     """
-    return nearest(dreams, train, k)
+    return nearest(generated, train, k)
 
 
-def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
+def copying(generated: Tensor, train: Tensor, fresh: Tensor) -> Copying:
     r"""Ask whether samples are nearer to training rows than to fresh data of their distribution.
 
     With c_r the number of generated samples that have row r nearest, of all N training and M fresh
@@ -75,40 +75,40 @@ def copying(dreams: Tensor, train: Tensor, fresh: Tensor) -> Copying:
     for Evaluating Generative Models, whose statistic compares distances and takes blur for copies.
 
     Args:
-        dreams: `(n, d)`.
+        generated: `(n, d)`.
         train: `(N, d)`.
         fresh: data that were not trained on, `(M, d)`.
 
     Raises:
         ValueError: if a set has fewer than 2 rows, or the widths of the rows differ.
     """
-    if min(len(dreams), len(train), len(fresh)) < 2:
+    if min(len(generated), len(train), len(fresh)) < 2:
         raise ValueError(
-            f"needs at least 2 generated samples, training rows and fresh data, got {len(dreams)}, "
-            f"{len(train)} and {len(fresh)}"
+            f"needs at least 2 generated samples, training rows and fresh data, got "
+            f"{len(generated)}, {len(train)} and {len(fresh)}"
         )
-    n, big, small = len(dreams), len(train), len(fresh)
-    counts = _nearest_counts(dreams, torch.cat([train, fresh]))
+    n, big, small = len(generated), len(train), len(fresh)
+    counts = _nearest_counts(generated, torch.cat([train, fresh]))
     strays = float(counts[big:].sum())
     spread = math.sqrt(small * big / (big + small) * float(counts.var()))
     a, b = (n - strays) / big, strays / small
     slope = (b / big + a / small) / (a + b) ** 2
     z = (n * small / (big + small) - strays) / spread if spread else 0.0
     share = max(_SHARE, 1 / (small + 1))
-    near, ordinary = (nearest(x, train).distance[:, 0] for x in (dreams, fresh))
+    near, ordinary = (nearest(x, train).distance[:, 0] for x in (generated, fresh))
     copied = _nearer(near, ordinary, share)
     error = math.sqrt(copied * (1 - copied) / n + share * (1 - share) / small)
     return Copying(a / (a + b), slope * spread, z, copied, error, share)
 
 
-def _nearest_counts(dreams: Tensor, rows: Tensor) -> Tensor:
+def _nearest_counts(generated: Tensor, rows: Tensor) -> Tensor:
     """Count the samples that have each row nearest, in equal shares where rows are equally near."""
-    dreams, rows = check_sets(dreams, rows)
+    generated, rows = check_sets(generated, rows)
     centre = rows.mean(0)
-    dreams, rows = dreams - centre, rows - centre
-    slack = _TIE * float(rows.square().sum(1).max() + dreams.square().sum(1).max())
+    generated, rows = generated - centre, rows - centre
+    slack = _TIE * float(rows.square().sum(1).max() + generated.square().sum(1).max())
     counts = rows.new_zeros(len(rows))
-    for _, part in row_blocks(dreams, len(rows)):
+    for _, part in row_blocks(generated, len(rows)):
         squares = squared_distances(part, rows)
         tied = (squares <= squares.amin(1, keepdim=True) + slack).double()
         counts += (tied / tied.sum(1, keepdim=True)).sum(0)

@@ -102,18 +102,18 @@ def newest(folder: Path) -> Checkpoint | None:
     Raises:
         Damaged: naming the files, if none is whole.
     """
-    faults = []
+    problems = []
     for path in reversed(checkpoints(folder)):
         try:
             found = read_checkpoint(path)
         except Damaged as error:
-            faults.append(str(error))
+            problems.append(str(error))
             continue
-        for fault in faults:
-            warnings.warn(f"{fault}; falling back on {path}", stacklevel=2)
+        for problem in problems:
+            warnings.warn(f"{problem}; falling back on {path}", stacklevel=2)
         return found
-    if faults:
-        raise Damaged("; ".join(faults) + "; no checkpoint is left to fall back on")
+    if problems:
+        raise Damaged("; ".join(problems) + "; no checkpoint is left to fall back on")
     return None
 
 

@@ -57,15 +57,15 @@ def check_request(source: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     before, now = dict(_flat(old)), dict(_flat(new))
     changed = [k for k in dict.fromkeys([*before, *now]) if before.get(k) != now.get(k)]
     free = _FREE | ({"data.name"} if before.get("data.sha256") == now.get("data.sha256") else set())
-    faults = [
+    errors = [
         f"{k} was {before.get(k)!r}, now {now.get(k)!r}"
         for k in changed
         if k not in free and not k.startswith(("units", "preparation", "likelihoods"))
     ]
-    if faults:
-        more = [f"{len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+    if errors:
+        more = [f"{len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
         raise ValueError(
-            f"{source} was begun otherwise: {'; '.join([*faults[:_SHOWN], *more])}; go on with "
+            f"{source} was begun otherwise: {'; '.join([*errors[:_SHOWN], *more])}; go on with "
             "the same options, or begin a warm start, another run with its weights: "
             "fit(load(folder).pair, ...), priory fit RUN --warm --out FOLDER"
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from priory.inference.checkpoints.disk import Damaged
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import modules_of
-from priory.names import first_line
+from priory.lookup import first_line
 
 
 def critics_of(objective: Any) -> list[nn.Module]:

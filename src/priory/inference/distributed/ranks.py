@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from priory.names import first_line
+from priory.lookup import first_line
 
 
 class LostRank(ConnectionError):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.names import first_line
+from priory.lookup import first_line
 
 _WARM = 3  # steps on a side stream, in which libraries and optimisers make what they need
 _PAYS = 50  # steps

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from priory.inference.engine.state import State
 from priory.inference.randomness import own_randomness
-from priory.names import first_line
+from priory.lookup import first_line
 
 
 class Untraceable(RuntimeError):

@@ -14,7 +14,7 @@ from priory.inference.objectives.penalties import Samples, two_sided, zero_centr
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.pathwise import names_of
 from priory.inference.phases.phases import Phases
-from priory.names import named, positive
+from priory.lookup import named, positive
 
 
 class Adversarial(Objective):

@@ -10,7 +10,7 @@ from priory.inference.objectives.base import Objective, Weight
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
-from priory.names import positive
+from priory.lookup import positive
 
 
 class ELBO(Objective):

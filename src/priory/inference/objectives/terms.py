@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from priory.data.labels import UNKNOWN
+from priory.data.class_names import UNKNOWN
 from priory.inference.distributed import ranks
 from priory.inference.modules import frozen
 from priory.inference.objectives.base import Adversary, Objective, joined
@@ -18,7 +18,7 @@ from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.pathwise import names_of, refuse_guide, refuse_model
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.sites import base
-from priory.nets.labels import one_hot
+from priory.nets.one_hot import one_hot
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -159,12 +159,12 @@ class Classification(Objective):
         labels = phases.columns[self.labels]
         awake = phases.awake
         refuse_guide(awake.guide_sites, self.site, itself=False)
-        law = awake.distribution(self.site)
-        logits = getattr(base(law), "logits", None)
+        distribution = awake.distribution(self.site)
+        logits = getattr(base(distribution), "logits", None)
         if logits is None:
             raise ValueError(
                 f"Classification needs a categorical distribution at {self.site!r}, the guide has "
-                f"{type(law).__name__}"
+                f"{type(distribution).__name__}"
             )
         logits = logits.log_softmax(-1)
         seen = labels != UNKNOWN
@@ -233,8 +233,8 @@ def _check_cost(cost: str, *more: str) -> None:
 def _cost(phase: Phase, site: str, of: str, cost: str) -> Tensor:
     """Return the mean cost, shape ()."""
     if cost == "likelihood":
-        law = phase.distribution(site, of=of)
-        if isinstance(base(law), dist.Delta):
+        distribution = phase.distribution(site, of=of)
+        if isinstance(base(distribution), dist.Delta):
             raise ValueError(
                 f"{site!r} is a point mass in the {of}, which gives no density to learn from; "
                 "name a cost, for instance cost='squared'"
@@ -252,15 +252,15 @@ def _compared(phase: Phase, site: str, of: str) -> tuple[Tensor, Tensor]:
 
     Where a mask leaves elements out the mean stands for the value, which costs nothing.
     """
-    law, value = phase.distribution(site, of=of), phase.sample[site]
+    distribution, value = phase.distribution(site, of=of), phase.sample[site]
     try:
-        mean = law.mean
+        mean = distribution.mean
     except NotImplementedError:
         mean = None
-    if mean is None or isinstance(base(law), dist.Categorical | dist.OneHotCategorical):
+    if mean is None or isinstance(base(distribution), dist.Categorical | dist.OneHotCategorical):
         raise ValueError(
-            f"a cost compares {site!r} with its mean, and {type(base(law)).__name__} in the {of} "
-            "has none that is a value; take cost='likelihood'"
+            f"a cost compares {site!r} with its mean, and {type(base(distribution)).__name__} in "
+            f"the {of} has none that is a value; take cost='likelihood'"
         )
     shape = torch.broadcast_shapes(value.shape, mean.shape)
     value, mean = value.expand(shape), mean.expand(shape)

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.distributions import Categorical, OneHotCategorical
 from torch.nn.functional import one_hot
 
-from priory.data.labels import UNKNOWN, called_by_number, number_of
+from priory.data.class_names import UNKNOWN, called_by_number, number_of
 from priory.inference.phases.arguments import Program, bind, owner
 from priory.inference.phases.recorder import Recorder
 from priory.inference.phases.sites import base, in_batch
-from priory.names import suggestion
+from priory.lookup import suggestion
 
 
 def given_rows(
@@ -49,15 +49,15 @@ def given_rows(
         site = recorder.sites.get(name)
         if site is not None and not in_batch(site):
             raise ValueError(f"{name} is shared by all samples, and can't be given to each")
-        law = None if site is None else site["fn"]
+        distribution = None if site is None else site["fn"]
         like = rows[name] if site is None else site["value"]
-        event = tuple(like.shape[1:]) if law is None else tuple(law.event_shape)
+        event = tuple(like.shape[1:]) if distribution is None else tuple(distribution.event_shape)
         labels = names if name == "y" else ()
         value = _numbered(name, value, labels)
-        if isinstance(base(law), OneHotCategorical):
+        if isinstance(base(distribution), OneHotCategorical):
             value = _one_hot(name, value, event, n)
         tensor = _as_rows(name, value, like, event, n)
-        _check(name, tensor, law, getattr(owner(model), "classes", None))
+        _check(name, tensor, distribution, getattr(owner(model), "classes", None))
         found[name] = tensor
     return found
 
@@ -82,9 +82,9 @@ def every_value(
         called = site == "y" and called_by_number(names)
         return [int(names[number]) for number in found] if called else found
     recorder, _, _ = _tried(model, columns)
-    law = base(recorder.sites[site]["fn"]) if site in recorder.sites else None
-    if isinstance(law, Categorical | OneHotCategorical):
-        return list(range(law.logits.shape[-1]))
+    distribution = base(recorder.sites[site]["fn"]) if site in recorder.sites else None
+    if isinstance(distribution, Categorical | OneHotCategorical):
+        return list(range(distribution.logits.shape[-1]))
     raise ValueError(
         f"{site}=all needs a column {site!r} of labels, which the data have not, or a categorical "
         f"site {site!r} of the model"
@@ -96,7 +96,7 @@ def _tried(
 ) -> tuple[Recorder, dict[str, Any], dict[str, Any]]:
     """Run the model on two rows; return its sites, the rows, and what it took of them."""
     rows = {k: v[torch.arange(2, device=v.device) % len(v)] for k, v in columns.items()}
-    recorder = Recorder(dream=True)
+    recorder = Recorder(draw_observed=True)
     with recorder:
         taken = bind(model, rows)
         model(**taken)
@@ -164,14 +164,14 @@ def _as_rows(name: str, value: Any, like: Tensor, event: tuple[int, ...], n: int
     return tensor.to(like.dtype).expand(n, *event).clone()
 
 
-def _check(name: str, rows: Tensor, law: Any, classes: Any) -> None:
+def _check(name: str, rows: Tensor, distribution: Any, classes: Any) -> None:
     """Raise a ValueError unless every row is a value that the site could have."""
-    inner = base(law)
+    inner = base(distribution)
     if isinstance(inner, Categorical):
         classes = inner.logits.shape[-1]
-    elif law is not None:
+    elif distribution is not None:
         try:
-            if bool(law.support.check(rows).all()):
+            if bool(distribution.support.check(rows).all()):
                 return
         except NotImplementedError:
             return

@@ -351,8 +351,8 @@ class Phase:
 
     def _is_relaxed(self, site: str) -> bool:
         """Return whether the guide draws a latent, discrete in the model, from a continuum."""
-        law = self._guide[site]["fn"]
-        whole = is_discrete(law) or isinstance(base(law), Delta)
+        distribution = self._guide[site]["fn"]
+        whole = is_discrete(distribution) or isinstance(base(distribution), Delta)
         return is_discrete(self._model[site]["fn"]) and (not whole or self._is_soft(site))
 
     def _is_soft(self, site: str) -> bool:

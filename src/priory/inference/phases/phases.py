@@ -32,8 +32,8 @@ from priory.inference.phases.sites import (
     pick,
     rows_of,
 )
-from priory.names import suggestion
-from priory.nets.labels import one_hot
+from priory.lookup import suggestion
+from priory.nets.one_hot import one_hot
 
 _HINT = " (did you mean {!r}?)"
 
@@ -80,7 +80,7 @@ class Phases:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
         self.latents = latents
-        self._dreamt: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
+        self._generated: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
         self._replayed: dict[Any, Phase] = {}
         self.columns = {**named(model, args), **(columns or {})}
         self.weight: Tensor | None = self.columns.get(WEIGHT)
@@ -182,7 +182,7 @@ class Phases:
         """
         key = (tuple(mean), detached, tuple((arguments or {}).items()))
         if key not in self._replayed:
-            model = self._dream(mean=mean)
+            model = self._generate(mean=mean)
             check_means(mean, model.given)
             given = arguments_of(model, self._inputs, bind(self.guide, self._inputs), arguments)
             drawn = _drawn(model)
@@ -198,28 +198,28 @@ class Phases:
     @property
     def generated(self) -> Phase:
         """One sample of the model per row of the batch, without the guide."""
-        return Phase(self._dream().sites, {})
+        return Phase(self._generate().sites, {})
 
-    def _dream(self, until: str | None = None, mean: Collection[str] = ()) -> Recorder:
+    def _generate(self, until: str | None = None, mean: Collection[str] = ()) -> Recorder:
         """Run the model, up to a site if one is named; what an earlier run drew stays."""
         key = frozenset(mean)
-        found = self._dreamt.get(key)
+        found = self._generated.get(key)
         if found is not None and (found.whole or until in found.sites):
             return found
         drawn: dict[str, Tensor] = {}
         marks: list[str] = []
-        for kind, recorder in self._dreamt.items():
+        for kind, recorder in self._generated.items():
             values = _drawn(recorder)
             if kind != key:  # its observed sites are others
                 values = {n: v for n, v in values.items() if n not in recorder.given}
             drawn |= values
             marks += [n for n in marked(recorder.sites) if n in values]
-        model = Recorder(drawn, dream=True, until=until, mean=key)
+        model = Recorder(drawn, draw_observed=True, until=until, mean=key)
         with contextlib.suppress(Enough), model:
             self.model(**bind(self.model, self._inputs))
             model.whole = True
         keep_marks(model.sites, marks)
-        self._dreamt[key] = model
+        self._generated[key] = model
         return model
 
     def data(self, site: str, mean: Collection[str] = ()) -> Tensor:
@@ -239,7 +239,7 @@ class Phases:
         """
         column = site in self.columns
         guide = self._guided.sites if not column and self._lone(site) else None
-        if guide is None and (model := self._dream(site, mean)) and site in model.given:
+        if guide is None and (model := self._generate(site, mean)) and site in model.given:
             return rows_of(model.sites[site], model.given[site], single=_single(model.sites))
         if column:
             value: Tensor = self.columns[site]
@@ -254,7 +254,7 @@ class Phases:
         """Return whether the guide alone gives a site's awake value."""
         return "awake" not in self.__dict__ and self.particles == 1 and site in self._guided.sites
 
-    def dream(self, site: str, mean: Collection[str] = (), detached: bool = False) -> Tensor:
+    def sampled(self, site: str, mean: Collection[str] = (), detached: bool = False) -> Tensor:
         """Return a site's asleep value, `(batch, *inner plates, *event)`.
 
         Runs the model alone, not the guide, and no further than to the site. What the model takes
@@ -268,7 +268,7 @@ class Phases:
         Raises:
             ValueError: if the sample gives no gradient where one is to be had.
         """
-        model = self._dream(site, mean)
+        model = self._generate(site, mean)
         sites = model.sites
         if site in mean:
             check_means([site], model.given)
@@ -296,12 +296,12 @@ class Phases:
 
         Args:
             sites: their names.
-            asleep: whether they are the model's; see `dream` for what follows.
+            asleep: whether they are the model's; see `sampled` for what follows.
             mean: observed sites that are taken by their means.
             detached: whether they are constants.
         """
-        dream = functools.partial(self.dream, mean=mean, detached=detached)
-        draw = dream if asleep else functools.partial(self.data, mean=mean)
+        sampled = functools.partial(self.sampled, mean=mean, detached=detached)
+        draw = sampled if asleep else functools.partial(self.data, mean=mean)
         # Labels first: one that the model does not draw is looked for through the whole model.
         order = sorted(sites, key=lambda s: not self._is_label(s))
         if not asleep:  # the guide draws before the model does
@@ -355,9 +355,9 @@ class Phases:
         Raises:
             ValueError: if the model says neither.
         """
-        law = base(self._dream(site).sites.get(site, {}).get("fn"))
-        if isinstance(law, Categorical):
-            return int(law.logits.shape[-1])
+        distribution = base(self._generate(site).sites.get(site, {}).get("fn"))
+        if isinstance(distribution, Categorical):
+            return int(distribution.logits.shape[-1])
         classes = getattr(owner(self.model), "classes", None)
         if not isinstance(classes, int):
             raise ValueError(
@@ -402,7 +402,7 @@ def generate(
     """
     rows = {k: v[torch.arange(n, device=v.device) % len(v)] for k, v in columns.items()}
     rows |= {k: v for k, v in (replay or {}).items() if k in rows}
-    recorder = Recorder(replay, dream=True)
+    recorder = Recorder(replay, draw_observed=True)
     with recorder:
         model(**bind(model, rows))
     out = {name: site["value"] for name, site in recorder.sites.items()}

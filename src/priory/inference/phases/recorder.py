@@ -58,12 +58,12 @@ class Recorder(Messenger):
 
     Args:
         replay: values by site name, used in place of fresh draws.
-        dream: draw the observed sites too.
+        draw_observed: draw the observed sites too.
         particles: samples of each site in the batch plate, as a new leading dimension.
         nesting: number of plate dimensions to the right of the particles.
         single: there is no batch plate: the whole program is one datum.
         until: the site after which the program is broken off.
-        mean: observed sites that are their means rather than drawn, where `dream` is set.
+        mean: observed sites that are their means rather than drawn, where `draw_observed` is set.
     """
 
     hears_sites_alone = True
@@ -72,7 +72,7 @@ class Recorder(Messenger):
         self,
         replay: Mapping[str, Tensor] | None = None,
         *,
-        dream: bool = False,
+        draw_observed: bool = False,
         particles: int = 1,
         nesting: int = 1,
         single: bool = False,
@@ -83,7 +83,7 @@ class Recorder(Messenger):
         self.replay = replay or {}
         self.until = until
         self.mean = mean
-        self.dream = dream
+        self.draw_observed = draw_observed
         self.particles = particles
         self.nesting = nesting
         self.single = single
@@ -113,7 +113,7 @@ class Recorder(Messenger):
         elif site_is_subsample(msg):
             return
         elif msg["is_observed"]:
-            if self.dream and not msg["infer"].get("_deterministic"):
+            if self.draw_observed and not msg["infer"].get("_deterministic"):
                 msg["is_observed"] = False
                 msg["infer"]["was_observed"] = True
                 self.given[name] = msg["value"]

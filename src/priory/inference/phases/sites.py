@@ -94,23 +94,23 @@ def inner_scale(site: Site) -> Any:
     return 1.0 if isinstance(inner, float) and math.isclose(inner, 1.0, rel_tol=1e-12) else inner
 
 
-def is_discrete(law: Any) -> bool:
+def is_discrete(distribution: Any) -> bool:
     """Return whether a distribution is discrete; one that does not know its support isn't.
 
     Args:
-        law: The distribution.
+        distribution: The distribution.
     """
     try:
-        return bool(law.support.is_discrete)
+        return bool(distribution.support.is_discrete)
     except NotImplementedError:
         return False
 
 
-def base(law: Any) -> Any:
+def base(distribution: Any) -> Any:
     """Return a distribution without what was wrapped around it."""
-    while hasattr(law, "base_dist"):
-        law = law.base_dist
-    return law
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return distribution
 
 
 def same(a: Any, b: Any) -> bool:
@@ -135,12 +135,12 @@ def masked(site: Site, score: Tensor) -> Tensor:
 
 def element_masks(site: Site) -> list[Tensor]:
     """Return the masks of a site and of its distribution, to be broadcast with its values."""
-    law = site["fn"]
-    found = [(site["mask"], law.event_dim)]
-    while hasattr(law, "base_dist"):
-        if isinstance(law, MaskedDistribution):
-            found.append((law._mask, law.event_dim))
-        law = law.base_dist
+    distribution = site["fn"]
+    found = [(site["mask"], distribution.event_dim)]
+    while hasattr(distribution, "base_dist"):
+        if isinstance(distribution, MaskedDistribution):
+            found.append((distribution._mask, distribution.event_dim))
+        distribution = distribution.base_dist
     masks = [(torch.as_tensor(m), n) for m, n in found if m is not None and m is not True]
     return [m.reshape(*m.shape, *(1,) * n) for m, n in masks]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from priory.names import named
+from priory.lookup import named
 
 if TYPE_CHECKING:  # only a comparison that starts needs it
     import joblib

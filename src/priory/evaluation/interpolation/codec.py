@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from priory.evaluation.columns import Columns, blocks, rows_of
+from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.latents.information import mean_of
-from priory.evaluation.sealed import placement, reseed, sealed
-from priory.evaluation.sets import Unavailable
+from priory.evaluation.rows import Columns, blocks, rows_of
+from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases, generate
@@ -142,8 +142,8 @@ class Codec:
             with sealed(model, guide, device=value.device):
                 for start, rows in blocks({"x": x}, _ROWS, like):
                     reseed(value.device, seed, _STREAM, start)
-                    law = Phases(model, guide, columns=rows).awake.distribution(site)
-                    points.append(free(mean_of(law)[0]))
+                    distribution = Phases(model, guide, columns=rows).awake.distribution(site)
+                    points.append(free(mean_of(distribution)[0]))
             return torch.cat(points)
 
         def decode(u: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from priory.evaluation.likelihood.quantity import Quantity
 from priory.evaluation.record import Estimate, Record
-from priory.evaluation.sets import Unavailable
-from priory.names import named
+from priory.evaluation.sample_sets import Unavailable
+from priory.lookup import named
 
 Need = Literal[
     "background",
     "density",
-    "dreams",
+    "generated",
     "labels",
     "latents",
     "log_weight",
@@ -80,7 +80,7 @@ def metric(
     Args:
         group: the family that it is listed and asked for under: likelihood, posterior, samples,
             latents, paths or insight.
-        needs: the draws that it reads, such as x, dreams, labels, train, latents or log_weight;
+        needs: the draws that it reads, such as x, generated, labels, train, latents or log_weight;
             where one is unavailable, the metric is not applicable for that reason.
         better: the direction in which the number improves, lower or higher, if it has one.
         anchored: whether it compares samples with data, and is given for the two anchors too.
@@ -94,10 +94,10 @@ def metric(
 
     Example:
         >>> from priory.evaluation import evaluate_samples
-        >>> @metric("samples", "dreams", better="lower")
+        >>> @metric("samples", "generated", better="lower")
         ... def shift(draws):
-        ...     '''Largest distance between a feature's mean in dreams and in data.'''
-        ...     distance = (draws.dreams.mean(0) - draws.real.mean(0)).abs().max()
+        ...     '''Largest distance between a feature's mean in samples and in data.'''
+        ...     distance = (draws.generated.mean(0) - draws.real.mean(0)).abs().max()
         ...     return Estimate(float(distance), None, len(draws.real), "biased")
         >>> print(evaluate_samples(fake, real, metrics=["shift"])["shift"])
         shift = ... (biased, n = ...)
@@ -142,7 +142,7 @@ def check_finite(what: str, values: Tensor) -> None:
     """Raise Unavailable if a row is NaN or infinite, with its number.
 
     Args:
-        what: what the rows are, such as "dreams".
+        what: what the rows are, such as "generated".
         values: `(n, *shape)`.
     """
     bad = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero().flatten()

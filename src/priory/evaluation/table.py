@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Literal
 
 from priory.data.split import WEIGHT
-from priory.evaluation.columns import thin
 from priory.evaluation.metrics import (
     annealing,
     clustering,
@@ -25,10 +24,14 @@ from priory.evaluation.metrics import (
     samples,
     translation,
 )
-from priory.evaluation.metrics.metric import GROUPS, METRICS, Metric, with_note
 from priory.evaluation.record import Record, not_applicable
-from priory.evaluation.sets import Sets, Unavailable
-from priory.names import suggestion
+from priory.evaluation.registry import GROUPS as GROUPS
+from priory.evaluation.registry import METRICS as METRICS
+from priory.evaluation.registry import Metric, with_note
+from priory.evaluation.registry import metric as metric
+from priory.evaluation.rows import thin
+from priory.evaluation.sample_sets import Sets, Unavailable
+from priory.lookup import suggestion
 
 FILES = (
     likelihood,

@@ -45,12 +45,12 @@ def compare_runs(
     """
     from priory.evaluation import Entry, comparison_table
 
-    faults = Collector()
+    errors = Collector()
     named = _named(runs)
     if not named:
-        faults.found.append("a comparison needs at least one run, got none")
-    opened = {name: faults.attempt(_open, given, data) for name, given in named.items()}
-    faults.check()
+        errors.found.append("a comparison needs at least one run, got none")
+    opened = {name: errors.attempt(_open, given, data) for name, given in named.items()}
+    errors.check()
     entries = []
     for name, run in opened.items():
         assert run is not None  # noqa: S101

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from priory.evaluation.paths.codec import Codec
+from priory.evaluation.interpolation.codec import Codec
 
 if TYPE_CHECKING:
-    from priory.evaluation.sets import Sets
+    from priory.evaluation.sample_sets import Sets
 
 _STREAM = 51
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from priory.data.rows import prepared
-from priory.evaluation.columns import Columns
+from priory.evaluation.rows import Columns
 from priory.inference.phases.arguments import build as build_from
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square

@@ -1,8 +1,8 @@
 """compare: combinations of recipes, priors and objectives, or runs that are there, side by side."""
 
-from priory.comparing.fits import FailedFits, Task, compare, plan
-from priory.comparing.labels import fresh, labelled, slug, spell
-from priory.comparing.runs import compare_runs
+from priory.comparison.fits import FailedFits, Task, compare, plan
+from priory.comparison.parts import fresh, labelled, slug, spell
+from priory.comparison.runs import compare_runs
 
 __all__ = [
     "FailedFits",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from priory.comparing.backends import check_backend, workers
-from priory.comparing.labels import Parts, fresh, labelled, slug
+from priory.comparison.backends import check_backend, workers
+from priory.comparison.parts import Parts, fresh, labelled, slug
 from priory.data import Data
 from priory.evaluation import evaluate
 from priory.inference import fit
@@ -186,15 +186,15 @@ def plan(
     Raises:
         Faults: naming every error.
     """
-    faults = Collector()
-    faults.attempt(check_backend, backend)
+    errors = Collector()
+    errors.attempt(check_backend, backend)
     chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not chosen:
-        faults.found.append(f"seeds must be at least 1, got {seeds}")
+        errors.found.append(f"seeds must be at least 1, got {seeds}")
     if "seed" in options:
-        faults.found.append("give seeds, not seed: a comparison sets the seed of each fit")
+        errors.found.append("give seeds, not seed: a comparison sets the seed of each fit")
     if particles < 1:
-        faults.found.append(f"particles must be at least 1, got {particles}")
+        errors.found.append(f"particles must be at least 1, got {particles}")
     axes = {"recipe": recipes, "prior": priors, "objective": objectives}
     choices = {axis: labelled(given) for axis, given in axes.items() if given is not None}
     said = [axis for axis in choices if len(choices[axis]) > 1] or list(choices)[-1:]
@@ -214,8 +214,8 @@ def plan(
             folder = None if runs is None else Path(runs) / f"{slug(label)}-seed{seed}"
             own = {"valid_every": 0, **options, **values, "seed": seed, "progress": False}
             tasks.append(Task(label, recipe, own, sent, judge, folder))
-        faults.attempt(tasks[-1].prepare)
-    faults.check()
+        errors.attempt(tasks[-1].prepare)
+    errors.check()
     return tasks
 
 

@@ -1,6 +1,6 @@
 """Ways between data through a latent space, and how well they keep what they should."""
 
-from priory.evaluation.paths.arithmetic import (
+from priory.evaluation.interpolation.arithmetic import (
     Arithmetic,
     Moments,
     along,
@@ -8,10 +8,10 @@ from priory.evaluation.paths.arithmetic import (
     class_moments,
     pair_paths,
 )
-from priory.evaluation.paths.between import lerp, slerp, strips
-from priory.evaluation.paths.codec import Codec
-from priory.evaluation.paths.judge import Judge
-from priory.evaluation.paths.pairing import Translations, paired, translate
+from priory.evaluation.interpolation.codec import Codec
+from priory.evaluation.interpolation.judge import Judge
+from priory.evaluation.interpolation.path import lerp, slerp, strips
+from priory.evaluation.interpolation.translation import Translations, paired, translate
 
 __all__ = [
     "Arithmetic",

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import Columns, blocks, rows_of
+from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.rows import Columns, blocks, rows_of
+from priory.evaluation.sample_sets import Unavailable
 from priory.evaluation.samples.pairwise import check_sets, nearest
-from priory.evaluation.sealed import placement, reseed
-from priory.evaluation.sets import Unavailable
 from priory.inference.modules import device_of
 from priory.inference.phases.phases import Phases
 

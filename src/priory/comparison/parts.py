@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from priory.config import from_config, to_config
 from priory.inference import Objective
 from priory.inference.objectives.base import Scaled, Sum
 from priory.recipes import Recipe
+from priory.serialisation import from_config, to_config
 
 Parts = str | Any | Sequence[Any] | Mapping[str, Any]
 

@@ -19,10 +19,10 @@ from torch import nn
 from priory.inference import Criterion
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
 from priory.likelihoods import LIKELIHOODS, Likelihood
-from priory.names import named, suggestion
+from priory.lookup import named, suggestion
 from priory.nets import CRITICS, NETS, Critic, Net
 from priory.priors import PRIORS, Prior
-from priory.signatures import REQUIRED, Collector, Faults, Option, number, options_of, split
+from priory.signatures import REQUIRED, Collector, Errors, Option, number, options_of, split
 
 
 def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
@@ -41,12 +41,12 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
         100
     """
     target, values = _arguments(kind, text, table)
-    faults = Collector()
+    errors = Collector()
     lacking = [n for n, o in options_of(target).items() if o.default is REQUIRED]
-    faults.found += [f"{text}: {n} is needed" for n in lacking if n not in values]
-    faults.check()
-    made = faults.attempt(target, **values, prefix=f"{text}: ")
-    faults.check()
+    errors.found += [f"{text}: {n} is needed" for n in lacking if n not in values]
+    errors.check()
+    made = errors.attempt(target, **values, prefix=f"{text}: ")
+    errors.check()
     return made
 
 
@@ -82,22 +82,22 @@ def _arguments(
     if plain:
         options = {n: o for n, o in options.items() if o.default is not REQUIRED}
     values: dict[str, Any] = {}
-    faults = Collector()
+    errors = Collector()
     for place, argument in enumerate(arguments):
         key, sign, value = (part.strip() for part in argument.partition("="))
         if not sign or key.startswith("("):  # a part in brackets may have arguments of its own
             if place >= len(options):
                 takes = ", ".join(options) or "no argument"
-                faults.found.append(f"{text}: too many arguments, {name} takes {takes}")
+                errors.found.append(f"{text}: too many arguments, {name} takes {takes}")
                 break
             key, value = list(options)[place], argument
         key = key.replace("-", "_")
-        option = faults.attempt(named, f"argument of {name}", key, options, prefix=f"{text}: ")
+        option = errors.attempt(named, f"argument of {name}", key, options, prefix=f"{text}: ")
         if option is not None:
             if key in values:
-                faults.found.append(f"{text}: {key} is given twice")
-            values[key] = faults.attempt(read, option, value, prefix=f"{text}: ")
-    faults.check()
+                errors.found.append(f"{text}: {key} is given twice")
+            values[key] = errors.attempt(read, option, value, prefix=f"{text}: ")
+    errors.check()
     return target, values
 
 
@@ -128,11 +128,11 @@ def read(option: Option, text: Any) -> Any:
         return text
     try:
         return convert(text, option.annotation, option.default)
-    except Faults:
+    except Errors:
         raise
     except ValueError as error:
         own = str(error).startswith(("must ", "takes "))
-        raise Faults([f"{option.name} {error}" if own else str(error)]) from error
+        raise Errors([f"{option.name} {error}" if own else str(error)]) from error
 
 
 class _Criteria(Mapping[str, Callable[..., Any]]):

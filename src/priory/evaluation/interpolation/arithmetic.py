@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of
-from priory.evaluation.paths.codec import Codec
-from priory.evaluation.paths.judge import Judge
+from priory.evaluation.interpolation.codec import Codec
+from priory.evaluation.interpolation.judge import Judge
+from priory.evaluation.rows import rows_of
 
 ALPHAS = tuple(i / 10 for i in range(16))  # 0 to 1.5: as far again by half as the centroids lie
 

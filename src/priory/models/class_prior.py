@@ -9,9 +9,9 @@ import pyro.distributions as dist
 import torch
 from torch import Size, Tensor, nn
 
-from priory.data.labels import UNKNOWN
+from priory.data.class_names import UNKNOWN
 from priory.distributions.categorical import perturbed
-from priory.names import positive
+from priory.lookup import positive
 from priory.nets import one_hot
 
 

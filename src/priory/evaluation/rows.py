@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.data.labels import UNKNOWN
-from priory.names import suggestion
+from priory.data.class_names import UNKNOWN
+from priory.lookup import suggestion
 
 Columns = dict[str, Tensor]
 

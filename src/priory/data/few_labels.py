@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from priory.data.build import Built
+from priory.data.class_names import UNKNOWN
 from priory.data.columns import brief
-from priory.data.labels import UNKNOWN
 from priory.data.split import LABELLED, Split
 
 

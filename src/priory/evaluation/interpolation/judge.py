@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from priory.evaluation.columns import rows_of
+from priory.evaluation.rows import rows_of
 
 _ITERATIONS = 100
 

@@ -1,7 +1,7 @@
 """Parts written as text, as the command line and recipes name them."""
 
-from priory.specs.objectives import OBJECTIVES, parse_objective
-from priory.specs.texts import (
+from priory.parsing.objectives import OBJECTIVES, parse_objective
+from priory.parsing.texts import (
     OPTIMS,
     SCHEDULES,
     convert,

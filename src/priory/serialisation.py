@@ -81,6 +81,9 @@ FORMER |= {  # likelihoods were among the nets
     for place in ("priory.nets", "priory.nets.likelihoods")
     for name in ("Bernoulli", "ContinuousBernoulli", "Delta", "DiscretizedLogistic", "Normal")
 }
+FORMER_ARGUMENTS = {
+    "priory.evaluation.ByMetric": {"samples": "n_samples"}
+}  # of a part's constructor
 
 
 def to_config(value: Any) -> Plain:
@@ -152,6 +155,9 @@ def _build(config: Plain) -> Any:
         _only(config, "function")
         return locate(config["function"])
     arguments = {k: _build(v) for k, v in config.items() if k not in ("class", "partial")}
+    path = str(config["class"]) if "class" in config else ""
+    renamed = FORMER_ARGUMENTS.get(FORMER.get(path, path), {})
+    arguments = {renamed.get(k, k): v for k, v in arguments.items()}
     if "partial" in config:
         _only(config["partial"], "function")
         target = _build(config["partial"])

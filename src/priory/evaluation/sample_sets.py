@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
-from priory.evaluation.columns import Columns, has_unknown, labelled_rows, rows_of, thin
-from priory.evaluation.given import SAMPLES
+from priory.evaluation.rows import Columns, has_unknown, labelled_rows, rows_of, thin
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
+from priory.evaluation.subject import SAMPLES
 from priory.likelihoods.values import is_binary
 
 Anchor = Literal["real", "baseline"]
@@ -78,9 +78,9 @@ class Sets:
 
     Args:
         columns: the data to compare with.
-        dreams: samples to judge, `(m, *shape)`.
+        generated: samples to judge, `(m, *shape)`.
         reference: training columns, for neighbours, features and anchors, if there are any.
-        samples: at most so many rows of each set are compared, evenly spaced.
+        n_samples: at most so many rows of each set are compared, evenly spaced.
         features: what sample metrics look at: a name in `samples.features.EXTRACTORS`, or an
             extractor.
         mixture: the distribution of the data, where it is a known mixture.
@@ -91,10 +91,10 @@ class Sets:
     def __init__(
         self,
         columns: Columns,
-        dreams: Tensor | None = None,
+        generated: Tensor | None = None,
         *,
         reference: Columns | None = None,
-        samples: int = SAMPLES,
+        n_samples: int = SAMPLES,
         features: Any = "auto",
         mixture: Mixture | None = None,
         seed: int = 0,
@@ -102,9 +102,9 @@ class Sets:
     ) -> None:
         self.mixture, self.units = mixture, units
         self.columns, self.reference = columns, reference
-        self.samples, self.features, self.seed = samples, features, seed
+        self.n_samples, self.features, self.seed = n_samples, features, seed
         self.n = len(next(iter(columns.values())))
-        self._given = dreams
+        self._given = generated
         self._anchor: Anchor | None = None
         self._own: dict[Hashable, Any] = {}
         self._common: dict[Hashable, Any] = {}
@@ -127,7 +127,7 @@ class Sets:
     reconstructions: Any = _OfPair()
     outliers: Any = _OfPair()
     background: Any = _OfPair()
-    dream: Any = _OfPair()
+    generate: Any = _OfPair()
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """Return what `make` makes, made once for these draws; an anchor has its own.
@@ -191,7 +191,7 @@ class Sets:
     def _as(self, anchor: Anchor) -> Sets:
         other = copy.copy(self)
         other._anchor, other._own = anchor, {}
-        for name in ("dreams", "real"):
+        for name in ("generated", "real"):
             other.__dict__.pop(name, None)
         return other
 
@@ -239,26 +239,26 @@ class Sets:
     def real(self) -> Tensor:
         """Data that generated samples are compared with, `(m, d)`."""
         rows = self.x[1::2] if self._halved else self.x
-        return rows_of(thin({"x": rows}, self.samples)["x"])
+        return rows_of(thin({"x": rows}, self.n_samples)["x"])
 
     @cached_property
-    def dreams(self) -> Tensor:
+    def generated(self) -> Tensor:
         """Generated samples of x, flattened, `(m, d)`; or the anchor in their place."""
         if self._anchor is None:
-            return rows_of(self.dreamt(self.samples)).to(self.real)
+            return rows_of(self.generated_rows(self.n_samples)).to(self.real)
         source = self.x if self.reference is None else self.reference["x"]
         source = rows_of(source[::2] if self._halved else source).to(self.real)
         if self._anchor == "real":
-            return thin({"x": source}, self.samples)["x"]
+            return thin({"x": source}, self.n_samples)["x"]
         stream = torch.Generator().manual_seed(self.seed)
-        return independent_marginals(source, self.samples, stream)
+        return independent_marginals(source, self.n_samples, stream)
 
     @cached_property
     def bandwidths(self) -> tuple[float, ...]:
         """Kernel widths for comparing samples, set by the data alone."""
-        return median_bandwidths(rows_of(thin({"x": self.x}, self.samples)["x"]))
+        return median_bandwidths(rows_of(thin({"x": self.x}, self.n_samples)["x"]))
 
-    def dreamt(self, n: int) -> Tensor:
+    def generated_rows(self, n: int) -> Tensor:
         """Return at most n generated samples of x, `(m, *shape)`.
 
         Args:

@@ -7,7 +7,7 @@ import torch
 from pyro.distributions import MultivariateNormal, TorchDistribution
 from torch import Tensor, nn
 
-from priory.names import positive
+from priory.lookup import positive
 from priory.priors.base import Encode, Prior
 
 _JITTER = 1e-6  # of the mean variance, so that a covariance can be factorised

@@ -23,8 +23,8 @@ from priory.inference import (
 )
 from priory.inference.objectives.schedules import Schedule
 from priory.nets import CRITICS, Critic
+from priory.parsing.texts import convert, parse, parse_function, unbracket
 from priory.signatures import Collector, split
-from priory.specs.texts import convert, parse, parse_function, unbracket
 
 
 def parse_objective(text: str) -> Objective:
@@ -37,21 +37,21 @@ def parse_objective(text: str) -> Objective:
         >>> len(parse_objective("reconstruction + 10*match:mmd").terms())
         2
     """
-    faults = Collector()
+    errors = Collector()
     terms = []
     for term in split(text, "+"):
         *weights, part = split(term, "*")
-        objective = faults.attempt(parse, "objective", part, OBJECTIVES)
+        objective = errors.attempt(parse, "objective", part, OBJECTIVES)
         for weight in weights:
-            factor = faults.attempt(
+            factor = errors.attempt(
                 convert, weight, float | Schedule, prefix=f"{term}: the weight "
             )
             if objective is not None and factor is not None:
                 objective = factor * objective
         terms.append(objective)
-    faults.check()
-    total: Objective | None = faults.attempt(functools.reduce, operator.add, terms)
-    faults.check()
+    errors.check()
+    total: Objective | None = errors.attempt(functools.reduce, operator.add, terms)
+    errors.check()
     assert total is not None  # noqa: S101
     return total
 
