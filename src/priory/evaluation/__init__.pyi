@@ -44,6 +44,7 @@ from .posterior.gap import inference_gaps as inference_gaps
 from .posterior.predictive import predictive as predictive
 from .record import Estimate as Estimate
 from .record import Record as Record
+from .record import Unavailable as Unavailable
 from .record import mean_record as mean_record
 from .record import not_applicable as not_applicable
 from .registry import Metric as Metric
@@ -55,7 +56,6 @@ from .report.paired import Difference as Difference
 from .report.paired import paired_differences as paired_differences
 from .report.report import Report as Report
 from .sample_sets import Sets as Sets
-from .sample_sets import Unavailable as Unavailable
 from .samples.distances import sliced_wasserstein2 as sliced_wasserstein2
 from .samples.distances import wasserstein2 as wasserstein2
 from .samples.features import Extractor as Extractor

@@ -12,6 +12,13 @@ Kind = Literal["exact", "lower bound", "upper bound", "unbiased", "biased", "not
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
+class Unavailable(ValueError):  # an answer, not a failure: hence the name
+    """A number cannot be had of a pair, its data or so few rows; the message says why.
+
+    A metric whose function raises it is "not applicable", for that reason.
+    """
+
+
 @dataclass(frozen=True)
 class Record:
     """A metric's value with its standard error, and how it was obtained.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
+from priory.evaluation.record import Unavailable as Unavailable
 from priory.evaluation.rows import Columns, has_unknown, labelled_rows, rows_of, thin
 from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
 from priory.evaluation.subject import SAMPLES
@@ -18,10 +20,6 @@ from priory.likelihoods.values import is_binary
 
 Anchor = Literal["real", "baseline"]
 _T = TypeVar("_T")
-
-
-class Unavailable(Exception):  # an answer, not a failure: hence the name
-    """A pair or its data cannot give a draw; the message says why."""
 
 
 class Units(NamedTuple):
@@ -272,3 +270,31 @@ class Sets:
     def _halved(self) -> bool:
         """Whether real data are compared with themselves, for want of training rows."""
         return self._anchor == "real" and self.reference is None
+
+
+def once(make: Callable[[Any], _T]) -> Callable[[Any], _T]:
+    """Make a function of draws a cached one: computed once for each draws; an anchor has its own.
+
+    Args:
+        make: a function of draws.
+    """
+
+    @functools.wraps(make)
+    def made(draws: Any) -> _T:
+        return cast(_T, draws.once(make, lambda: make(draws)))
+
+    return made
+
+
+def common(make: Callable[[Any], _T]) -> Callable[[Any], _T]:
+    """Make a function of draws a cached one, computed once for these and their anchors alike.
+
+    Args:
+        make: a function of draws that reads the data alone.
+    """
+
+    @functools.wraps(make)
+    def made(draws: Any) -> _T:
+        return cast(_T, draws.common(make, lambda: make(draws)))
+
+    return made
