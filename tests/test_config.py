@@ -86,7 +86,7 @@ MADE = {
     TwoSample: lambda: TwoSample(MLP((4,)), MLP((3,)), width=5),
 }
 # What holds a module or programs of the user's own, and what a pair makes of its arguments.
-NOT_WRITTEN = {Wrapped, inference.Pair, Encoder, Decoder}
+NOT_WRITTEN = {Wrapped, inference.Programs, Encoder, Decoder}
 
 
 KINDS = (nn.Module, Objective, Schedule, Criterion)

@@ -18,7 +18,7 @@ from priory import evaluate, fit, load
 from priory.data import Data
 from priory.divergences import mmd
 from priory.evaluation import ByMetric
-from priory.inference import ELBO, IWAE, Adversarial, Linear, Match, Pair, Reconstruction
+from priory.inference import ELBO, IWAE, Adversarial, Linear, Match, Programs, Reconstruction
 from priory.models import GAN, VAE
 from priory.nets import MLP
 from priory.priors import GaussianMixture
@@ -179,7 +179,7 @@ def test_two_callables_with_bare_parameters_are_a_pair(tmp_path):
     assert float(run.store["params"]["loc"].detach()) == pytest.approx(exact, abs=0.1)
     assert "loc" not in pyro.get_param_store()
     run.save(tmp_path / "run")
-    back = load(tmp_path / "run", pair=Pair(model, guide), data=data)
+    back = load(tmp_path / "run", pair=Programs(model, guide), data=data)
     assert torch.equal(back.store["params"]["loc"], run.store["params"]["loc"].detach())
 
 

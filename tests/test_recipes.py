@@ -188,7 +188,7 @@ def test_saved_and_loaded_it_is_the_same(name, tmp_path):
     back = load(run.save(tmp_path / "run"))
     for key, value in run.pair.state_dict().items():
         assert torch.equal(value, back.pair.state_dict()[key]), key
-    options = {"particles": 5, "limit": 50, "samples": 100, "pictures": False}
+    options = {"particles": 5, "limit": 50, "n_samples": 100, "pictures": False}
     before, after = (evaluate(r, metrics=["nll", "mmd"], **options) for r in (run, back))
     assert [r.value for r in before] == [r.value for r in after]
 

@@ -373,9 +373,9 @@ def test_command_line_refuses_a_folder_in_use_and_warns_in_one_line(tmp_path, ca
         ".lock",
         "checkpoints",
         "config.yaml",
-        "samples.png",
         "history.json",
         "manifest.json",
+        "samples.png",
         "weights.safetensors",
     ]
     with locked(tmp_path / "run"):

@@ -351,7 +351,7 @@ def test_real_digits_pass_and_clothes_do_not():
     data = Data.named("mnist", rows=4000)
     x, y = data.test.x, data.test.columns["y"]
     real = {"x": x[:1000], "y": y[:1000]}
-    options = {"train": data.train, "pictures": False, "samples": 1000}
+    options = {"train": data.train, "pictures": False, "n_samples": 1000}
     metrics = ["mmd_p", "frechet", "coverage", "recall", "c2st_1nn", "memorisation"]
     fresh = evaluate_samples(x[1000:2000], real, metrics=metrics, **options)
     clothes = Data.named("fashion-mnist").test.x[:1000]

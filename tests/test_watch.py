@@ -178,7 +178,7 @@ def planted(monkeypatch, data, pair, game=None, **options):
     monkeypatch.setattr(watching, "APART", 10)
     torch.manual_seed(0)
     told = []
-    monkeypatch.setattr("priory.inference.progress.Progress.tell", lambda _, t: told.append(t))
+    monkeypatch.setattr("priory.inference.progress.Progress.log", lambda _, t: told.append(t))
     game = Adversarial(critic(), "x") if game is None else game
     options = {"steps": 50, "batch_size": 200, "compile": "off", "check": False, **options}
     run = fit(pair, game, data, **options)
@@ -229,7 +229,7 @@ def test_watch_sees_scores_of_a_known_critic(ring):
     game = Adversarial(score, "x", game="wasserstein")
     svi = SVI(pair.model, pair.guide, ADAM, game, check=False)
     svi.prepare(x=ring.train.x[:50])
-    found = Watch(pair, ring, svi, game.adversaries(), 0).look()["critics"][0]
+    found = Watch(pair, ring, svi, game.adversaries(), 0, print).look()["critics"][0]
     exact = float((-2 * ring.valid.x[:, 0]).mean()) + 6
     assert found["gap"] == pytest.approx(exact, abs=0.1)
     assert found["order"] == 1.0

@@ -81,6 +81,7 @@ FORMER |= {  # likelihoods were among the nets
     for place in ("priory.nets", "priory.nets.likelihoods")
     for name in ("Bernoulli", "ContinuousBernoulli", "Delta", "DiscretizedLogistic", "Normal")
 }
+FORMER["priory.inference.Pair"] = "priory.inference.Programs"
 FORMER_ARGUMENTS = {
     "priory.evaluation.ByMetric": {"samples": "n_samples"}
 }  # of a part's constructor

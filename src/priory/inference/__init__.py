@@ -21,7 +21,7 @@ from priory.inference.objectives import (
 )
 from priory.inference.phases.phases import Phases, generate
 from priory.inference.phases.recorder import MismatchError
-from priory.inference.run import Pair, Run, load
+from priory.inference.run import Programs, Run, load
 from priory.inference.selection import Criterion
 from priory.inference.svi import SVI
 
@@ -39,8 +39,8 @@ __all__ = [
     "Match",
     "MismatchError",
     "Objective",
-    "Pair",
     "Phases",
+    "Programs",
     "Reconstruction",
     "Renyi",
     "Run",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyro
 import torch
 from torch import Tensor
 
+from priory.inference.callback import Training
 from priory.inference.checkpoints.disk import write_file
-from priory.inference.checkpoints.keeper import Keeper, Training
 from priory.inference.checkpoints.weights import encode, put, tensors_of
 from priory.inference.engine.guard import NonFinite
 from priory.inference.phases.arguments import bind
@@ -38,14 +39,12 @@ class Stepping(Training, Protocol):
         epoch: the present one, from 0 on.
         batch: the present one of the epoch, from 0 on.
         random: state from which the present step draws, if it is known.
-        keeper: keeps the run in a folder, if there is one.
     """
 
     size: int
     epoch: int
     batch: int
     random: Tensor | None
-    keeper: Keeper | None
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Return the epoch's batches, from one on."""
@@ -71,8 +70,8 @@ def explained(error: NonFinite, loop: Stepping) -> ValueError:
         f"NaN or infinite: {place}; training rows {shown}",
         "the weights are as they were before the step",
     ]
-    if loop.keeper is not None:
-        path = loop.keeper.folder / f"bad-batch-step-{error.step + 1}.safetensors"
+    if loop.options.folder is not None:
+        path = Path(loop.options.folder) / f"bad-batch-step-{error.step + 1}.safetensors"
         write_file(path, encode(batch))
         parts.append(f"the batch is saved in {path}, and the last checkpoint stands")
     return ValueError("; ".join([*parts, _MENDS]))
@@ -131,7 +130,7 @@ def explained_memory(error: BaseException, loop: Stepping) -> MemoryError:
     mends += ["fewer particles"] if particles > 1 else []
     if loop.data.device.type == "cuda":
         mends += ["precision='bf16'"]
-    kept = "" if loop.keeper is None else "; the last checkpoint stands"
+    kept = "" if loop.options.folder is None else "; the last checkpoint stands"
     return MemoryError(
         f"out of memory in step {loop.svi.steps + 1} with batch_size={loop.size} and "
         f"{particles} particles: try {' or '.join(mends)}; the weights are as they were before "

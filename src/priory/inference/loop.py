@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from priory.data import Data, Feed
-from priory.inference.checkpoints.keeper import Keeper
+from priory.inference.callback import Callback
 from priory.inference.diagnosis import Batch, explained, explained_memory, is_out_of_memory
 from priory.inference.distributed import ranks
 from priory.inference.engine.guard import NonFinite
 from priory.inference.objectives.base import Objective
+from priory.inference.options import FitOptions
 from priory.inference.phases.phases import Phases
-from priory.inference.selection import Criterion
 from priory.inference.support import check_rows
 from priory.inference.svi import SVI
 from priory.inference.validation import Evaluations
@@ -36,10 +36,9 @@ class Loop:
         svi: takes the steps.
         total: steps in all.
         size: rows a step.
-        options: `fit`'s.
-        keeper: keeps the run in a folder; nothing is kept without one.
-        criterion: by which the best weights are chosen; with patience alone by the bound.
-        tell: gets a message of what goes wrong.
+        options: of `fit`.
+        callbacks: called at each turn of the loop, in this order.
+        log: gets a message of what goes wrong.
     """
 
     def __init__(
@@ -50,17 +49,16 @@ class Loop:
         svi: SVI,
         total: int,
         size: int,
-        options: Mapping[str, Any],
-        keeper: Keeper | None = None,
-        criterion: Criterion | None = None,
-        tell: Callable[[str], object] = str,
+        options: FitOptions,
+        callbacks: Sequence[Callback],
+        log: Callable[[str], object],
     ) -> None:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
-        self.total, self.size, self.options, self.keeper = total, size, options, keeper
+        self.total, self.size, self.options, self.callbacks = total, size, options, callbacks
         self.epoch = self.batch = 0
         self.loss: Any = 0.0
         self.counted: Any = 0
-        self.evaluations = Evaluations(pair, objective, data, svi, options, criterion, tell)
+        self.evaluations = Evaluations(pair, objective, data, svi, options, log)
         self.history: list[dict[str, Any]] = []
         self.random: Tensor | None = None
         self.feed: Feed | None = None
@@ -72,7 +70,7 @@ class Loop:
         train_mode(self.pair, self.objective)
         batch = next(self.batches(0))
         self.svi.prepare(**batch)
-        if self.options["check"] and isinstance(self.objective, Objective):
+        if self.options.check and isinstance(self.objective, Objective):
             self._look(batch)
 
     def _look(self, batch: Batch) -> None:
@@ -86,8 +84,10 @@ class Loop:
                 here = {name: value.to(self.data.device) for name, value in columns.items()}
                 check_rows(*programs, here, f"the {what} rows")
 
-    def run(self, listeners: list[Callable[[dict[str, Any]], None]]) -> list[dict[str, Any]]:
-        """Train to the end, or until patience is out."""
+    def run(self) -> None:
+        """Train to the end, or until patience is out, unless a callback has the finished run."""
+        if any(callback.begin(self) for callback in self.callbacks):
+            return
         if self.svi.steps == 0:
             self.evaluations.begin()
             self._snapshot(last=False)
@@ -100,12 +100,16 @@ class Loop:
             self.history.append(row)
             self.epoch, self.batch, self.loss, self.counted = self.epoch + 1, 0, 0.0, 0
             self._snapshot(last=stop)
-            for listener in listeners:
-                listener(row)
-            if self.keeper is not None:
-                self.keeper.note(self.history)
+            for callback in self.callbacks:
+                callback.after_epoch(self)
         self.evaluations.finish()
-        return self.history
+        for callback in self.callbacks:
+            callback.finish(self)
+
+    @property
+    def snapshots(self) -> dict[int, Tensor]:
+        """Samples by the step at which they were drawn."""
+        return self.evaluations.snapshots.taken
 
     def state(self) -> dict[str, Any]:
         """Return where the run stands, as plain values; of snapshots, the steps."""
@@ -158,7 +162,7 @@ class Loop:
         return self.data.train.batches(
             self.size,
             epoch=self.epoch,
-            seed=self.options["seed"],
+            seed=self.options.seed,
             shuffle=True,
             drop_last=True,
             start=start,
@@ -179,8 +183,8 @@ class Loop:
                 self.batch += 1
                 if self.svi.steps == min(GRADIENT_STEPS, self.total):
                     self._check_gradients()
-                if self.keeper is not None:
-                    self.keeper.after_step(self)
+                for callback in self.callbacks:
+                    callback.after_step(self)
             self.svi.poll()
         except NonFinite as error:
             raise explained(error, self) from error
@@ -201,7 +205,7 @@ class Loop:
 
     def _fed(self) -> Iterator[Any]:
         """Take the steps by row numbers alone: the batches are made where the steps are taken."""
-        split, seed = self.data.train, self.options["seed"]
+        split, seed = self.data.train, self.options.seed
         self.feed = self.feed or Feed(split, self.size)
         windows = split.order(epoch=self.epoch, seed=seed).split(self.size)
         for number in range(self.batch, len(split) // self.size):
@@ -210,7 +214,7 @@ class Loop:
 
     def _add(self, loss: Any) -> None:
         """Add a step's loss to the epoch's, unless the step was passed over."""
-        if self.options["skip_nonfinite"]:
+        if self.options.skip_nonfinite:
             finite = torch.as_tensor(loss).isfinite()
             self.loss = self.loss + torch.where(finite, loss, 0.0)
             self.counted = self.counted + finite
@@ -225,7 +229,7 @@ class Loop:
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
         self.evaluations.add(row, self.history, last=step >= self.total)
         row["rate"] = self._rate()
-        if self.options["skip_nonfinite"]:
+        if self.options.skip_nonfinite:
             row["skipped"] = self.svi.guard.skipped
         row["seconds"] = time.perf_counter() - self._started
         ranks.agree("the random state", ranks.random_states())
@@ -237,11 +241,11 @@ class Loop:
         step, rate = self.svi.steps, self.svi.rate
         if self._former is not None and self._former[0] == step:
             return self._former[1]
-        return float(self.options["lr"] * (1.0 if rate is None else float(rate.at(step - 1))))
+        return float(self.options.lr * (1.0 if rate is None else float(rate.at(step - 1))))
 
     def _check_gradients(self) -> None:
         lost = self.svi.untrained()
-        if lost and self.options["check"]:
+        if lost and self.options.check:
             raise ValueError(
                 f"{lost[0]!r} (and {len(lost) - 1} more) got no gradient in the first steps: the "
                 "objective does not depend on it, or only through draws that are not "
@@ -249,8 +253,9 @@ class Loop:
             )
 
     def _snapshot(self, *, last: bool) -> None:
-        if self.evaluations.snapshot(self.epoch, last=last) and self.keeper is not None:
-            self.keeper.note_snapshots(self.evaluations.snapshots.taken)
+        if self.evaluations.snapshot(self.epoch, last=last):
+            for callback in self.callbacks:
+                callback.after_snapshot(self)
 
 
 def train_mode(pair: Any, objective: Any) -> None:

@@ -126,7 +126,7 @@ class Watch:
         svi: takes the steps.
         critics: the adversaries of the objective.
         seed: of all draws.
-        tell: gets a warning of what begins to go wrong.
+        log: gets a warning of what begins to go wrong.
     """
 
     def __init__(
@@ -136,10 +136,10 @@ class Watch:
         svi: SVI,
         critics: Sequence[Adversary],
         seed: int,
-        tell: Callable[[str], object] = str,
+        log: Callable[[str], object],
     ) -> None:
         self.pair, self.data, self.svi, self.critics = pair, data, svi, critics
-        self.seed, self.tell = seed, tell
+        self.seed, self.log = seed, log
         self._ground: tuple[Tensor, Modes | None, int] | None = None
 
     def due(self, step: int, history: Sequence[Mapping[str, Any]], *, last: bool) -> bool:
@@ -167,7 +167,7 @@ class Watch:
             row["warnings"] = list(wrong.values())
         for kind, text in wrong.items():
             if kind not in before:
-                self.tell(f"warning, step {row['step']:,}: {text}")
+                self.log(f"warning, step {row['step']:,}: {text}")
 
     def look(self) -> Look:
         """Return the numbers of samples and critics at this moment, as plain values."""

@@ -1,4 +1,4 @@
-"""The options of a training run: what they may be."""
+"""The options of a training run: what they are, and what they may be."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import torch
 from pyro.optim import PyroOptim
 
+from priory.inference.checkpoints.folders import Resume
 from priory.inference.engine.tracing import Mode
-from priory.inference.objectives.schedules import Schedule
+from priory.inference.objectives.schedules import Cosine, Schedule
 from priory.inference.phases.precision import Precision
 from priory.inference.selection import Criterion
+from priory.serialisation import to_config
 
 _LEAST = {
     "epochs": 1,
@@ -38,6 +41,132 @@ _WORDS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("watch", "check", "inexact", "overwrite"), (False, True)),
 }
 _OPTIONAL = {"epochs", "steps", "patience", "clip", "ema"}
+_NOT_KEPT = {  # of no meaning to what a run is
+    "check",
+    "folder",
+    "checkpoint_every",
+    "keep",
+    "resume",
+    "inexact",
+    "overwrite",
+    "progress",
+    "on_epoch",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """The options of `fit`: each is a field, an argument of `fit` and an option of `priory fit`.
+
+    Args:
+        epochs: passes over the training rows; 20 if neither `epochs` nor `steps` is given.
+        steps: training steps, in place of epochs.
+        batch_size: rows a step; a shorter last batch of an epoch is left out.
+        lr: learning rate at the start.
+        schedule: a schedule of a factor on `lr`, or its name; "cosine" falls to 1% of `lr` over
+            the whole run.
+        optim: a torch optimiser's class or `functools.partial`, called with `lr`; a partial's own
+            `lr` must be the same.
+        clip: largest global norm of the gradient.
+        ema: decay of a moving average of the pair's weights, by which the run is evaluated and
+            which it ends with; buffers, such as running means, are taken as they are.
+        best: return the weights that are the best by a metric of the validation rows, looked at
+            with each evaluation; without it, and without patience, those of the last step.
+        patience: stop after so many evaluations without a better value of `best`, or without it a
+            better validation bound, and return the best weights.
+        valid_every: epochs between evaluations; 0 for none.
+        valid_particles: K of the validation bound.
+        watch: whether to look at adversarial training with the evaluations, and warn
+            when samples collapse or a critic has won.
+        snapshot_every: epochs between snapshots of the same samples (the same noise), at the start
+            and the end too; 0 for none.
+        seed: seed of initial weights, order of the data, and all draws.
+        device: "auto" is CUDA where there is one; else any torch device.
+        check: whether to look at the pair before the first step; see `SVI`.
+        compile: how steps are run; see `SVI`. "auto" looks at the number of steps alone, so that
+            the same run is always run the same way. A term with a state of its own, which no graph
+            can keep, is run eager.
+        precision: of the nets; see `SVI`.
+        skip_nonfinite: how many steps whose loss or gradient is NaN or infinite may be passed
+            over; the history counts them.
+        folder: where the run is kept, locked against a second one, from its beginning on.
+        checkpoint_every: seconds between checkpoints; 0 for one after every step. One is written at
+            the end and, before the process stops, at SIGINT, SIGTERM and SIGHUP too.
+        keep: checkpoints that stay.
+        resume: go on from the folder's newest checkpoint that is whole; "auto" begins anew where
+            there is none. Only epochs or steps may have changed.
+        inexact: resume on another device, thread count or version too, not bit for bit.
+        overwrite: remove the run that is in the folder.
+        progress: whether to show a progress bar; by default if the output is a terminal.
+        on_epoch: called with each epoch's row of the history.
+
+    Raises:
+        ValueError: if options are out of range or contradict each other, naming each.
+
+    Example:
+        >>> FitOptions(lr=0.1).batch_size
+        128
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 128
+    lr: float = 1e-3
+    schedule: Schedule | Literal["constant", "cosine"] = "constant"
+    optim: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+    clip: float | None = None
+    ema: float | None = None
+    best: Criterion | None = None
+    patience: int | None = None
+    valid_every: int = 1
+    valid_particles: int = 16
+    watch: bool = True
+    snapshot_every: int = 0
+    seed: int = 0
+    device: str = "auto"
+    check: bool = True
+    compile: Mode = "auto"
+    precision: Precision = "float32"
+    skip_nonfinite: int = 0
+    folder: str | os.PathLike[str] | None = None
+    checkpoint_every: float = 60.0
+    keep: int = 2
+    resume: Resume = False
+    inexact: bool = False
+    overwrite: bool = False
+    progress: bool | None = None
+    on_epoch: Callable[[dict[str, Any]], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in check_options(vars(self)).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a run's configuration holds of them, as plain values."""
+        return {
+            f.name: str(self.device) if f.name == "device" else to_config(getattr(self, f.name))
+            for f in fields(self)
+            if f.name not in _NOT_KEPT
+        }
+
+    def total(self, batches: int) -> int:
+        """Return the number of steps of the whole training.
+
+        Args:
+            batches: of an epoch.
+        """
+        return self.steps or batches * (20 if self.epochs is None else self.epochs)
+
+    def schedule_over(self, total: int) -> Schedule | None:
+        """Return the schedule of a factor on the learning rate.
+
+        Args:
+            total: steps of the whole training.
+        """
+        if isinstance(self.schedule, Schedule):
+            return self.schedule
+        return Cosine(1.0, 0.01, total) if self.schedule == "cosine" else None
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,12 +184,6 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if errors:
         raise ValueError("; ".join(errors))
     return plain
-
-
-def check_choice(name: str, value: Any) -> None:
-    """Raise a ValueError unless an option has one of the values that it may have."""
-    if error := _choice(name, value):
-        raise ValueError(error)
 
 
 def _plain(value: Any) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from priory.inference.callback import Callback, Training
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 
-class Progress:
+class Progress(Callback):
     """A progress bar with loss, bound and speed; silent where nobody watches.
 
     Args:
@@ -50,15 +52,16 @@ class Progress:
         if self.bars is not None:
             self.bars.stop()
 
-    def tell(self, text: str) -> None:
-        """Say something above the bar."""
+    def log(self, text: str) -> None:
+        """Print a message above the bar."""
         if self.bars is not None:
             self.bars.console.print(text, highlight=False)
 
-    def update(self, row: dict[str, Any]) -> None:
-        """Show one row of the history."""
+    def after_epoch(self, training: Training) -> None:
+        """Show the last row of the history."""
         if self.bars is None:
             return
+        row = training.history[-1]
         if row.get("bound") is not None:
             self.bound = f"  bound {row['bound']:.2f}"
         speed = row["step"] / max(row["seconds"], 1e-9)

@@ -42,7 +42,7 @@ from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
 
 
-class Pair(nn.Module):
+class Programs(nn.Module):
     """Two Pyro callables as a pair; those that are modules, or methods of one, are parts of it.
 
     Args:
@@ -222,7 +222,7 @@ def _choosing(pair: Any) -> dict[str, Decoder]:
 def _writable(pair: Any) -> Any:
     """Return a pair as plain values; two programs alone are given again when they are loaded."""
     config = to_config(pair)
-    if not isinstance(pair, Pair) and (errors := [*_unwritable(config)]):
+    if not isinstance(pair, Programs) and (errors := [*_unwritable(config)]):
         raise ValueError(
             f"the pair cannot be rebuilt from a folder: {errors[0]}; keep each argument of a "
             "constructor under its own name (self.hidden = hidden), and give functions that stand "
@@ -265,7 +265,7 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     folder = Path(folder)
     config, history, tensors = read_run(folder)
     rebuilt = _pair(config["pair"], folder) if pair is None else None
-    pair = Pair(*pair) if isinstance(pair, tuple) else pair
+    pair = Programs(*pair) if isinstance(pair, tuple) else pair
     objective = _objective(config["objective"], folder)
     try:
         x = _rows(config)

@@ -23,12 +23,12 @@ from priory.inference.engine.average import MovingAverage
 from priory.inference.engine.engine import Engine
 from priory.inference.engine.guard import Buffers, Guard, NonFinite
 from priory.inference.engine.optim import joint
-from priory.inference.engine.players import Player, critic_loss, critic_optim_of
+from priory.inference.engine.players import Player, critic_loss, critic_optims
 from priory.inference.engine.tracing import Compiler, Mode
 from priory.inference.modules import device_of, modules
 from priory.inference.objectives.base import Adversary, Objective, schedules
 from priory.inference.objectives.schedules import Schedule
-from priory.inference.options import check_choice, check_options
+from priory.inference.options import check_options
 from priory.inference.phases.arguments import Program, bind, check_keywords, named
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.precision import Precision
@@ -70,7 +70,7 @@ class SVI(pyro.infer.SVI):
         horizon: steps of the whole training, by which "auto" chooses.
         precision: "bf16" runs the nets in bfloat16 and keeps densities in float32.
         skip: how many steps with a loss or gradient that is NaN or infinite may be passed over.
-        tell: gets a message of what "auto" does.
+        log: is called with a message of what "auto" does; nothing is logged without it.
 
     Raises:
         ValueError: if an option is out of range or, at the first step, the pair fails the check.
@@ -101,48 +101,37 @@ class SVI(pyro.infer.SVI):
         horizon: int | None = None,
         precision: Precision = "float32",
         skip: int = 0,
-        tell: Callable[[str], object] = str,
+        log: Callable[[str], object] | None = None,
     ) -> None:
-        check_options({"clip": clip, "skip": skip})
-        check_choice("compile", compile)
-        check_choice("precision", precision)
+        check_options({"clip": clip, "skip": skip, "compile": compile, "precision": precision})
         super().__init__(model, guide, joint(optim), loss, loss_and_grads)
-        self.objective = loss
-        self.rate, self.check, self.compile = rate, check, compile
-        self.guard = Guard(skip)
-        self._ready = False
-        self._stored: list[Tensor] | None = None
-        self._strangers = False
+        logged = log or _silent
         ours = isinstance(loss, Objective)
-        self._validates = not ours and compile == "off"
         own = loss_and_grads is not None or isinstance(loss, PyroELBO)
-        if own and ranks.world() > 1:
-            raise ValueError(
-                "Pyro's own losses sum over the batch, and cannot be averaged over ranks; take "
-                "priory.inference.ELBO, or train in one process"
-            )
+        if own:
+            _check_alone()
+        self.objective, self.rate, self.check, self.compile = loss, rate, check, compile
+        self.guard = Guard(skip)
+        self._ready = self._strangers = False
+        self._stored: list[Tensor] | None = None
+        self._validates = not ours and compile == "off"
 
         def player(loss: Callable[..., Any], optim: Any, **options: Any) -> Player:
-            roots, uncompiled = (model, guide, self.objective), compile in ("off", "cudagraph")
-            compiler = None if uncompiled else Compiler(compile, horizon, tell, roots)
-            return Player(
-                loss, optim, self.guard, compiler, rate=rate, precision=precision, **options
-            )
+            compiler = None
+            if compile not in ("off", "cudagraph"):
+                compiler = Compiler(compile, horizon, logged, (model, guide, self.objective))
+            options |= {"rate": rate, "precision": precision}
+            return Player(loss, optim, self.guard, compiler, **options)
 
         whole = functools.partial(self.loss_and_grads if own else self.loss, model, guide)
         # Pyro's tail-adaptive bound, for one, has an infinite loss and a finite gradient.
         self.pair = player(self._registering(whole), self.optim, clip=clip, judges_loss=ours)
         if own and self.pair.compiler is not None:
             self.pair.compiler.give_up("the loss computes its gradients by itself")
-        factory = critic_optim if critic_optim is not None else optim
-        adversaries = list(loss.adversaries()) if isinstance(loss, Objective) else []
-
-        def critic(a: Adversary) -> Player:
-            own = factory is critic_optim and len(adversaries) == 1
-            loss_of, optim = critic_loss(model, guide, a), critic_optim_of(factory, a.rate, own=own)
-            return player(loss_of, optim, name="critic's ", after=a.bound)
-
-        self.critics: list[tuple[Adversary, Player]] = [(a, critic(a)) for a in adversaries]
+        self.critics: list[tuple[Adversary, Player]] = [
+            (a, player(critic_loss(model, guide, a), its, name="critic's ", after=a.bound))
+            for a, its in critic_optims(loss, optim, critic_optim)
+        ]
         self._engine = Engine(
             model,
             self.pair,
@@ -152,7 +141,7 @@ class SVI(pyro.infer.SVI):
             None if ema is None else MovingAverage(ema),
             compile,
             horizon,
-            tell,
+            logged,
         )
 
     @property
@@ -330,3 +319,15 @@ class SVI(pyro.infer.SVI):
         if self.check:
             check_registered((self.model, self.guide), list(self.params.values()))
             check_critics([a.critic for a, _ in self.critics], list(self.params.values()))
+
+
+def _silent(_message: str) -> None:
+    pass
+
+
+def _check_alone() -> None:
+    if ranks.world() > 1:
+        raise ValueError(
+            "Pyro's own losses sum over the batch, and cannot be averaged over ranks; take "
+            "priory.inference.ELBO, or train in one process"
+        )

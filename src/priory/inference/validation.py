@@ -18,6 +18,7 @@ from priory.inference.checks import check_plates
 from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import Watch
 from priory.inference.objectives.base import Objective
+from priory.inference.options import FitOptions
 from priory.inference.phases.arguments import Program
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import bound, vectorises
@@ -43,9 +44,8 @@ class Evaluations:
         objective: what it is trained by.
         data: what on; validation rows are looked at.
         svi: takes the steps.
-        options: `fit`'s.
-        criterion: by which the best weights are chosen; with patience alone it is the bound.
-        tell: gets a message of what goes wrong.
+        options: of `fit`; the best weights are chosen by `best`, with patience alone by the bound.
+        log: gets a message of what goes wrong.
     """
 
     def __init__(
@@ -54,19 +54,18 @@ class Evaluations:
         objective: Any,
         data: Data,
         svi: SVI,
-        options: Mapping[str, Any],
-        criterion: Criterion | None = None,
-        tell: Callable[[str], object] = str,
+        options: FitOptions,
+        log: Callable[[str], object],
     ) -> None:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
         self.options = options
-        self.bounded = bool(options["valid_every"] and len(data.valid))
-        _check_rows(data, criterion, options["patience"])
-        self.selection = Selection(criterion, options["patience"])
-        self.snapshots = Snapshots(options["snapshot_every"], options["seed"])
+        self.bounded = bool(options.valid_every and len(data.valid))
+        _check_rows(data, options.best, options.patience)
+        self.selection = Selection(options.best, options.patience)
+        self.snapshots = Snapshots(options.snapshot_every, options.seed)
         found = objective.adversaries() if isinstance(objective, Objective) else []
-        watched = found if options["watch"] else []
-        self.watch = Watch(pair, data, svi, watched, options["seed"], tell)
+        watched = found if options.watch else []
+        self.watch = Watch(pair, data, svi, watched, options.seed, log)
 
     def begin(self) -> None:
         """Prove, before the first step, that the criterion has a value.
@@ -84,7 +83,7 @@ class Evaluations:
             history: the rows before it.
             last: whether no step is to come.
         """
-        every = self.options["valid_every"]
+        every = self.options.valid_every
         if every == 0 or not (last or row["epoch"] % every == 0):
             return
         if self.bounded:
@@ -161,13 +160,13 @@ class Evaluations:
                     self.pair.model,
                     self.pair.guide,
                     self.data.valid,
-                    particles=self.options["valid_particles"],
-                    seed=self.options["seed"],
+                    particles=self.options.valid_particles,
+                    seed=self.options.seed,
                 )
                 scale = self.data.scale  # of standardised data: a density in their own units
                 return bound if scale is None else bound - float(scale.double().log().sum())
         except NoBound as error:
-            if self.options["patience"] is not None and self.selection.criterion is None:
+            if self.options.patience is not None and self.selection.criterion is None:
                 raise ValueError(
                     f"patience needs a validation bound, but {error}; name a metric to count by, "
                     "for instance best=ByMetric('mmd')"
@@ -176,7 +175,7 @@ class Evaluations:
             return None
 
     def _judge(self) -> float | None:
-        criterion, seed = self.selection.criterion, self.options["seed"]
+        criterion, seed = self.selection.criterion, self.options.seed
         if criterion is None:
             return None
         with self._answering(), own_randomness(self.data.device, seed):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
-from priory.data import Data
+from priory.inference.callback import Callback, Training
 from priory.inference.checkpoints.checkpoint import (
     newest,
     read_checkpoint,
@@ -27,7 +26,6 @@ from priory.inference.checkpoints.folders import (
     HISTORY,
     SNAPSHOTS,
     WEIGHTS,
-    Resume,
     check_folder,
     read_finished,
     read_snapshots,
@@ -44,97 +42,53 @@ from priory.inference.checkpoints.resume import (
 from priory.inference.checkpoints.signals import Signals
 from priory.inference.checkpoints.weights import check_fit, put, tensors_of
 from priory.inference.distributed import ranks
+from priory.inference.options import FitOptions
 from priory.inference.randomness import random_state, set_random_state
-from priory.inference.svi import SVI
-from priory.inference.validation import Evaluations
+from priory.inference.run import described
 
 _NOTED = 1.0
 
 
-class Training(Protocol):
-    """What a keeper sees of a training run; see `Loop`, which is one.
-
-    Args:
-        pair: the pair.
-        objective: what it is trained by.
-        data: what on.
-        svi: takes the steps.
-        total: steps in all.
-        evaluations: with the snapshots so far.
-        history: a row for each epoch.
-    """
-
-    pair: Any
-    objective: Any
-    data: Data
-    svi: SVI
-    total: int
-    evaluations: Evaluations
-    history: list[dict[str, Any]]
-
-    def run(self, listeners: list[Callable[[dict[str, Any]], None]]) -> list[dict[str, Any]]:
-        """Train to the end, or until patience is out."""
-
-    def state(self) -> dict[str, Any]:
-        """Return where the run stands, as plain values."""
-
-    def train_state(self) -> dict[str, Any]:
-        """Return what else a later step depends on."""
-
-    def restore(self, state: Mapping[str, Any], train: Mapping[str, Any]) -> None:
-        """Go on from what `state` and `train_state` returned."""
-
-
-class Keeper:
+class Keeper(Callback):
     """Keeps a run in its folder while it is trained. Made by `keeping`.
 
     Args:
         folder: the run's.
         signals: what has been asked of the process.
-        every: seconds between checkpoints.
-        keep: how many stay.
+        options: of `fit`.
     """
 
-    def __init__(self, folder: Path, signals: Signals, *, every: float, keep: int) -> None:
-        self.folder, self.signals, self.every, self.keep = folder, signals, every, keep
+    def __init__(self, folder: Path, signals: Signals, options: FitOptions) -> None:
+        self.folder, self.signals, self.options = folder, signals, options
         self._config: dict[str, Any] = {}
         self._proven = False
-        self._due = time.monotonic() + every
+        self._due = time.monotonic() + options.checkpoint_every
         self._noted = -_NOTED
 
-    def run(
-        self,
-        loop: Training,
-        config: dict[str, Any],
-        listeners: list[Callable[[dict[str, Any]], None]],
-        *,
-        resume: Resume,
-        inexact: bool,
-    ) -> None:
-        """Train a loop to the end, from where the folder's run stands if it is to go on.
+    def begin(self, training: Training) -> bool:
+        """Put a training where the folder's run stands, if it is to go on.
 
-        Args:
-            loop: the training, ready for its first step.
-            config: of the run, as plain values.
-            listeners: called with each row of the history.
-            resume: whether the folder's run goes on: "auto" if there is one.
-            inexact: whether it may go on in other surroundings.
+        Returns:
+            Whether that run is finished and of the same length.
 
         Raises:
             ValueError: if the folder's run is another one, or damaged.
             FileNotFoundError: if there is nothing to resume from.
         """
-        if resume and self._answer(loop, config):
-            return
-        if resume and not self._restore(loop, config, inexact=inexact) and resume is True:
+        resume = self.options.resume
+        config = described(
+            training.pair, training.objective, training.data, training.options.config
+        )
+        if resume and self._answer(training, config):
+            return True
+        if resume and not self._restore(training, config) and resume is True:
             raise FileNotFoundError(f"{self.folder} holds no checkpoint to resume from")
         ranks.barrier()  # every rank has read before one writes
-        self._begin(loop, config)
-        loop.run(listeners)
-        self._finish(loop, config)
+        self._begin(training, config)
+        return False
 
-    def _answer(self, loop: Training, config: dict[str, Any]) -> bool:
-        """Give a loop the weights of the finished run, if there is one of the same length."""
+    def _answer(self, training: Training, config: dict[str, Any]) -> bool:
+        """Give a training the weights of the finished run, if there is one of the same length."""
         if not (self.folder / MANIFEST).exists():
             return False
         try:
@@ -146,28 +100,28 @@ class Keeper:
         check_request(self.folder, old, config)
         if any(old["fit"][k] != config["fit"][k] for k in ("epochs", "steps")):
             return False
-        own = tensors_of(loop.pair, loop.objective, loop.svi.params)
+        own = tensors_of(training.pair, training.objective, training.svi.params)
         check_fit(own, weights, self.folder / WEIGHTS)
         put(own, weights)
-        loop.history[:] = history
-        loop.evaluations.snapshots.taken.update(snapshots)
-        if isinstance(loop.pair, nn.Module):
-            loop.pair.eval()
+        training.history[:] = history
+        training.snapshots.update(snapshots)
+        if isinstance(training.pair, nn.Module):
+            training.pair.eval()
         return True
 
-    def _begin(self, loop: Training, config: dict[str, Any]) -> None:
+    def _begin(self, training: Training, config: dict[str, Any]) -> None:
         """Write the configuration, and take off what says that the run is finished."""
         self._config = config
         if not ranks.is_main():
             return
         for name in (MANIFEST, WEIGHTS):
             (self.folder / name).unlink(missing_ok=True)
-        files = run_files(config, loop.history, {})
+        files = run_files(config, training.history, {})
         write_file(self.folder / CONFIG, files[CONFIG])
         write_file(self.folder / HISTORY, files[HISTORY])
 
-    def _restore(self, loop: Training, config: dict[str, Any], *, inexact: bool) -> bool:
-        """Put a loop where the newest checkpoint that is whole stands; False without any.
+    def _restore(self, training: Training, config: dict[str, Any]) -> bool:
+        """Put a training where the newest checkpoint that is whole stands; False without any.
 
         Raises:
             ValueError: if it is another run's, or was written elsewhere; nothing has changed then.
@@ -175,68 +129,68 @@ class Keeper:
         found = newest(self.folder / CHECKPOINTS)
         if found is None:
             return False
-        state, train, device = found.state, found.train, loop.data.device
+        state, train, device = found.state, found.train, training.data.device
         try:
             check_request(found.path, state["config"], config)
-            if state["step"] > loop.total:
+            if state["step"] > training.total:
                 raise ValueError(
-                    f"{found.path} has {state['step']} steps behind it, and {loop.total} are asked "
-                    "for; ask for more, or begin in another folder"
+                    f"{found.path} has {state['step']} steps behind it, and {training.total} are "
+                    "asked for; ask for more, or begin in another folder"
                 )
             here = environment(device)
-            check_surroundings(found.path, state["environment"], here, inexact=inexact)
-            own = tensors_of(loop.pair, loop.objective, loop.svi.params)
+            check_surroundings(found.path, state["environment"], here, inexact=self.options.inexact)
+            own = tensors_of(training.pair, training.objective, training.svi.params)
             check_fit(own, found.weights, found.path / WEIGHTS)
-            set_random_state(train["random"], device, inexact=inexact)
+            set_random_state(train["random"], device, inexact=self.options.inexact)
             former = {name: tensor.detach().clone() for name, tensor in own.items()}
             put(own, found.weights)
             try:
-                loop.restore(state, train)
+                training.restore(state, train)
             except ValueError:
                 put(own, former)
                 raise
-            loop.evaluations.snapshots.taken.update(self._snapshots(state["snapshots"]))
+            training.snapshots.update(self._snapshots(state["snapshots"]))
             set_aside(self.folder / CHECKPOINTS, found.path)
-            check_schedule(found.path, state["config"], config, state["step"], loop.total)
+            check_schedule(found.path, state["config"], config, state["step"], training.total)
         except (KeyError, TypeError) as error:
             raise Damaged(f"{found.path} is no checkpoint of a run: {error!r}") from error
         return True
 
-    def after_step(self, loop: Training) -> None:
+    def after_step(self, training: Training) -> None:
         """Save the state if it is time, or the end; and stop if a signal has asked for it."""
-        done = loop.svi.steps >= loop.total
+        done = training.svi.steps >= training.total
         self.signals.share()
         if not (done or self.signals.received or time.monotonic() >= self._due):
             return
-        path = self.save(loop) if ranks.is_main() else self.folder
+        path = self.save(training) if ranks.is_main() else self.folder
         if self.signals.received:
             ranks.barrier()  # the first rank that ends brings the others down
-            self.signals.stop(f"stopped after step {loop.svi.steps:,}; saved in {path}")
+            self.signals.stop(f"stopped after step {training.svi.steps:,}; saved in {path}")
 
-    def save(self, loop: Training) -> Path:
+    def save(self, training: Training) -> Path:
         """Write a checkpoint; the first one is read back, so that all are known to load."""
-        device = loop.data.device
-        train = {**loop.train_state(), "random": random_state(device)}
-        state = {**loop.state(), "environment": environment(device), "config": self._config}
-        weights = tensors_of(loop.pair, loop.objective, loop.svi.params)
+        device = training.data.device
+        train = {**training.train_state(), "random": random_state(device)}
+        state = {**training.state(), "environment": environment(device), "config": self._config}
+        weights = tensors_of(training.pair, training.objective, training.svi.params)
         folder = self.folder / CHECKPOINTS
-        path = write_checkpoint(folder, state, train, weights, keep=self.keep)
+        path = write_checkpoint(folder, state, train, weights, keep=self.options.keep)
         if not self._proven:
             read_checkpoint(path)
             self._proven = True
-        self._due = time.monotonic() + self.every
+        self._due = time.monotonic() + self.options.checkpoint_every
         return path
 
-    def note(self, history: Sequence[Mapping[str, Any]]) -> None:
+    def after_epoch(self, training: Training) -> None:
         """Write the history, at most once a second."""
         if ranks.is_main() and time.monotonic() - self._noted >= _NOTED:
-            write_file(self.folder / HISTORY, run_files({}, history, {})[HISTORY])
+            write_file(self.folder / HISTORY, run_files({}, training.history, {})[HISTORY])
             self._noted = time.monotonic()
 
-    def note_snapshots(self, snapshots: Mapping[int, Tensor]) -> None:
+    def after_snapshot(self, training: Training) -> None:
         """Write all snapshots so far, samples by step, before a checkpoint can count on them."""
         if ranks.is_main():
-            write_file(self.folder / SNAPSHOTS, snapshots_file(snapshots))
+            write_file(self.folder / SNAPSHOTS, snapshots_file(training.snapshots))
 
     def _snapshots(self, steps: Sequence[int]) -> dict[int, Tensor]:
         """Return the snapshots of a checkpoint's past; later ones are drawn again."""
@@ -250,12 +204,11 @@ class Keeper:
             warnings.warn(f"{told}; going on without them", stacklevel=3)
         return {step: found[step] for step in steps if step in found}
 
-    def _finish(self, loop: Training, config: dict[str, Any]) -> None:
+    def finish(self, training: Training) -> None:
         """Write the files of the finished run, and last the manifest that says it is finished."""
         if ranks.is_main():
-            tensors = tensors_of(loop.pair, loop.objective, loop.svi.params)
-            snapshots = loop.evaluations.snapshots.taken
-            files = run_files(config, loop.history, tensors, snapshots)
+            tensors = tensors_of(training.pair, training.objective, training.svi.params)
+            files = run_files(self._config, training.history, tensors, training.snapshots)
             for name, content in {**files, MANIFEST: manifest(files)}.items():
                 write_file(self.folder / name, content)
         ranks.barrier()
@@ -265,32 +218,23 @@ class Keeper:
 
 @contextmanager
 def keeping(
-    folder: str | os.PathLike[str],
-    *,
-    every: float,
-    keep: int,
-    resume: Resume,
-    overwrite: bool,
+    options: FitOptions,
 ) -> Iterator[Keeper]:
     """Make and lock a run's folder, and watch for signals, for a while.
 
     Args:
-        folder: the run's.
-        every: seconds between checkpoints.
-        keep: how many stay.
-        resume: whether a run that is there goes on.
-        overwrite: whether it is removed.
+        options: of `fit`, with a folder.
 
     Raises:
         OSError: if the folder holds something else, cannot be written, or holds no run to resume.
         FolderInUse: if another run is in it.
     """
-    folder = Path(folder)
-    check_folder(folder, resume=resume, overwrite=overwrite)
+    folder = Path(options.folder or "")
+    check_folder(folder, resume=options.resume, overwrite=options.overwrite)
     ranks.barrier()  # every rank has looked before one writes
     if not ranks.is_main():
         with Signals() as signals:
-            yield Keeper(folder, signals, every=every, keep=keep)
+            yield Keeper(folder, signals, options)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -299,9 +243,9 @@ def keeping(
     with locked(folder), Signals() as signals:
         sweep(folder)
         sweep(folder / CHECKPOINTS)
-        if overwrite:
+        if options.overwrite:
             _clear(folder)
-        yield Keeper(folder, signals, every=every, keep=keep)
+        yield Keeper(folder, signals, options)
 
 
 def _clear(folder: Path) -> None:

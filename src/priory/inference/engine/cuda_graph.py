@@ -56,13 +56,11 @@ class Capturer:
     Args:
         mode: "cudagraph", or "auto", which captures a training of 50 steps or more.
         horizon: steps of the whole training; if unknown, "auto" captures.
-        tell: gets a message of what is done.
+        log: gets a message of what is done.
     """
 
-    def __init__(
-        self, mode: str, horizon: int | None = None, tell: Callable[[str], object] = str
-    ) -> None:
-        self.mode, self.tell = mode, tell
+    def __init__(self, mode: str, horizon: int | None, log: Callable[[str], object]) -> None:
+        self.mode, self.log = mode, log
         self.reason = ""
         self.idle = mode == "auto" and horizon is not None and horizon < _PAYS
         self._graphs: dict[Any, Captured] = {}
@@ -104,7 +102,7 @@ class Capturer:
             state = torch.cuda.get_rng_state()
             try:
                 self._graphs[key] = Captured(whole, columns, generators)
-                self.tell("the step is captured as a CUDA graph")
+                self.log("the step is captured as a CUDA graph")
             except (RuntimeError, ValueError, TypeError) as error:
                 torch.cuda.synchronize()
                 torch.cuda.set_rng_state(state)
@@ -117,7 +115,7 @@ class Capturer:
         self.reason = reason
         text = f"the step is not captured and runs eager: {reason}"
         if self.mode == "auto":
-            self.tell(text)
+            self.log(text)
         else:
             warnings.warn(text, stacklevel=4)
 

@@ -15,6 +15,7 @@ from priory.inference.engine.cuda_graph import Capturer
 from priory.inference.engine.guard import Buffers, NonFinite
 from priory.inference.engine.optim import JointOptim
 from priory.inference.engine.players import Player
+from priory.inference.engine.step import take
 from priory.inference.objectives.schedules import Schedule
 from priory.inference.phases.arguments import Program, named
 
@@ -31,7 +32,7 @@ class Engine:
         average: of the pair's parameters.
         capture: "auto" or "cudagraph" to capture whole steps on CUDA.
         horizon: steps of the whole training.
-        tell: gets a message of what is done.
+        log: gets a message of what is done.
     """
 
     def __init__(
@@ -44,13 +45,13 @@ class Engine:
         average: MovingAverage | None,
         capture: str,
         horizon: int | None,
-        tell: Callable[[str], object],
+        log: Callable[[str], object],
     ) -> None:
         self.model, self.pair, self.critics = model, pair, critics
         self.schedules, self.modules, self.average = schedules, modules, average
         self.step = 0
         self.buffers = Buffers(modules)
-        self.capturer = self._capturer(capture, horizon, tell)
+        self.capturer = self._capturer(capture, horizon, log)
         self._clock: Tensor | None = None
 
     @property
@@ -153,10 +154,17 @@ class Engine:
             self._clock.fill_(self.step)
 
     def _turns(self, args: tuple[Any, ...], columns: dict[str, Any]) -> Any:
-        for player, times in self.critics:
+        """Let every player take its steps, the pair last, whose loss is returned."""
+        loss, taken = None, False
+        for player, times in (*self.critics, (self.pair, 1)):
             for _ in range(times):
-                self._turn(player, args, columns)
-        loss, taken = self._turn(self.pair, args, columns)
+                try:
+                    replay = self._replay(player, args, columns)
+                    loss, taken = take(player, args, columns, self.step, replay, self._clock)
+                except NonFinite:
+                    self._restore()
+                    raise
+                self.buffers.settle(not taken if player.flag is None else player.flag)
         if self.average is not None and taken:
             self.average.update(self.pair.params, self.pair.flag)
         return loss
@@ -164,23 +172,15 @@ class Engine:
     def _all(self, columns: dict[str, Any]) -> Any:
         return self._turns((), columns)
 
-    def _turn(
+    def _replay(
         self, player: Player, args: tuple[Any, ...], columns: dict[str, Any]
-    ) -> tuple[Any, bool]:
-        """Take one player's step; return its loss and whether the step was taken."""
-        loss = None
-        if self.step > 0 and player.compiler is not None and not player.compiler.reason:
-            every = {**named(self.model, args), **columns}
-            loss = player.replay(every, self.step, self._restore, self._modes())
-        if loss is None:
-            loss = player.gradients(args, columns)
-        try:
-            taken = player.update(loss, self.step, self._clock)
-        except NonFinite:
-            self._restore()
-            raise
-        self.buffers.settle(not taken if player.flag is None else player.flag)
-        return loss, taken
+    ) -> Callable[[], Any] | None:
+        """Return what sets a player's gradients by a graph, where there may be one."""
+        player.check = None
+        if self.step == 0 or player.compiler is None or player.compiler.reason:
+            return None
+        every = {**named(self.model, args), **columns}
+        return lambda: player.replay(every, self.step, self._restore, self._modes())
 
     def _restore(self) -> None:
         self.buffers.settle(True)
@@ -189,7 +189,7 @@ class Engine:
         return tuple(m.training for m in self.modules)
 
     def _capturer(
-        self, mode: str, horizon: int | None, tell: Callable[[str], object]
+        self, mode: str, horizon: int | None, log: Callable[[str], object]
     ) -> Capturer | None:
         """Return what captures steps, where it is wanted and possible."""
         if mode not in ("auto", "cudagraph"):
@@ -205,4 +205,4 @@ class Engine:
             return None
         for player in self.players:
             player.optim.capturable = True
-        return Capturer(mode, horizon, tell)
+        return Capturer(mode, horizon, log)

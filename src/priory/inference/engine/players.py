@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from pyro.infer.util import zero_grads
 from torch import Tensor
 
-from priory.inference.distributed import ranks
 from priory.inference.distributed.noise import global_noise, rows_of
 from priory.inference.engine.guard import Guard
 from priory.inference.engine.optim import JointOptim, joint
 from priory.inference.engine.tracing import Compiler
-from priory.inference.objectives.base import Adversary
+from priory.inference.objectives.base import Adversary, Objective
 from priory.inference.objectives.schedules import Schedule
 from priory.inference.phases.arguments import Program
 from priory.inference.phases.phases import Phases
@@ -92,19 +91,11 @@ class Player:
                 self.params[name] = param
                 self.silent.add(name)
 
-    def gradients(self, args: tuple[Any, ...], columns: Mapping[str, Any]) -> Any:
-        """Set the gradients of the parameters, and return the loss, shape ().
-
-        Args:
-            args: one batch's positional arguments.
-            columns: its arguments by name.
-        """
-        self.check = None
-        loss = self._cast(*args, **columns)
-        if not (isinstance(loss, Tensor) and loss.requires_grad):
-            return loss
-        loss.backward()
-        return loss.detach()
+    def value(self, *args: Any, **columns: Any) -> Any:
+        """Return the loss of a batch, shape (); one of Pyro's own sets the gradients as well."""
+        rows = rows_of([*args, *columns.values()])
+        with autocast(self.precision, self.device), global_noise(rows):
+            return self.loss(*args, **columns)
 
     def replay(
         self,
@@ -125,48 +116,51 @@ class Player:
             return None
         params = list(self.params.values())
         found = self.compiler.gradients(
-            self._cast, params, columns, step=step, restore=restore, context=context
+            self.value, params, columns, step=step, restore=restore, context=context
         )
-        self.check = self.compiler.check
+        self.check = None if found is None else self.compiler.check
         return found
 
-    def update(self, loss: Any, step: int, clock: Tensor | None = None) -> bool:
-        """Move the parameters by their gradients, if these are finite; return whether it was done.
+    def trained(self) -> list[Tensor]:
+        """Return the parameters, some of which a first step has made known."""
+        if self.silent:
+            self.silent -= {n for n, p in self.params.items() if p.grad is not None}
+        return list(self.params.values())
+
+    def judge(self, loss: Any, step: int, clock: Tensor | None) -> bool:
+        """Return whether the weights may move: the loss and the gradients are finite.
 
         Args:
             loss: of the step.
             step: its number.
-            clock: the same on the device, where the verdict is not to be waited for; the answer is
-                then `True`, and `flag` holds the verdict.
+            clock: the same on the device, where the verdict is not waited for; True is returned
+                then, and `flag` holds the verdict, which the optimiser obeys.
 
         Raises:
-            NonFinite: if the step may not be taken; all is as it was before it.
+            NonFinite: if they are not, and no step may be passed over.
         """
-        params = list(self.params.values())
-        if self.silent:
-            self.silent -= {n for n, p in self.params.items() if p.grad is not None}
-        if ranks.world() > 1:
-            held = [v for v in (loss, self.check) if isinstance(v, Tensor)]
-            ranks.average_([*held, *(p.grad for p in params if p.grad is not None)])
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(params, self.clip)
+        params, judged = list(self.params.values()), loss if self.judges_loss else None
         if isinstance(self.optim, JointOptim) and self.optim.joint is None:
             self.optim.add(params)
             self.set_rate(step)
-        taken, judged = True, loss if self.judges_loss else None
-        try:
-            if clock is not None and getattr(self.optim, "obeys_flags", False):
-                self.flag = self.guard.flag(clock, judged, params)
-                self.optim.flag(self.flag)
-            else:
-                taken = self.guard.verdict(step, judged, params, self.check, self.name)
-            if taken:
-                self.optim(params)
-                if self.after is not None:
-                    self.after()
-        finally:
-            self._forget(params)
-        return taken
+        if clock is not None and getattr(self.optim, "obeys_flags", False):
+            self.flag = self.guard.flag(clock, judged, params)
+            self.optim.flag(self.flag)
+            return True
+        return self.guard.verdict(step, judged, params, self.check, self.name)
+
+    def bound(self) -> None:
+        """Bring the parameters within their bounds, if they have any."""
+        if self.after is not None:
+            self.after()
+
+    def forget_gradients(self) -> None:
+        """Take the gradients off the parameters."""
+        if isinstance(self.optim, JointOptim):
+            for p in self.params.values():
+                p.grad = None
+        else:
+            zero_grads(list(self.params.values()))
 
     def set_rate(self, step: int) -> None:
         """Set the learning rates of a step, in place where a captured step reads them.
@@ -211,20 +205,6 @@ class Player:
         made = self.optim.joint if isinstance(self.optim, JointOptim) else None
         return [] if made is None else made.param_groups
 
-    def _forget(self, params: list[Tensor]) -> None:
-        if isinstance(self.optim, JointOptim):
-            for p in params:
-                p.grad = None
-        else:
-            zero_grads(params)
-
-    def _cast(self, *args: Any, **columns: Any) -> Any:
-        with (
-            autocast(self.precision, self.device),
-            global_noise(rows_of([*args, *columns.values()])),
-        ):
-            return self.loss(*args, **columns)
-
 
 def critic_loss(model: Program, guide: Program, adversary: Adversary) -> Callable[..., Tensor]:
     """Return a critic's loss as a function of a batch's arguments.
@@ -241,18 +221,24 @@ def critic_loss(model: Program, guide: Program, adversary: Adversary) -> Callabl
     return loss
 
 
-def critic_optim_of(optim: Any, rate: float = 1.0, *, own: bool = False) -> JointOptim:
-    """Return an optimiser for a critic's parameters.
+def critic_optims(
+    objective: Any, optim: Any, own: Any = None
+) -> Iterator[tuple[Adversary, JointOptim]]:
+    """Find the adversaries of an objective, and an optimiser for each critic's parameters.
 
     Args:
-        optim: the pair's optimiser, or the critics' own, as a factory.
-        rate: the critic's learning rate over that optimiser's.
-        own: whether no other player uses it, so that one of Pyro's can itself keep the state.
+        objective: of the pair; others than an `Objective` have no adversaries.
+        optim: the pair's optimiser, as a factory.
+        own: the critics', in place of one like the pair's.
 
     Raises:
         ValueError: if it does more than step, or is good for named parameters only.
     """
-    made = joint(optim)
-    if not isinstance(made, JointOptim) or callable(made.pt_optim_args):
-        raise ValueError("an adversarial objective needs a critic_optim beside this optimiser")
-    return made if own and rate == 1 else made.scaled(rate)
+    adversaries = list(objective.adversaries()) if isinstance(objective, Objective) else []
+    for adversary in adversaries:
+        made = joint(optim if own is None else own)
+        if not isinstance(made, JointOptim) or callable(made.pt_optim_args):
+            raise ValueError("an adversarial objective needs a critic_optim beside this optimiser")
+        # One of Pyro's that no other player uses can itself keep the state.
+        alone = own is not None and len(adversaries) == 1 and adversary.rate == 1
+        yield adversary, made if alone else made.scaled(adversary.rate)

@@ -38,7 +38,7 @@ class Compiler:
             decides depends on the number of steps and the graph alone, not on the clock.
         horizon: steps of the whole training; if unknown, "auto" expects as many to come as there
             have been. On CUDA it leaves the step to be captured.
-        tell: gets a message of what is done, and what for.
+        log: gets a message of what is done, and what for.
         roots: programs and objectives that the loss runs. Where a value that they read in Python
             is changed from outside, the step is traced anew; where that happens soon after the last
             time, after twice as many eager steps each time.
@@ -47,13 +47,13 @@ class Compiler:
     def __init__(
         self,
         mode: str,
-        horizon: int | None = None,
-        tell: Callable[[str], object] = str,
+        horizon: int | None,
+        log: Callable[[str], object],
         roots: Sequence[Any] = (),
     ) -> None:
         self.mode = mode
         self.horizon = horizon
-        self.tell = tell
+        self.log = log
         self.roots = roots
         self.changes = Changes()
         self.reason = ""
@@ -111,7 +111,7 @@ class Compiler:
                     return None
                 self._graphs[key] = Traced(positional, params, batch, self.roots)
                 restore()
-                self.tell(f"the step is traced: {len(self._graphs[key])} tensor operations")
+                self.log(f"the step is traced: {len(self._graphs[key])} tensor operations")
             self._compile(key, batch, expected)
             calls = self._calls[key] = self._calls.get(key, 0) + 1
             if calls & (calls - 1) == 0:
@@ -134,7 +134,7 @@ class Compiler:
         del self._graphs[key]
         self._compiled.discard(key)
         self._calls.pop(key, None)
-        self.tell(f"{changed[0]} has changed: {self.changes.note(step)}")
+        self.log(f"{changed[0]} has changed: {self.changes.note(step)}")
 
     def give_up(self, reason: str) -> None:
         """Run eager from now on, and say why, once."""
@@ -144,7 +144,7 @@ class Compiler:
     def _say(self, text: str) -> None:
         """Warn of what was asked for and cannot be had; "auto" did not ask for it."""
         if self.mode == "auto":
-            self.tell(text)
+            self.log(text)
         else:
             warnings.warn(text, stacklevel=4)
 
@@ -156,10 +156,10 @@ class Compiler:
         if self.mode == "auto" and saved < _COMPILE_SECONDS:
             return
         started = time.perf_counter()
-        self.tell(f"compiling the step, to save about {saved:.0f} s in {expected:,} steps")
+        self.log(f"compiling the step, to save about {saved:.0f} s in {expected:,} steps")
         try:
             failed = graph.compile(batch)
-            self.tell(f"compiled in {time.perf_counter() - started:.0f} s")
+            self.log(f"compiled in {time.perf_counter() - started:.0f} s")
             if failed:
                 self._say(f"the calls between the compiled kernels are Python: {failed}")
         except Untraceable as error:
