@@ -29,9 +29,7 @@ from priory.evaluation.report.pictures import draw
 
 
 def record(name="nll", value=86.3471, se=0.1123, kind="upper bound"):
-    return Record(
-        name, value, se, n=100, seed=0, kind=kind, unit="nats", particles=50, note="a <b>"
-    )
+    return Record(value, se, 100, kind, "nats", name=name, particles=50, note="a <b>")
 
 
 def report(*values, gallery=None):

@@ -139,7 +139,7 @@ def test_metrics_are_explained_in_the_order_of_the_table():
 def test_an_estimate_is_a_record_without_its_name():
     found = Estimate.mean(torch.tensor([1.0, 3.0]), kind="unbiased", unit="nats", note="two")
     record = found.record("twins", 5)
-    assert record == Record("twins", 2.0, 1.0, 2, 5, "unbiased", "nats", note="two")
+    assert record == Record(2.0, 1.0, 2, "unbiased", "nats", name="twins", seed=5, note="two")
     assert record.values is found.values
     with pytest.raises(ValueError, match="twins: value is nan"):
         Estimate(float("nan"), None, 2, "exact").record("twins")

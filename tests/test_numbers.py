@@ -99,7 +99,7 @@ def test_quantities_survive_a_file(tmp_path):
 def test_a_record_without_a_quantity_is_compared_as_before(known):
     quantity = "log p(x): x a density" if known else ""
     records = [
-        Record("nll", v, 0.1, 9, 0, "exact", quantity=q) for v, q in ((1.0, ""), (2.0, quantity))
+        Record(v, 0.1, 9, "exact", name="nll", quantity=q) for v, q in ((1.0, ""), (2.0, quantity))
     ]
     table = comparison_table([Entry(str(n), 0, Report((r,))) for n, r in enumerate(records)])
     assert [row.cells["nll"].best for row in table.rows] == [True, False]

@@ -20,15 +20,15 @@ class Unavailable(ValueError):  # an answer, not a failure: hence the name
 
 
 @dataclass(frozen=True)
-class Record:
-    """A metric's value with its standard error, and how it was obtained.
+class Estimate:
+    """What a metric returns: a value with its standard error, and how it was obtained.
+
+    The judging makes a `Record` of it, as it knows the metric's name and the seed.
 
     Args:
-        name: the metric's name, by which a report finds it.
         value: the number, or `None` if and only if the metric is not applicable.
         se: standard error of the value over the data (or samples); `None` where there is none.
         n: number of data (or samples) that the value averages over.
-        seed: seed of the random numbers behind it.
         kind: what the number is to the quantity that it is named after: an `nll` from a K-sample
             bound is an upper bound on the negative log likelihood.
         unit: such as nats; empty for a pure number.
@@ -42,19 +42,14 @@ class Record:
             of x alone or of x and labels, of a density or a mass; in which features samples are
             compared. Runs are ranked by like quantities only.
 
-    Raises:
-        ValueError: if the value is not a number, or the fields contradict each other.
-
     Example:
-        >>> print(Record("nll", 86.347, 0.112, n=10000, seed=0, kind="upper bound", unit="nats"))
-        nll = 86.35 ± 0.11 nats (upper bound, n = 10000)
+        >>> Estimate.mean(torch.tensor([1.0, 2.0, 3.0]), kind="unbiased", unit="nats").value
+        2.0
     """
 
-    name: str
     value: float | None
     se: float | None
     n: int
-    seed: int
     kind: Kind
     unit: str = ""
     particles: int | None = None
@@ -63,6 +58,104 @@ class Record:
     warnings: tuple[str, ...] = ()
     values: Tensor | None = field(default=None, repr=False, compare=False)
     quantity: str = ""
+
+    @staticmethod
+    def mean(
+        values: Tensor,
+        *,
+        kind: Kind,
+        unit: str = "",
+        particles: int | None = None,
+        note: str = "",
+        steps: int | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> Estimate:
+        r"""Return a mean over data, with :math:`se = sd / \sqrt{n}`.
+
+        A datum without a finite value makes the mean meaningless: there is then no value, and the
+        note names the first such row.
+
+        Args:
+            values: one value per datum, `(n,)`.
+            kind: as in `Estimate`.
+            unit: as in `Estimate`.
+            particles: as in `Estimate`.
+            note: as in `Estimate`.
+            steps: as in `Estimate`.
+            warnings: as in `Estimate`.
+        """
+        n = len(values)
+        if n == 0:
+            reason = "there are no rows to average over"
+            return Estimate(None, None, n, "not applicable", note=reason)
+        bad = (~values.isfinite()).nonzero().flatten()
+        if len(bad):
+            first = int(bad[0])
+            reason = (
+                f"{len(bad)} of {n} rows have no finite value; "
+                f"row {first} has {float(values[first])}"
+            )
+            return Estimate(None, None, n, "not applicable", note=reason)
+        values = values.double()
+        se = float(values.std()) / math.sqrt(n) if n > 1 else None
+        if n == 1:
+            alone = "one datum has no standard error"
+            note = f"{note}; {alone}" if note else "one datum: no standard error"
+        mean = float(values.mean())
+        warned = tuple(warnings)
+        return Estimate(mean, se, n, kind, unit, particles, note, steps, warned, values.cpu())
+
+    @staticmethod
+    def share(hits: Tensor, **facts: Any) -> Estimate:
+        """Return a share of hits, whose error is not 0 where all or none are hits.
+
+        There the error is that of a share with two hits and two misses more, as in Agresti and
+        Coull 1998, Approximate is better than "exact" for interval estimation of binomial
+        proportions.
+
+        Args:
+            hits: 0 or 1 for each datum, `(n,)`.
+            facts: as in `mean`.
+        """
+        found = Estimate.mean(hits, **facts)
+        if found.se != 0.0:
+            return found
+        n = len(hits) + 4
+        share = (float(hits.sum()) + 2) / n
+        return replace(found, se=math.sqrt(share * (1 - share) / n))
+
+    def record(self, name: str, seed: int = 0) -> Record:
+        """Return the record of a metric of this name.
+
+        Args:
+            name: the metric's.
+            seed: of the evaluation.
+
+        Raises:
+            ValueError: if the value is not a number, or the fields contradict each other.
+        """
+        facts = {f.name: getattr(self, f.name) for f in fields(Estimate)}
+        return Record(name=name, seed=seed, **facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Estimate):
+    """A metric's estimate under its name.
+
+    Args:
+        name: the metric's name, by which a report finds it.
+        seed: seed of the random numbers behind it.
+
+    Raises:
+        ValueError: if the value is not a number, or the fields contradict each other.
+
+    Example:
+        >>> print(Record(86.347, 0.112, 10000, "upper bound", "nats", name="nll"))
+        nll = 86.35 ± 0.11 nats (upper bound, n = 10000)
+    """
+
+    name: str
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -113,121 +206,9 @@ class Record:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain values, without the numbers by datum."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "values"}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a metric answers: a `Record` without its name and its seed.
-
-    Those the judging fills in, which knows by which name the metric is in the table.
-
-    Args:
-        value: as in `Record`.
-        se: as in `Record`.
-        n: as in `Record`.
-        kind: as in `Record`.
-        unit: as in `Record`.
-        particles: as in `Record`.
-        note: as in `Record`.
-        steps: as in `Record`.
-        warnings: as in `Record`.
-        values: as in `Record`, `(n,)`.
-        quantity: as in `Record`.
-
-    Example:
-        >>> Estimate.mean(torch.tensor([1.0, 2.0, 3.0]), kind="unbiased", unit="nats").value
-        2.0
-    """
-
-    value: float | None
-    se: float | None
-    n: int
-    kind: Kind
-    unit: str = ""
-    particles: int | None = None
-    note: str = ""
-    steps: int | None = None
-    warnings: tuple[str, ...] = ()
-    values: Tensor | None = field(default=None, repr=False, compare=False)
-    quantity: str = ""
-
-    @classmethod
-    def mean(
-        cls,
-        values: Tensor,
-        *,
-        kind: Kind,
-        unit: str = "",
-        particles: int | None = None,
-        note: str = "",
-        steps: int | None = None,
-        warnings: tuple[str, ...] = (),
-    ) -> Estimate:
-        r"""Return a mean over data, with :math:`se = sd / \sqrt{n}`.
-
-        A datum without a finite value makes the mean meaningless: there is then no value, and the
-        note names the first such row.
-
-        Args:
-            values: one value per datum, `(n,)`.
-            kind: as in `Record`.
-            unit: as in `Record`.
-            particles: as in `Record`.
-            note: as in `Record`.
-            steps: as in `Record`.
-            warnings: as in `Record`.
-        """
-        n = len(values)
-        if n == 0:
-            reason = "there are no rows to average over"
-            return cls(None, None, n, "not applicable", note=reason)
-        bad = (~values.isfinite()).nonzero().flatten()
-        if len(bad):
-            first = int(bad[0])
-            reason = (
-                f"{len(bad)} of {n} rows have no finite value; "
-                f"row {first} has {float(values[first])}"
-            )
-            return cls(None, None, n, "not applicable", note=reason)
-        values = values.double()
-        se = float(values.std()) / math.sqrt(n) if n > 1 else None
-        if n == 1:
-            alone = "one datum has no standard error"
-            note = f"{note}; {alone}" if note else "one datum: no standard error"
-        mean = float(values.mean())
-        return cls(mean, se, n, kind, unit, particles, note, steps, tuple(warnings), values.cpu())
-
-    @classmethod
-    def share(cls, hits: Tensor, **facts: Any) -> Estimate:
-        """Return a share of hits, whose error is not 0 where all or none are hits.
-
-        There the error is that of a share with two hits and two misses more, as in Agresti and
-        Coull 1998, Approximate is better than "exact" for interval estimation of binomial
-        proportions.
-
-        Args:
-            hits: 0 or 1 for each datum, `(n,)`.
-            facts: as in `mean`.
-        """
-        found = cls.mean(hits, **facts)
-        if found.se != 0.0:
-            return found
-        n = len(hits) + 4
-        share = (float(hits.sum()) + 2) / n
-        return replace(found, se=math.sqrt(share * (1 - share) / n))
-
-    def record(self, name: str, seed: int = 0) -> Record:
-        """Return the record of a metric of this name.
-
-        Args:
-            name: the metric's.
-            seed: of the evaluation.
-
-        Raises:
-            ValueError: if the value is not a number, or the fields contradict each other.
-        """
-        return Record(name=name, seed=seed, **{f.name: getattr(self, f.name) for f in fields(self)})
+        first = ("name", "value", "se", "n", "seed")
+        rest = (f.name for f in fields(self) if f.name not in (*first, "values"))
+        return {name: getattr(self, name) for name in (*first, *rest)}
 
 
 def unusual_likelihood(quantity: str) -> str:
@@ -253,7 +234,7 @@ def not_applicable(name: str, reason: str, *, n: int = 0, seed: int = 0) -> Reco
         n: number of data looked at.
         seed: seed of the evaluation.
     """
-    return Record(name, None, None, n=n, seed=seed, kind="not applicable", note=reason)
+    return Record(None, None, n, "not applicable", name=name, seed=seed, note=reason)
 
 
 def mean_record(name: str, values: Tensor, *, seed: int, **facts: Any) -> Record:
