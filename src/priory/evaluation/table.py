@@ -8,13 +8,18 @@ from dataclasses import replace
 from typing import Literal
 
 from priory.data.split import WEIGHT
+from priory.evaluation.latents import (
+    categorical,
+    clustering,
+    collapse,
+    disentanglement,
+    information,
+    prior_match,
+    probes,
+)
 from priory.evaluation.metrics import (
     annealing,
-    clustering,
-    codes,
-    factors,
     insight,
-    latents,
     likelihood,
     paths,
     posterior,
@@ -37,10 +42,13 @@ FILES = (
     likelihood,
     annealing,
     posterior,
-    latents,
+    information,
+    prior_match,
+    collapse,
+    probes,
     clustering,
-    codes,
-    factors,
+    categorical,
+    disentanglement,
     samples,
     sample_features,
     sample_modes,
