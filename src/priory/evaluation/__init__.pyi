@@ -40,7 +40,7 @@ from .likelihood.imputation import missing_log_likelihood as missing_log_likelih
 from .likelihood.pareto import khat as khat
 from .posterior.calibration import Calibration as Calibration
 from .posterior.calibration import calibration as calibration
-from .posterior.gap import inference_gaps as inference_gaps
+from .posterior.gaps import inference_gaps as inference_gaps
 from .posterior.predictive import predictive as predictive
 from .record import Estimate as Estimate
 from .record import Record as Record

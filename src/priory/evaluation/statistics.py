@@ -42,6 +42,15 @@ def pseudo_values(statistic: Callable[[Tensor], Tensor], n: int) -> Tensor:
     return value.detach() + n * (slope - slope.mean())
 
 
+def is_below_zero(values: Tensor) -> bool:
+    """Return whether a mean over data is negative by more than three standard errors.
+
+    Args:
+        values: one per datum, `(n,)`.
+    """
+    return len(values) > 1 and bool(values.mean() < -3 * values.std() / len(values) ** 0.5)
+
+
 def holm(p: Tensor) -> Tensor:
     r"""Adjust p-values, so that any false finding among them has the level of a single one.
 

@@ -17,10 +17,9 @@ from priory.evaluation.latents import (
     prior_match,
     probes,
 )
+from priory.evaluation.likelihood import ais, bidirectional, bits, bound, conditional, imputation
 from priory.evaluation.metrics import (
-    annealing,
     insight,
-    likelihood,
     paths,
     posterior,
     sample_features,
@@ -29,6 +28,7 @@ from priory.evaluation.metrics import (
     samples,
     translation,
 )
+from priory.evaluation.posterior import gaps
 from priory.evaluation.record import Record, not_applicable
 from priory.evaluation.registry import GROUPS as GROUPS
 from priory.evaluation.registry import METRICS as METRICS
@@ -39,8 +39,13 @@ from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.lookup import suggestion
 
 FILES = (
-    likelihood,
-    annealing,
+    bound,
+    bits,
+    conditional,
+    imputation,
+    ais,
+    bidirectional,
+    gaps,
     posterior,
     information,
     prior_match,

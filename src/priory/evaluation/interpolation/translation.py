@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, rows_of
-from priory.evaluation.sample_sets import Unavailable
 from priory.evaluation.samples.pairwise import check_sets, nearest
 from priory.inference.modules import device_of
 from priory.inference.phases.phases import Phases

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, place
-from priory.evaluation.sample_sets import Unavailable
 from priory.evaluation.statistics import holm
 from priory.inference.modules import device_of
 from priory.inference.phases.arguments import bind

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import place, rows_of, thin
-from priory.evaluation.sample_sets import Unavailable
 from priory.evaluation.statistics import holm
 from priory.inference.phases.phases import Phases
 
