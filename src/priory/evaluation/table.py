@@ -21,14 +21,13 @@ from priory.evaluation.likelihood import ais, bidirectional, bits, bound, condit
 from priory.evaluation.metrics import (
     insight,
     paths,
-    posterior,
     sample_features,
     sample_labels,
     sample_modes,
     samples,
     translation,
 )
-from priory.evaluation.posterior import gaps
+from priory.evaluation.posterior import calibration, gaps, predictive
 from priory.evaluation.record import Record, not_applicable
 from priory.evaluation.registry import GROUPS as GROUPS
 from priory.evaluation.registry import METRICS as METRICS
@@ -46,7 +45,8 @@ FILES = (
     ais,
     bidirectional,
     gaps,
-    posterior,
+    calibration,
+    predictive,
     information,
     prior_match,
     collapse,
