@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from priory.data.split import WEIGHT
+from priory.evaluation.insight import density, outliers
 from priory.evaluation.latents import (
     categorical,
     clustering,
@@ -19,7 +20,6 @@ from priory.evaluation.latents import (
 )
 from priory.evaluation.likelihood import ais, bidirectional, bits, bound, conditional, imputation
 from priory.evaluation.metrics import (
-    insight,
     paths,
     sample_features,
     sample_labels,
@@ -60,7 +60,8 @@ FILES = (
     sample_labels,
     paths,
     translation,
-    insight,
+    density,
+    outliers,
 )
 """The files of metrics, in the order in which these are shown."""
 
