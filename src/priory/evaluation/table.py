@@ -9,6 +9,7 @@ from typing import Literal
 
 from priory.data.split import WEIGHT
 from priory.evaluation.insight import density, outliers
+from priory.evaluation.interpolation import translation, vector_arithmetic
 from priory.evaluation.latents import (
     categorical,
     clustering,
@@ -20,12 +21,10 @@ from priory.evaluation.latents import (
 )
 from priory.evaluation.likelihood import ais, bidirectional, bits, bound, conditional, imputation
 from priory.evaluation.metrics import (
-    paths,
     sample_features,
     sample_labels,
     sample_modes,
     samples,
-    translation,
 )
 from priory.evaluation.posterior import calibration, gaps, predictive
 from priory.evaluation.record import Record, not_applicable
@@ -58,7 +57,7 @@ FILES = (
     sample_features,
     sample_modes,
     sample_labels,
-    paths,
+    vector_arithmetic,
     translation,
     density,
     outliers,
