@@ -24,11 +24,11 @@ from .interpolation import pair_paths as pair_paths
 from .interpolation import slerp as slerp
 from .interpolation import strips as strips
 from .judging import evaluate as evaluate
-from .latents.information import active_units as active_units
+from .latents.collapse import active_units as active_units
 from .latents.information import aggregate_log_density as aggregate_log_density
 from .latents.information import split_kl as split_kl
-from .latents.neighbours import knn_hits as knn_hits
-from .latents.neighbours import linear_probe as linear_probe
+from .latents.probes import knn_hits as knn_hits
+from .latents.probes import linear_probe as linear_probe
 from .likelihood.ais import annealed_log_likelihood as annealed_log_likelihood
 from .likelihood.bidirectional import bidirectional as bidirectional
 from .likelihood.bound import Bounds as Bounds
@@ -40,7 +40,7 @@ from .likelihood.imputation import missing_log_likelihood as missing_log_likelih
 from .likelihood.pareto import khat as khat
 from .posterior.calibration import Calibration as Calibration
 from .posterior.calibration import calibration as calibration
-from .posterior.gap import inference_gaps as inference_gaps
+from .posterior.gaps import inference_gaps as inference_gaps
 from .posterior.predictive import predictive as predictive
 from .record import Estimate as Estimate
 from .record import Record as Record

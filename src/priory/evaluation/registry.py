@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
-from priory.evaluation.likelihood.quantity import Quantity
 from priory.evaluation.record import Estimate, Record
 from priory.evaluation.sample_sets import Unavailable
 from priory.lookup import named
@@ -150,23 +149,6 @@ def check_finite(what: str, values: Tensor) -> None:
         raise Unavailable(
             f"{len(bad)} of {len(values)} {what} are NaN or infinite; row {int(bad[0])}"
         )
-
-
-def likelihood_of(draws: Any) -> tuple[str, str]:
-    """Return what the pair's log likelihood is, and what a reader must know of it.
-
-    Args:
-        draws: of the pair.
-    """
-    quantity: Quantity = draws.quantity
-    remarks = []
-    if len(quantity.observed) > 1:
-        remarks.append(f"joint: of {', '.join(quantity.observed)} together, {quantity.name}")
-    elif quantity.name != "log p(x)":
-        remarks.append(f"of {quantity.name}")
-    if draws.units is not None and quantity.is_density:
-        remarks.append("x in its own units, standardised for the pair")
-    return str(quantity), "; ".join(remarks)
 
 
 def units_of(draws: Any) -> tuple[str, str]:
