@@ -36,8 +36,8 @@ class Failures(Errors):
     """
 
     def __init__(self, failures: Iterable[str]) -> None:
-        self.failures = list(failures)
-        super().__init__("; ".join(self.failures))
+        super().__init__(failures)
+        self.failures = self.errors
 
 
 class Collector:
