@@ -178,7 +178,7 @@ def test_a_conditional_critic_tends_to_the_log_ratio_of_each_class():
     # p(x | y) = N(m_y, 1) against g(x | y) = N(0, 1): the logit is m_y x - m_y^2 / 2.
     torch.manual_seed(0)
     means = torch.tensor([-1.0, 0.0, 1.0])
-    critic = Adversarial(MLP((32, 32), "tanh"), "x", "y")
+    critic = Adversarial(MLP((32, 32), "tanh"), ("x", "y"))
 
     def model(x, y):
         with pyro.plate("data", len(x), dim=-1):

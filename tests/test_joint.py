@@ -74,7 +74,7 @@ def bidirectional(a=2.0, b=3.0, slope=None):
 
 def equilibrium(pair, a=2.0, b=3.0, steps=300):
     """Train a critic on x, z alone, and answer what it wins on fresh samples."""
-    adversary = Adversarial(MLP((32, 32)), "x", "z")
+    adversary = Adversarial(MLP((32, 32)), ("x", "z"))
 
     def phases(n):
         return Phases(pair.model, pair.guide, columns={"x": b + a * torch.randn(n, 1)})

@@ -3,13 +3,23 @@
 from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.objectives.base import Objective, Scaled, Sum
 from priory.inference.objectives.bounds import ELBO, IWAE, KL, Renyi
+from priory.inference.objectives.costs import COSTS
+from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
 from priory.inference.objectives.terms import Classification, Match, Reconstruction, Sleep
+from priory.registry import registry
+
+OBJECTIVES: dict[str, type[Objective]] = registry(Objective, globals())
+SCHEDULES: dict[str, type[Schedule]] = registry(Schedule, globals())
 
 __all__ = [
+    "COSTS",
     "ELBO",
+    "GAMES",
     "IWAE",
     "KL",
+    "OBJECTIVES",
+    "SCHEDULES",
     "Adversarial",
     "Classification",
     "Cosine",

@@ -30,6 +30,8 @@ class ELBO(Objective):
             guide draws a latent between the values of the model's discrete distribution.
     """
 
+    name = "elbo"
+
     def __init__(self, beta: Weight = 1.0, particles: int = 1, analytic_kl: bool = False) -> None:
         if not isinstance(beta, Schedule) and beta < 0:
             raise ValueError(f"beta must not be negative, got {beta}")
@@ -57,6 +59,8 @@ class KL(Objective):
     Args:
         analytic: in closed form where `torch.distributions.kl` knows one.
     """
+
+    name = "kl"
 
     def __init__(self, analytic: bool = False) -> None:
         self.analytic = analytic
@@ -128,6 +132,8 @@ class IWAE(Objective):
             auxiliary sites of which the latents are no function, or `poutine.scale` weighs rows.
     """
 
+    name = "iwae"
+
     def __init__(self, particles: int = 5) -> None:
         self.particles = positive("particles", particles)
 
@@ -152,6 +158,8 @@ class Renyi(Objective):
     Raises:
         ValueError: if `particles` is not positive.
     """
+
+    name = "renyi"
 
     def __init__(self, alpha: float = 0.5, particles: int = 5) -> None:
         self.alpha = alpha
