@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from priory.divergences.pairwise import Profile
 from priory.evaluation.draws import Draws
 from priory.evaluation.record import Estimate
 from priory.evaluation.registry import check_finite, metric, units_of
@@ -11,7 +12,6 @@ from priory.evaluation.rows import thin
 from priory.evaluation.sample_sets import Sets, Unavailable
 from priory.evaluation.samples.distances import sliced_wasserstein2, wasserstein2
 from priory.evaluation.samples.kernels import (
-    Profile,
     discrepancies,
     hamming,
     imq,

@@ -9,58 +9,12 @@ import torch
 from torch import Tensor
 
 from priory.divergences import IMQ_SCALES, squared_distances
+from priory.divergences.pairwise import Profile
 from priory.evaluation.samples.pairwise import check_sets, row_blocks
-from priory.likelihoods.values import is_binary
 
 Gram = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (kernels, n, m)
-Profile = Callable[[Tensor], Tensor]  # squared distances -> kernel
 
-_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _ELEMENTS = 2**17  # of a block of kernels, to stay near the processor
-_FEW = 10  # rows below which a standard error is itself a guess
-_DISTINCT = 0.9
-
-
-def flags(x: Tensor) -> tuple[str, ...]:
-    """Say what makes averages over these rows less than they seem: few, repeated, constant.
-
-    Constant features are reported for data that are not binary: there a density can grow without
-    bound.
-
-    Args:
-        x: data, `(n, *shape)`.
-    """
-    n, values = len(x), x.reshape(len(x), -1).cpu()
-    found = [f"only {n} rows"] if n < _FEW else []
-    distinct = len({row.tobytes() for row in values.numpy()})
-    if distinct < _DISTINCT * n:
-        found.append(f"only {distinct} of {n} rows are distinct, the error is too small")
-    constant = int((values == values[0]).all(0).sum())
-    if constant and not is_binary(values):
-        found.append(f"{constant} of {values.shape[1]} features are constant")
-    return tuple(found)
-
-
-def median_bandwidths(real: Tensor, limit: int = 1000) -> tuple[float, ...]:
-    """Return kernel widths around the median distance between data.
-
-    They depend on the data alone, so that all models are measured by the same kernel.
-
-    Args:
-        real: data, `(n, d)`.
-        limit: rows looked at, evenly spaced.
-
-    Raises:
-        ValueError: if there are fewer than two rows or all are equal.
-    """
-    if len(real) < 2:
-        raise ValueError(f"a kernel width needs at least 2 rows, got {len(real)}")
-    index = torch.linspace(0, len(real) - 1, min(limit, len(real)), dtype=torch.float64)
-    distances = torch.pdist(real[index.round().long()].double())
-    width = float(distances.median()) or float(distances.mean())
-    if width == 0.0:
-        raise ValueError(f"all {len(real)} rows of data are equal: there is no scale to compare on")
-    return tuple(width * scale for scale in _SCALES)
 
 
 def mmd2(a: Tensor, b: Tensor, bandwidths: tuple[float, ...]) -> tuple[float, float]:
@@ -80,7 +34,7 @@ def mmd2(a: Tensor, b: Tensor, bandwidths: tuple[float, ...]) -> tuple[float, fl
         bandwidths: the kernels' widths s, in units of the data.
 
     Raises:
-        ValueError: if a set has fewer than 3 rows, or the widths of the rows differ.
+        Unavailable: if a set has fewer than 3 rows, or the widths of the rows differ.
     """
     return discrepancies(a, b, radial(rbf(bandwidths)))[0]
 
@@ -98,7 +52,7 @@ def discrepancies(a: Tensor, b: Tensor, gram: Gram) -> list[tuple[float, float]]
         gram: the kernels.
 
     Raises:
-        ValueError: if a set has fewer than 3 rows, or the widths of the rows differ.
+        Unavailable: if a set has fewer than 3 rows, or the widths of the rows differ.
     """
     a, b = check_sets(a, b, least=3)
     n, m = len(a), len(b)
@@ -116,20 +70,6 @@ def discrepancies(a: Tensor, b: Tensor, gram: Gram) -> list[tuple[float, float]]
         (float(v), math.sqrt(float(e)))
         for v, e in zip(value[:, 0], torch.as_tensor(variance), strict=True)
     ]
-
-
-def independent_marginals(real: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw samples whose coordinates have the data's marginals but know nothing of each other.
-
-    The deliberately bad baseline of a report: any model of structure must do better.
-
-    Args:
-        real: data, `(rows, d)`.
-        n: number of samples.
-        generator: source of random numbers, on the CPU.
-    """
-    index = torch.randint(len(real), (n, real.shape[1]), generator=generator)
-    return real.gather(0, index.to(real.device))
 
 
 def own_sums(a: Tensor, gram: Gram) -> Tensor:
