@@ -10,12 +10,11 @@ import torch
 from priory.data.toys import GRID, RING
 from priory.divergences import squared_distances
 from priory.evaluation import independent_marginals, median_bandwidths, mmd2
-from priory.evaluation.samples import kernels
-from priory.evaluation.samples.distances import potentials, sliced_wasserstein2, wasserstein2
+from priory.evaluation.samples import discrepancy
+from priory.evaluation.samples.discrepancy import discrepancies, permutation_p
 from priory.evaluation.samples.frechet import frechet, frechet_distance
 from priory.evaluation.samples.kernels import (
     cubic,
-    discrepancies,
     hamming,
     imq,
     minus_distance,
@@ -26,7 +25,7 @@ from priory.evaluation.samples.manifold import expected_coverage, manifold
 from priory.evaluation.samples.memory import copying, nearest_training, shared_components
 from priory.evaluation.samples.modes import histogram_kl, modes
 from priory.evaluation.samples.pairwise import nearest, stream
-from priory.evaluation.samples.permutation import permutation_p
+from priory.evaluation.samples.transport import potentials, sliced_wasserstein2, wasserstein2
 from priory.evaluation.samples.twosample import logistic_test, nearest_neighbour_test
 
 
@@ -75,7 +74,7 @@ def test_discrepancy_is_the_sum_over_pairs_whatever_the_blocks(name, monkeypatch
     truth = naive(a, b, kernel)
     assert discrepancies(a, b, gram)[0][0] == pytest.approx(truth, abs=1e-12)
     whole = discrepancies(a, b, gram)[0]
-    monkeypatch.setattr(kernels, "_ELEMENTS", 20)
+    monkeypatch.setattr(discrepancy, "_ELEMENTS", 20)
     assert discrepancies(a, b, gram)[0] == pytest.approx(whole, abs=1e-12)
     assert discrepancies(b, a.flip(0), gram)[0] == pytest.approx(whole, abs=1e-12)
     assert discrepancies(a.float(), b.float(), gram)[0] == pytest.approx(whole, abs=1e-5)
@@ -126,7 +125,7 @@ def test_energy_and_kernel_distance_agree_with_other_libraries():
 
 
 def test_permutation_statistics_are_those_of_the_permuted_sets():
-    from priory.evaluation.samples.permutation import _statistics
+    from priory.evaluation.samples.discrepancy import _statistics
 
     a, b = normal(12, 2), normal(8, 2, shift=1.0, seed=1)
     x, gram = torch.cat([a, b]), radial(rbf((1.0,)))

@@ -21,7 +21,6 @@ from priory.evaluation.metrics import (
     sample_features,
     sample_labels,
     sample_modes,
-    samples,
     translation,
 )
 from priory.evaluation.record import Record, not_applicable
@@ -31,6 +30,7 @@ from priory.evaluation.registry import Metric, with_note
 from priory.evaluation.registry import metric as metric
 from priory.evaluation.rows import thin
 from priory.evaluation.sample_sets import Sets, Unavailable
+from priory.evaluation.samples import discrepancy, reconstruction, transport
 from priory.lookup import suggestion
 
 FILES = (
@@ -41,7 +41,9 @@ FILES = (
     clustering,
     codes,
     factors,
-    samples,
+    reconstruction,
+    discrepancy,
+    transport,
     sample_features,
     sample_modes,
     sample_labels,

@@ -17,9 +17,9 @@ from priory.evaluation.record import Estimate, Kind
 from priory.evaluation.registry import check_finite, metric
 from priory.evaluation.rows import rows_of, thin
 from priory.evaluation.sample_sets import Unavailable
-from priory.evaluation.samples.distances import sliced_wasserstein2
-from priory.evaluation.samples.kernels import mmd2
+from priory.evaluation.samples.discrepancy import mmd2
 from priory.evaluation.samples.pairwise import median_bandwidths, stream
+from priory.evaluation.samples.transport import sliced_wasserstein2
 
 _NEIGHBOURS = 5
 _THRESHOLD = 0.01

@@ -12,9 +12,10 @@ from priory.evaluation.record import Estimate
 from priory.evaluation.registry import check_finite, metric, units_of, with_note
 from priory.evaluation.rows import rows_of, thin
 from priory.evaluation.sample_sets import Sets, Unavailable
+from priory.evaluation.samples.discrepancy import discrepancies
 from priory.evaluation.samples.features import Extractor, extractor
 from priory.evaluation.samples.frechet import frechet as frechet_of
-from priory.evaluation.samples.kernels import cubic, discrepancies
+from priory.evaluation.samples.kernels import cubic
 from priory.evaluation.samples.manifold import Manifold, expected_coverage, manifold
 from priory.evaluation.samples.manifold_errors import manifold_errors
 from priory.evaluation.samples.memory import Copying, copying, shared_components
