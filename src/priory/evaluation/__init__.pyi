@@ -63,12 +63,12 @@ from .samples.features import Extractor as Extractor
 from .samples.features import extractor as extractor
 from .samples.frechet import frechet_distance as frechet_distance
 from .samples.manifold import manifold as manifold
-from .samples.memory import nearest_training as nearest_training
+from .samples.memorisation import nearest_training as nearest_training
 from .samples.modes import modes as modes
 from .samples.pairwise import median_bandwidths as median_bandwidths
 from .samples.transport import sliced_wasserstein2 as sliced_wasserstein2
 from .samples.transport import wasserstein2 as wasserstein2
-from .samples.twosample import logistic_test as logistic_test
-from .samples.twosample import nearest_neighbour_test as nearest_neighbour_test
+from .samples.two_sample import logistic_test as logistic_test
+from .samples.two_sample import nearest_neighbour_test as nearest_neighbour_test
 from .table import METRICS as METRICS
 from .table import metric as metric

@@ -18,7 +18,6 @@ from priory.evaluation.metrics import (
     likelihood,
     paths,
     posterior,
-    sample_features,
     sample_labels,
     sample_modes,
     translation,
@@ -30,7 +29,16 @@ from priory.evaluation.registry import Metric, with_note
 from priory.evaluation.registry import metric as metric
 from priory.evaluation.rows import thin
 from priory.evaluation.sample_sets import Sets, Unavailable
-from priory.evaluation.samples import discrepancy, reconstruction, transport
+from priory.evaluation.samples import (
+    discrepancy,
+    frechet,
+    kernel_distance,
+    manifold,
+    memorisation,
+    reconstruction,
+    transport,
+    two_sample,
+)
 from priory.lookup import suggestion
 
 FILES = (
@@ -44,7 +52,11 @@ FILES = (
     reconstruction,
     discrepancy,
     transport,
-    sample_features,
+    frechet,
+    kernel_distance,
+    manifold,
+    two_sample,
+    memorisation,
     sample_modes,
     sample_labels,
     paths,

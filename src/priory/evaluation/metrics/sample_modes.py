@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from priory.evaluation.metrics.sample_features import features_of
 from priory.evaluation.record import Estimate
 from priory.evaluation.registry import check_finite, metric
 from priory.evaluation.sample_sets import Sets, Unavailable
+from priory.evaluation.samples.features import extractor_of
 from priory.evaluation.samples.modes import Modes, histogram_kl
 from priory.evaluation.samples.modes import modes as count_modes
 
@@ -52,7 +52,7 @@ def mode_kl(draws: Sets) -> Estimate:
 def class_kl(draws: Sets) -> Estimate:
     """KL divergence from the samples' shares of the classes to those of the training rows."""
     check_finite("samples", draws.generated)
-    features = features_of(draws)
+    features = extractor_of(draws)
     classes, truth = features.classes(draws.generated), features.frequencies
     if truth is None:
         raise Unavailable(f"the features ({features.name}) know no frequencies of classes")

@@ -16,7 +16,7 @@ from priory.evaluation.posterior.calibration import Calibration, ranks_of
 from priory.evaluation.report.canvas import is_image
 from priory.evaluation.rows import rows_of, thin
 from priory.evaluation.sample_sets import Sets, Unavailable
-from priory.evaluation.samples.memory import nearest_training
+from priory.evaluation.samples.memorisation import nearest_training
 from priory.evaluation.subject import SAMPLES
 
 _POINTS = 1000  # generated samples that a scatter shows

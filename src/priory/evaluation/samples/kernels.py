@@ -87,15 +87,3 @@ def minus_distance(squares: Tensor) -> Tensor:
         squares: squared distances.
     """
     return -squares.sqrt()
-
-
-def cubic(a: Tensor, b: Tensor) -> Tensor:
-    r"""Return the kernel :math:`(u \cdot v / d + 1)^3`, `(1, n, m)`.
-
-    Binkowski, Sutherland, Arbel and Gretton 2018, Demystifying MMD GANs.
-
-    Args:
-        a: samples, `(n, d)`.
-        b: samples, `(m, d)`.
-    """
-    return ((a @ b.mT) / a.shape[1] + 1).pow(3).unsqueeze(0)
