@@ -14,7 +14,7 @@ from priory.cli.entry import main
 from priory.data import Data
 from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.report.labelled import by_label
-from priory.evaluation.samples.agreement import agreement
+from priory.evaluation.samples.label_agreement import agreement
 from priory.inference import ELBO, Adversarial, Phases
 from priory.likelihoods import Normal
 from priory.models import CVAE, VAE, ConditionalGAN

@@ -12,7 +12,7 @@ from priory import evaluate, fit, load
 from priory.cli import main
 from priory.data import DOMAINS, Data
 from priory.evaluation.interpolation import paired, translate
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.record import Unavailable
 from priory.inference import Adversarial, Phases, Reconstruction, Sleep
 from priory.inference.phases.arguments import build
 from priory.models import VAE, CycleGAN, StackedGAN

@@ -124,7 +124,12 @@ def test_metrics_are_in_the_order_of_their_files_and_lines():
     ]
     assert places == sorted(places, key=lambda place: (place[0], place[1].co_firstlineno))
     renamed = {name for name, row in METRICS.items() if name != row.function.__name__}
-    assert renamed == {"active_units", "calibration", "linear_probe"}  # names of their arithmetic
+    assert renamed == {
+        "active_units",
+        "calibration",
+        "linear_probe",
+        "modes",
+    }  # names of their arithmetic
 
 
 def test_metrics_are_explained_in_the_order_of_the_table():

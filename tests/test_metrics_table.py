@@ -41,8 +41,8 @@ BLOCKS = {
     "interpolation.translation": "_ROWS",
     "posterior.calibration": "_ROWS",
     "samples.pairwise": "_ELEMENTS",
-    "samples.kernels": "_ELEMENTS",
-    "samples.distances": "_DIRECTIONS",
+    "samples.discrepancy": "_ELEMENTS",
+    "samples.transport": "_DIRECTIONS",
     "samples.features": "_ROWS",
 }
 

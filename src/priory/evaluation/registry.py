@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
-from priory.evaluation.record import Estimate, Record
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.record import Estimate, Record, Unavailable
+from priory.evaluation.rows import thin
 from priory.lookup import named
 
 Need = Literal[
@@ -149,6 +149,22 @@ def check_finite(what: str, values: Tensor) -> None:
         raise Unavailable(
             f"{len(bad)} of {len(values)} {what} are NaN or infinite; row {int(bad[0])}"
         )
+
+
+def of_equal_size(draws: Any, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return as many data as generated samples, `(n, d)` each, evenly spaced.
+
+    Args:
+        draws: of samples and data.
+        limit: at most so many of each.
+
+    Raises:
+        Unavailable: if a sample is NaN or infinite.
+    """
+    check_finite("samples", draws.generated)
+    n = min(len(draws.real), len(draws.generated))
+    real, generated = (thin(thin({"x": x}, n), limit)["x"] for x in (draws.real, draws.generated))
+    return real, generated
 
 
 def units_of(draws: Any) -> tuple[str, str]:

@@ -20,20 +20,26 @@ from priory.evaluation.latents import (
     probes,
 )
 from priory.evaluation.likelihood import ais, bidirectional, bits, bound, conditional, imputation
-from priory.evaluation.metrics import (
-    sample_features,
-    sample_labels,
-    sample_modes,
-    samples,
-)
 from priory.evaluation.posterior import calibration, gaps, predictive
-from priory.evaluation.record import Record, not_applicable
+from priory.evaluation.record import Record, Unavailable, not_applicable
 from priory.evaluation.registry import GROUPS as GROUPS
 from priory.evaluation.registry import METRICS as METRICS
 from priory.evaluation.registry import Metric, with_note
 from priory.evaluation.registry import metric as metric
 from priory.evaluation.rows import thin
-from priory.evaluation.sample_sets import Sets, Unavailable
+from priory.evaluation.sample_sets import Sets
+from priory.evaluation.samples import (
+    discrepancy,
+    frechet,
+    kernel_distance,
+    label_agreement,
+    manifold,
+    memorisation,
+    modes,
+    reconstruction,
+    transport,
+    two_sample,
+)
 from priory.lookup import suggestion
 
 FILES = (
@@ -53,10 +59,16 @@ FILES = (
     clustering,
     categorical,
     disentanglement,
-    samples,
-    sample_features,
-    sample_modes,
-    sample_labels,
+    reconstruction,
+    discrepancy,
+    transport,
+    frechet,
+    kernel_distance,
+    manifold,
+    two_sample,
+    memorisation,
+    modes,
+    label_agreement,
     vector_arithmetic,
     translation,
     density,

@@ -29,8 +29,9 @@ from priory.evaluation.arviz.replicates import (
 )
 from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, sealed
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, has_splits, split_of, thin
-from priory.evaluation.sample_sets import Unavailable, Units
+from priory.evaluation.sample_sets import Units
 from priory.evaluation.subject import build, check_counts, name_of, resolve, scope_of
 from priory.inference.modules import device_of
 
