@@ -444,3 +444,13 @@ def test_tree_names_no_place_on_a_machine():
 def test_version_stands_once():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == priory.__version__
+
+
+def test_files_that_are_no_code_are_packaged():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packaged = {
+        path for pattern in setup["package-data"]["priory"] for path in PACKAGE.glob(pattern)
+    }
+    there = {path for path in PACKAGE.rglob("*") if path.is_file()}
+    assert {path.suffix for path in packaged} == {".typed", ".pyi", ".css", ".js"}
+    assert {path for path in there if path.suffix not in (".py", ".pyc")} == packaged

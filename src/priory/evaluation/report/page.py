@@ -7,9 +7,8 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from html import escape
+from importlib.resources import files
 from typing import Any
-
-from priory.evaluation.report.style import SCRIPT, STYLE
 
 
 def page(title: str, subtitle: str, body: str, name: str, values: Mapping[str, Any]) -> str:
@@ -28,12 +27,12 @@ def page(title: str, subtitle: str, body: str, name: str, values: Mapping[str, A
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head>\n<body><main>"
+        f"<style>\n{_file('style.css')}</style></head>\n<body><main>"
         f'<h1>{escape(title)}</h1><p class="sub">{escape(subtitle)}</p>\n{body}\n'
         f'<footer>Made by Priory. <a class="numbers" download="{escape(name)}.json" hidden>'
         "Save the numbers as JSON</a></footer></main>\n"
         f'<script type="application/json" id="{escape(name)}">{text}</script>\n'
-        f"<script>{SCRIPT}</script></body></html>\n"
+        f"<script>\n{_file('script.js')}</script></body></html>\n"
     )
 
 
@@ -115,3 +114,7 @@ def _png(figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", pad_inches=0.08)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _file(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
