@@ -13,10 +13,10 @@ from priory.evaluation.report.comparison_text import (
     difference_text,
     p_text,
 )
+from priory.evaluation.report.gallery import PLACES
 from priory.evaluation.report.lines import HEADINGS, group_of, heading, interval_text
 from priory.evaluation.report.page import folded, page, picture_cards, section, terms, warning_list
 from priory.evaluation.report.paired import Difference
-from priory.evaluation.report.pictures import PLACES
 from priory.evaluation.table import METRICS
 
 if TYPE_CHECKING:

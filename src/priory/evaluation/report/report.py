@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from priory.evaluation.record import Record
-from priory.evaluation.report.gallery import Gallery
+from priory.evaluation.report.gallery import Gallery, draw
 from priory.evaluation.report.page import page
-from priory.evaluation.report.pictures import draw
 from priory.evaluation.report.report_page import report_body
 from priory.evaluation.report.report_text import records_text
 from priory.evaluation.report.written import Written

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from priory.evaluation.record import Record
+from priory.evaluation.report.gallery import PLACES
 from priory.evaluation.report.lines import (
     ANCHOR_TITLES,
     HEADINGS,
@@ -18,7 +19,6 @@ from priory.evaluation.report.lines import (
     interval_text,
 )
 from priory.evaluation.report.page import folded, picture_cards, section, terms, warning_list
-from priory.evaluation.report.pictures import PLACES
 from priory.evaluation.sample_sets import Anchor
 from priory.evaluation.table import ANCHORS
 
