@@ -35,7 +35,7 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
     if begun is None:
         return
     from priory.evaluation.report.canvas import image_grid, is_image, tile
-    from priory.evaluation.report.tables import align
+    from priory.evaluation.report.text import align
     from priory.evaluation.sample_sets import Unavailable
 
     name, texts, errors = begun
