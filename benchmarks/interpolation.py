@@ -32,7 +32,7 @@ from priory.evaluation.interpolation import (
 )
 from priory.evaluation.interpolation.vector_arithmetic import ALPHAS
 from priory.evaluation.report.canvas import CLASSES, SOFT, new_axes
-from priory.evaluation.report.ways import ways
+from priory.evaluation.report.interpolations import image_rows
 from priory.evaluation.rows import rows_of, thin
 
 RESULTS = Path(__file__).parent / "results"
@@ -141,14 +141,14 @@ def pairs_picture(frames: Tensor, name: str) -> Figure:
     a, b = torch.triu_indices(10, 10, 1).tolist()
     labels = [f"{start} → {end}" for start, end in zip(a, b, strict=True)]
     title = f"From each digit to every later one, by class means of the codes: {name}"
-    return ways(frames, labels, SHOWN, title, PAIRS)
+    return image_rows(frames, labels, SHOWN, title, PAIRS)
 
 
 def sevens_picture(frames: dict[str, Tensor]) -> Figure:
     """Draw sevens moved along the vector from the sixes' centroid to the zeros'."""
     labels = [name if i == 0 else "" for name, part in frames.items() for i in range(len(part))]
     title = "What turns a six into a zero, added to a seven"
-    return ways(torch.cat(list(frames.values())), labels, SHOWN, title)
+    return image_rows(torch.cat(list(frames.values())), labels, SHOWN, title)
 
 
 def paths_picture(result: dict) -> Figure:

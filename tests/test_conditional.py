@@ -13,7 +13,7 @@ from priory.cli.conditions import read_given, repeated, spread
 from priory.cli.entry import main
 from priory.data import Data
 from priory.evaluation.likelihood.conditional import conditional_log_likelihood
-from priory.evaluation.report.labelled import by_label
+from priory.evaluation.report.pictures import by_label
 from priory.evaluation.samples.label_agreement import agreement
 from priory.inference import ELBO, Adversarial, Phases
 from priory.likelihoods import Normal

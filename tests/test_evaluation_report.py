@@ -25,7 +25,7 @@ from priory.evaluation import (
 )
 from priory.evaluation.record import format_value
 from priory.evaluation.report.canvas import tile
-from priory.evaluation.report.pictures import draw
+from priory.evaluation.report.gallery import draw
 
 
 def record(name="nll", value=86.3471, se=0.1123, kind="upper bound"):

@@ -9,8 +9,7 @@ import torch
 from priory.evaluation import Calibration, Draws, Sets
 from priory.evaluation.isolation import sealed
 from priory.evaluation.report.charts import uniform_band
-from priory.evaluation.report.gallery import gather
-from priory.evaluation.report.pictures import Gallery, draw
+from priory.evaluation.report.gallery import Gallery, draw, gather
 
 
 def model(x):

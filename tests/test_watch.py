@@ -19,7 +19,8 @@ from priory.cli import main
 from priory.data import Data
 from priory.data.toys import RING
 from priory.evaluation import ByMetric, evaluate
-from priory.evaluation.report.pictures import snapshots, training
+from priory.evaluation.report.charts import training
+from priory.evaluation.report.pictures import snapshots
 from priory.inference import SVI, Adversarial, Criterion
 from priory.inference import monitor as watching
 from priory.inference.checkpoints.disk import Damaged

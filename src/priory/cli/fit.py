@@ -192,7 +192,8 @@ def _optim(config: Any) -> Callable[..., Any]:
 
 def _show(run: Run, out: Path, own: str) -> None:
     """Draw the run's pictures into its folder, and print how it went."""
-    from priory.evaluation.report.pictures import generated, snapshots, training
+    from priory.evaluation.report.charts import training
+    from priory.evaluation.report.pictures import generated, snapshots
 
     if not ranks.is_main():
         return

@@ -36,7 +36,7 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
     if begun is None:
         return
     from priory.evaluation.report.canvas import image_grid, is_image, tile
-    from priory.evaluation.report.tables import align
+    from priory.evaluation.report.text import align
 
     name, texts, errors = begun
     options = values_of(command.groups["asking"], texts, errors)

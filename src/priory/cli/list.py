@@ -56,7 +56,7 @@ def table_text(name: str) -> str:
     Args:
         name: a name in `TABLES`.
     """
-    from priory.evaluation.report.tables import align
+    from priory.evaluation.report.text import align
 
     rows = [_row(key, entry) for key, entry in resolve_name(TABLES[name]).items()]
     return "\n".join([f"{name}:", *(f"  {line}" for line in align(rows))])

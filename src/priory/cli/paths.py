@@ -91,7 +91,7 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
 def _draw(run: Run, chosen: dict[str, str]) -> Figure:
     """Draw a row for each pair of classes, or images of one class on one way."""
     from priory.evaluation.interpolation import Codec, along, class_moments, pair_paths
-    from priory.evaluation.report.ways import ways
+    from priory.evaluation.report.interpolations import image_rows
 
     train, test = (labelled_rows(check(read(split))) for split in (run.data.train, run.data.test))
     names = run.data.classes
@@ -104,10 +104,10 @@ def _draw(run: Run, chosen: dict[str, str]) -> Figure:
         called = [names[number] for number in classes]
         labels = [f"{called[a]} → {called[b]}" for a, b in zip(first, second, strict=True)]
         title = "From each class to every later one, by the means of their codes"
-        return ways(frames, labels, _ALPHAS, title, columns=min(3, -(-len(labels) // 5)))
+        return image_rows(frames, labels, _ALPHAS, title, columns=min(3, -(-len(labels) // 5)))
     number = {name: names.index(label) for name, label in chosen.items()}
     end, start = (centroids.mean[classes.index(number[name])] for name in ("end", "start"))
     x = test["x"][test["y"] == number["moved"]][:_ROWS]
     frames = along(codec, x, end - start, _ALPHAS)
     title = f"What turns {chosen['start']} into {chosen['end']}, added to {chosen['moved']}"
-    return ways(frames, [chosen["moved"]] * len(x), _ALPHAS, title)
+    return image_rows(frames, [chosen["moved"]] * len(x), _ALPHAS, title)

@@ -69,8 +69,7 @@ def run_sample(words: Sequence[str], wants_help: bool) -> None:
     given = {site: repeated(values, n) for site, values in held.items()}
     draws = errors.attempt(run.sample, n * rows, given=given, **options) or {}
     errors.check()
-    from priory.evaluation.report.labelled import by_label
-    from priory.evaluation.report.pictures import generated
+    from priory.evaluation.report.pictures import by_label, generated
 
     if out.suffix == ".npz":
         arrays: dict[str, Any] = {site: value.cpu().numpy() for site, value in draws.items()}

@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import json
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from priory.evaluation.report.cells import Entry, Row, column_of
-from priory.evaluation.report.comparison_page import comparison_html
-from priory.evaluation.report.comparison_text import comparison_text
-from priory.evaluation.report.lines import is_anchor
+from priory.evaluation.record import format_value
+from priory.evaluation.report.cells import Cell, Entry, Row, column_of
+from priory.evaluation.report.gallery import PLACES
+from priory.evaluation.report.groups import (
+    ANCHOR_TITLES,
+    HEADINGS,
+    group_of,
+    heading,
+    is_anchor,
+)
+from priory.evaluation.report.page import (
+    Document,
+    folded,
+    page,
+    picture_cards,
+    records_table,
+    section,
+    terms,
+    warning_list,
+)
 from priory.evaluation.report.paired import LEVEL, Difference, paired_differences
 from priory.evaluation.report.report import Report
-from priory.evaluation.report.written import Written
+from priory.evaluation.report.text import WIDTH, align, collect, interval_text, stack_tables
 from priory.evaluation.table import METRICS
 
 _SCHEMA = 1
+_WIDE = 6  # metrics in a table of a page: what a sheet of paper holds
+_PAIRED = "Differences from the best (paired, same test rows)"
+_FACTS = ("other - best", "95% interval", "p", "the other is")
 
 
 @dataclass(frozen=True)
-class Comparison(Written):
+class Comparison(Document):
     """Runs side by side. Built by `comparison_table`.
 
     Args:
@@ -73,7 +94,7 @@ class Comparison(Written):
     @property
     def warnings(self) -> list[tuple[str, str]]:
         """Metrics whose values are to be doubted, with whose and why."""
-        told: dict[str, list[str]] = {}
+        found: list[tuple[str, str]] = []
         for name in self.metrics:
             doubts = [
                 (entry.label, entry.report[name].warnings[0])
@@ -84,32 +105,34 @@ class Comparison(Written):
                 labels = ", ".join(dict.fromkeys(label for label, _ in doubts))
                 several = len({text for _, text in doubts}) > 1
                 what = f"{labels}; the first: " if several else f"{labels}: "
-                told.setdefault(what + doubts[0][1], []).append(name.replace("_", " "))
-        return [(", ".join(names), text) for text, names in told.items()]
+                found.append((what + doubts[0][1], name.replace("_", " ")))
+        return [(", ".join(names), text) for text, names in collect(found).items()]
 
     @property
     def notes(self) -> list[str]:
         """The reasons of the cells without a value, and of differences that are not had, once."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for row in self.rows:
-            for name, cell in row.cells.items():
-                if cell.value is None and not is_anchor(name):
-                    found.setdefault((name, cell.note), []).append(row.label)
+        found = collect(
+            ((name, cell.note), row.label)
+            for row in self.rows
+            for name, cell in row.cells.items()
+            if cell.value is None and not is_anchor(name)
+        )
         lines = [
             f"{name.replace('_', ' ')}: n/a for {', '.join(labels)}: {note}"
             for (name, note), labels in found.items()
         ]
-        reasons: dict[str, list[str]] = {}
-        for d in self.differences:
-            if d.value is None and d.metric in self.metrics:
-                reasons.setdefault(d.note, []).append(d.metric.replace("_", " "))
+        reasons = collect(
+            (d.note, d.metric.replace("_", " "))
+            for d in self.differences
+            if d.value is None and d.metric in self.metrics
+        )
         return lines + [
             f"no paired differences of {', '.join(dict.fromkeys(names))}: {reason}"
             for reason, names in reasons.items()
         ]
 
     def __str__(self) -> str:
-        return comparison_text(self)
+        return _text(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the comparison as plain values: rows, differences, and every run's report."""
@@ -151,7 +174,7 @@ class Comparison(Written):
 
     def html(self) -> str:
         """Return the tables and the pictures, side by side, as one page that needs no other."""
-        return comparison_html(self)
+        return _page(self)
 
 
 def comparison_table(entries: Sequence[Entry]) -> Comparison:
@@ -181,12 +204,12 @@ def _check_same_rows(entries: Sequence[Entry]) -> None:
     first = entries[0]
     for entry in entries:
         if not first.report.same_rows(entry.report):
-            told = [
+            runs = [
                 f"{e.label} on {r.n:,} rows of {r.data}{r.split and ', ' + r.split}"
                 for e, r in ((first, first.report), (entry, entry.report))
             ]
             raise ValueError(
-                f"the runs were judged on different rows: {' and '.join(told)}; judge all on the "
+                f"the runs were judged on different rows: {' and '.join(runs)}; judge all on the "
                 "same data, split and limit"
             )
 
@@ -209,3 +232,202 @@ def _rows(entries: Sequence[Entry]) -> tuple[Row, ...]:
 
 def _mean(seconds: list[float], count: int) -> float | None:
     return statistics.fmean(seconds) if len(seconds) == count else None
+
+
+def _text(table: Comparison) -> str:
+    """Return a comparison as text: its table with the anchors beneath, and the differences."""
+    anchors = _anchor_rows(table)
+    labels = ["", *(row.label for row in table.rows), *(f"({title})" for title in anchors)]
+    columns = [
+        [heading(name) + " ", *(row.cells[name].starred for row in table.rows)]
+        + [_anchor_text(cells.get(name)) + " " for cells in anchors.values()]
+        for name in table.metrics
+    ]
+    if any(row.seconds is not None for row in table.rows):
+        times = ("" if row.seconds is None else f"{row.seconds:.1f}" for row in table.rows)
+        columns.append(["seconds", *times, *("" for _ in anchors)])
+    lines = [*stack_tables(labels, columns), _wrapped(table.legend)]
+    lines += [_wrapped(f"! {name}, {text}") for name, text in table.warnings]
+    known = [d for d in table.differences if d.value is not None and d.metric in table.metrics]
+    if known:
+        head = ("metric", "best", "other", *_FACTS)
+        rows = align([head, *_difference_rows(known)], right=(3, 5))
+        rule = "-" * max(map(len, rows))
+        lines += ["", _PAIRED, rows[0], rule, *rows[1:], "", _wrapped(table.paired_legend)]
+    return "\n".join([*lines, *map(_wrapped, table.notes)])
+
+
+def _anchor_rows(table: Comparison) -> dict[str, dict[str, Cell]]:
+    """Return what the metrics say of real data and of the baseline, by the anchor's title."""
+    found: dict[str, dict[str, Cell]] = {}
+    for anchor, title in ANCHOR_TITLES.items():
+        cells = {name: _anchor(table.rows, f"{name}_{anchor}") for name in table.metrics}
+        known = {name: cell for name, cell in cells.items() if cell is not None}
+        found |= {title: known} if known else {}
+    return found
+
+
+def _anchor(rows: tuple[Row, ...], name: str) -> Cell | None:
+    cells = (row.cells.get(name) for row in rows)
+    return next((cell for cell in cells if cell is not None and cell.value is not None), None)
+
+
+def _anchor_text(cell: Cell | None) -> str:
+    """Return an anchor with its standard error over the data: the seeds do not change it."""
+    return "" if cell is None or cell.value is None else format_value(cell.value, cell.se)
+
+
+def _difference_rows(known: list[Difference]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    last = ""
+    for d in known:
+        first = (heading(d.metric), d.against) if d.metric != last else ("", "")
+        last = d.metric
+        rows.append((*first, d.label, *_facts(d)))
+    return rows
+
+
+def _facts(d: Difference) -> tuple[str, str, str, str]:
+    """Return a difference's value, interval, p-value and verdict as texts."""
+    value = d.value or 0.0
+    ends = "" if d.low is None or d.high is None else interval_text(d.low, d.high)
+    p = "" if d.adjusted is None else "< 0.001" if d.adjusted < 0.001 else f"{d.adjusted:.2g}"
+    return ("+" if value > 0 else "") + format_value(value, d.se), ends, p, d.verdict
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ")
+
+
+def _page(table: Comparison) -> str:
+    """Return a page: what is best and by how much, then each group with its pictures."""
+    first = table.entries[0].report
+    labels, runs = len(table.rows), len(table.entries)
+    subtitle = (
+        f"{labels} {'setting' if labels == 1 else 'settings'}, "
+        f"{runs} {'run' if runs == 1 else 'runs'}; {first.n:,} rows judged, seed {first.seed}"
+    )
+    shown = {
+        f"{entry.label}, seed {entry.seed}": entry.report.figures()
+        for entry in table.entries
+        if entry.report.gallery is not None
+    }
+    legend = table.legend.replace("* the best", "the best is coloured")
+    parts = [_headline(table), f'<p class="sub">{escape(legend)}.</p>\n']
+    parts += [warning_list(table.warnings), _notes(table)]
+    begun = False  # once: how many runs, how long they took, how to read differences
+    for group in [*HEADINGS, "training"]:
+        names = [name for name in table.metrics if group_of(name) == group]
+        body = "".join(
+            _table(table, names[i : i + _WIDE], with_runs=not begun and i == 0)
+            for i in range(0, len(names), _WIDE)
+        )
+        body += _differences(table, names, opened=not begun)
+        begun = begun or bool(names)
+        titles = dict.fromkeys(title for figures in shown.values() for title in figures)
+        for title in (t for t in titles if PLACES.get(t, "training") == group):
+            found = {name: figures[title] for name, figures in shown.items() if title in figures}
+            body += f"<h3>{escape(title)}</h3>" + picture_cards(found, captions=True)
+        parts += [section(group, body, HEADINGS.get(group, ""))] if body else []
+    return page(table.title, subtitle, "".join(parts), "comparison", table.as_dict())
+
+
+def _headline(table: Comparison) -> str:
+    """Return a sentence on what is best by the first metric that separates labels."""
+    for name in table.metrics:
+        best = next((row for row in table.rows if row.cells[name].best), None)
+        if best is None:
+            continue
+        title = f"<b>{escape(best.label)}</b> has the best {escape(name.replace('_', ' '))}"
+        value = f" ({escape(best.cells[name].text)})"
+        own = [d for d in table.differences if d.metric == name and d.value is not None]
+        close = [d.label for d in own if d.verdict == "not distinguishable"]
+        if not own:
+            others = "."
+        elif not close:
+            others = "; every other is worse by more than chance explains."
+        else:
+            others = f"; not distinguishable from it: {escape(', '.join(close))}."
+        return f"<p>{title}{value}{others}</p>\n"
+    return ""
+
+
+def _notes(table: Comparison) -> str:
+    notes = [note.partition(": ") for note in table.notes]
+    if not notes:
+        return ""
+    return folded(
+        f"{len(notes)} {'note' if len(notes) == 1 else 'notes'} on what is missing",
+        terms((term, text) for term, _, text in notes),
+    )
+
+
+def _table(table: Comparison, names: list[str], with_runs: bool) -> str:
+    head = [_head("", "ascending"), *(_head(heading(n), _first(n)) for n in names)]
+    timed = with_runs and any(row.seconds is not None for row in table.rows)
+    head += [_head("seeds", "descending")] if with_runs else []
+    head += [_head("seconds", "ascending")] if timed else []
+    body = []
+    for row in table.rows:
+        cells = [_cell(row.cells[name]) for name in names]
+        cells += [_number(len(row.seeds), f"{len(row.seeds)}")] if with_runs else []
+        text = "" if row.seconds is None else f"{row.seconds:.1f}"
+        cells += [_number(row.seconds, text)] if timed else []
+        label = escape(row.label)
+        body.append(f'<tr><th scope="row" data-value="{label}">{label}</th>{"".join(cells)}</tr>')
+    rows = "\n".join(body)
+    return (
+        f'<div class="scroll"><table class="compare sortable"><thead><tr>{"".join(head)}</tr>'
+        f"</thead><tbody>{rows}</tbody>{_foot(table, names, with_runs + timed)}</table></div>\n"
+    )
+
+
+def _foot(table: Comparison, names: list[str], more: int) -> str:
+    rows = ""
+    for title, cells in _anchor_rows(table).items():
+        if not any(name in cells for name in names):
+            continue
+        texts = [_anchor_text(cells.get(name)) for name in names] + [""] * more
+        data = "".join(f"<td>{escape(text)}</td>" for text in texts)
+        rows += f'<tr><th scope="row">{escape(title)}</th>{data}</tr>'
+    return f"<tfoot>{rows}</tfoot>" if rows else ""
+
+
+def _differences(table: Comparison, names: list[str], opened: bool) -> str:
+    known = [d for d in table.differences if d.metric in names and d.value is not None]
+    if not known:
+        return ""
+    body = records_table(("", *_FACTS), map(_difference, known))
+    return folded(_PAIRED, f'{body}<p class="sub">{escape(table.paired_legend)}.</p>\n', opened)
+
+
+def _difference(d: Difference) -> str:
+    style = d.verdict if d.verdict in ("better", "worse") else "soft"
+    cells = "".join(
+        f'<td class="{style if text == d.verdict else ""}" data-title="{escape(title)}">'
+        f"{escape(text)}</td>"
+        for title, text in zip(_FACTS, _facts(d), strict=True)
+    )
+    who = f"<b>{escape(d.label)}</b> against {escape(d.against)}, by {escape(heading(d.metric))}"
+    return f'<tr><th scope="row">{who}</th>{cells}</tr>'
+
+
+def _head(text: str, first: str) -> str:
+    return f'<th scope="col" data-first="{first}">{escape(text) or "&nbsp;"}</th>'
+
+
+def _first(name: str) -> str:
+    """Return the order that a first click sorts by: the best above."""
+    better = METRICS[name].better if name in METRICS else None
+    return "descending" if better == "higher" else "ascending"
+
+
+def _cell(cell: Cell) -> str:
+    style = "best" if cell.best else "soft" if cell.value is None else ""
+    return _number(cell.value, cell.text, style)
+
+
+def _number(value: Any, text: str, style: str = "") -> str:
+    known = "" if value is None else f' data-value="{value!r}"'
+    kind = f' class="{style}"' if style else ""
+    return f"<td{kind}{known}>{escape(text)}</td>"

@@ -1,10 +1,10 @@
-"""The few rows that a report's pictures show, gathered while the draws are at hand."""
+"""The pictures of a report: the few rows that they show, gathered while the draws are at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,12 +13,17 @@ from priory.evaluation.draws import SHOWN
 from priory.evaluation.interpolation.path import strips
 from priory.evaluation.posterior.calibration import Calibration, ranks_of
 from priory.evaluation.record import Unavailable
+from priory.evaluation.report import charts, pictures
 from priory.evaluation.report.canvas import is_image
+from priory.evaluation.report.interpolations import interpolations
 from priory.evaluation.rows import rows_of, thin
 from priory.evaluation.sample_sets import Sets
 from priory.evaluation.samples.label_agreement import known_labels, labelled_samples
 from priory.evaluation.samples.memorisation import nearest_training
 from priory.evaluation.subject import SAMPLES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _POINTS = 1000  # generated samples that a scatter shows
 _STRIPS, _STEPS = 6, 11
@@ -26,6 +31,19 @@ _NEIGHBOURS = 10
 _LABELS, _OF_EACH = 20, 10
 _CLOSE = 20  # training rows by each sample, of which the nearest is searched
 _T = TypeVar("_T")
+
+PLACES: dict[str, str] = {
+    "Samples": "samples",
+    "Samples by label": "samples",
+    "Reconstructions": "samples",
+    "Nearest training rows": "samples",
+    "Latents": "latents",
+    "Bounds": "likelihood",
+    "Calibration": "posterior",
+    "Interpolations": "paths",
+    "Training": "training",
+}
+"""Where a page shows each picture: beneath the metrics of a group, or at its end."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Gallery:
         prior: draws from the prior, `(n, latent)`.
         bounds: bound on log p(x) by datum, `(n,)`, in nats.
         history: the training's records, by epoch or step.
-        strips: ways between pairs of data through the latent space, `(rows, steps, *shape)`.
+        strips: paths between pairs of data through the latent space, `(rows, steps, *shape)`.
         calibration: ranks of true latents among draws of the guide.
         nearest: generated samples and the training rows nearest to them, each `(n, *shape)`.
         labelled: generated samples under each label, `(labels, n, *shape)`, and the labels.
@@ -93,6 +111,38 @@ def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
         nearest=_try(lambda: _nearest(means, draws.train["x"])) if images else None,
         labelled=_try(lambda: _labelled(draws, images)),
     )
+
+
+def draw(gallery: Gallery) -> dict[str, Figure]:
+    """Draw every picture that a gallery has the rows for.
+
+    Args:
+        gallery: what to show.
+
+    Returns:
+        Figures by title, in the order of a report.
+    """
+    figures: dict[str, Figure] = {}
+    if gallery.generated is not None:
+        figures["Samples"] = pictures.generated(gallery.generated, gallery.x)
+    if gallery.labelled is not None:
+        figures["Samples by label"] = pictures.by_label(*gallery.labelled)
+    if gallery.nearest is not None:
+        figures["Nearest training rows"] = pictures.nearest(*gallery.nearest)
+    if gallery.reconstructed is not None:
+        figures["Reconstructions"] = pictures.reconstructions(*gallery.reconstructed)
+    if gallery.strips is not None and len(gallery.strips):
+        figures["Interpolations"] = interpolations(gallery.strips, gallery.x)
+    if gallery.latents is not None:
+        figures["Latents"] = charts.latents(gallery.latents, gallery.labels, gallery.prior)
+    found = gallery.calibration
+    if found is not None and len(found.ranks):
+        figures["Calibration"] = charts.calibration(found.ranks.cpu(), found.levels, found.names)
+    if gallery.bounds is not None and len(gallery.bounds) > 1:
+        figures["Bounds"] = charts.bounds(gallery.bounds)
+    if len(gallery.history) > 1:
+        figures["Training"] = charts.training(gallery.history)
+    return figures
 
 
 def _labelled(draws: Sets, images: bool) -> tuple[Tensor, tuple[str, ...]]:

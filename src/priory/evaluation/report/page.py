@@ -5,11 +5,53 @@ from __future__ import annotations
 import base64
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from html import escape
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from priory.evaluation.report.style import SCRIPT, STYLE
+
+class Document(ABC):
+    """Something that is shown as one page, and kept as plain values."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What it is about, on one line."""
+
+    @abstractmethod
+    def html(self) -> str:
+        """Return it as one page that needs no other file."""
+
+    @abstractmethod
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, without its pictures."""
+
+    def _repr_html_(self) -> str:
+        return framed(self.html(), self.title)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the page that needs no other file.
+
+        Args:
+            path: where to.
+        """
+        path = Path(path)
+        path.write_text(self.html(), encoding="utf-8")
+        return path
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the plain values as JSON, without the pictures.
+
+        Args:
+            path: where to.
+        """
+        path = Path(path)
+        text = json.dumps(self.as_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
 
 
 def page(title: str, subtitle: str, body: str, name: str, values: Mapping[str, Any]) -> str:
@@ -28,12 +70,12 @@ def page(title: str, subtitle: str, body: str, name: str, values: Mapping[str, A
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head>\n<body><main>"
+        f"<style>\n{_file('style.css')}</style></head>\n<body><main>"
         f'<h1>{escape(title)}</h1><p class="sub">{escape(subtitle)}</p>\n{body}\n'
         f'<footer>Made by Priory. <a class="numbers" download="{escape(name)}.json" hidden>'
         "Save the numbers as JSON</a></footer></main>\n"
         f'<script type="application/json" id="{escape(name)}">{text}</script>\n'
-        f"<script>{SCRIPT}</script></body></html>\n"
+        f"<script>\n{_file('script.js')}</script></body></html>\n"
     )
 
 
@@ -79,6 +121,21 @@ def picture_cards(figures: Mapping[str, Any], captions: bool = False) -> str:
     return f'<div class="{style}">{cards}</div>\n' if cards else ""
 
 
+def records_table(titles: Iterable[str], rows: Iterable[str]) -> str:
+    """Return a table whose rows become cards on a narrow screen.
+
+    Args:
+        titles: of the columns, as text.
+        rows: HTML of a row each.
+    """
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = "\n".join(rows)
+    return (
+        f'<div class="scroll"><table class="records"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>\n"
+    )
+
+
 def folded(summary: str, body: str, opened: bool = False) -> str:
     """Return what a reader may unfold.
 
@@ -91,14 +148,14 @@ def folded(summary: str, body: str, opened: bool = False) -> str:
     return f"<details{state}><summary>{escape(summary)}</summary>{body}</details>\n"
 
 
-def terms(told: Iterable[tuple[str, str]]) -> str:
+def terms(items: Iterable[tuple[str, str]]) -> str:
     """Return a list of terms and what is said of them.
 
     Args:
-        told: terms with their text.
+        items: terms with their text.
     """
-    items = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in told)
-    return f"<dl>{items}</dl>"
+    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in items)
+    return f"<dl>{rows}</dl>"
 
 
 def warning_list(warnings: Iterable[tuple[str, str]]) -> str:
@@ -115,3 +172,7 @@ def _png(figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", pad_inches=0.08)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _file(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")

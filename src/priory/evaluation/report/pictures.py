@@ -1,9 +1,9 @@
-"""Pictures of a pair: its samples, their neighbours, reconstructions, and ways between data."""
+"""Pictures of samples: of a pair, by label, as it trained; their neighbours; reconstructions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,79 +21,13 @@ from priory.evaluation.report.canvas import (
     new_axes,
     tile,
 )
-from priory.evaluation.report.charts import (
-    bounds,
-    calibration,
-    histograms,
-    latents,
-    small_multiples,
-    training,
-)
-from priory.evaluation.report.gallery import Gallery
-from priory.evaluation.report.labelled import by_label
+from priory.evaluation.report.charts import histograms, small_multiples
 from priory.evaluation.rows import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "PLACES",
-    "Gallery",
-    "draw",
-    "generated",
-    "nearest",
-    "reconstructions",
-    "snapshots",
-    "strips",
-    "training",
-]
-
 _MOST, _ACROSS = 12, 12  # snapshots, and images of each, that are shown
-
-PLACES: dict[str, str] = {
-    "Samples": "samples",
-    "Samples by label": "samples",
-    "Reconstructions": "samples",
-    "Nearest training rows": "samples",
-    "Latents": "latents",
-    "Bounds": "likelihood",
-    "Calibration": "posterior",
-    "Interpolations": "paths",
-    "Training": "training",
-}
-"""Where a page shows each picture: beneath the metrics of a group, or at its end."""
-
-
-def draw(gallery: Gallery) -> dict[str, Figure]:
-    """Draw every picture that a gallery has the rows for.
-
-    Args:
-        gallery: what to show.
-
-    Returns:
-        Figures by title, in the order of a report.
-    """
-    figures: dict[str, Figure] = {}
-    if gallery.generated is not None:
-        figures["Samples"] = generated(gallery.generated, gallery.x)
-    if gallery.labelled is not None:
-        figures["Samples by label"] = by_label(*gallery.labelled)
-    if gallery.nearest is not None:
-        figures["Nearest training rows"] = nearest(*gallery.nearest)
-    if gallery.reconstructed is not None:
-        figures["Reconstructions"] = reconstructions(*gallery.reconstructed)
-    if gallery.strips is not None and len(gallery.strips):
-        figures["Interpolations"] = strips(gallery.strips, gallery.x)
-    if gallery.latents is not None:
-        figures["Latents"] = latents(gallery.latents, gallery.labels, gallery.prior)
-    found = gallery.calibration
-    if found is not None and len(found.ranks):
-        figures["Calibration"] = calibration(found.ranks.cpu(), found.levels, found.names)
-    if gallery.bounds is not None and len(gallery.bounds) > 1:
-        figures["Bounds"] = bounds(gallery.bounds)
-    if len(gallery.history) > 1:
-        figures["Training"] = training(gallery.history)
-    return figures
 
 
 def generated(x: Tensor, real: Tensor | None = None) -> Figure:
@@ -118,6 +52,42 @@ def generated(x: Tensor, real: Tensor | None = None) -> Figure:
         legend(axes)
         return figure
     return histograms(flat, data)
+
+
+def by_label(x: Tensor, names: Sequence[str], of: str = "label") -> Figure:
+    """Draw as many generated samples under each label, or each value of another site.
+
+    Images stand in a row for each, points of the plane in one chart, all else in a chart each.
+
+    Args:
+        x: generated samples, `(labels, n, *shape)`.
+        names: of the labels.
+        of: what a name is the name of.
+    """
+    title, note = f"Samples by {of}", f"each under the {of} that was given"
+    rows, n = x.shape[:2]
+    flat = x.flatten(0, 1)
+    if is_image(flat):
+        figure = image_grid(tile(flat, n), title, note)
+        axes = figure.axes[0]
+        low, _ = sorted(axes.get_ylim())
+        height = abs(axes.get_ylim()[0] - axes.get_ylim()[1]) / rows
+        for i, name in enumerate(names):
+            place = low + (i + 0.5) * height
+            axes.text(-2, place, name, ha="right", va="center", fontsize=9, color=SOFT)
+        return figure
+    points = rows_of(flat).view(rows, n, -1).numpy()
+    if points.shape[2] != 2:
+        panels = {f"{of} {name}": some for name, some in zip(names, points, strict=True)}
+        more = ", first two features" if points.shape[2] > 2 else ""
+        return small_multiples(panels, None, title + more)
+    figure, axes = new_axes(title, "$x_1$", "$x_2$", note=note)
+    for i, (name, some) in enumerate(zip(names, points, strict=True)):
+        colour = CLASSES[i % len(CLASSES)]
+        axes.scatter(*some.T, s=7, c=colour, alpha=0.6, linewidths=0, label=name)
+    axes.set_aspect("equal", adjustable="datalim")
+    legend(axes)
+    return figure
 
 
 def snapshots(taken: Mapping[int, Tensor], real: Tensor | None = None) -> Figure:
@@ -160,7 +130,7 @@ def nearest(x: Tensor, train: Tensor) -> Figure:
         x: generated samples, images `(n, channels, height, width)`.
         train: the training row nearest to each, likewise.
     """
-    note = "generated samples in the upper row, the training row nearest to each in the lower"
+    note = "generated samples above, the training row nearest to each below"
     return image_grid(tile(torch.cat([x, train]), len(x)), "Nearest training rows", note)
 
 
@@ -198,35 +168,4 @@ def reconstructions(x: Tensor, mean: Tensor, columns: int = 10) -> Figure:
     low, high = float(a.min()), float(a.max())
     axes.plot([low, high], [low, high], c=SOFT, lw=1, ls="--", zorder=1)
     axes.scatter(a.ravel(), b.ravel(), s=7, c=MODEL, alpha=0.5, linewidths=0, zorder=2)
-    return figure
-
-
-def strips(ways: Tensor, real: Tensor | None = None) -> Figure:
-    """Draw ways through the latent space: a row of images each, lines in the plane, or curves.
-
-    Args:
-        ways: rows and steps, `(rows, steps, *shape)`.
-        real: data to show beneath, where they are points of the plane, `(n, 2)`.
-    """
-    rows, steps = ways.shape[:2]
-    flat = ways.flatten(0, 1)
-    note = "each row leads from one latent to another" if is_image(flat) else ""
-    if is_image(flat):
-        return image_grid(tile(flat, steps), "Interpolations", note)
-    points = rows_of(flat).view(rows, steps, -1).numpy()
-    if points.shape[2] == 2:
-        figure, axes = new_axes("Interpolations", "$x_1$", "$x_2$")
-        if real is not None:
-            axes.scatter(*rows_of(real).numpy().T, s=7, c=PRIOR, linewidths=0, label="data")
-        for colour, way in zip(CLASSES * rows, points, strict=False):
-            axes.plot(*way.T, c=colour, lw=1.4, marker="o", ms=3.5)
-            axes.plot(*way[[0, -1]].T, c=colour, lw=0, marker="o", ms=8)
-        axes.set_aspect("equal", adjustable="datalim")
-        legend(axes)
-        return figure
-    figure, axes = new_axes(
-        "Interpolations", "share of the way", "first feature", note="the means of p(x | z)"
-    )
-    for colour, way in zip(CLASSES * rows, points, strict=False):
-        axes.plot(np.linspace(0.0, 1.0, steps), way[:, 0], c=colour, lw=1.4, marker="o", ms=3.5)
     return figure

@@ -1,13 +1,26 @@
-"""Pictures of ways through the latent space: rows of images, a column for each weight."""
+"""Pictures of paths through the latent space, and of images that are moved along a vector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
-from priory.evaluation.report.canvas import INK, SOFT, canvas, tile
+from priory.evaluation.report.canvas import (
+    CLASSES,
+    INK,
+    PRIOR,
+    SOFT,
+    canvas,
+    image_grid,
+    is_image,
+    legend,
+    new_axes,
+    tile,
+)
+from priory.evaluation.rows import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +28,38 @@ if TYPE_CHECKING:
 _TITLE: dict[str, Any] = {"fontsize": 13, "fontweight": "bold", "color": INK, "ha": "left"}
 
 
-def ways(
+def interpolations(paths: Tensor, real: Tensor | None = None) -> Figure:
+    """Draw paths through the latent space: a row of images each, lines in the plane, or curves.
+
+    Args:
+        paths: rows and steps, `(rows, steps, *shape)`.
+        real: data to show beneath, where they are points of the plane, `(n, 2)`.
+    """
+    rows, steps = paths.shape[:2]
+    flat = paths.flatten(0, 1)
+    note = "each row leads from one latent to another" if is_image(flat) else ""
+    if is_image(flat):
+        return image_grid(tile(flat, steps), "Interpolations", note)
+    points = rows_of(flat).view(rows, steps, -1).numpy()
+    if points.shape[2] == 2:
+        figure, axes = new_axes("Interpolations", "$x_1$", "$x_2$")
+        if real is not None:
+            axes.scatter(*rows_of(real).numpy().T, s=7, c=PRIOR, linewidths=0, label="data")
+        for colour, path in zip(CLASSES * rows, points, strict=False):
+            axes.plot(*path.T, c=colour, lw=1.4, marker="o", ms=3.5)
+            axes.plot(*path[[0, -1]].T, c=colour, lw=0, marker="o", ms=8)
+        axes.set_aspect("equal", adjustable="datalim")
+        legend(axes)
+        return figure
+    figure, axes = new_axes(
+        "Interpolations", "share of the way", "first feature", note="the means of p(x | z)"
+    )
+    for colour, path in zip(CLASSES * rows, points, strict=False):
+        axes.plot(np.linspace(0.0, 1.0, steps), path[:, 0], c=colour, lw=1.4, marker="o", ms=3.5)
+    return figure
+
+
+def image_rows(
     frames: Tensor, labels: Sequence[str], alphas: Sequence[float], title: str, columns: int = 1
 ) -> Figure:
     """Draw rows of images that are moved along a vector, with the weights above.
@@ -36,7 +80,7 @@ def ways(
         )
     rows = -(-len(frames) // columns)
     width, height = (5.4, 0.58) if columns == 1 else (3.4 * columns, 0.44)
-    figure = canvas(width, height * rows + 1)
+    figure = canvas(width, height * rows + 0.7)
     figure.suptitle(title, x=0.01, **_TITLE)
     for column in range(columns):
         part = slice(column * rows, (column + 1) * rows)

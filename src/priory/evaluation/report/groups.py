@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from priory.evaluation.record import Record, unusual_likelihood
+from priory.evaluation.report.text import collect
 from priory.evaluation.sample_sets import Anchor
 from priory.evaluation.table import ANCHORS, GROUPS, METRICS
 
@@ -17,12 +17,11 @@ HEADINGS: dict[str, str] = {
     "posterior": "whether the guide is the model's posterior",
     "samples": "how near generated samples and reconstructions come to data",
     "latents": "what the latents hold",
-    "paths": "what lies on the ways through the latent space",
+    "paths": "what lies on paths through the latent space",
     "insight": "what else is worth knowing",
     OTHER: "metrics of your own",
 }
 ANCHOR_TITLES: dict[Anchor, str] = {"real": "real data", "baseline": "baseline"}
-_Z = 1.959963984540054  # the standard normal's 97.5% quantile
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,11 @@ def absent(records: Iterable[Record]) -> dict[str, list[str]]:
     Args:
         records: of one report.
     """
-    found: dict[str, list[str]] = {}
-    for record in records:
-        if not record.applicable and not is_anchor(record.name):
-            found.setdefault(record.note, []).append(record.title)
-    return found
+    return collect(
+        (record.note, record.title)
+        for record in records
+        if not record.applicable and not is_anchor(record.name)
+    )
 
 
 def group_of(name: str) -> str:
@@ -116,33 +115,3 @@ def heading(name: str) -> str:
     better = METRICS[name].better if name in METRICS else None
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}[better]
     return name.replace("_", " ") + arrow
-
-
-def interval(value: float | None, se: float | None) -> tuple[float, float] | None:
-    """Return the 95% interval, value ± 1.96 se, if there is a standard error that is not 0.
-
-    Args:
-        value: the number.
-        se: its standard error.
-    """
-    return None if value is None or not se else (value - _Z * se, value + _Z * se)
-
-
-def interval_text(low: float, high: float) -> str:
-    """Write an interval, to two digits of its standard error.
-
-    Args:
-        low: its lower end.
-        high: its upper end.
-
-    Example:
-        >>> interval_text(86.127, 86.567), interval_text(-0.00021, 0.00034)
-        ('86.13 to 86.57', '-0.00021 to 0.00034')
-    """
-    se = (high - low) / (2 * _Z)
-    if not 0.0 < se < math.inf:
-        return f"{low:.4g} to {high:.4g}"
-    decimals = max(0, 1 - math.floor(math.log10(se)))
-    if decimals > 6 or max(abs(low), abs(high)) >= 1e7:
-        return f"{low:.1e} to {high:.1e}"
-    return f"{low:.{decimals}f} to {high:.{decimals}f}"
