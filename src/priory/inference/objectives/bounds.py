@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import functools
 
 from torch import Tensor
 
 from priory.inference.objectives.base import Objective, Weight
+from priory.inference.objectives.gradients import estimator
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
@@ -24,27 +25,45 @@ class ELBO(Objective):
         particles: draws of the latents per datum that the expectation is averaged over.
         analytic_kl: take KL(q || p) in closed form where `torch.distributions.kl` knows it, which
             lowers the variance; sites without one are estimated as before.
+        gradient: the estimator of the gradient: pathwise; stl, which leaves q's score out; score or
+            vimco, for latents without reparameterised samples. See `priory.inference.Gradient`.
 
     Raises:
         ValueError: if `beta` is negative or `particles` is not positive; at the first loss, if the
             guide draws a latent between the values of the model's discrete distribution.
     """
 
-    def __init__(self, beta: Weight = 1.0, particles: int = 1, analytic_kl: bool = False) -> None:
+    def __init__(
+        self,
+        beta: Weight = 1.0,
+        particles: int = 1,
+        analytic_kl: bool = False,
+        gradient: str = "pathwise",
+    ) -> None:
         if not isinstance(beta, Schedule) and beta < 0:
             raise ValueError(f"beta must not be negative, got {beta}")
         self.beta = beta
         self.particles = positive("particles", particles)
         self.analytic_kl = analytic_kl
+        self.gradient = estimator(gradient).name
+        if self.gradient != "pathwise" and analytic_kl:
+            raise ValueError(f"a closed-form KL has the pathwise gradient alone, not {gradient!r}")
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -ELBO."""
-        awake = _scored(phases)
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
-        if plain and not self.analytic_kl:
-            return -awake.average(awake.log_weight())
+        if (plain and not self.analytic_kl) or self.gradient != "pathwise":
+            awake, value = estimator(self.gradient)(phases, self._weights, 1)
+            return -awake.average(value)
+        awake = _scored(phases)
         kl = divergence(awake, self.analytic_kl)
         return current(self.beta) * kl - awake.mean_log_p(awake.observed)
+
+    def _weights(self, phase: Phase) -> Tensor:
+        if not isinstance(self.beta, Schedule) and self.beta == 1:
+            return phase.log_weight()
+        kl = phase.log_q(phase.scored) - phase.log_p(phase.latents)
+        return phase.log_p(phase.observed) - current(self.beta) * kl
 
 
 class KL(Objective):
@@ -87,28 +106,28 @@ def _scored(phases: Phases) -> Phase:
     return awake
 
 
-def log_weights(phases: Phases) -> Tensor:
+def _joint(phase: Phase, particles: int) -> Tensor:
     """Return the log weights of a multi-sample bound, `(particles, batch)`, in nats.
 
     Raises:
         ValueError: If the weights' mean would bound nothing, or rows are weighted inside of it.
     """
-    awake = _scored(phases)
-    if phases.particles > 1:
-        if reason := awake.no_bound():
+    log_weight = phase.log_weight()
+    if particles > 1:
+        if reason := phase.no_bound():
             raise ValueError(f"no multi-sample bound: {reason}; train by ELBO()")
-        if awake.weighs_rows_by_scale:
+        if phase.weighs_rows_by_scale:
             raise ValueError(
                 "poutine.scale gives every site one scale for each row, which would stand inside "
                 "of the multi-sample bound's logarithm; give the rows' weights as the data's "
                 "column 'weight', which is applied outside"
             )
-        if awake.latents and not any(awake.drawn_per_datum(n) for n in awake.scored):
+        if phase.latents and not any(phase.drawn_per_datum(n) for n in phase.scored):
             raise ValueError(
-                f"{phases.particles} particles of one datum cannot be had: the guide draws all "
+                f"{particles} particles of one datum cannot be had: the guide draws all "
                 "that is random outside of the batch plate, once for all data; train by ELBO()"
             )
-    return awake.log_weight()
+    return log_weight
 
 
 class IWAE(Objective):
@@ -122,20 +141,21 @@ class IWAE(Objective):
 
     Args:
         particles: K, draws of the latents per datum.
+        gradient: the estimator of the gradient: pathwise, dreg or stl; score or vimco for latents
+            without reparameterised samples. See `priory.inference.Gradient`.
 
     Raises:
         ValueError: if `particles` is not positive; at the first loss with K > 1, if the guide draws
             auxiliary sites of which the latents are no function, or `poutine.scale` weighs rows.
     """
 
-    def __init__(self, particles: int = 5) -> None:
+    def __init__(self, particles: int = 5, gradient: str = "pathwise") -> None:
         self.particles = positive("particles", particles)
+        self.gradient = estimator(gradient).name
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -L_K."""
-        awake, log_weight = phases.awake, log_weights(phases)
-        bound = log_weight.logsumexp(0) - math.log(log_weight.shape[0])
-        return -awake.average(bound)
+        return _loss(phases, self.gradient, 0)
 
 
 class Renyi(Objective):
@@ -148,20 +168,24 @@ class Renyi(Objective):
     Args:
         alpha: order of the divergence.
         particles: K, draws of the latents per datum.
+        gradient: the estimator of the gradient, as in `IWAE`.
 
     Raises:
         ValueError: if `particles` is not positive.
     """
 
-    def __init__(self, alpha: float = 0.5, particles: int = 5) -> None:
+    def __init__(self, alpha: float = 0.5, particles: int = 5, gradient: str = "pathwise") -> None:
         self.alpha = alpha
         self.particles = positive("particles", particles)
+        self.gradient = estimator(gradient).name
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -L."""
-        awake, log_weight = phases.awake, log_weights(phases)
-        if self.alpha == 1:
-            return -awake.average(log_weight)
-        power = 1 - self.alpha
-        bound = (power * log_weight).logsumexp(0) - math.log(log_weight.shape[0])
-        return -awake.average(bound / power)
+        return _loss(phases, self.gradient, self.alpha)
+
+
+def _loss(phases: Phases, gradient: str, alpha: float) -> Tensor:
+    """Return a bound of order alpha with its sign turned, averaged over the batch, shape ()."""
+    weights = functools.partial(_joint, particles=phases.particles)
+    awake, value = estimator(gradient)(phases, weights, alpha)
+    return -awake.average(value)

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priory.inference.distributed.noise import shared_by
+from priory.inference.phases.pathwise import marked
 from priory.inference.phases.sites import (
     BATCH_PLATE,
     Site,
@@ -160,6 +161,41 @@ class Phase:
         """Return whether each datum has its own random draw of a guide's site."""
         own = self._guide[site]
         return is_latent(own) and self._local(own) and not isinstance(base(own["fn"]), Delta)
+
+    @property
+    def unreparameterised(self) -> tuple[str, ...]:
+        """Names of the guide's sites whose draws lost a gradient, as a Bernoulli's do."""
+        return tuple(marked(self._guide))
+
+    def refuse_shared(self, what: str) -> None:
+        """Raise a ValueError if the guide draws latents outside of the batch plate.
+
+        Args:
+            what: what takes none.
+        """
+        for name, site in self._guide.items():
+            if (
+                is_latent(site)
+                and not self._local(site)
+                and not isinstance(base(site["fn"]), Delta)
+            ):
+                raise ValueError(
+                    f"{what} is that of each datum's own latents, and the guide draws {name!r} "
+                    "outside of the batch plate, once for all data; take gradient='pathwise'"
+                )
+
+    def sum_per_datum(self, site: str, elements: Tensor) -> Tensor:
+        """Sum a value of a guide's site over all that belongs to a datum, `(particles, batch)`.
+
+        Args:
+            site: the site's name.
+            elements: of the shape of the site's values.
+        """
+        own = pick(self._guide, site, "guide")
+        event = own["fn"].event_dim
+        if event:
+            elements = elements.sum(tuple(range(-event, 0)))
+        return _leading(self._reduce(own, elements))
 
     def particle(self, k: int) -> dict[str, Tensor]:
         """Return the k-th particle of all that the guide draws, in the shape of a single draw."""

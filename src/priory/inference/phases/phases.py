@@ -12,15 +12,17 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from priory.data.split import WEIGHT
-from priory.inference.phases.arguments import Program, bind, likelihood_at, named, owner
+from priory.inference.phases.arguments import Program, bind, likelihood_at, modules_of, named, owner
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.observed import arguments_of
 from priory.inference.phases.pathwise import (
     check_means,
+    frozen,
     keep_marks,
     marked,
     refuse_guide,
     refuse_model,
+    refuse_random,
 )
 from priory.inference.phases.recorder import DeeperPlates, Enough, MismatchError, Recorder
 from priory.inference.phases.sites import (
@@ -75,11 +77,13 @@ class Phases:
         *,
         particles: int = 1,
         latents: Mapping[str, Tensor] | None = None,
+        constant_guide: bool = False,
     ) -> None:
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
-        self.latents = latents
+        self.latents, self.constant_guide = latents, constant_guide
+        self._subsamples: dict[str, Tensor] = {}
         self._generated: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
         self._replayed: dict[Any, Phase] = {}
         self.columns = {**named(model, args), **(columns or {})}
@@ -116,6 +120,7 @@ class Phases:
     def _awake(self, nesting: int, single: bool) -> Phase:
         many = functools.partial(Recorder, particles=self.particles, nesting=nesting, single=single)
         guide = self._guided if self.particles == 1 else self._guide(many(self.latents))
+        self._subsamples = guide.subsamples
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
         model = many({**drawn, **guide.subsamples})
         with model:
@@ -130,9 +135,40 @@ class Phases:
         return self._guide(Recorder(self.latents))
 
     def _guide(self, recorder: Recorder) -> Recorder:
-        with recorder:
+        constants = (
+            frozen(*modules_of(self.guide)) if self.constant_guide else contextlib.nullcontext()
+        )
+        with constants, recorder:
             self.guide(**bind(self.guide, self._inputs))
         return recorder
+
+    def by_constants(self, *, leaves: bool) -> Phase:
+        """Return the awake phase once more, where the guide's parameters are constants.
+
+        Its draws are those of `awake`, so that log q depends on the parameters through them alone.
+
+        Args:
+            leaves: whether the draws are leaves, so that nothing depends on the parameters.
+
+        Raises:
+            ValueError: if the guide is random beside its draws.
+        """
+        refuse_random(modules_of(self.guide))
+        draws = {n: s["value"] for n, s in self.awake.guide_sites.items() if is_latent(s)}
+        if leaves:
+            draws = {
+                n: v.detach().requires_grad_() if v.is_floating_point() else v
+                for n, v in draws.items()
+            }
+        again = Phases(
+            self.model,
+            self.guide,
+            columns=self.columns,
+            particles=self.particles,
+            latents={**draws, **self._subsamples},
+            constant_guide=True,
+        )
+        return again.awake
 
     @property
     def reparameterised(self) -> Phase:

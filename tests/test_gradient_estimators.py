@@ -1,0 +1,180 @@
+"""Estimators of a bound's gradient: exact means, no variance where theory says so, agreement."""
+
+from __future__ import annotations
+
+import itertools
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from priory.inference import ELBO, IWAE, Phases, Renyi
+
+pytestmark = pytest.mark.usefixtures("double")
+
+BITS = 3
+OBJECTIVES = {
+    "elbo": lambda k, g: ELBO(particles=k, gradient=g),
+    "iwae": lambda k, g: IWAE(k, gradient=g),
+    "renyi": lambda k, g: Renyi(0.5, k, gradient=g),
+}
+
+
+class Dealt(dist.Bernoulli):
+    """Bernoulli draws that are dealt from outside."""
+
+    hand = None
+
+    def expand(self, shape, _instance=None):
+        return super().expand(shape, self._get_checked_instance(Dealt, _instance))
+
+    def sample(self, sample_shape=()):
+        return Dealt.hand.expand(sample_shape + self.batch_shape)
+
+
+class BeliefNet(nn.Module):
+    """Three bits, and four that depend on them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.prior = nn.Parameter(torch.randn(BITS))
+        self.decoder, self.encoder = nn.Linear(BITS, 4), nn.Linear(4, BITS)
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", Dealt(logits=self.prior.expand(len(x), -1)).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", Dealt(logits=self.encoder(x)).to_event(1))
+
+
+def flat(grads):
+    return torch.cat([g.flatten() for g in grads])
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("gradient", ["score", "vimco"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_mean_over_all_tuples_is_the_gradient_of_the_mean(name, gradient, k):
+    pair, x = BeliefNet(), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
+    params = list(pair.parameters())
+    objective = OBJECTIVES[name](k, gradient)
+    hands = [torch.tensor(h) for h in itertools.product([0.0, 1.0], repeat=BITS)]
+    exact, mean = 0.0, 0.0
+    for hand in itertools.product(hands, repeat=k):
+        Dealt.hand = torch.stack(hand).unsqueeze(1)
+        phases = Phases(pair.model, pair.guide, (x,), particles=k)
+        loss = objective.loss(phases)
+        probability = phases.awake.log_q("z").sum().exp()
+        grads = torch.autograd.grad(loss, params, retain_graph=True)
+        mean = mean + probability.detach() * flat(grads)
+        exact = exact + probability * bound_of(phases, name)
+    expected = flat(torch.autograd.grad(exact, params))
+    torch.testing.assert_close(mean, expected, atol=1e-10, rtol=0)
+    assert expected.abs().max() > 0.01
+
+
+def bound_of(phases, name):
+    """The loss of one tuple, written out."""
+    log_weight = phases.awake.log_p().squeeze(1) - phases.awake.log_q().squeeze(1)
+    if name == "elbo":
+        return -log_weight.mean()
+    power = 1.0 if name == "iwae" else 0.5
+    return -(power * log_weight).exp().mean().log() / power
+
+
+class Chain(nn.Module):
+    """z1 ~ N(0, 1), z2 ~ N(z1, 1), x ~ N(z2, s^2), with its exact posterior, drawn from the end."""
+
+    def __init__(self, off=0.0):
+        super().__init__()
+        self.s = nn.Parameter(torch.tensor(0.7))
+        s2 = 0.7**2
+        self.encoder = nn.ParameterDict(
+            {
+                "a": torch.tensor(2 / (2 + s2) + off),
+                "v2": torch.tensor(2 * s2 / (2 + s2) + off),
+                "c": torch.tensor(0.5 + off),
+                "v1": torch.tensor(0.5 + off),
+            }
+        )
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            z1 = pyro.sample("z1", dist.Normal(x.new_zeros(()), 1.0))
+            z2 = pyro.sample("z2", dist.Normal(z1, 1.0))
+            pyro.sample("x", dist.Normal(z2, self.s), obs=x)
+
+    def guide(self, x):
+        e = self.encoder
+        with pyro.plate("data", len(x)):
+            z2 = pyro.sample("z2", dist.Normal(e["a"] * x, e["v2"].sqrt()))
+            pyro.sample("z1", dist.Normal(e["c"] * z2, e["v1"].sqrt()))
+
+
+def guide_gradient(pair, objective, x):
+    loss = objective(pair.model, pair.guide, x)
+    return flat(torch.autograd.grad(loss, list(pair.encoder.values())))
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_no_variance_at_the_exact_posterior(name, k):
+    """Of the guide's gradient along the path; the plain estimator's is not 0 there."""
+    pair, x = Chain(), 1.5 * torch.randn(6)
+    for gradient in ("stl", "dreg"):
+        found = guide_gradient(pair, OBJECTIVES[name](k, gradient), x)
+        assert found.abs().max() < 1e-12
+    assert guide_gradient(pair, OBJECTIVES[name](k, "pathwise"), x).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_means_of_unbiased_estimators_agree(name):
+    pair, k = Chain(off=0.2), 3
+    x = torch.tensor(1.0).expand(50)
+    params = list(pair.parameters())
+    found = {}
+    for gradient in ("pathwise", "dreg", "score", *(["stl"] if name == "elbo" else [])):
+        torch.manual_seed(1)
+        objective = OBJECTIVES[name](k, gradient)
+        draws = []
+        for _ in range(400):
+            loss = objective(pair.model, pair.guide, x)
+            draws.append(flat(torch.autograd.grad(loss, params)))
+        draws = torch.stack(draws)
+        found[gradient] = draws.mean(0), draws.std(0) / 20
+    mean, error = found.pop("pathwise")
+    for other, its in found.values():
+        assert ((mean - other).abs() < 4 * (error**2 + its**2).sqrt() + 1e-12).all()
+
+
+@pytest.mark.parametrize("gradient", ["stl", "dreg", "score", "vimco"])
+def test_an_estimator_returns_the_bound_itself(gradient):
+    pair, x = Chain(off=0.1), torch.randn(5)
+    for name in OBJECTIVES:
+        values = []
+        for g in (gradient, "pathwise"):
+            torch.manual_seed(2)
+            values.append(OBJECTIVES[name](4, g)(pair.model, pair.guide, x).item())
+        assert values[0] == pytest.approx(values[1], abs=1e-12)
+
+
+def test_what_cannot_be_had_is_refused():
+    pair, x = BeliefNet(), torch.ones(2, 4)
+    Dealt.hand = torch.zeros(1, BITS)
+    with pytest.raises(ValueError, match="no reparameterised samples"):
+        ELBO()(pair.model, pair.guide, x)
+    for gradient in ("stl", "dreg"):
+        with pytest.raises(ValueError, match="no reparameterised samples"):
+            ELBO(gradient=gradient)(pair.model, pair.guide, x)
+    with pytest.raises(ValueError, match="give 2 or more"):
+        IWAE(1, gradient="vimco")(pair.model, pair.guide, x)
+    with pytest.raises(ValueError, match="unknown gradient 'drag', nearest 'dreg'"):
+        IWAE(gradient="drag")
+    with pytest.raises(ValueError, match="pathwise gradient alone"):
+        ELBO(analytic_kl=True, gradient="stl")
