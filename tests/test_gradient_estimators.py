@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from priory.inference import ELBO, IWAE, Phases, Renyi
+from priory.inference import ELBO, IWAE, Phases, Reconstruction, Renyi
+from priory.inference.objectives.rates import Capacity, FreeBits, rate
+from priory.inference.objectives.wake import Wake
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -178,3 +180,82 @@ def test_what_cannot_be_had_is_refused():
         IWAE(gradient="drag")
     with pytest.raises(ValueError, match="pathwise gradient alone"):
         ELBO(analytic_kl=True, gradient="stl")
+
+
+def loss_and_gradient(pair, objective, x, params):
+    torch.manual_seed(0)
+    loss = objective(pair.model, pair.guide, x)
+    return loss, flat(torch.autograd.grad(loss, params, allow_unused=True, materialize_grads=True))
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_wake_phase_by_all_tuples(k):
+    """Its mean gradient for the model is that of the mean self-normalised estimate."""
+    pair, x = BeliefNet(), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
+    params = list(pair.parameters())
+    hands = [torch.tensor(h) for h in itertools.product([0.0, 1.0], repeat=BITS)]
+    mean, exact = 0.0, 0.0
+    for hand in itertools.product(hands, repeat=k):
+        Dealt.hand = torch.stack(hand).unsqueeze(1)
+        phases = Phases(pair.model, pair.guide, (x,), particles=k)
+        loss = Wake(k).loss(phases)
+        log_p, log_q = phases.awake.log_p()[:, 0], phases.awake.log_q()[:, 0]
+        probability = log_q.sum().exp().detach()
+        w = (log_p - log_q).detach().softmax(0)
+        assert loss.item() == pytest.approx(bound_of(phases, "iwae").item())
+        mean = mean + probability * flat(torch.autograd.grad(loss, params, retain_graph=True))
+        exact = exact - probability * (w * (log_p + log_q)).sum()
+    torch.testing.assert_close(mean, flat(torch.autograd.grad(exact, params)), atol=1e-12, rtol=0)
+
+
+def test_the_wake_phase_weighs_the_particles_of_each_datum():
+    """A batch of 7 has the mean gradient of 7 batches of 1."""
+    pair = BeliefNet()
+    x = torch.bernoulli(torch.full((7, 4), 0.5))
+    params = list(pair.parameters())
+    hand = torch.bernoulli(torch.full((5, 7, BITS), 0.5))
+    Dealt.hand = hand
+    together = loss_and_gradient(pair, Wake(5), x, params)
+    alone = []
+    for n in range(7):
+        Dealt.hand = hand[:, n : n + 1]
+        alone.append(loss_and_gradient(pair, Wake(5), x[n : n + 1], params))
+    torch.testing.assert_close(together[0], torch.stack([loss for loss, _ in alone]).mean())
+    torch.testing.assert_close(together[1], torch.stack([grad for _, grad in alone]).mean(0))
+
+
+def test_the_wake_phase_lets_no_gradient_through_the_draws():
+    pair, x = Chain(off=0.1), torch.randn(5)
+    params = list(pair.encoder.values())
+    _, found = loss_and_gradient(pair, Wake(), x, params)
+    assert not found.any()
+    _, found = loss_and_gradient(pair, Wake(4, guide=False), x, params)
+    assert not found.any()
+    _, found = loss_and_gradient(pair, Wake(4), x, params)
+    assert found.all()
+    with pytest.raises(ValueError, match="give 2 or more"):
+        Wake(1, guide=True)
+
+
+def test_free_bits_and_capacity_are_terms():
+    pair, x = Chain(off=0.1), torch.randn(5)
+    params = list(pair.parameters())
+    awake = Phases(pair.model, pair.guide, (x,)).awake
+    plain = loss_and_gradient(pair, ELBO(), x, params)
+    free = loss_and_gradient(pair, ELBO() + FreeBits(0.0), x, params)
+    torch.testing.assert_close(plain, free)
+    above = loss_and_gradient(pair, ELBO() + FreeBits(1e3), x, params)
+    reconstruction = loss_and_gradient(pair, Reconstruction(), x, params)
+    torch.testing.assert_close(above[0], reconstruction[0] + 2e3)
+    torch.testing.assert_close(above[1], reconstruction[1])
+    one = loss_and_gradient(pair, ELBO() + FreeBits(1e3, "z1"), x, params)
+    assert not torch.allclose(one[1], above[1])
+    torch.manual_seed(0)
+    drawn = Phases(pair.model, pair.guide, (x,)).awake
+    kl = sum(rate(drawn, n) for n in ("z1", "z2"))
+    torch.manual_seed(0)
+    held = Capacity(3.0, 10.0)(pair.model, pair.guide, x)
+    torch.testing.assert_close(held, 10 * (kl - 3).abs() - kl)
+    assert awake.latents == ("z1", "z2")
+    with pytest.raises(ValueError, match="'z' is no latent; the latents are z1, z2"):
+        FreeBits(1.0, "z")(pair.model, pair.guide, x)

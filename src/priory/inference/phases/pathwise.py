@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -99,7 +100,9 @@ def frozen(*roots: nn.Module) -> Iterator[None]:
     try:
         for p, _ in flags:
             p.requires_grad_(False)
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*was not registered in the param store")
+            yield
     finally:
         for p, flag in flags:
             p.requires_grad_(flag)

@@ -153,20 +153,39 @@ class Phases:
         Raises:
             ValueError: if the guide is random beside its draws.
         """
-        refuse_random(modules_of(self.guide))
-        draws = {n: s["value"] for n, s in self.awake.guide_sites.items() if is_latent(s)}
+        draws = self._draws()
         if leaves:
             draws = {
                 n: v.detach().requires_grad_() if v.is_floating_point() else v
                 for n, v in draws.items()
             }
+        return self._again(draws, constant_guide=True)
+
+    @functools.cached_property
+    def constant_draws(self) -> Phase:
+        """The awake phase with draws that are constants: no gradient flows through them.
+
+        Raises:
+            ValueError: if the guide is random beside its draws.
+        """
+        draws = self._draws()
+        if not any(v.requires_grad for v in draws.values()):
+            return self.awake
+        return self._again(_constants(draws))
+
+    def _draws(self) -> dict[str, Tensor]:
+        return {n: s["value"] for n, s in self.awake.guide_sites.items() if is_latent(s)}
+
+    def _again(self, draws: Mapping[str, Tensor], *, constant_guide: bool = False) -> Phase:
+        """Return the awake phase of given draws."""
+        refuse_random(modules_of(self.guide))
         again = Phases(
             self.model,
             self.guide,
             columns=self.columns,
             particles=self.particles,
             latents={**draws, **self._subsamples},
-            constant_guide=True,
+            constant_guide=constant_guide,
         )
         return again.awake
 
