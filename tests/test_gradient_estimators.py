@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
 from priory.inference import ELBO, IWAE, Phases, Reconstruction, Renyi
@@ -259,3 +261,101 @@ def test_free_bits_and_capacity_are_terms():
     assert awake.latents == ("z1", "z2")
     with pytest.raises(ValueError, match="'z' is no latent; the latents are z1, z2"):
         FreeBits(1.0, "z")(pair.model, pair.guide, x)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_enumeration_is_the_exact_bound(name):
+    """With one discrete latent all bounds but the ELBO are log p(x); its gradient is exact."""
+    pair, x = BeliefNet(), torch.bernoulli(torch.full((5, 4), 0.5))
+    params = list(pair.parameters())
+    Dealt.hand = torch.zeros(1, BITS)
+    hands = torch.tensor(list(itertools.product([0.0, 1.0], repeat=BITS)))
+    every = Phases(pair.model, pair.guide, (x,), particles=8, latents={"z": hands.unsqueeze(1)})
+    joint, q = every.awake.log_p(), every.awake.log_q()
+    for k in (1, 2):
+        loss = OBJECTIVES[name](k, "enumerate")(pair.model, pair.guide, x)
+        power = {"elbo": 0.0, "iwae": 1.0, "renyi": 0.5}[name]
+        if power:
+            exact = (q + power * (joint - q)).logsumexp(0) / power
+        else:
+            exact = (q.exp() * (joint - q)).sum(0)
+        torch.testing.assert_close(loss, -exact.mean())
+        found, expected = (
+            flat(torch.autograd.grad(v, params, retain_graph=True)) for v in (loss, -exact.mean())
+        )
+        torch.testing.assert_close(found, expected)
+    if name == "iwae":
+        torch.testing.assert_close(loss, -joint.logsumexp(0).mean())
+
+
+class Mixed(nn.Module):
+    """A class, a code of it, and data: one latent is enumerated, the other drawn."""
+
+    def __init__(self, mark=False):
+        super().__init__()
+        torch.manual_seed(1)
+        self.means, self.mark = nn.Parameter(torch.randn(3, 2)), mark
+        self.net, self.code = nn.Linear(2, 3), nn.Linear(2, 2)
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(logits=torch.zeros(3)))
+            z = pyro.sample("z", dist.Normal(self.means[c], 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 0.5).to_event(1), obs=x)
+
+    def guide(self, x):
+        infer = {"enumerate": "parallel"} if self.mark else {}
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(logits=self.net(x)), infer=infer)
+            pyro.sample("z", dist.Normal(self.code(x) + self.means[c], 0.4).to_event(1))
+
+
+def test_a_mixed_pair_has_one_mean_gradient_by_every_estimator():
+    x = torch.randn(1, 2).expand(200, -1)
+    found = {}
+    for gradient in ("enumerate", "score"):
+        pair = Mixed()
+        torch.manual_seed(2)
+        draws = [loss_of(ELBO(particles=4, gradient=gradient), pair, x) for _ in range(150)]
+        draws = torch.stack(draws)
+        found[gradient] = draws.mean(0), draws.std(0) / len(draws) ** 0.5
+    (a, sa), (b, sb) = found.values()
+    assert ((a - b).abs() < 4 * (sa**2 + sb**2).sqrt() + 1e-9).all()
+    assert sa.norm() < sb.norm()
+
+
+def loss_of(objective, pair, x):
+    loss = objective(pair.model, pair.guide, x)
+    return flat(torch.autograd.grad(loss, list(pair.parameters())))
+
+
+def test_a_site_may_ask_for_enumeration_itself():
+    """By Pyro's own mark; Pyro's enumerating ELBO has the same mean."""
+    x, pair = torch.randn(6, 2), Mixed(mark=True)
+    torch.manual_seed(0)
+    found = ELBO(particles=2000)(pair.model, pair.guide, x)
+    theirs = TraceEnum_ELBO(num_particles=2000, vectorize_particles=True, max_plate_nesting=1)
+    torch.manual_seed(0)
+    with pyro.validation_enabled(False):
+        assert found.item() == pytest.approx(theirs.loss(pair.model, pair.guide, x) / 6, abs=0.02)
+    with pytest.raises(ValueError, match="no reparameterised samples"):
+        ELBO()(Mixed().model, Mixed().guide, x)
+
+
+def test_what_cannot_be_enumerated_is_refused():
+    def model(x, wide):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(torch.full((wide,), 0.5)).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    w = nn.Parameter(torch.zeros(()))
+
+    def guide(x, wide):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=w.expand(wide)).to_event(1))
+
+    x = torch.randn(3)
+    objective = ELBO(gradient="enumerate")
+    assert objective(partial(model, wide=3), partial(guide, wide=3), x).isfinite()
+    with pytest.raises(ValueError, match=r"8,192 combinations of values .* more than the 4,096"):
+        objective(partial(model, wide=13), partial(guide, wide=13), x)

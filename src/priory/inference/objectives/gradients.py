@@ -20,23 +20,31 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from priory.inference.phases.enumeration import marked_sites
 from priory.inference.phases.joint_sample import Phase
+from priory.inference.phases.pathwise import refuse_guide
 from priory.inference.phases.phases import Phases
 from priory.lookup import named
 
 Weights = Callable[[Phase], Tensor]
 
 
-def bound(log_weight: Tensor, alpha: float) -> Tensor:
+def bound(log_weight: Tensor, alpha: float, log_measure: Tensor | None = None) -> Tensor:
     """Return the bound of order alpha, `(batch,)`; for alpha = 1 each particle's, to be averaged.
 
     Args:
         log_weight: `(particles, batch)`, in nats.
         alpha: the order.
+        log_measure: logs of the particles' shares of the mean, `(particles, batch)`; all alike
+            without it.
     """
+    power = 1 - alpha
+    if log_measure is not None:
+        if alpha == 1:
+            return (log_measure.exp() * log_weight).sum(0)
+        return (log_measure + power * log_weight).logsumexp(0) / power
     if alpha == 1:
         return log_weight
-    power = 1 - alpha
     return ((power * log_weight).logsumexp(0) - math.log(log_weight.shape[0])) / power
 
 
@@ -64,15 +72,48 @@ class Gradient(ABC):
 
 
 class Pathwise(Gradient):
-    """The gradient through reparameterised latents, as autograd finds it."""
+    """The gradient through reparameterised latents, as autograd finds it.
+
+    Latents that the guide marks, as `pyro.infer.config_enumerate` does, are enumerated.
+    """
 
     name = "pathwise"
 
     def __call__(self, phases: Phases, weights: Weights, alpha: float) -> tuple[Phase, Tensor]:
         """Return the bound with its own gradient."""
-        awake = phases.reparameterised
+        sites = self.enumerated(phases.awake)
+        awake = phases.enumerating(sites) if sites else phases.awake
+        refuse_guide(awake.guide_sites)
         awake.refuse_soft()
-        return awake, bound(weights(awake), alpha)
+        return awake, bound(weights(awake), alpha, awake.log_measure(phases.particles))
+
+    def enumerated(self, awake: Phase) -> tuple[str, ...]:
+        """Return the names of the latents whose values are enumerated.
+
+        Args:
+            awake: The guide's draws.
+        """
+        return marked_sites(awake.guide_sites)
+
+
+class Enumerate(Pathwise):
+    r"""The exact sum over the values c of the latents that have no reparameterised samples.
+
+    .. math::
+
+        L = \frac{1}{1 - \alpha}
+            \log \frac 1K \sum_k \sum_c q(c \mid x) e^{(1 - \alpha) \ell_{kc}}
+
+    with the other latents drawn K times for each c. All combinations of such latents' values are
+    taken, up to 4,096 for a datum.
+    """
+
+    name = "enumerate"
+
+    def enumerated(self, awake: Phase) -> tuple[str, ...]:
+        """Return the names of the latents without reparameterised samples, and those marked."""
+        found = {*awake.unreparameterised, *marked_sites(awake.guide_sites)}
+        return tuple(n for n in awake.guide_sites if n in found)
 
 
 class StickTheLanding(Gradient):
@@ -184,7 +225,7 @@ class VIMCO(LeaveOneOut):
 
 GRADIENTS: Mapping[str, Gradient] = {
     kind.name: kind()
-    for kind in (Pathwise, StickTheLanding, DoublyReparameterised, LeaveOneOut, VIMCO)
+    for kind in (Pathwise, Enumerate, StickTheLanding, DoublyReparameterised, LeaveOneOut, VIMCO)
 }
 """The estimators by name."""
 

@@ -15,6 +15,7 @@ averages. Under `recorder.unscaled`, as in evaluation, `poutine.scale` is left o
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -58,6 +59,7 @@ class Phase:
         guide: the guide's.
         nesting: number of plate dimensions to the right of the particles; found if 0.
         weight: weights of the rows, `(batch,)`.
+        enumerated: the guide's latents whose values are all there, rather than draws.
     """
 
     def __init__(
@@ -66,10 +68,11 @@ class Phase:
         guide: dict[str, Site],
         nesting: int = 0,
         weight: Tensor | None = None,
+        enumerated: tuple[str, ...] = (),
     ) -> None:
         self._model = model
         self._guide = guide
-        self.weight = weight
+        self.weight, self.enumerated = weight, enumerated
         sites = [*model.values(), *guide.values()]
         self.single = not any(in_batch(s) for s in sites)
         self.nesting = nesting or depth(sites, self.single)
@@ -228,6 +231,16 @@ class Phase:
         """
         p, q = self._sum("model", None), self._sum("guide", None)
         return _leading(p if q is None else -q if p is None else p - q)
+
+    def log_measure(self, draws: int) -> Tensor | None:
+        r"""Log of each particle's weight, :math:`\log q(c \mid x) - \log K`; None if all are equal.
+
+        A datum's weights add up to 1. Shape `(particles, batch)`.
+
+        Args:
+            draws: K, particles for each combination of the values c.
+        """
+        return self.log_q(self.enumerated) - math.log(draws) if self.enumerated else None
 
     def mean_log_p(self, sites: Iterable[str]) -> Tensor:
         """Log density of some of the model's sites, averaged over particles and data, shape ().
