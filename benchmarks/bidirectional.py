@@ -61,7 +61,7 @@ def objective_of(row: str, options: argparse.Namespace) -> Objective:
     if row == "autoencoder":
         return Reconstruction(cost="squared")
     critic = MLP((options.hidden, options.hidden), "leaky-relu-0.2", dropout=options.dropout)
-    return Adversarial(critic, "x", "z", rate=options.rate, noise=options.noise)
+    return Adversarial(critic, ("x", "z"), rate=options.rate, noise=options.noise)
 
 
 def train(row: str, data: Data, options: argparse.Namespace) -> tuple[VAE, float]:

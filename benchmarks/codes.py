@@ -28,8 +28,8 @@ from benchmarks.machine import hardware
 from priory import __version__
 from priory.data import Data
 from priory.evaluation import evaluate
-from priory.evaluation.latents.clusters import hungarian_hits
-from priory.evaluation.latents.codes import code_hits, transferred_hits
+from priory.evaluation.latents.categorical import code_hits, transferred_hits
+from priory.evaluation.latents.clustering import hungarian_hits
 from priory.evaluation.report.canvas import image_grid, tile
 from priory.inference import Run
 from priory.recipes import RECIPES

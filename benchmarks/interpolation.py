@@ -30,7 +30,7 @@ from priory.evaluation.interpolation import (
     class_moments,
     pair_paths,
 )
-from priory.evaluation.interpolation.arithmetic import ALPHAS
+from priory.evaluation.interpolation.vector_arithmetic import ALPHAS
 from priory.evaluation.report.canvas import CLASSES, SOFT, new_axes
 from priory.evaluation.report.ways import ways
 from priory.evaluation.rows import rows_of, thin

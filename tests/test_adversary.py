@@ -144,7 +144,7 @@ def check_players(adversarial, pair):
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("game", GAMES)
 def test_each_game_moves_each_player_alone(game, options):
-    check_players(Adversarial(MLP((6,)), "z", "x", game=game, **OPTIONS[options]), Pair())
+    check_players(Adversarial(MLP((6,)), ("z", "x"), game=game, **OPTIONS[options]), Pair())
 
 
 @pytest.mark.parametrize("game", ["non-saturating", "wasserstein", "relativistic"])
@@ -152,7 +152,7 @@ def test_each_game_moves_each_player_alone(game, options):
 def test_each_critic_plays(critic, game):
     make, sites = CRITICS[critic]
     for drawn in (True, False):
-        check_players(Adversarial(make(), *sites, game=game), Pair(drawn=drawn))
+        check_players(Adversarial(make(), sites, game=game), Pair(drawn=drawn))
 
 
 @pytest.mark.parametrize("game", sorted(set(GAMES) - {"relativistic"}))
@@ -191,7 +191,7 @@ def test_without_anything_to_move_the_loss_is_zero():
 def test_a_step_runs_each_program_no_further_than_its_sites_ask(sites, critic, player, drawn):
     """The guide, the model and its decoder; the sites' model is broken off after the last."""
     pair = Pair(drawn=drawn)
-    adversarial = built(Adversarial(MLP((6,)), *sites, r1=1.0), pair)
+    adversarial = built(Adversarial(MLP((6,)), sites, r1=1.0), pair)
     for loss, expected in ((adversarial.critic_loss, critic), (adversarial.loss, player)):
         pair.calls = dict.fromkeys(pair.calls, 0)
         loss(phases(pair))
@@ -223,7 +223,7 @@ def test_a_column_meets_every_particle_of_its_row():
             return x.sum(1)
 
     p = phases(pair, rows, particles=3)
-    Adversarial(Spy(), "z", "x").loss(p)
+    Adversarial(Spy(), ("z", "x")).loss(p)
     awake = seen[0]
     assert awake.shape == (15, 18)
     torch.testing.assert_close(awake[:, 2:].view(3, 5, 16)[1], rows["x"].flatten(1))
@@ -241,7 +241,7 @@ def given(sites, **options):
             seen.append(samples)
             return samples[0].flatten(1).sum(1)
 
-    Adversarial(Spy(), *sites, **options).critic_loss(phases(Pair()))
+    Adversarial(Spy(), sites, **options).critic_loss(phases(Pair()))
     return seen
 
 
@@ -404,7 +404,7 @@ def test_options_out_of_range_are_named(options, words):
 
 def test_what_does_not_fit_together_is_told():
     with pytest.raises(ValueError, match="needs sites"):
-        Adversarial(MLP(()))
+        Adversarial(MLP(()), ())
     with pytest.raises(ValueError, match="no gradient at a sample alone"):
         Adversarial(TwoSample(), "x", r1=1.0)
     pair = Pair(drawn=False)
@@ -417,7 +417,7 @@ def test_what_does_not_fit_together_is_told():
         (Planes(), ("z", "c"), r"Planes expected images .* got \(2,\)"),
     ):
         with pytest.raises(ValueError, match=words):
-            built(Adversarial(critic, *sites), Pair())
+            built(Adversarial(critic, sites), Pair())
 
 
 TEXTS = (
@@ -447,7 +447,7 @@ def steps(compile, terms):
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     # What counts its runs has a state that no graph repeats.
-    pair, rows, loss = Pair(counted=False), batch(), 0.1 * Sum(*terms())
+    pair, rows, loss = Pair(counted=False), batch(), 0.1 * Sum(terms())
     svi = SVI(pair.model, pair.guide, SGD, loss, compile=compile)
     losses = torch.stack([svi.step(**rows) for _ in range(3)])
     modules = [pair, *(a.critic for a in loss.adversaries())]
@@ -467,18 +467,18 @@ HARD = {"gradient_penalty": 1.0, "r1": 1.0, "r2": 1.0, "clip": 0.5, "rate": 2.0}
 
 
 def every_game():
-    return [Adversarial(MLP((4,)), "z", "x", game=game) for game in GAMES]
+    return [Adversarial(MLP((4,)), ("z", "x"), game=game) for game in GAMES]
 
 
 def every_critic():
     kinds = [v for k, v in CRITICS.items() if k not in ("mlp", "spectral")]
-    return [Adversarial(make(), *sites) for make, sites in kinds]
+    return [Adversarial(make(), sites) for make, sites in kinds]
 
 
 def every_option():
     critic = MLP((6,), "leaky-relu", spectral=True, dropout=0.2)
     noise = Linear(0.2, 0.0, 3)
-    return [Adversarial(critic, "z", "x", game="wasserstein", noise=noise, pack=2, **HARD)]
+    return [Adversarial(critic, ("z", "x"), game="wasserstein", noise=noise, pack=2, **HARD)]
 
 
 @pytest.mark.parametrize("terms", [every_game, every_critic, every_option])

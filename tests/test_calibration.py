@@ -13,7 +13,7 @@ from priory.evaluation import Draws, evaluate
 from priory.evaluation.isolation import sealed
 from priory.evaluation.posterior.calibration import Calibration, calibration, ranks_of
 from priory.evaluation.posterior.predictive import predictive, replicates, row_statistics
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.record import Unavailable
 from priory.evaluation.statistics import holm
 
 ROWS = torch.zeros(50, 5, dtype=torch.float64)

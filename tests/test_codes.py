@@ -12,7 +12,7 @@ from priory.cli.entry import main
 from priory.data import Data, Feed
 from priory.distributions.categorical import CODES, OneHot, SoftCode, StraightThroughCode
 from priory.evaluation import evaluate
-from priory.evaluation.latents.codes import code_hits, information_values, transferred_hits
+from priory.evaluation.latents.categorical import code_hits, information_values, transferred_hits
 from priory.inference import Adversarial, Classification, Phases, Sleep, fit
 from priory.models import AAE, VAE, InfoGAN
 from priory.nets import MLP

@@ -117,7 +117,7 @@ def test_only_the_first_seed_has_pictures(digits):
 
 def test_parts_are_spelled_as_one_would_type_them():
     assert spell(Reconstruction() + 10 * Match(mmd, "z")) == (
-        "Reconstruction() + 10 * Match(mmd, 'z')"
+        "Reconstruction() + 10 * Match(divergence=mmd)"
     )
     assert spell(VampPrior(100)) == "VampPrior(components=100)"
     assert spell("vamp:100") == "vamp:100"

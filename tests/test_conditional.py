@@ -14,7 +14,7 @@ from priory.cli.entry import main
 from priory.data import Data
 from priory.evaluation.likelihood.conditional import conditional_log_likelihood
 from priory.evaluation.report.labelled import by_label
-from priory.evaluation.samples.agreement import agreement
+from priory.evaluation.samples.label_agreement import agreement
 from priory.inference import ELBO, Adversarial, Phases
 from priory.likelihoods import Normal
 from priory.models import CVAE, VAE, ConditionalGAN
@@ -178,7 +178,7 @@ def test_a_conditional_critic_tends_to_the_log_ratio_of_each_class():
     # p(x | y) = N(m_y, 1) against g(x | y) = N(0, 1): the logit is m_y x - m_y^2 / 2.
     torch.manual_seed(0)
     means = torch.tensor([-1.0, 0.0, 1.0])
-    critic = Adversarial(MLP((32, 32), "tanh"), "x", "y")
+    critic = Adversarial(MLP((32, 32), "tanh"), ("x", "y"))
 
     def model(x, y):
         with pyro.plate("data", len(x), dim=-1):

@@ -67,7 +67,7 @@ PACKAGES = (models, priors, likelihoods, nets, divergences, inference, evaluatio
 # Parts whose constructor needs an argument, and those with one that isn't the default.
 MADE = {
     ByMetric: lambda: ByMetric("mmd", n_samples=50),
-    Adversarial: lambda: Adversarial(MLP((4,)), "x", "z", game="hinge", pack=2),
+    Adversarial: lambda: Adversarial(MLP((4,)), ("x", "z"), game="hinge", pack=2),
     Classification: lambda: Classification("y"),
     Cosine: lambda: Cosine(1.0, 0.1, 50),
     ELBO: lambda: ELBO(Linear(0.0, 1.0, 10), particles=3),

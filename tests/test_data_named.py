@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from priory.data import DENSITIES, GRID, RING, SETS, Data, fetch, toy
-from priory.data.named import IMAGE_SETS, stratified
+from priory.data import GRID, RING, SETS, Data, ImageSet, Toy, fetch, toy
+from priory.data.named import stratified
 from priory.data.readers import read_amat, read_idx
-from priory.data.toys import TOYS
 
 IDX_NAMES = ("mnist", "fashion-mnist")
 
@@ -55,7 +54,7 @@ def test_stratified_stretches_have_every_class_in_proportion():
         assert np.abs(counts - [12, 6, 2]).max() <= 1
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", [n for n, row in SETS.items() if isinstance(row, Toy)])
 def test_toys(name):
     data = Data.named(name, rows=3000, seed=3)
     assert [len(s) for s in (data.train, data.valid, data.test)] == [3000, 1000, 10_000]
@@ -71,7 +70,7 @@ def test_toys(name):
     even = 1 / len(data.classes)
     # the roll's turns are equally long in angle, all other classes are equally likely
     assert (shares - even).abs().max() < 4 * (even / len(y)) ** 0.5
-    assert data.density is DENSITIES.get(name)
+    assert data.density is SETS[name].density
 
 
 @pytest.mark.parametrize(
@@ -310,11 +309,10 @@ def test_every_published_file_has_a_digest_and_an_address(monkeypatch):
 
     monkeypatch.setattr("priory.data.named.read", absent)
     monkeypatch.delenv("PRIORY_DATA", raising=False)
-    for name, row in IMAGE_SETS.items():
-        if name != "digits":
+    for name, row in SETS.items():
+        if isinstance(row, ImageSet) and name != "digits":
             with pytest.raises(OSError, match="not now"):
                 row.load()
     assert all(len(remote.sha256) == 64 for remote in asked)
     assert [bool(remote.urls) for remote in asked] == [True, True, True, False]
-    assert set(SETS) == {*IMAGE_SETS, *TOYS}
     assert fetch.RETRIES >= 1

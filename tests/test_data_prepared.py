@@ -353,7 +353,7 @@ def test_the_number_of_classes_is_that_of_the_labels():
 def test_a_critic_of_labels_refuses_unknown_ones():
     y = np.where(np.arange(60) % 3 == 2, -1, np.arange(60) % 3)
     data = Data.from_arrays(np.zeros((60, 2)), y, valid=0, test=0)
-    critic = Adversarial(MLP(hidden=(4,)), "x", "y")
+    critic = Adversarial(MLP(hidden=(4,)), ("x", "y"))
     with pytest.raises(ValueError, match=r"the critic compares 'y', and 20 of 60 rows"):
         fit(VAE(latent=1), critic, data, steps=1, **OPTIONS)
 

@@ -18,8 +18,9 @@ from priory.divergences import (
     sliced,
     squared_distances,
 )
-from priory.evaluation.samples import distances as judged_distances
+from priory.evaluation.samples import discrepancy as judged
 from priory.evaluation.samples import kernels as judged_kernels
+from priory.evaluation.samples import transport as judged_transport
 from priory.signatures import options_of
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -190,7 +191,7 @@ def test_energy_is_the_discrepancy_of_its_kernel():
 def test_the_estimators_of_the_evaluation_agree():
     a, b = torch.randn(40, 3), torch.randn(30, 3) + 0.5
     widths = tuple(0.8 * c for c in (0.25, 0.5, 1.0, 2.0, 4.0))
-    expected = judged_kernels.mmd2(a, b, widths)[0]
+    expected = judged.mmd2(a, b, widths)[0]
     assert mmd(a, b, "rbf-mixture", 0.8).item() == pytest.approx(expected, rel=1e-12)
     profiles = {
         "rbf": (judged_kernels.rbf([0.8]), 1.0),
@@ -199,7 +200,7 @@ def test_the_estimators_of_the_evaluation_agree():
         "energy": (judged_kernels.minus_distance, 1 / 0.8),
     }
     for kernel, (profile, factor) in profiles.items():
-        found = judged_kernels.discrepancies(a, b, judged_kernels.radial(profile))
+        found = judged.discrepancies(a, b, judged_kernels.radial(profile))
         value = mmd(a, b, kernel, 0.8).item()
         assert value == pytest.approx(factor * found[0][0], rel=1e-10)
 
@@ -207,10 +208,10 @@ def test_the_estimators_of_the_evaluation_agree():
 def test_the_transport_of_the_evaluation_agrees():
     a, b = torch.randn(40, 3), torch.randn(30, 3) + 0.5
     streams = [torch.Generator().manual_seed(2) for _ in range(2)]
-    expected = judged_distances.sliced_wasserstein2(a, b, streams[0], 60)[0]
+    expected = judged_transport.sliced_wasserstein2(a, b, streams[0], 60)[0]
     assert sliced(a, b, 60, streams[1]).item() == pytest.approx(expected, rel=1e-10)
     b = torch.randn(40, 3) + 0.5
-    expected = judged_distances.wasserstein2(a, b)[0]
+    expected = judged_transport.wasserstein2(a, b)[0]
     found = sinkhorn(a, b, eps=1e-3, steps=2000, debias=False)
     # The entropy that is left is within eps log n.
     assert 0 <= found.item() - expected < 1e-3 * math.log(40)

@@ -17,10 +17,11 @@ from priory import fit, load
 from priory.data import Data
 from priory.inference import Objective
 from priory.inference.checkpoints.disk import manifest
+from priory.inference.objectives import OBJECTIVES, SCHEDULES
 from priory.likelihoods import LIKELIHOODS
 from priory.models import VAE
 from priory.nets import MLP, NETS
-from priory.parsing import OBJECTIVES, OPTIMS, SCHEDULES, parse, parse_objective, read
+from priory.parsing import OPTIMS, parse, parse_objective, read
 from priory.priors import PRIORS
 from priory.recipes import RECIPES
 from priory.serialisation import from_config, locate, to_config

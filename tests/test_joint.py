@@ -12,7 +12,7 @@ from priory import evaluate, fit, load
 from priory.cli import main
 from priory.data import DOMAINS, Data
 from priory.evaluation.interpolation import paired, translate
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.record import Unavailable
 from priory.inference import Adversarial, Phases, Reconstruction, Sleep
 from priory.inference.phases.arguments import build
 from priory.models import VAE, CycleGAN, StackedGAN
@@ -74,7 +74,7 @@ def bidirectional(a=2.0, b=3.0, slope=None):
 
 def equilibrium(pair, a=2.0, b=3.0, steps=300):
     """Train a critic on x, z alone, and answer what it wins on fresh samples."""
-    adversary = Adversarial(MLP((32, 32)), "x", "z")
+    adversary = Adversarial(MLP((32, 32)), ("x", "z"))
 
     def phases(n):
         return Phases(pair.model, pair.guide, columns={"x": b + a * torch.randn(n, 1)})

@@ -13,7 +13,7 @@ from torch.distributions import kl_divergence
 from pairs import LinearGaussian
 from priory.distributions.independent import IndependentNormal
 from priory.evaluation import aggregate_log_density, evaluate, split_kl
-from priory.evaluation.latents.clusters import (
+from priory.evaluation.latents.clustering import (
     ari_values,
     confident_hits,
     hungarian_hits,
@@ -22,8 +22,8 @@ from priory.evaluation.latents.clusters import (
     nmi_values,
 )
 from priory.evaluation.latents.collapse import collapse_words, coordinate_kl
-from priory.evaluation.latents.influence import pseudo_values
-from priory.evaluation.latents.neighbours import linear_probe
+from priory.evaluation.latents.probes import linear_probe
+from priory.evaluation.statistics import pseudo_values
 from priory.priors.mixture import NormalMixture
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from priory.evaluation import evaluate
-from priory.evaluation.latents.factors import dci, discretise, mig_values, sap_values
+from priory.evaluation.latents.disentanglement import dci, discretise, mig_values, sap_values
 
 NAMES = ["mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness"]
 

@@ -15,7 +15,7 @@ from priory.evaluation.likelihood.ais import annealed_log_likelihood, schedule
 from priory.evaluation.likelihood.bidirectional import bidirectional
 from priory.evaluation.likelihood.hmc import hmc
 from priory.evaluation.likelihood.joint import Joint
-from priory.evaluation.posterior.gap import inference_gaps
+from priory.evaluation.posterior.gaps import inference_gaps
 
 
 def data(n, seed=0):

@@ -11,9 +11,8 @@ from torch.distributions import Independent, Normal
 
 from priory.evaluation import Unavailable, evaluate
 from priory.evaluation.likelihood.conditional import conditional_log_likelihood
-from priory.evaluation.likelihood.imputation import impute, missing_log_likelihood
+from priory.evaluation.likelihood.imputation import half_shown, impute, missing_log_likelihood
 from priory.evaluation.likelihood.masking import coordinate_log_prob
-from priory.evaluation.metrics.likelihood import half_shown
 from priory.likelihoods import LIKELIHOODS
 
 SEEN = torch.tensor([True, False, True, True, False])

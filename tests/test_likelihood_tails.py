@@ -11,7 +11,7 @@ from tests.pairs import LinearGaussian
 
 from priory.evaluation import evaluate, log_likelihood
 from priory.evaluation.arviz.container import _psis, import_arviz
-from priory.evaluation.likelihood.bits import bits_per_dim, level_spacing
+from priory.evaluation.likelihood.bits import level_spacing, nats_to_bits
 from priory.evaluation.likelihood.pareto import Tail, khat, tail_length
 
 
@@ -133,5 +133,5 @@ def test_levels_are_found(levels):
 def test_bits_change_with_the_scale_as_a_density_does():
     """A density in units c times as large is c times smaller, and so are its levels."""
     nats = torch.tensor([10.0]).double()
-    scaled = bits_per_dim(nats + 5 * math.log(255), 5, 1.0)
-    assert torch.allclose(bits_per_dim(nats, 5, 1 / 255), scaled)
+    scaled = nats_to_bits(nats + 5 * math.log(255), 5, 1.0)
+    assert torch.allclose(nats_to_bits(nats, 5, 1 / 255), scaled)

@@ -230,6 +230,19 @@ def test_mistakes_are_told():
         pair.model(torch.zeros(2, 3, 3))
 
 
+def test_a_vamp_prior_under_an_encoder_of_ones_own_says_what_it_needs():
+    class Own(Encoder):
+        pass
+
+    class Mine(VAE):
+        def __init__(self):
+            super().__init__("vamp", latent=2)
+            self.encoder = Own("mlp", self.prior.support)
+
+    with pytest.raises(ValueError, match=r"no encoder of that very class \(a subclass may read"):
+        Mine().build(torch.randn(9, 3))
+
+
 def test_one_component_and_a_plain_vae_have_the_same_bound():
     x = data()
     plain, mixed = small(), small(GaussianMixture(1))

@@ -186,14 +186,14 @@ def test_both_sides_of_a_comparison_have_a_row_for_each_datum(layout, sites, par
     def phases():
         return Phases(pair.model, pair.guide, (x,), particles=particles)
 
-    Match(divergence, *sites, detached=True).loss(phases())
+    Match(divergence, sites, detached=True).loss(phases())
     rows = {"z": pair.z.reshape(ROWS, 1), "x": x.movedim(2 + layout[0], 0).flatten(1)}
     wanted = torch.cat([rows[site] for site in sites], 1)
     awake, asleep = seen[0]
     times = particles if "z" in sites else 1
     torch.testing.assert_close(awake, wanted.repeat(times, 1))
     assert asleep.shape == wanted.shape
-    critic = Adversarial(Features(), *sites, detached=True)
+    critic = Adversarial(Features(), sites, detached=True)
     one, other = (critic._samples(phases(), asleep=side)[0] for side in (False, True))
     assert one.shape[1:] == other.shape[1:]
     torch.testing.assert_close(one.flatten(1), awake)

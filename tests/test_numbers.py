@@ -14,7 +14,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bits import level_spacing
 from priory.evaluation.samples.manifold import manifold
 from priory.evaluation.samples.manifold_errors import _whole, manifold_errors
-from priory.evaluation.samples.memory import copying
+from priory.evaluation.samples.memorisation import copying
 from priory.inference import ELBO, IWAE, KL, Match, Renyi, fit
 
 

@@ -10,12 +10,11 @@ import torch
 from priory.data.toys import GRID, RING
 from priory.divergences import squared_distances
 from priory.evaluation import independent_marginals, median_bandwidths, mmd2
-from priory.evaluation.samples import kernels
-from priory.evaluation.samples.distances import potentials, sliced_wasserstein2, wasserstein2
-from priory.evaluation.samples.frechet import frechet, frechet_distance
+from priory.evaluation.samples import discrepancy
+from priory.evaluation.samples.discrepancy import discrepancies, permutation_p
+from priory.evaluation.samples.frechet import frechet2, frechet_distance
+from priory.evaluation.samples.kernel_distance import cubic
 from priory.evaluation.samples.kernels import (
-    cubic,
-    discrepancies,
     hamming,
     imq,
     minus_distance,
@@ -23,11 +22,11 @@ from priory.evaluation.samples.kernels import (
     rbf,
 )
 from priory.evaluation.samples.manifold import expected_coverage, manifold
-from priory.evaluation.samples.memory import copying, nearest_training, shared_components
+from priory.evaluation.samples.memorisation import copying, nearest_training, shared_components
 from priory.evaluation.samples.modes import histogram_kl, modes
 from priory.evaluation.samples.pairwise import nearest, stream
-from priory.evaluation.samples.permutation import permutation_p
-from priory.evaluation.samples.twosample import logistic_test, nearest_neighbour_test
+from priory.evaluation.samples.transport import potentials, sliced_wasserstein2, wasserstein2
+from priory.evaluation.samples.two_sample import logistic_test, nearest_neighbour_test
 
 
 def normal(n, d, *, shift=0.0, scale=1.0, seed=0):
@@ -75,7 +74,7 @@ def test_discrepancy_is_the_sum_over_pairs_whatever_the_blocks(name, monkeypatch
     truth = naive(a, b, kernel)
     assert discrepancies(a, b, gram)[0][0] == pytest.approx(truth, abs=1e-12)
     whole = discrepancies(a, b, gram)[0]
-    monkeypatch.setattr(kernels, "_ELEMENTS", 20)
+    monkeypatch.setattr(discrepancy, "_ELEMENTS", 20)
     assert discrepancies(a, b, gram)[0] == pytest.approx(whole, abs=1e-12)
     assert discrepancies(b, a.flip(0), gram)[0] == pytest.approx(whole, abs=1e-12)
     assert discrepancies(a.float(), b.float(), gram)[0] == pytest.approx(whole, abs=1e-5)
@@ -126,7 +125,7 @@ def test_energy_and_kernel_distance_agree_with_other_libraries():
 
 
 def test_permutation_statistics_are_those_of_the_permuted_sets():
-    from priory.evaluation.samples.permutation import _statistics
+    from priory.evaluation.samples.discrepancy import _statistics
 
     a, b = normal(12, 2), normal(8, 2, shift=1.0, seed=1)
     x, gram = torch.cat([a, b]), radial(rbf((1.0,)))
@@ -244,7 +243,7 @@ def test_frechet_distance_of_diagonal_gaussians_and_of_itself():
     mean, covariance = gaussian(20, 0)
     assert frechet_distance(mean, covariance, mean, covariance) == pytest.approx(0, abs=1e-10)
     x = normal(30, 64)  # a singular covariance
-    assert frechet(x, x)[0] == pytest.approx(0, abs=1e-9)
+    assert frechet2(x, x)[0] == pytest.approx(0, abs=1e-9)
 
 
 def test_frechet_distance_agrees_with_other_libraries():
@@ -258,12 +257,12 @@ def test_frechet_distance_agrees_with_other_libraries():
     assert frechet_distance(m2, s2, m1, s1) == pytest.approx(found, rel=1e-10)
     a, b = normal(100, 5), normal(90, 5, shift=1.0, scale=2.0, seed=1)
     truth = frechet_distance(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
-    assert frechet(a, b)[0] == pytest.approx(truth, rel=1e-10)
+    assert frechet2(a, b)[0] == pytest.approx(truth, rel=1e-10)
 
 
 def test_error_of_the_frechet_distance_is_honest():
     ratio, values = error_ratio(
-        lambda seed: frechet(
+        lambda seed: frechet2(
             normal(200, 3, shift=1.0, scale=1.5, seed=2 * seed), normal(200, 3, seed=2 * seed + 1)
         )
     )
@@ -307,7 +306,7 @@ def test_a_lost_class_costs_recall_and_blur_costs_precision():
         assert float(getattr(lost, name).mean()) < float(getattr(good, name).mean()) - 0.25
     spoilt = manifold(real, fresh + normal(450, 4, scale=2.0, seed=30))
     assert float(spoilt.precision.mean()) < float(good.precision.mean()) - 0.2
-    assert frechet(fresh, real)[0] < 0.2 * frechet(fresh + normal(450, 4, scale=2.0), real)[0]
+    assert frechet2(fresh, real)[0] < 0.2 * frechet2(fresh + normal(450, 4, scale=2.0), real)[0]
 
 
 # Two samples
@@ -479,7 +478,7 @@ def test_faults_are_told():
     a = normal(10, 2)
     for function in (
         lambda x, y: discrepancies(x, y, cubic),
-        frechet,
+        frechet2,
         manifold,
         logistic_test,
         nearest_neighbour_test,
@@ -503,7 +502,7 @@ def test_baseline_is_worse_than_fresh_data_by_every_distance():
         lambda a, b: discrepancies(a, b, radial(minus_distance))[0],
         lambda a, b: sliced_wasserstein2(a, b, stream(0)),
         wasserstein2,
-        frechet,
+        frechet2,
     ):
         (good, _), (worse, se) = distance(fresh, real), distance(bad, real)
         assert worse > good + 2 * se

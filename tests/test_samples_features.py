@@ -13,7 +13,12 @@ from priory.data.toys import RING
 from priory.evaluation import METRICS, Sets, Unavailable, evaluate_samples
 from priory.evaluation.rows import rows_of
 from priory.evaluation.samples import classifier
-from priory.evaluation.samples.features import EXTRACTORS, Extractor, digest, extractor
+from priory.evaluation.samples.features import (
+    EXTRACTORS,
+    digest,
+    extractor,
+    extractor_of,
+)
 from priory.evaluation.samples.pairwise import stream
 from priory.evaluation.table import measure
 
@@ -339,8 +344,7 @@ def test_few_rows_and_broken_dreams_are_told(digits):
 def test_records_name_the_extractor_and_anchors_share_it(digits):
     draws = sets(digits, digits.fresh["x"], features=lambda x: x.flatten(1)[:, :20])
     found = measure("frechet", ROWS["frechet"], draws)
-    mark = draws.common("extractor", lambda: None)
-    assert isinstance(mark, Extractor)
+    mark = extractor_of(draws)
     assert mark.digest in found[0].note
     assert [record.name for record in found] == ["frechet", "frechet_real", "frechet_baseline"]
     assert found[1].value < found[2].value

@@ -59,13 +59,13 @@ def stages():
 
 def test_help_imports_nothing_that_only_work_needs(stages):
     assert not stages["fit"] & (HEAVY | {"priory.evaluation"})
-    heavy = HEAVY | {"priory.evaluation.metrics", "priory.evaluation.report"}
+    heavy = HEAVY | {"priory.evaluation.table", "priory.evaluation.report"}
     assert not stages["help"] & heavy
 
 
 def test_a_part_of_the_evaluation_is_imported_alone(stages):
     assert "priory.evaluation" in stages["part"]
-    assert not stages["part"] & {"priory.evaluation.metrics", "priory.evaluation.report"}
+    assert not stages["part"] & {"priory.evaluation.table", "priory.evaluation.report"}
 
 
 def test_a_name_of_the_evaluation_is_no_module(stages):

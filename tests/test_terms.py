@@ -21,6 +21,7 @@ from priory.inference import (
     Sleep,
     fit,
 )
+from priory.inference.objectives import COSTS, SCHEDULES
 from priory.inference.objectives.terms import Match
 from priory.inference.svi import NonFinite
 from priory.models import VAE
@@ -165,6 +166,26 @@ def test_a_point_mass_needs_a_cost(x):
         Sleep("z")(*programs(pair), x)
     assert Reconstruction(cost="squared")(*programs(pair), x) > 0
     assert Sleep("z", cost="absolute")(*programs(pair), x) > 0
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_a_cost_is_of_each_row_and_of_the_difference_alone(cost):
+    a, b = torch.randn(2, 5, 1, 8, 8)
+    found = COSTS[cost](a, b)
+    assert found.shape == (5,)
+    assert (found > 0).all()
+    torch.testing.assert_close(found, COSTS[cost](b, a))
+    torch.testing.assert_close(found[1:], COSTS[cost](a[1:], b[1:]))
+    torch.testing.assert_close(COSTS[cost](a, a), torch.zeros(5))
+    torch.testing.assert_close(COSTS[cost](a + 7, b + 7), found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_goes_from_its_start_to_its_end_and_stays(schedule):
+    made = SCHEDULES[schedule](2.0, 0.5, 10)
+    values = [made.at(step) for step in range(12)]
+    assert (values[0], values[10], values[11]) == pytest.approx((2.0, 0.5, 0.5))
+    assert values == sorted(values, reverse=True)
 
 
 def test_an_unknown_cost_lists_those_there_are():

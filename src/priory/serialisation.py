@@ -162,21 +162,13 @@ def _build(config: Plain) -> Any:
     if "partial" in config:
         _only(config["partial"], "function")
         target = _build(config["partial"])
-        return _call(target, config["partial"]["function"], [], arguments, held=True)
+        return _call(target, config["partial"]["function"], arguments, held=True)
     if "class" not in config:
         return arguments
     target = locate(config["class"])
     if not inspect.isclass(target):
         raise ValueError(f"{config['class']} is no class; write the configuration anew")
-    kinds = {n: p.kind for n, p in inspect.signature(target).parameters.items()}
-    positional: list[Any] = []
-    if inspect.Parameter.VAR_POSITIONAL in kinds.values():
-        for name, kind in kinds.items():
-            if kind is inspect.Parameter.VAR_POSITIONAL:
-                positional += _sequence(config["class"], name, arguments.pop(name, []))
-            elif kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and name in arguments:
-                positional.append(arguments.pop(name))
-    return _call(target, config["class"], positional, arguments)
+    return _call(target, config["class"], arguments)
 
 
 def locate(path: Any) -> Callable[..., Any]:
@@ -224,18 +216,8 @@ def _only(config: Plain, key: str) -> None:
         raise ValueError(f"{config!r} should hold {key!r} alone; write the configuration anew")
 
 
-def _sequence(path: str, name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{path}: {name} must be a list, got {value!r}")
-    return value
-
-
 def _call(
-    target: Callable[..., Any],
-    path: str,
-    positional: list[Any],
-    arguments: dict[str, Any],
-    held: bool = False,
+    target: Callable[..., Any], path: str, arguments: dict[str, Any], held: bool = False
 ) -> Any:
     """Call a part's constructor, or hold a function's arguments for it.
 
@@ -246,7 +228,7 @@ def _call(
     signature = inspect.signature(target)
     try:
         bind = signature.bind_partial if held else signature.bind
-        bound = bind(*positional, **arguments)
+        bound = bind(**arguments)
     except TypeError as error:
         raise ValueError(f"{path} cannot be built from its configuration: {error}") from error
     hints = _hints(target)
@@ -259,7 +241,7 @@ def _call(
     if held:
         return functools.partial(target, **arguments)
     try:
-        return target(*positional, **arguments)
+        return target(**arguments)
     except ValueError as error:
         raise ValueError(f"{path} cannot be built from its configuration: {error}") from error
 
@@ -306,6 +288,8 @@ def _object(value: Any) -> Plain:
     for name, parameter in parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return {"unwritable": f"{path}: its arguments *{name} have no names; take a tuple"}
         if not hasattr(value, name):
             return {"unwritable": f"{path}: its argument {name!r} is not kept as self.{name}"}
         held = getattr(value, name)

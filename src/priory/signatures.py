@@ -36,8 +36,8 @@ class Failures(Errors):
     """
 
     def __init__(self, failures: Iterable[str]) -> None:
-        self.failures = list(failures)
-        super().__init__("; ".join(self.failures))
+        super().__init__(failures)
+        self.failures = self.errors
 
 
 class Collector:
@@ -99,7 +99,11 @@ class Option:
 
 
 def options_of(target: Callable[..., Any]) -> dict[str, Option]:
-    """Return the arguments of a class or function by name, without those that take any number."""
+    """Return the arguments of a class or function by name, without those that take any number.
+
+    They are in the order in which a text gives them: those of the class's `text_first`, where it
+    has one, come before the others.
+    """
     function = target.__init__ if inspect.isclass(target) else target
     hints = hints_of(function)
     helps = arguments_of(inspect.getdoc(target) or "")
@@ -109,7 +113,8 @@ def options_of(target: Callable[..., Any]) -> dict[str, Option]:
             continue
         annotation = hints.get(name, type(parameter.default))
         options[name] = Option(name, annotation, parameter.default, helps.get(name, ""))
-    return options
+    first = {name: options.pop(name) for name in getattr(target, "text_first", ())}
+    return {**first, **options}
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:

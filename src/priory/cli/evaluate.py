@@ -19,8 +19,7 @@ from priory.cli.inputs import (
     open_run,
 )
 from priory.cli.judging import OUTLIERS, judging_options, judging_values
-from priory.data import Data
-from priory.data.data import SETS
+from priory.data import SETS, Data
 from priory.data.files import find
 from priory.evaluation import evaluate, evaluate_samples
 from priory.evaluation.subject import FEW

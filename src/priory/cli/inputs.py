@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from priory.cli.grammar import Command
-from priory.data import Data
-from priory.data.data import SETS
+from priory.data import SETS, Data
 from priory.data.files import find
 from priory.inference import Run, load
 from priory.inference.checkpoints.folders import CONFIG, read_config

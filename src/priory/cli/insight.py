@@ -22,6 +22,7 @@ from priory.cli.inputs import (
 )
 from priory.evaluation import balance, cover, rarest
 from priory.evaluation.insight import effective_size
+from priory.evaluation.record import Unavailable
 from priory.signatures import Option, options_of, summary
 
 _SHOWN = 10  # rows on the terminal
@@ -36,7 +37,6 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
         return
     from priory.evaluation.report.canvas import image_grid, is_image, tile
     from priory.evaluation.report.tables import align
-    from priory.evaluation.sample_sets import Unavailable
 
     name, texts, errors = begun
     options = values_of(command.groups["asking"], texts, errors)

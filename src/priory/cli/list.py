@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any
 
-from priory.data.data import SETS
-from priory.data.domains import DOMAINS
-from priory.data.named import ImageSet
-from priory.data.toys import DENSITIES
+from priory.data import DOMAINS, ImageSet, Toy
 from priory.divergences import DIVERGENCES
+from priory.inference.objectives import COSTS
+from priory.inference.objectives.games import Game
 from priory.lookup import named
 from priory.parsing import OPTIMS
 from priory.recipes import Recipe
@@ -20,14 +19,17 @@ from priory.signatures import REQUIRED, Collector, options_of, summary
 TABLES = {
     "recipes": "priory.recipes:RECIPES",
     "priors": "priory.priors:PRIORS",
-    "objectives": "priory.parsing:OBJECTIVES",
-    "data": "priory.data.data:SETS",
-    "domains": "priory.data.domains:DOMAINS",
+    "objectives": "priory.inference.objectives:OBJECTIVES",
+    "data": "priory.data:SETS",
+    "domains": "priory.data:DOMAINS",
     "likelihoods": "priory.likelihoods:LIKELIHOODS",
     "posteriors": "priory.posteriors:POSTERIORS",
     "nets": "priory.nets:NETS",
+    "critics": "priory.nets:CRITICS",
     "divergences": "priory.divergences:DIVERGENCES",
-    "schedules": "priory.parsing:SCHEDULES",
+    "games": "priory.inference.objectives:GAMES",
+    "costs": "priory.inference.objectives:COSTS",
+    "schedules": "priory.inference.objectives:SCHEDULES",
     "optimisers": "priory.parsing:OPTIMS",
     "pairs": "priory.models:PAIRS",
     "metrics": "priory.evaluation.table:METRICS",
@@ -69,15 +71,18 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
     if isinstance(entry, ImageSet):
         binary = "binary" if entry.binarise == "none" else "greyscale, binarised dynamically"
         return name, f"images, {binary}"
-    if name in DENSITIES:
-        modes, sd = len(DENSITIES[name].centres), DENSITIES[name].sd
+    if isinstance(entry, Toy) and entry.density is not None:
+        modes, sd = len(entry.density.centres), entry.density.sd
         return name, f"{modes} round modes in the plane, sd {sd:g}, of known density"
+    if isinstance(entry, Toy):
+        return name, summary(entry.draw).replace("Draw ", "points in the plane: ")
+    if isinstance(entry, Game):
+        return name, entry.paper
     if isinstance(entry, Metric):
         slow = " (slow)" if entry.slow else ""
         return name, f"{entry.group.ljust(10)}  {summary(entry.function)}{slow}"
-    if name in SETS:
-        return name, summary(entry).replace("Draw ", "points in the plane: ")
-    told = "" if name in DOMAINS else _arguments(name, entry)  # a name alone is typed
+    alone = entry in (*DOMAINS.values(), *COSTS.values())
+    told = "" if alone else _arguments(name, entry)
     return f"{name}{told}", summary(entry)
 
 

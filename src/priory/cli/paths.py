@@ -20,6 +20,7 @@ from priory.cli.inputs import (
     save_picture,
     values_of,
 )
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import check, labelled_rows, read
 from priory.inference import Run
 from priory.signatures import Option, summary
@@ -61,7 +62,6 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
     if begun is None:
         return
     from priory.evaluation.report.canvas import is_image
-    from priory.evaluation.sample_sets import Unavailable
 
     name, texts, errors = begun
     chosen = values_of(command.groups["what to move"], texts, errors)

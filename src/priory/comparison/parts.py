@@ -58,9 +58,7 @@ def spell(part: Any) -> str:
     told = []
     for name, parameter in inspect.signature(type(part)).parameters.items():
         value = getattr(part, name, parameter.default)
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            told += [_short(v) for v in (value if isinstance(value, tuple) else ())]
-        elif value is not parameter.default and value != parameter.default:
+        if value is not parameter.default and value != parameter.default:
             bare = parameter.default is parameter.empty
             told.append(_short(value) if bare else f"{name}={_short(value)}")
     return f"{type(part).__name__}({', '.join(told)})"

@@ -18,15 +18,12 @@ from priory.data.columns import features_of
 from priory.data.domains import with_other
 from priory.data.few_labels import summary, with_labelled
 from priory.data.files import find, read_columns
-from priory.data.named import IMAGE_SETS, image_parts
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
-from priory.data.toys import DENSITIES, TOYS, Mixture, toy_parts
+from priory.data.table import SETS
+from priory.data.toys import Mixture
 from priory.lookup import named
-
-SETS = {**IMAGE_SETS, **TOYS}
-"""All named sets, by name."""
 
 
 class Data:
@@ -103,26 +100,23 @@ class Data:
             OSError: if a file can't be had.
         """
         base, _, domain = name.partition(":")
-        named("data set", base, SETS)
+        found = named("data set", base, SETS)
         named("binarise", binarise, BINARISE)
         seed = whole("seed", seed)
         rows = rows if rows is None else whole("rows", rows, 1)
-        parts = (toy_parts if base in TOYS else image_parts)(
-            base, valid if valid is None else whole("valid", valid), rows, seed
-        )
-        usual = "none" if domain or base in TOYS else IMAGE_SETS[base].binarise
+        parts = found.parts(valid if valid is None else whole("valid", valid), rows, seed)
+        usual = "none" if domain else found.binarise
         if usual == "none" and binarise not in ("auto", "none"):
             raise ValueError(
                 f"{name} is not to be binarised, got binarise={binarise!r}; use 'auto' or 'none'"
             )
         chosen = usual if binarise == "auto" else binarise
-        labels = IMAGE_SETS[base].labels if base in IMAGE_SETS else ()
-        built = build(parts, binarise=chosen, standardise=False, classes=labels)
+        built = build(parts, binarise=chosen, standardise=False, classes=found.labels)
         built = replace(with_other(built, domain), notes=())
         built = with_labelled(built, few(labelled), seed)
         config = {"name": name, "binarise": binarise, "valid": valid, "rows": rows, "seed": seed}
         config |= {} if labelled is None else {"labelled": labelled}
-        return cls(built, name=name, binarise=chosen, config=config, density=DENSITIES.get(base))
+        return cls(built, name=name, binarise=chosen, config=config, density=found.density)
 
     @classmethod
     def from_arrays(

@@ -11,6 +11,7 @@ from torch.nn.functional import max_pool2d
 
 from priory.data.build import Built
 from priory.lookup import named
+from priory.registry import registry
 
 
 def turned(x: Tensor) -> Tensor:
@@ -48,13 +49,8 @@ def _images(name: str, x: Tensor) -> Tensor:
     return x
 
 
-DOMAINS: dict[str, Callable[[Tensor], Tensor]] = {
-    "edges": edges,
-    "inverted": inverted,
-    "mirrored": mirrored,
-    "thick": thick,
-    "turned": turned,
-}
+Domain = Callable[[Tensor], Tensor]
+DOMAINS: dict[str, Domain] = registry(Domain, (edges, inverted, mirrored, thick, turned))
 """Transformations of a datum into another domain, by name."""
 
 

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from priory.data.columns import Arrays
 from priory.data.fetch import Remote, local, read
 from priory.data.readers import read_amat, read_idx
-
-Parts = dict[str, Arrays]
+from priory.data.sets import DataSet, Parts
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class ImageSet(DataSet):
     """A row of the table of named image sets.
 
     Args:
+        name: by which it is asked for.
         load: returns the columns of the official training and test rows, and of the validation
             rows where they are fixed.
         binarise: what `binarise="auto"` means.
@@ -30,41 +30,40 @@ class ImageSet:
         labels: names of the classes, where they aren't their numbers.
     """
 
+    name: str
     load: Callable[[], Parts]
     binarise: str = "dynamic"
     valid: int | None = 400
     labels: tuple[str, ...] = ()
 
+    def parts(self, valid: int | None, rows: int | None, seed: int) -> Parts:
+        """Return the three parts.
 
-def image_parts(name: str, valid: int | None, rows: int | None, seed: int) -> Parts:
-    """Return the three parts of an image set.
+        Args:
+            valid: validation rows, from the end of the official training rows.
+            rows: training rows to keep, from the first; all by default.
+            seed: without effect, as the splits are official or fixed.
 
-    Args:
-        name: a name in `IMAGE_SETS`.
-        valid: validation rows, from the end of the official training rows.
-        rows: training rows to keep, from the first; all by default.
-        seed: without effect, as the splits are official or fixed.
-
-    Raises:
-        ValueError: if the split is fixed or `valid` leaves no training rows.
-    """
-    del seed
-    row = IMAGE_SETS[name]
-    if row.valid is None and valid is not None:
-        raise ValueError(f"the split of {name} is fixed, got valid={valid}; leave it out")
-    parts = row.load()
-    if row.valid is not None:
-        given = parts["train"]
-        count = row.valid if valid is None else valid
-        left = len(given["x"]) - count
-        if left < 1:
-            total = len(given["x"])
-            raise ValueError(f"valid={count} leaves no training rows: {name} has {total:,}")
-        parts["train"] = {column: array[:left] for column, array in given.items()}
-        parts["valid"] = {column: array[left:] for column, array in given.items()}
-    if rows is not None:
-        parts["train"] = {column: array[:rows] for column, array in parts["train"].items()}
-    return parts
+        Raises:
+            ValueError: if the split is fixed or `valid` leaves no training rows.
+        """
+        del seed
+        if self.valid is None and valid is not None:
+            raise ValueError(f"the split of {self.name} is fixed, got valid={valid}; leave it out")
+        parts = self.load()
+        if self.valid is not None:
+            given = parts["train"]
+            count = self.valid if valid is None else valid
+            left = len(given["x"]) - count
+            if left < 1:
+                raise ValueError(
+                    f"valid={count} leaves no training rows: {self.name} has {len(given['x']):,}"
+                )
+            parts["train"] = {column: array[:left] for column, array in given.items()}
+            parts["valid"] = {column: array[left:] for column, array in given.items()}
+        if rows is not None:
+            parts["train"] = {column: array[:rows] for column, array in parts["train"].items()}
+        return parts
 
 
 def _mnist() -> Parts:
@@ -181,11 +180,10 @@ _OMNIGLOT = Remote(
     "06027f81976889727daf275a7f35f91c1f6aff6296f41795942b6d09dc10729e",
 )
 
-IMAGE_SETS: dict[str, ImageSet] = {
-    "mnist": ImageSet(_mnist),
-    "fashion-mnist": ImageSet(_fashion, labels=_FASHION_LABELS),
-    "static-mnist": ImageSet(_static, binarise="none", valid=None),
-    "omniglot": ImageSet(_omniglot, valid=1345),
-    "digits": ImageSet(_digits, valid=200),
-}
-"""Named image sets, by name."""
+IMAGE_SETS = (
+    ImageSet("mnist", _mnist),
+    ImageSet("fashion-mnist", _fashion, labels=_FASHION_LABELS),
+    ImageSet("static-mnist", _static, binarise="none", valid=None),
+    ImageSet("omniglot", _omniglot, valid=1345),
+    ImageSet("digits", _digits, valid=200),
+)

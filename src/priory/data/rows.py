@@ -10,11 +10,10 @@ from typing import Any
 from priory.data.columns import is_frame
 from priory.data.data import Data
 from priory.data.files import read_frame
-from priory.data.named import IMAGE_SETS
 from priory.data.partition import PARTS
 from priory.data.preparation import Preparation
 from priory.data.split import Split
-from priory.data.toys import TOYS
+from priory.data.table import SETS
 
 
 def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False) -> Any:
@@ -60,7 +59,7 @@ def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False)
 def _opened(name: str | Path) -> Data:
     """Open data with grey levels left as they are."""
     base = str(name).partition(":")[0]
-    fixed = base in TOYS or (base in IMAGE_SETS and IMAGE_SETS[base].binarise == "none")
+    fixed = base in SETS and SETS[base].binarise == "none"
     return Data.open(name, binarise="auto" if fixed else "none")
 
 

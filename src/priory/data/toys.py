@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from priory.data.sets import DataSet, Parts
 
 Points = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -91,24 +92,68 @@ RING = Mixture(torch.stack([_angles.cos(), _angles.sin()], 1), 0.01)
 GRID = Mixture(torch.cartesian_prod(_ticks, _ticks), 0.05)
 """Twenty-five modes at {-4, -2, 0, 2, 4} squared, sd 0.05: entropy 0.0653 nats."""
 
-DENSITIES: dict[str, Mixture] = {"ring": RING, "grid": GRID}
-"""The true densities of the toy sets for which it is known, by name."""
 
-TOYS: dict[str, Callable[[int, np.random.Generator], Points]] = {
-    "ring": RING.draw,
-    "grid": GRID.draw,
-    "pinwheel": _pinwheel,
-    "two-moons": _two_moons,
-    "swiss-roll": _swiss_roll,
-}
-"""Toy sets, by name: each draws points of shape (rows, 2) and labels of shape (rows,)."""
+@dataclass(frozen=True)
+class Toy(DataSet):
+    """A row of the table of toy sets.
+
+    Args:
+        name: by which it is asked for.
+        draw: draws points of shape (rows, dims), and labels of shape (rows,).
+        density: the true density, where it is known.
+    """
+
+    name: str
+    draw: Callable[[int, np.random.Generator], Points]
+    density: Mixture | None = None
+
+    def points(self, rows: int, *, seed: int = 0, stream: int = 0) -> Points:
+        """Draw points, and for each the number of its mode, arm, moon or turn.
+
+        Args:
+            rows: number of points.
+            seed: seed of the draw.
+            stream: number of the split, so that splits are independent.
+        """
+        return self.draw(rows, np.random.default_rng((seed, stream)))
+
+    def parts(self, valid: int | None, rows: int | None, seed: int) -> Parts:
+        """Return the three parts, drawn independently.
+
+        Args:
+            valid: validation rows, 1,000 by default.
+            rows: training rows, 10,000 by default; the test always has 10,000.
+            seed: seed of the draws.
+        """
+        counts = {
+            "train": 10_000 if rows is None else rows,
+            "valid": 1_000 if valid is None else valid,
+            "test": 10_000,
+        }
+        parts: Parts = {}
+        for stream, (part, count) in enumerate(counts.items()):
+            x, y = self.points(count, seed=seed, stream=stream)
+            parts[part] = {"x": x, "y": y}
+        return parts
+
+
+TOYS = (
+    Toy("ring", RING.draw, RING),
+    Toy("grid", GRID.draw, GRID),
+    Toy("pinwheel", _pinwheel),
+    Toy("two-moons", _two_moons),
+    Toy("swiss-roll", _swiss_roll),
+)
+
+DENSITIES: dict[str, Mixture] = {row.name: row.density for row in TOYS if row.density is not None}
+"""The true densities of the toy sets for which it is known, by name."""
 
 
 def toy(name: str, rows: int, *, seed: int = 0, stream: int = 0) -> Points:
     """Draw a toy set.
 
     Args:
-        name: a name in `TOYS`.
+        name: a toy set's.
         rows: number of points.
         seed: seed of the draw.
         stream: number of the split, so that splits are independent.
@@ -121,27 +166,4 @@ def toy(name: str, rows: int, *, seed: int = 0, stream: int = 0) -> Points:
         >>> x.shape
         (100, 2)
     """
-    return TOYS[name](rows, np.random.default_rng((seed, stream)))
-
-
-def toy_parts(
-    name: str, valid: int | None, rows: int | None, seed: int
-) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return the three parts of a toy set, drawn independently.
-
-    Args:
-        name: a name in `TOYS`.
-        valid: validation rows, 1,000 by default.
-        rows: training rows, 10,000 by default; the test always has 10,000.
-        seed: seed of the draws.
-    """
-    counts = {
-        "train": 10_000 if rows is None else rows,
-        "valid": 1_000 if valid is None else valid,
-        "test": 10_000,
-    }
-    parts: dict[str, dict[str, NDArray[Any]]] = {}
-    for stream, (part, count) in enumerate(counts.items()):
-        x, y = toy(name, count, seed=seed, stream=stream)
-        parts[part] = {"x": x, "y": y}
-    return parts
+    return {row.name: row for row in TOYS}[name].points(rows, seed=seed, stream=stream)

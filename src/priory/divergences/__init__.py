@@ -10,21 +10,19 @@ from priory.divergences.normals import gaussian, gaussian_mmd2, gaussian_wassers
 from priory.divergences.pairwise import squared_distances
 from priory.divergences.slices import max_sliced, sliced
 from priory.divergences.transport import sinkhorn
+from priory.registry import registry
 
-DIVERGENCES: dict[str, Callable[..., Tensor]] = {
-    "energy": energy,
-    "gaussian": gaussian,
-    "max-sliced": max_sliced,
-    "mmd": mmd,
-    "sinkhorn": sinkhorn,
-    "sliced": sliced,
-}
+Divergence = Callable[[Tensor, Tensor], Tensor]
+DIVERGENCES: dict[str, Callable[..., Tensor]] = registry(
+    Divergence, (energy, gaussian, max_sliced, mmd, sinkhorn, sliced)
+)
 
 __all__ = [
     "DIVERGENCES",
     "IMQ_SCALES",
     "KERNELS",
     "RBF_SCALES",
+    "Divergence",
     "energy",
     "gaussian",
     "gaussian_mmd2",

@@ -16,8 +16,9 @@ from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.quantity import Quantity, quantity_of
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, place, rows_of
-from priory.evaluation.sample_sets import Sets, Unavailable, Units
+from priory.evaluation.sample_sets import Sets, Units
 from priory.evaluation.subject import FEW, SAMPLES, STEPS
 from priory.inference.checks import check_plates
 from priory.inference.modules import device_of

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -34,6 +33,7 @@ from priory.evaluation.subject import (
     name_of,
     preparation_of,
     resolve,
+    scope_of,
 )
 from priory.inference.distributed.launch import start
 from priory.inference.modules import device_of
@@ -114,7 +114,7 @@ def evaluate(
     strange = _strange(outliers, run, data, split, n_samples)
     like = placement(pair, pair.model, pair.guide)
     device = device_of([like, *columns.values()])
-    with start(), _scope(run), sealed(pair, pair.model, pair.guide, device=device):
+    with start(), scope_of(run), sealed(pair, pair.model, pair.guide, device=device):
         _check_rows(pair, like, {f"the {split} rows": columns, "the outliers": strange or {}})
         draws = Draws(
             pair.model,
@@ -140,11 +140,6 @@ def evaluate(
             pictures=pictures,
             history=getattr(run, "history", ()),
         )
-
-
-def _scope(run: Any) -> AbstractContextManager[Any]:
-    """Return the scope of a run's parameters; of a pair that is none, nothing."""
-    return run.scope() if hasattr(run, "scope") else nullcontext()
 
 
 def _check_rows(pair: Any, like: Tensor | None, sets: Mapping[str, Columns]) -> None:

@@ -8,9 +8,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
-from priory.evaluation.likelihood.quantity import Quantity
-from priory.evaluation.record import Estimate, Record
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.record import Estimate, Record, Unavailable
+from priory.evaluation.rows import thin
 from priory.lookup import named
 
 Need = Literal[
@@ -152,21 +151,20 @@ def check_finite(what: str, values: Tensor) -> None:
         )
 
 
-def likelihood_of(draws: Any) -> tuple[str, str]:
-    """Return what the pair's log likelihood is, and what a reader must know of it.
+def of_equal_size(draws: Any, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return as many data as generated samples, `(n, d)` each, evenly spaced.
 
     Args:
-        draws: of the pair.
+        draws: of samples and data.
+        limit: at most so many of each.
+
+    Raises:
+        Unavailable: if a sample is NaN or infinite.
     """
-    quantity: Quantity = draws.quantity
-    remarks = []
-    if len(quantity.observed) > 1:
-        remarks.append(f"joint: of {', '.join(quantity.observed)} together, {quantity.name}")
-    elif quantity.name != "log p(x)":
-        remarks.append(f"of {quantity.name}")
-    if draws.units is not None and quantity.is_density:
-        remarks.append("x in its own units, standardised for the pair")
-    return str(quantity), "; ".join(remarks)
+    check_finite("samples", draws.generated)
+    n = min(len(draws.real), len(draws.generated))
+    real, generated = (thin(thin({"x": x}, n), limit)["x"] for x in (draws.real, draws.generated))
+    return real, generated
 
 
 def units_of(draws: Any) -> tuple[str, str]:

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
-from priory.evaluation.record import Unavailable as Unavailable
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, has_unknown, labelled_rows, rows_of, thin
-from priory.evaluation.samples.kernels import flags, independent_marginals, median_bandwidths
+from priory.evaluation.samples.pairwise import median_bandwidths
 from priory.evaluation.subject import SAMPLES
 from priory.likelihoods.values import is_binary
 
 Anchor = Literal["real", "baseline"]
 _T = TypeVar("_T")
+_FEW = 10  # rows below which a standard error is itself a guess
+_DISTINCT = 0.9
 
 
 class Units(NamedTuple):
@@ -224,7 +226,7 @@ class Sets:
         """What makes every number of these data less than it seems."""
         if "x" not in self.columns:
             return ()
-        found = flags(self.columns["x"])
+        found = _warnings_of(self.columns["x"])
         binary = self._given is not None and is_binary(self.x)
         if self._given is not None and binary != is_binary(self._given):
             kinds = ("binary", "not") if binary else ("not binary", "are")
@@ -270,6 +272,40 @@ class Sets:
     def _halved(self) -> bool:
         """Whether real data are compared with themselves, for want of training rows."""
         return self._anchor == "real" and self.reference is None
+
+
+def independent_marginals(real: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw samples whose coordinates have the data's marginals but know nothing of each other.
+
+    The deliberately bad baseline of a report: any model of structure must do better.
+
+    Args:
+        real: data, `(rows, d)`.
+        n: number of samples.
+        generator: source of random numbers, on the CPU.
+    """
+    index = torch.randint(len(real), (n, real.shape[1]), generator=generator)
+    return real.gather(0, index.to(real.device))
+
+
+def _warnings_of(x: Tensor) -> tuple[str, ...]:
+    """Say what makes averages over these rows less than they seem: few, repeated, constant.
+
+    Constant features are reported for data that are not binary: there a density can grow without
+    bound.
+
+    Args:
+        x: data, `(n, *shape)`.
+    """
+    n, values = len(x), x.reshape(len(x), -1).cpu()
+    found = [f"only {n} rows"] if n < _FEW else []
+    distinct = len({row.tobytes() for row in values.numpy()})
+    if distinct < _DISTINCT * n:
+        found.append(f"only {distinct} of {n} rows are distinct, the error is too small")
+    constant = int((values == values[0]).all(0).sum())
+    if constant and not is_binary(values):
+        found.append(f"{constant} of {values.shape[1]} features are constant")
+    return tuple(found)
 
 
 def once(make: Callable[[Any], _T]) -> Callable[[Any], _T]:

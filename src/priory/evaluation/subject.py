@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -53,6 +54,34 @@ def resolve(pair: Any, data: Any) -> tuple[Any, Any, Any]:
     if data is None:
         raise ValueError("data must be given with a pair; only a run brings its own")
     return run, pair, data
+
+
+@contextmanager
+def opened(run: Any) -> Iterator[Any]:
+    """Return the pair of a run, inside the run's own parameter store; a pair is returned as it is.
+
+    Args:
+        run: a run, or an object with `model` and `guide`.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    pair = getattr(run, "pair", run)
+    if not callable(getattr(pair, "model", None)) or not callable(getattr(pair, "guide", None)):
+        raise ValueError(
+            f"expected a run, or a pair with the methods model and guide, got {type(pair).__name__}"
+        )
+    with scope_of(run):
+        yield pair
+
+
+def scope_of(run: Any) -> AbstractContextManager[Any]:
+    """Return the scope of a run's parameters; of a pair that is none, nothing.
+
+    Args:
+        run: a run, or a pair.
+    """
+    return run.scope() if hasattr(run, "scope") else nullcontext()
 
 
 def build(pair: Any, columns: Columns) -> None:

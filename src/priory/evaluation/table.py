@@ -8,46 +8,71 @@ from dataclasses import replace
 from typing import Literal
 
 from priory.data.split import WEIGHT
-from priory.evaluation.metrics import (
-    annealing,
+from priory.evaluation.insight import density, outliers
+from priory.evaluation.interpolation import translation, vector_arithmetic
+from priory.evaluation.latents import (
+    categorical,
     clustering,
-    codes,
-    factors,
-    insight,
-    latents,
-    likelihood,
-    paths,
-    posterior,
-    sample_features,
-    sample_labels,
-    sample_modes,
-    samples,
-    translation,
+    collapse,
+    disentanglement,
+    information,
+    prior_match,
+    probes,
 )
-from priory.evaluation.record import Record, not_applicable
+from priory.evaluation.likelihood import ais, bidirectional, bits, bound, conditional, imputation
+from priory.evaluation.posterior import calibration, gaps, predictive
+from priory.evaluation.record import Record, Unavailable, not_applicable
 from priory.evaluation.registry import GROUPS as GROUPS
 from priory.evaluation.registry import METRICS as METRICS
 from priory.evaluation.registry import Metric, with_note
 from priory.evaluation.registry import metric as metric
 from priory.evaluation.rows import thin
-from priory.evaluation.sample_sets import Sets, Unavailable
+from priory.evaluation.sample_sets import Sets
+from priory.evaluation.samples import (
+    discrepancy,
+    frechet,
+    kernel_distance,
+    label_agreement,
+    manifold,
+    memorisation,
+    modes,
+    reconstruction,
+    transport,
+    two_sample,
+)
 from priory.lookup import suggestion
 
 FILES = (
-    likelihood,
-    annealing,
-    posterior,
-    latents,
+    bound,
+    bits,
+    conditional,
+    imputation,
+    ais,
+    bidirectional,
+    gaps,
+    calibration,
+    predictive,
+    information,
+    prior_match,
+    collapse,
+    probes,
     clustering,
-    codes,
-    factors,
-    samples,
-    sample_features,
-    sample_modes,
-    sample_labels,
-    paths,
+    categorical,
+    disentanglement,
+    reconstruction,
+    discrepancy,
+    transport,
+    frechet,
+    kernel_distance,
+    manifold,
+    two_sample,
+    memorisation,
+    modes,
+    label_agreement,
+    vector_arithmetic,
     translation,
-    insight,
+    density,
+    outliers,
 )
 """The files of metrics, in the order in which these are shown."""
 

@@ -11,7 +11,7 @@ from priory.likelihoods.normal import Normal as Normal
 from priory.likelihoods.values import is_binary
 from priory.registry import registry
 
-LIKELIHOODS = registry(Likelihood, globals())
+LIKELIHOODS: dict[str, type[Likelihood]] = registry(Likelihood, globals())
 
 
 def likelihood_for(x: Tensor) -> Likelihood:

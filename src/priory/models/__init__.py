@@ -12,7 +12,7 @@ from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE
 from priory.registry import registry
 
-PAIRS = registry(Pair, globals())
+PAIRS: dict[str, type[Pair]] = registry(Pair, globals())
 
 __all__ = ["PAIRS", "Pair"]
 __all__ += [pair.__name__ for pair in PAIRS.values()]

@@ -13,7 +13,7 @@ from priory.nets.mlp import MLP as MLP
 from priory.nets.resnet import ResNet as ResNet
 from priory.registry import registry
 
-NETS = registry(Net, globals())
+NETS: dict[str, type[Net]] = registry(Net, globals())
 
 
 def net_of(net: nn.Module | str) -> Net:

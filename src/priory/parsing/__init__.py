@@ -1,9 +1,8 @@
 """Parts written as text, as the command line and recipes name them."""
 
-from priory.parsing.objectives import OBJECTIVES, parse_objective
+from priory.parsing.objectives import parse_objective
 from priory.parsing.texts import (
     OPTIMS,
-    SCHEDULES,
     convert,
     describe,
     parse,
@@ -14,9 +13,7 @@ from priory.parsing.texts import (
 )
 
 __all__ = [
-    "OBJECTIVES",
     "OPTIMS",
-    "SCHEDULES",
     "convert",
     "describe",
     "parse",

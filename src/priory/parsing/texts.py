@@ -16,8 +16,9 @@ from typing import Any, Literal, Union
 import torch
 from torch import nn
 
+from priory.divergences import DIVERGENCES, Divergence
 from priory.inference import Criterion
-from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
+from priory.inference.objectives import SCHEDULES, Schedule
 from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.lookup import named, suggestion
 from priory.nets import CRITICS, NETS, Critic, Net
@@ -101,11 +102,6 @@ def _arguments(
     return target, values
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
-    "cosine": Cosine,
-    "exponential": Exponential,
-    "linear": Linear,
-}
 OPTIMS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -244,11 +240,18 @@ def _plain(text: str, member: Any) -> Any:
         return _TRUTHS.get(text.lower())
     if member in (int, float):
         return number(text, member)
+    if member == Divergence:
+        return parse_function("divergence", unbracket(text), DIVERGENCES)
     if origin in (tuple, Sequence, list):
         parts = split(text, ",")
         if not all(parts):
             raise ValueError(f"must be {describe(member)}, got {text!r}")
         return tuple(convert(part, arguments[0] if arguments else str) for part in parts)
+    if origin is Mapping:
+        pairs = [part.split("=") for part in split(text, ",")]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError(f"must be key=value with commas between, got {text!r}")
+        return dict(pairs)
     if origin is Callable and arguments[-1] is torch.optim.Optimizer:
         name, *rest = split(text, ":")
         target = named("optimiser", name, OPTIMS)

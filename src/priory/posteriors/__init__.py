@@ -10,7 +10,7 @@ from priory.posteriors.kumaraswamy import KumaraswamyPosterior as KumaraswamyPos
 from priory.posteriors.normal import NormalPosterior as NormalPosterior
 from priory.registry import registry
 
-POSTERIORS = registry(Posterior, globals())
+POSTERIORS: dict[str, type[Posterior]] = registry(Posterior, globals())
 
 
 def posterior_for(support: Any, deterministic: bool = False) -> Posterior:

@@ -10,7 +10,7 @@ from priory.priors.uniform import Uniform as Uniform
 from priory.priors.vamp import VampPrior as VampPrior
 from priory.registry import registry
 
-PRIORS = registry(Prior, globals())
+PRIORS: dict[str, type[Prior]] = registry(Prior, globals())
 
 __all__ = ["PRIORS", "NormalMixture", "Prior"]
 __all__ += [part.__name__ for part in PRIORS.values()]

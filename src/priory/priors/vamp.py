@@ -25,7 +25,7 @@ class VampPrior(Prior):
         seed: Of the choice of rows and of the noise.
 
     Raises:
-        ValueError: There is no component, or the pair has no encoder.
+        ValueError: There is no component, or the pair has no encoder that is an `Encoder` itself.
 
     Example:
         >>> prior = VampPrior(components=5)
@@ -65,8 +65,9 @@ class VampPrior(Prior):
         """Make the pseudo-inputs, (components, *shape)."""
         if encode is None:
             raise ValueError(
-                "a VampPrior is made of the encoder's posteriors, and this pair has no encoder: "
-                "use GaussianMixture"
+                "a VampPrior is made of the posteriors q(z | x) of an Encoder, and this pair has "
+                "no encoder of that very class (a subclass may read or return more): use "
+                "GaussianMixture"
             )
         draw = torch.Generator().manual_seed(self.seed)
         n, count = len(x), self.components

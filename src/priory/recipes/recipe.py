@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
-from priory.data import Data
-from priory.data.named import IMAGE_SETS
+from priory.data import SETS, Data, ImageSet
 from priory.inference import Objective, Run, fit
 from priory.inference.fit import pick_device
 from priory.inference.options import check_options
@@ -131,7 +130,8 @@ class Recipe:
         Args:
             name: the data set's name, or a file's.
         """
-        return {"binarise": "none"} if self.grey and name in IMAGE_SETS else {}
+        own = isinstance(SETS.get(name), ImageSet)
+        return {"binarise": "none"} if self.grey and own else {}
 
     def own_data(self, name: str | PathLike[str] | None = None) -> Data:
         """Load data as the recipe takes them.

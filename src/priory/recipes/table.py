@@ -2,7 +2,8 @@
 
 from priory.recipes import autoencoders, categorical, conditional, gans, joint, vaes
 from priory.recipes.recipe import Recipe
+from priory.registry import registry
 
 _FAMILIES = (vaes, autoencoders, categorical, conditional, gans, joint)
 
-RECIPES: dict[str, Recipe] = {row.name: row for family in _FAMILIES for row in family.ROWS}
+RECIPES: dict[str, Recipe] = registry(Recipe, (row for family in _FAMILIES for row in family.ROWS))

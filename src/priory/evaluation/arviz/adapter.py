@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -29,9 +29,10 @@ from priory.evaluation.arviz.replicates import (
 )
 from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, sealed
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, has_splits, split_of, thin
-from priory.evaluation.sample_sets import Unavailable, Units
-from priory.evaluation.subject import build, check_counts, name_of, resolve
+from priory.evaluation.sample_sets import Units
+from priory.evaluation.subject import build, check_counts, name_of, resolve, scope_of
 from priory.inference.modules import device_of
 
 ROOM = 2**30  # bytes of draws that are made without being asked for by `rows`
@@ -201,8 +202,7 @@ def _opened(
         "split": split if has_splits(data) else "",
         "seed": seed,
     }
-    scope = run.scope() if hasattr(run, "scope") else nullcontext()
-    with scope, sealed(pair, pair.model, pair.guide, device=device):
+    with scope_of(run), sealed(pair, pair.model, pair.guide, device=device):
         units = Units.of(data if run is None else getattr(run, "data", None))
         yield Draws(pair.model, pair.guide, columns, seed=seed, units=units), numbers, attrs
 

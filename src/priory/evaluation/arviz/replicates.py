@@ -12,8 +12,8 @@ from torch import Tensor
 
 from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import blocks, place
-from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import log_weights, vectorises
 from priory.inference.phases.phases import Phases

@@ -1,8 +1,14 @@
 """What a model says of its data: rare examples, outliers, weights that balance a training set."""
 
 from priory.evaluation.insight.balance import balance, class_shares, effective_size, resample
-from priory.evaluation.insight.density import Coverage, cover, latent_density, prior_density, rarest
-from priory.evaluation.insight.opened import bound
+from priory.evaluation.insight.density import (
+    Coverage,
+    bound,
+    cover,
+    latent_density,
+    prior_density,
+    rarest,
+)
 from priory.evaluation.insight.outliers import (
     Area,
     auroc,

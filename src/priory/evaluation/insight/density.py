@@ -1,9 +1,10 @@
-"""How densely a model covers each example: where its code lies among the training codes."""
+"""How densely a model covers each example: by its bound, and by its code among training codes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,15 +12,22 @@ import torch
 from torch import Tensor
 
 from priory.data.rows import prepared
-from priory.evaluation.insight.opened import bound_of, opened
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import sealed
+from priory.evaluation.likelihood.bound import log_likelihood
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import metric
 from priory.evaluation.rows import Columns, blocks, check, read, thin
-from priory.evaluation.subject import preparation_of
+from priory.evaluation.sample_sets import Units
+from priory.evaluation.subject import opened, preparation_of
 from priory.inference.phases.phases import Phases
 
 COMPONENTS = 1000  # training rows whose posteriors make up the aggregated one
 _BYTES = 32 * 2**20
 _ROWS = 500  # rows at a time
+_TRAIN = 1000  # training rows that are compared with
+_FEW = 500  # of them make up the aggregated posterior
+_LEVEL = 0.01
 _RESAMPLES = 200
 
 
@@ -74,6 +82,36 @@ def cover(
     return Coverage(explained, density, prior_density(run, columns, seed=seed))
 
 
+def bound(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor:
+    """Bound log p(x) of each datum, `(n,)`, in nats, float64; see `log_likelihood`.
+
+    Of a run on standardised data it is the density in the data's own units.
+
+    Args:
+        run: a run, or an object with `model` and `guide`.
+        data: a `Data`'s split, columns by name, a data frame or an array of x; prepared as the
+            run's training rows were.
+        particles: importance samples K per datum.
+        seed: seed of the samples.
+    """
+    return bound_of(run, prepared(data, preparation_of(run)), particles=particles, seed=seed)
+
+
+def bound_of(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor:
+    """Bound log p(x) of each datum as `bound` does, of rows that are prepared already.
+
+    Args:
+        run: a run, or an object with `model` and `guide`.
+        data: a split or columns by name.
+        particles: importance samples K per datum.
+        seed: seed of the samples.
+    """
+    with opened(run) as pair:
+        found = log_likelihood(pair.model, pair.guide, data, particles, seed).log_likelihood
+    units = Units.of(getattr(run, "data", None))
+    return found if units is None else found - units.log_scale
+
+
 def latent_density(
     run: Any,
     columns: Columns,
@@ -106,8 +144,6 @@ def latent_density(
         ValueError: if there are fewer than two components.
         Unavailable: if the pair has not one latent site with a posterior density.
     """
-    from priory.evaluation.draws import Draws
-
     rows = len(next(iter(columns.values())))
     pool = columns if reference is None else reference
     size = len(next(iter(pool.values())))
@@ -139,8 +175,6 @@ def prior_density(run: Any, columns: Columns, *, seed: int = 0) -> Tensor:
     Raises:
         Unavailable: if the pair has not one latent site.
     """
-    from priory.evaluation.draws import Draws
-
     scores = []
     with opened(run) as pair, sealed(pair, pair.model, pair.guide):
         draws = Draws(pair.model, pair.guide, columns, seed=seed)
@@ -220,10 +254,10 @@ def rare_share(
         1 where a row is rare, else 0, `(n,)`, and the standard error of their mean.
 
     Raises:
-        ValueError: if there are fewer training rows than 1 / level: the quantile is then no number.
+        Unavailable: if there are fewer training rows than 1 / level: there is then no quantile.
     """
     if len(train) < 1 / level:
-        raise ValueError(
+        raise Unavailable(
             f"a quantile of {level:g} needs at least {math.ceil(1 / level)} training rows, got "
             f"{len(train)}"
         )
@@ -235,6 +269,27 @@ def rare_share(
     one_more = (hits.sum() + 1) / (n + 1)
     least = float((one_more * (1 - one_more) / n).sqrt())
     return hits, max(float(shares.std()), least)
+
+
+@metric("insight", "train", "posterior")
+def rare(draws: Draws) -> Estimate:
+    """Share of the data whose codes lie where hardly a training row's does."""
+    pair = SimpleNamespace(model=draws.model, guide=draws.guide)
+    _ = draws.posterior  # says why there is none
+    train = thin(draws.train, _TRAIN)
+
+    def density(columns: Columns, reference: Columns | None = None) -> Tensor:
+        return latent_density(pair, columns, reference, components=_FEW, seed=draws.seed)
+
+    if len(next(iter(train.values()))) < 2:
+        raise Unavailable("one training row is too few to say where codes lie")
+    known, new = density(train), density(draws.columns, train)
+    hits, se = rare_share(known, new, _LEVEL, draws.seed)
+    note = (
+        f"codes less dense under the aggregated posterior than those of {_LEVEL:.0%} of "
+        f"{len(known)} training rows; {_LEVEL} for data of the same distribution"
+    )
+    return Estimate(float(hits.mean()), se, len(hits), "unbiased", note=note, values=hits)
 
 
 def _quantile(values: np.ndarray[Any, Any], level: float) -> Any:

@@ -11,12 +11,17 @@ import torch
 from torch import Tensor
 
 from priory.data.rows import prepared
-from priory.evaluation.insight.opened import bound, bound_of
+from priory.evaluation.draws import Draws
+from priory.evaluation.insight.density import bound, bound_of
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import Need, metric
 from priory.evaluation.rows import read
+from priory.evaluation.sample_sets import once
 from priory.evaluation.subject import preparation_of
 from priory.likelihoods.values import is_binary
 
 _LEVELS = 255
+_NEEDS: tuple[Need, ...] = ("outliers", "density", "log_weight")
 
 
 class Area(NamedTuple):
@@ -47,7 +52,7 @@ def auroc(inside: Tensor, outside: Tensor) -> Area:
         outside: scores of outliers, `(n,)`.
 
     Raises:
-        ValueError: if a set has fewer than two scores, or a score is not a number.
+        Unavailable: if a set has fewer than two scores, or a score is not a number.
 
     Example:
         >>> auroc(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 1.0])).value
@@ -55,9 +60,9 @@ def auroc(inside: Tensor, outside: Tensor) -> Area:
     """
     a, b = (scores.double().cpu().numpy() for scores in (inside, outside))
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"auroc needs at least 2 scores of each set, got {len(a)} and {len(b)}")
+        raise Unavailable(f"auroc needs at least 2 scores of each set, got {len(a)} and {len(b)}")
     if np.isnan(a).any() or np.isnan(b).any():
-        raise ValueError("scores must be numbers, got nan")
+        raise Unavailable("scores must be numbers, got nan")
     from scipy.stats import rankdata
 
     ranks = rankdata(np.concatenate([a, b]))
@@ -120,7 +125,8 @@ def likelihood_ratio(
         `(n,)`, in nats, high for data of the run's kind: a difference of two lower bounds.
     """
     options = {"particles": particles, "seed": seed}
-    return bound(run, data, **options) - bound(background, data, **options)
+    rows = prepared(data, preparation_of(background))
+    return _over_background(bound(run, data, **options), background, rows, **options)
 
 
 def complexity_ratio(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Tensor:
@@ -143,7 +149,7 @@ def complexity_ratio(run: Any, data: Any, *, particles: int = 100, seed: int = 0
         `(n,)`, in nats, high for data of the run's kind.
     """
     rows = prepared(data, preparation_of(run))
-    return bound_of(run, rows, particles=particles, seed=seed) + code_length(read(rows)["x"])
+    return _with_length(bound_of(run, rows, particles=particles, seed=seed), read(rows)["x"])
 
 
 def code_length(x: Tensor) -> Tensor:
@@ -173,3 +179,63 @@ def code_length(x: Tensor) -> Tensor:
         forms = [np.packbits(form.reshape(len(levels), -1) & 1, axis=1) for form in forms]
     lengths = [[len(zlib.compress(row.tobytes(), 9)) for row in form] for form in forms]
     return torch.tensor(lengths, dtype=torch.float64).min(0).values * 8 * math.log(2)
+
+
+@metric("insight", *_NEEDS, better="higher")
+def outlier_auroc(draws: Draws) -> Estimate:
+    """How well the bound on log p(x) alone tells data from the outliers that are named."""
+    note = "by the bound alone, which a simple image can raise whatever it shows"
+    return _auroc(draws, *_bounds(draws), note)
+
+
+@metric("insight", *_NEEDS, "x", better="higher")
+def outlier_auroc_complexity(draws: Draws) -> Estimate:
+    """How well the bound and the length in a general code tell data from the outliers."""
+    known, new = _bounds(draws)
+    known, new = _with_length(known, draws.x), _with_length(new, draws.outliers["x"])
+    note = "by the bound and the length of the image in a general code (zlib)"
+    return _auroc(draws, known, new, note)
+
+
+@metric("insight", "outliers", "background", "density", better="higher")
+def outlier_auroc_ratio(draws: Draws) -> Estimate:
+    """How well the likelihood ratio to a background model tells data from the outliers."""
+    options = {"particles": draws.particles, "seed": draws.seed}
+    known, new = _bounds(draws)
+    known = _over_background(known, draws.background, draws.columns, **options)
+    new = _over_background(new, draws.background, draws.outliers, **options)
+    note = "by the difference of the bounds of the run and of its background"
+    return _auroc(draws, known, new, note)
+
+
+def _auroc(draws: Draws, known: Tensor, new: Tensor, note: str) -> Estimate:
+    area = auroc(known, new)
+    return Estimate(
+        area.value,
+        area.se,
+        draws.n,
+        "unbiased",
+        particles=draws.particles,
+        note=f"{note}; {len(known)} data against {len(new)} outliers; 1/2 tells nothing",
+    )
+
+
+def _bounds(draws: Draws) -> tuple[Tensor, Tensor]:
+    """Return the bounds on log p(x) of data and of outliers, `(n,)` and `(m,)`."""
+    return draws.log_weight.log_likelihood, _outlier_bounds(draws)
+
+
+@once
+def _outlier_bounds(draws: Draws) -> Tensor:
+    return draws.bounds(draws.outliers).log_likelihood
+
+
+def _over_background(
+    bounds: Tensor, background: Any, rows: Any, *, particles: int, seed: int
+) -> Tensor:
+    """Take the background's bounds off, of rows that are prepared already."""
+    return bounds - bound_of(background, rows, particles=particles, seed=seed)
+
+
+def _with_length(bounds: Tensor, x: Tensor) -> Tensor:
+    return bounds + code_length(x)

@@ -1,6 +1,10 @@
 """Ways between data through a latent space, and how well they keep what they should."""
 
-from priory.evaluation.interpolation.arithmetic import (
+from priory.evaluation.interpolation.codec import Codec
+from priory.evaluation.interpolation.judge import Judge
+from priory.evaluation.interpolation.path import lerp, slerp, strips
+from priory.evaluation.interpolation.translation import Translations, paired, translate
+from priory.evaluation.interpolation.vector_arithmetic import (
     Arithmetic,
     Moments,
     along,
@@ -8,10 +12,6 @@ from priory.evaluation.interpolation.arithmetic import (
     class_moments,
     pair_paths,
 )
-from priory.evaluation.interpolation.codec import Codec
-from priory.evaluation.interpolation.judge import Judge
-from priory.evaluation.interpolation.path import lerp, slerp, strips
-from priory.evaluation.interpolation.translation import Translations, paired, translate
 
 __all__ = [
     "Arithmetic",

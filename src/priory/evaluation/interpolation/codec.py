@@ -12,8 +12,8 @@ from torch.distributions import biject_to, constraints
 
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.latents.information import mean_of
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, rows_of
-from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases, generate

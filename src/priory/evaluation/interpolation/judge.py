@@ -7,9 +7,14 @@ import warnings
 import torch
 from torch import Tensor
 
-from priory.evaluation.rows import rows_of
+from priory.evaluation.draws import Draws
+from priory.evaluation.record import Unavailable
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import common
 
 _ITERATIONS = 100
+_TRAIN = 2000  # training rows, enough for its purpose and cheap
+_CLASSES = 100  # at most: every datum is moved to each
 
 
 class Judge:
@@ -57,3 +62,26 @@ class Judge:
             y: labels, `(n,)`.
         """
         return (self.classes[self.probability(x).argmax(1)] == y.cpu()).double()
+
+
+@common
+def judge_of(draws: Draws) -> tuple[Judge, float]:
+    """Return the judge of a pair's training rows, and its accuracy on the data.
+
+    Args:
+        draws: of the pair.
+
+    Raises:
+        Unavailable: if there are no labelled training rows, or not from 2 to 100 classes.
+    """
+    if "y" not in draws.train:
+        raise Unavailable("the training rows have no labels (no column y)")
+    x, y = draws.train["x"], draws.train["y"]
+    classes = y.unique()
+    if not 2 <= len(classes) <= _CLASSES:
+        raise Unavailable(f"needs from 2 to {_CLASSES} classes, got {len(classes)}")
+    share = -(-_TRAIN // len(classes))
+    groups = [thin({"row": (y == k).nonzero()[:, 0]}, share)["row"] for k in classes]
+    rows = torch.cat(groups)
+    judge = Judge(x[rows], y[rows])
+    return judge, float(judge.hits(draws.x, draws.labels).mean())

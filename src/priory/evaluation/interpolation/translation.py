@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed
-from priory.evaluation.rows import Columns, blocks, rows_of
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.rows import Columns, blocks, rows_of, thin
+from priory.evaluation.sample_sets import once
 from priory.evaluation.samples.pairwise import check_sets, nearest
 from priory.inference.modules import device_of
 from priory.inference.phases.phases import Phases
@@ -18,6 +21,7 @@ from priory.inference.phases.phases import Phases
 _ROWS = 500  # rows at a time
 _STREAM = 52  # the random stream of translations
 _ROUNDING = 1e-9
+_AMONG = 1000  # counterparts, at most, among which the nearest is looked for
 
 
 class Translations(NamedTuple):
@@ -103,3 +107,51 @@ def translate(
 
 def _same(drawn: Tensor, other: Tensor) -> bool:
     return drawn.numel() == other.numel() and torch.equal(drawn.reshape(other.shape), other)
+
+
+@metric("paths", "x", "phase", better="higher")
+def pairing_accuracy(draws: Draws) -> Estimate:
+    """Share of data whose translation is nearest to their own counterpart among all others."""
+    found, columns = _translations(draws)
+    return _accuracy(found.there, columns["x"], columns["other"])
+
+
+@metric("paths", "x", "phase", better="higher")
+def pairing_accuracy_back(draws: Draws) -> Estimate:
+    """Share of rows of the other domain whose translation is nearest to their own datum."""
+    found, columns = _translations(draws)
+    return _accuracy(found.back, columns["other"], columns["x"])
+
+
+@metric("paths", "x", "phase", better="lower")
+def cycle_error(draws: Draws) -> Estimate:
+    """Absolute error per feature after the way to the other domain and back, from both."""
+    found, columns = _translations(draws)
+    trips = ((found.round_x, columns["x"]), (found.round_other, columns["other"]))
+    first, second = ((trip - _flat(rows, trip)).abs().double().mean(1) for trip, rows in trips)
+    return Estimate.mean(
+        (first + second) / 2,
+        kind="unbiased",
+        unit="per feature",
+        note=f"{float(first.mean()):.3g} from x, {float(second.mean()):.3g} from the other domain",
+    )
+
+
+def _accuracy(translated: Tensor, before: Tensor, true: Tensor) -> Estimate:
+    check_finite("translations", translated)
+    true = _flat(true, translated)
+    untouched = float(paired(_flat(before, translated), true).mean())
+    note = f"the nearest of {len(true)}, chance {1 / len(true):.2g}; untranslated {untouched:.3g}"
+    hits = paired(translated, true)
+    return Estimate.share(hits, kind="unbiased", note=note)
+
+
+def _flat(rows: Tensor, like: Tensor) -> Tensor:
+    return rows_of(rows).to(like)
+
+
+@once
+def _translations(draws: Draws) -> tuple[Translations, Columns]:
+    """Return the translations of at most so many rows, evenly spaced, and these rows."""
+    columns = thin(draws.columns, _AMONG)
+    return translate(draws.model, draws.guide, columns, seed=draws.seed), columns

@@ -1,1 +1,1 @@
-"""What latents hold: pure functions of posterior draws."""
+"""What latents hold: the metrics, and their arithmetic as pure functions of posterior draws."""

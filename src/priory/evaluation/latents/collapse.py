@@ -1,4 +1,4 @@
-"""Posterior collapse: which latent dimensions the guide leaves at the prior."""
+"""Posterior collapse: which latent dimensions the guide leaves at the prior, and which vary."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priory.distributions.independent import IndependentNormal
+from priory.evaluation.record import Estimate, Kind, Unavailable
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.sample_sets import Sets, once
 from priory.priors.mixture import NormalMixture
 
 COLLAPSED = 0.01  # nats
+_THRESHOLD = 0.01
 
 
 def coordinates(distribution: Any) -> Any:
@@ -85,3 +89,64 @@ def collapse_words(kl: Tensor, threshold: float = COLLAPSED) -> tuple[str, ...]:
     if 2 * dead >= count:
         return (f"{dead} of {count} dimensions collapsed: they have {below}",)
     return ()
+
+
+def active_units(means: Tensor, threshold: float = _THRESHOLD) -> tuple[int, Tensor]:
+    r"""Count the latent dimensions that vary with the data, Var_x(E_q[z | x]) > threshold.
+
+    Burda, Grosse and Salakhutdinov 2016.
+
+    Args:
+        means: posterior means, `(n, latent)`.
+        threshold: least variance of an active unit.
+
+    Returns:
+        The count and the variances, `(latent,)`.
+
+    Raises:
+        ValueError: if there are fewer than two rows.
+    """
+    if len(means) < 2:
+        raise ValueError(f"active units need at least 2 rows, got {len(means)}")
+    variances = means.double().reshape(len(means), -1).var(0)
+    return int((variances > threshold).sum()), variances
+
+
+@metric("latents", "latents", name="active_units")
+def active_unit_count(draws: Sets) -> Estimate:
+    """Count of latent dimensions that vary with the data."""
+    if draws.n < 2:
+        raise Unavailable(f"needs at least 2 rows, got {draws.n}")
+    check_finite("posterior means", draws.latents.mean)
+    count, variances = active_units(draws.latents.mean, _THRESHOLD)
+    note = f"of {len(variances)}; the variance of E[z | x] exceeds {_THRESHOLD}"
+    kind: Kind = "exact" if draws.latents.exact else "biased"
+    dimensions = dimension_kl(draws)
+    words: tuple[str, ...] = ()
+    if dimensions is not None:
+        words, live = collapse_words(dimensions), int((dimensions >= COLLAPSED).sum())
+        if 2 * count < live:
+            words += (
+                f"{live} dimensions have KL above {COLLAPSED:g} nats: the threshold is for latents "
+                "of about unit variance",
+            )
+    return Estimate(float(count), None, draws.n, kind, note=note, warnings=words)
+
+
+@once
+def dimension_kl(draws: Sets) -> Tensor | None:
+    """Return the mean KL divergence of each latent dimension, where it can be had."""
+    try:
+        found = draws.posterior
+    except Unavailable:
+        return None
+    if found.z.dim() != 2:
+        return None
+    parts = found.z.split([distribution.batch_shape[-1] for distribution in found.posteriors])
+    total = torch.zeros(found.z.shape[1:], dtype=torch.float64)
+    for z, posterior, prior in zip(parts, found.posteriors, found.priors, strict=True):
+        values = coordinate_kl(z, posterior, prior)
+        if values is None:
+            return None
+        total += values.sum(0).cpu()
+    return total / len(found.z)

@@ -1,4 +1,4 @@
-"""What a pair's latents hold: pure functions of posterior draws."""
+"""What a pair's latents hold of the data: the divergence from the prior, and its two parts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 from priory.distributions.independent import IndependentNormal
+from priory.evaluation.latents.collapse import COLLAPSED, collapse_words, dimension_kl
+from priory.evaluation.record import Estimate
+from priory.evaluation.registry import metric
+from priory.evaluation.sample_sets import Sets
 from priory.priors.mixture import NormalMixture
 
 _BYTES = 32 * 2**20
@@ -91,22 +95,45 @@ def split_kl(log_q: Tensor, log_p: Tensor, log_aggregate: Tensor) -> Split:
     return Split(log_q - log_p, log_q - log_aggregate, log_aggregate - log_p)
 
 
-def active_units(means: Tensor, threshold: float = 0.01) -> tuple[int, Tensor]:
-    r"""Count the latent dimensions that vary with the data, Var_x(E_q[z | x]) > threshold.
+@metric("latents", "posterior")
+def kl(draws: Sets) -> Estimate:
+    """Mean KL divergence from q(z given x) to the prior."""
+    q = draws.posterior
+    note = "one draw of z per datum"
+    words: tuple[str, ...] = ()
+    dimensions = dimension_kl(draws)
+    if dimensions is not None:
+        dead = int((dimensions < COLLAPSED).sum())
+        note += f"; {dead} of {len(dimensions)} dimensions are below {COLLAPSED:g} nats"
+        words = collapse_words(dimensions)
+    values = (q.log_q - q.log_p).double().cpu()
+    return Estimate.mean(values, kind="unbiased", unit="nats", note=note, warnings=words)
 
-    Burda, Grosse and Salakhutdinov 2016.
 
-    Args:
-        means: posterior means, `(n, latent)`.
-        threshold: least variance of an active unit.
+@metric("latents", "posterior")
+def mutual_information(draws: Sets) -> Estimate:
+    """I_q(x; z), what a latent tells of its datum."""
+    ceiling = math.log(draws.n)
+    return Estimate.mean(
+        _split(draws).mutual_information,
+        kind="biased",
+        unit="nats",
+        note=f"biased downwards: cannot exceed ln n = {ceiling:.2f}",
+    )
 
-    Returns:
-        The count and the variances, `(latent,)`.
 
-    Raises:
-        ValueError: if there are fewer than two rows.
-    """
-    if len(means) < 2:
-        raise ValueError(f"active units need at least 2 rows, got {len(means)}")
-    variances = means.double().reshape(len(means), -1).var(0)
-    return int((variances > threshold).sum()), variances
+@metric("latents", "posterior", better="lower")
+def mismatch(draws: Sets) -> Estimate:
+    """KL divergence from the aggregated posterior q(z) to the prior."""
+    return Estimate.mean(
+        _split(draws).mismatch,
+        kind="biased",
+        unit="nats",
+        note="KL(q(z), p(z)); with the mutual information it adds up to the kl; biased upwards",
+    )
+
+
+def _split(draws: Sets) -> Split:
+    q = draws.posterior
+    parts = split_kl(q.log_q, q.log_p, draws.log_aggregate)
+    return Split(*(part.cpu() for part in parts))

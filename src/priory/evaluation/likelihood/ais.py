@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed, sealed
+from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.hmc import (
     FIRST_STEP,
     LEAPFROGS,
@@ -19,16 +21,25 @@ from priory.evaluation.likelihood.hmc import (
     transition,
 )
 from priory.evaluation.likelihood.joint import Joint
-from priory.evaluation.rows import Columns, blocks, check, read
+from priory.evaluation.likelihood.quantity import likelihood_of
+from priory.evaluation.record import Estimate
+from priory.evaluation.registry import metric
+from priory.evaluation.rows import Columns, blocks, check, read, thin
+from priory.evaluation.sample_sets import once
+from priory.evaluation.statistics import is_below_zero
 from priory.inference.modules import device_of
 
 Initial = Literal["prior", "guide"]
 SHARPNESS = 4.0
 CHAINS = 16
+HOW = f"{CHAINS} chains from the prior, Hamiltonian transitions tuned in a pilot run, then frozen"
 _STREAM = 10
 _PILOTS = 4  # chains of the pilot run
 _SMOOTH = 0.05  # share of the schedule over which a step size is averaged
 _VALUES = 2**22  # numbers of one array
+_LEAST_CHAINS = 2.0
+_LEAST_ACCEPTANCE = 0.4
+_DOUBTFUL = 0.1  # share of the data above which a warning is given
 
 
 class Annealed(NamedTuple):
@@ -273,3 +284,63 @@ def _smoothed(sizes: Tensor) -> Tensor:
     at = torch.arange(len(sizes), device=sizes.device)
     low, high = (at - reach).clamp(min=0), (at + reach + 1).clamp(max=len(sizes))
     return ((total[high] - total[low]) / (high - low).unsqueeze(-1)).exp()
+
+
+@metric("likelihood", "density", better="lower", slow=True, quantity=likelihood_of)
+def ais(draws: Draws) -> Estimate:
+    """Negative log likelihood of a few rows by annealed importance sampling."""
+    found, bounds = annealed_of(draws), _bounds(draws)
+    gain = found.log_likelihood - bounds.log_likelihood
+    doubts = chain_doubts(found.ess, found.acceptance)
+    if is_below_zero(gain):
+        doubts += ("looser than the K-sample bound on the same rows: take more steps",)
+    shift = draws.log_scale
+    nll = shift - float(bounds.log_likelihood.mean())
+    return Estimate.mean(
+        shift - found.log_likelihood,
+        kind="upper bound",
+        unit="nats",
+        steps=draws.steps,
+        note=f"{HOW}; the bound with K = {draws.particles} is {nll:.2f} on the same rows",
+        warnings=doubts,
+    )
+
+
+@once
+def annealed_of(draws: Draws) -> Annealed:
+    """Return the annealing of a pair's few rows, made once.
+
+    Args:
+        draws: of the pair.
+    """
+    few = thin(draws.columns, draws.few)
+    return annealed_log_likelihood(
+        draws.model, draws.guide, few, steps=draws.steps, seed=draws.seed
+    )
+
+
+@once
+def _bounds(draws: Draws) -> Bounds:
+    few = thin(draws.columns, draws.few)
+    return log_likelihood(draws.model, draws.guide, few, draws.particles, draws.seed)
+
+
+def chain_doubts(ess: Tensor, acceptance: Tensor | None = None) -> tuple[str, ...]:
+    """Say why annealing may be far from log p(x), if it may.
+
+    Args:
+        ess: effective number of each datum's chains, `(n,)`.
+        acceptance: of their transitions, `(n,)`, if it is known.
+    """
+    found = []
+    poor = float((ess < _LEAST_CHAINS).double().mean())
+    if poor > _DOUBTFUL:
+        found.append(
+            f"{poor:.0%} of the data have fewer than {_LEAST_CHAINS:.0f} effective chains of "
+            f"{CHAINS}: take more steps"
+        )
+    if acceptance is not None:
+        stuck = float((acceptance < _LEAST_ACCEPTANCE).double().mean())
+        if stuck > _DOUBTFUL:
+            found.append(f"{stuck:.0%} of the data accept fewer than 4 in 10 transitions")
+    return tuple(found)

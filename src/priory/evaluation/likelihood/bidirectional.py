@@ -8,18 +8,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.ais import (
     CHAINS,
+    HOW,
     SHARPNESS,
     Initial,
     Path,
     block_rows,
+    chain_doubts,
 )
 from priory.evaluation.likelihood.hmc import LEAPFROGS
 from priory.evaluation.likelihood.joint import Joint
-from priory.evaluation.rows import blocks, check, read
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.likelihood.quantity import likelihood_of
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import metric
+from priory.evaluation.rows import blocks, check, read, thin
 from priory.inference.modules import device_of
 from priory.inference.phases.phases import generate
 
@@ -118,3 +123,20 @@ def bidirectional(
                 )
             )
     return Sandwich(*(torch.cat(column).cpu() for column in zip(*found, strict=True)))
+
+
+@metric("likelihood", "density", better="lower", slow=True, quantity=likelihood_of)
+def bdmc(draws: Draws) -> Estimate:
+    """Bound on the mean error of annealing: reverse less forward estimate, on own samples."""
+    few = thin(draws.columns, draws.few)
+    found = bidirectional(draws.model, draws.guide, few, steps=draws.steps, seed=draws.seed)
+    low, high = (float(part.mean()) - draws.log_scale for part in (found.lower, found.upper))
+    return Estimate.mean(
+        found.upper - found.lower,
+        kind="upper bound",
+        unit="nats",
+        steps=draws.steps,
+        note=f"{draws.quantity.name} of the samples lies between {low:.2f} and {high:.2f} on "
+        f"average; {HOW}",
+        warnings=chain_doubts(found.ess),
+    )

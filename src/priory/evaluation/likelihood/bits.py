@@ -7,6 +7,12 @@ import math
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
+from priory.evaluation.likelihood.bound import doubts
+from priory.evaluation.record import Estimate, Kind, Unavailable
+from priory.evaluation.registry import metric
+from priory.inference.phases.sites import is_discrete
+
 _ROWS, _NUMBERS = 200, 2**20  # looked at in search of levels, at least
 _MOST = 2**16  # levels
 _ROUNDINGS = 4  # of the largest value
@@ -14,7 +20,7 @@ _CHANCE = 1000.0
 _PRECISE = (torch.float64, torch.int64, torch.int32)
 
 
-def bits_per_dim(nats: Tensor, features: int, spacing: float = 1.0) -> Tensor:
+def nats_to_bits(nats: Tensor, features: int, spacing: float = 1.0) -> Tensor:
     r"""Return the negative log probability of data in bits per dimension.
 
     .. math:: \frac{-\log p(x)}{D \log 2} - \log_2 h
@@ -31,7 +37,7 @@ def bits_per_dim(nats: Tensor, features: int, spacing: float = 1.0) -> Tensor:
         ValueError: if features or spacing are not positive.
 
     Example:
-        >>> bits_per_dim(torch.zeros(1), 784, 1 / 256)  # uniform on [0, 1)
+        >>> nats_to_bits(torch.zeros(1), 784, 1 / 256)  # uniform on [0, 1)
         tensor([8.])
     """
     if features < 1 or not spacing > 0:
@@ -104,3 +110,45 @@ def _is_no_chance(count: int, levels: float, spacing: float, slack: float) -> bo
         return True
     each = min(1.0, 4 * slack / spacing) or 1e-16
     return (count - 2) * -math.log(each) > math.log(_CHANCE * levels)
+
+
+@metric("likelihood", "density", "x", "log_weight", better="lower")
+def bits_per_dim(draws: Draws) -> Estimate:
+    """Negative log likelihood in bits per dimension: of a mass, or of a density times a level."""
+    observed = draws.density.observed
+    if observed != ("x",):
+        raise Unavailable(f"the nll is of {', '.join(observed)} together, not of x alone")
+    distribution, features, note = (
+        draws.density.distribution("x", of="model"),
+        draws.x[0].numel(),
+        "",
+    )
+    kind: Kind = "upper bound" if draws.density.latents else "exact"
+    spacing, warnings = 1.0, doubts(draws)
+    x = draws.x if draws.units is None else draws.units.own(draws.x).float()
+    if not is_discrete(distribution):
+        found = level_spacing(x)
+        if found is None:
+            raise Unavailable(
+                "x has a density and lies on no levels, evenly spaced: a density alone has no bits"
+            )
+        spacing, kind = found, "biased"
+        note = f"; density times the levels' distance {_distance(spacing)}"
+        warnings += (
+            "a density on discrete levels: what stands for a level's mass is no bound on it",
+        )
+    return Estimate.mean(
+        nats_to_bits(-draws.log_weight.log_likelihood, features, spacing),
+        kind=kind,
+        unit="bits",
+        particles=draws.particles if draws.density.latents else None,
+        note=f"over {features} features{note}",
+        warnings=warnings,
+    )
+
+
+def _distance(spacing: float) -> str:
+    """Write the levels' distance, as 1/L where it is."""
+    levels = 1 / spacing
+    whole = round(levels) > 1 and abs(levels - round(levels)) < 1e-4 * levels
+    return f"1/{levels:.0f}" if whole else f"{spacing:.6g}"

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.isolation import placement, reseed, sealed
-from priory.evaluation.likelihood.pareto import Tail
+from priory.evaluation.likelihood.pareto import THRESHOLD, Tail, tail_length
+from priory.evaluation.likelihood.quantity import likelihood_of
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import check_finite, metric
 from priory.evaluation.rows import Columns, blocks, check, read
+from priory.evaluation.sample_sets import Sets
 from priory.inference.diagnosis import is_out_of_memory
 from priory.inference.distributed import ranks
 from priory.inference.phases.particles import log_weights, vectorises
@@ -20,6 +24,8 @@ from priory.inference.phases.particles import log_weights, vectorises
 _STREAM = 1
 _BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # of one array, to spread the cost of a call
 _WIDTH = 128  # hidden layers are taken to be at least this wide when the blocks are sized
+_FEW_EFFECTIVE = 10
+_DOUBTFUL = 0.1  # share of the data above which a warning is given
 _PARTICLES = 500  # enough that the guide's own cost is spread thin
 _NO_ROOM = (
     "out of memory on {} with one particle of one row at a time; free memory there, or take a "
@@ -153,3 +159,97 @@ def _block(particles: int, columns: Columns, like: Tensor) -> tuple[int, int]:
     k = min(particles, total, _PARTICLES)
     k = math.ceil(particles / math.ceil(particles / k))
     return k, max(1, total // k)
+
+
+@metric("likelihood", "density", "log_weight", better="lower", quantity=likelihood_of)
+def nll(draws: Sets) -> Estimate:
+    """Negative log likelihood, by the K-sample bound; exact where there are no latents."""
+    exact = not draws.density.latents
+    return Estimate.mean(
+        -draws.log_weight.log_likelihood,
+        kind="exact" if exact else "upper bound",
+        unit="nats",
+        particles=None if exact else draws.particles,
+        warnings=doubts(draws),
+    )
+
+
+@metric("likelihood", "density", "log_weight", better="higher", quantity=likelihood_of)
+def elbo(draws: Sets) -> Estimate:
+    """Evidence lower bound, from the same log weights."""
+    return Estimate.mean(
+        draws.log_weight.elbo,
+        kind="lower bound",
+        unit="nats",
+        particles=draws.particles,
+        note=f"bounds {draws.quantity.name}; averaged over the K samples of each datum",
+    )
+
+
+@metric("likelihood", "density", "log_weight", quantity=likelihood_of)
+def ess(draws: Sets) -> Estimate:
+    """Effective share of the K importance samples: how far to trust the nll."""
+    _sampled(draws)
+    return Estimate.mean(
+        draws.log_weight.ess / draws.particles,
+        kind="biased",
+        particles=draws.particles,
+        note="effective share of the K samples",
+        warnings=doubts(draws),
+    )
+
+
+@metric("likelihood", "density", "log_weight", better="lower", quantity=likelihood_of)
+def khat(draws: Sets) -> Estimate:
+    """Share of the data whose importance weights have a tail too heavy to trust the nll."""
+    _sampled(draws)
+    if not tail_length(draws.particles):
+        raise Unavailable(
+            f"K = {draws.particles} samples are too few for a tail: k-hat needs at least 21"
+        )
+    check_finite("log weights", draws.log_weight.log_likelihood.unsqueeze(1))
+    values = draws.log_weight.khat
+    return Estimate.share(
+        (values > THRESHOLD).double(),
+        kind="biased",
+        particles=draws.particles,
+        note=f"k-hat above {THRESHOLD}; its median {values.median():.2f}, its largest "
+        f"{values.max():.2f}",
+    )
+
+
+def _sampled(draws: Sets) -> None:
+    if not draws.density.latents:
+        raise Unavailable("the model has no latents: log p(x) is exact, nothing is sampled")
+
+
+def doubts(draws: Sets) -> tuple[str, ...]:
+    """Say why the K-sample bound of a pair may be far from log p(x), if it may.
+
+    Args:
+        draws: of the pair.
+    """
+    return doubts_of(draws.log_weight, draws.particles) if draws.density.latents else ()
+
+
+def doubts_of(bounds: Bounds, particles: int) -> tuple[str, ...]:
+    """Say why bounds may be loose, if they may.
+
+    Args:
+        bounds: of each datum.
+        particles: importance samples K behind them.
+    """
+    found = []
+    heavy = float((bounds.khat > THRESHOLD).double().mean())
+    if heavy > _DOUBTFUL:
+        found.append(
+            f"{heavy:.0%} of the data have k-hat above {THRESHOLD}: the bound may be loose there, "
+            "and a larger K helps little"
+        )
+    poor = float((bounds.ess < _FEW_EFFECTIVE).double().mean())
+    if particles > _FEW_EFFECTIVE and poor > _DOUBTFUL:
+        found.append(
+            f"{poor:.0%} of the data have fewer than {_FEW_EFFECTIVE} effective samples: take a "
+            "larger K"
+        )
+    return tuple(found)

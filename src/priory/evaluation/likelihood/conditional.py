@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed, sealed
-from priory.evaluation.likelihood.bound import log_likelihood
+from priory.evaluation.likelihood.bound import doubts, log_likelihood
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import metric
 from priory.evaluation.rows import Columns, blocks, check, read
-from priory.evaluation.sample_sets import Unavailable
 from priory.inference.modules import device_of
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
@@ -97,6 +100,33 @@ def conditional_log_likelihood(
             return Conditional(joint, given, observed, exact=True)
         marginal, exact = _marginal(model, columns, observed, particles, seed, like)
     return Conditional(joint - marginal, given, observed, exact)
+
+
+@metric("likelihood", "density", "x", "log_weight", better="lower", slow=True)
+def conditional_nll(draws: Draws) -> Estimate:
+    """Negative log likelihood of x given the labels or whatever else the model knows of a datum."""
+    found = conditional_log_likelihood(
+        draws.model,
+        draws.guide,
+        draws.columns,
+        particles=draws.particles,
+        seed=draws.seed,
+        joint=draws.log_weight.log_likelihood,
+    )
+    given, seen = ", ".join(found.given), ", ".join(found.observed)
+    note = f"-log p(x | {given})"
+    if seen:
+        how = "exact" if found.exact else f"estimated by {draws.particles} draws from the prior"
+        note += f", log p({seen}) {how} and taken off"
+    mean = Estimate.mean(
+        -found.log_likelihood,
+        kind="upper bound" if found.exact else "biased",
+        unit="nats",
+        particles=draws.particles,
+        note=note,
+        warnings=doubts(draws),
+    )
+    return replace(mean, quantity=str(draws.quantity.only(("x",), found.given)))
 
 
 def _marginal(

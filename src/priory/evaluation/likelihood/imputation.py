@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed, sealed
-from priory.evaluation.likelihood.bound import Bounds, log_likelihood
+from priory.evaluation.likelihood.bound import Bounds, doubts_of, log_likelihood
 from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.likelihood.masking import coordinate_log_prob
 from priory.evaluation.likelihood.pareto import Tail
-from priory.evaluation.rows import Columns, blocks, check, read
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import metric
+from priory.evaluation.rows import Columns, blocks, check, read, rows_of, thin
 from priory.inference.phases.phases import Phases, generate
 
 CHAINS = 16
 STEPS = 100
-_STREAM, _PROPOSALS = 12, 13
+_STREAM, _PROPOSALS, _HALVES = 12, 13, 15
 _VALUES = 2**22  # numbers of one array
+_MASK, _DRAWN = " seen", " drawn"  # no column's name has a space
 
 
 def impute(
@@ -87,6 +92,51 @@ def impute(
     return torch.cat(found, 1)
 
 
+@metric("likelihood", "density", "x", better="lower", slow=True)
+def imputation_nll(draws: Draws) -> Estimate:
+    """Negative log likelihood of the half of x that is hidden, given the half that is shown."""
+    columns = thin(draws.columns, draws.few)
+    mask, which = half_shown(columns["x"], draws.seed)
+    found = missing_log_likelihood(
+        draws.model, draws.guide, columns, mask, particles=draws.particles, seed=draws.seed
+    )
+    hidden = int((~mask[0]).sum())
+    values = -found.log_likelihood
+    if draws.units is not None and draws.quantity.is_density:
+        values = values + rows_of(~mask).double() @ draws.units.scale.log()
+    mean = Estimate.mean(
+        values,
+        kind="biased",
+        unit="nats",
+        particles=draws.particles,
+        note=f"{which}: {hidden} of {mask[0].numel()} features; a difference of two K-sample "
+        "bounds, exact as K grows",
+        warnings=doubts_of(found, draws.particles),
+    )
+    return replace(mean, quantity=f"of hidden features, of {draws.quantity}")
+
+
+def half_shown(x: Tensor, seed: int) -> tuple[Tensor, str]:
+    """Return a mask that shows half of each datum, and which half it hides.
+
+    Args:
+        x: data, `(n, *shape)`: of images the upper half of the lines is shown, of vectors half of
+            the features, drawn for each datum.
+        seed: seed of the draw.
+
+    Raises:
+        Unavailable: if there is only one feature.
+    """
+    if x[0].numel() < 2:
+        raise Unavailable("x has one feature: there is no half to hide")
+    if x.dim() > 2 and x.shape[-2] > 1:
+        lines = torch.arange(x.shape[-2]) < (x.shape[-2] + 1) // 2
+        return lines.unsqueeze(-1).expand(x.shape), "the lower half is hidden"
+    stream = torch.Generator().manual_seed(seed * 100 + _HALVES)
+    order = torch.rand(len(x), x[0].numel(), generator=stream).argsort(1)
+    return (order >= x[0].numel() // 2).reshape(x.shape), "a random half is hidden in each datum"
+
+
 def missing_log_likelihood(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -150,9 +200,6 @@ def missing_log_likelihood(
         torch.minimum(whole.ess, part_bounds.ess),
         torch.maximum(whole.khat, part_bounds.khat),
     )
-
-
-_MASK, _DRAWN = " seen", " drawn"  # no column's name has a space
 
 
 def _masked(data: Any, mask: Tensor) -> tuple[Columns, Tensor]:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from priory.evaluation.likelihood.masking import masked_log_prob
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns
-from priory.evaluation.sample_sets import Unavailable
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.recorder import Recorder

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from priory.distributions.independent import Factorised
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.record import Unavailable
 from priory.inference.phases.sites import Site, masked
 
 

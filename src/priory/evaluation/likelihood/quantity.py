@@ -61,3 +61,20 @@ def quantity_of(phase: Phase, model: Callable[..., Any], columns: Columns) -> Qu
     given = [n for n in bind(model, columns) if n not in observed and n not in ("x", "index")]
     discrete = (s for s in observed if is_discrete(phase.distribution(s, of="model")))
     return Quantity(tuple(observed), tuple(given), tuple(discrete))
+
+
+def likelihood_of(draws: Any) -> tuple[str, str]:
+    """Return what the pair's log likelihood is, and what a reader must know of it.
+
+    Args:
+        draws: of the pair.
+    """
+    quantity: Quantity = draws.quantity
+    remarks = []
+    if len(quantity.observed) > 1:
+        remarks.append(f"joint: of {', '.join(quantity.observed)} together, {quantity.name}")
+    elif quantity.name != "log p(x)":
+        remarks.append(f"of {quantity.name}")
+    if draws.units is not None and quantity.is_density:
+        remarks.append("x in its own units, standardised for the pair")
+    return str(quantity), "; ".join(remarks)

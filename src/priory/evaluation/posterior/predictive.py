@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import metric
 from priory.evaluation.rows import place, rows_of, thin
-from priory.evaluation.sample_sets import Unavailable
+from priory.evaluation.sample_sets import once
 from priory.evaluation.statistics import holm
 from priory.inference.phases.phases import Phases
 
@@ -19,6 +22,7 @@ ROWS = 500
 REPLICATES = 40  # so that a datum beyond all of them has a two-sided p of 2 / 41 < 0.05
 _STREAM, _SHOWN = 26, 27
 DISCREPANCY = "log p(x | z)"
+_LEVEL = 0.05
 
 
 class Check(NamedTuple):
@@ -195,3 +199,47 @@ def _score(distribution: Any, x: Tensor) -> Tensor:
         x.reshape(distribution.batch_shape + distribution.event_shape)
     )
     return score.reshape(len(x), -1).sum(1)
+
+
+@metric("posterior", "density")
+def predictive_p(draws: Draws) -> Estimate:
+    """Smallest p-value of the data's statistics among their posterior replicates'."""
+    found = _predictive(draws)
+    if not found.checks:
+        raise Unavailable("no statistic of the data varies among their replicates")
+    p = adjusted(found.checks)
+    told = ", ".join(
+        f"{check.name} {check.data:.4g} against {check.replicated:.4g} (p {value:.2g})"
+        for check, value in zip(found.checks, p.tolist(), strict=True)
+    )
+    failed = [
+        f"{check.name} differs by {abs(check.effect):.2g} sd"
+        for check, value in zip(found.checks, p.tolist(), strict=True)
+        if value < 0.01 and abs(check.effect) >= 0.1
+    ]
+    words = (f"the data are unlike their replicates: {', '.join(failed)}",) if failed else ()
+    return Estimate(
+        float(p.min()),
+        None,
+        len(found.p_values),
+        "biased",
+        note=f"of {len(p)} statistics, adjusted for their number; data against replicates: {told}; "
+        "conservative: latents were inferred from the same data",
+        warnings=words,
+    )
+
+
+@metric("posterior", "density", better="lower")
+def predictive_outliers(draws: Draws) -> Estimate:
+    """Share of data whose log p(x given z) is beyond that of all of their replicates."""
+    found = _predictive(draws)
+    return Estimate.share(
+        (found.p_values < _LEVEL).double(),
+        kind="biased",
+        note=f"two-sided p below {_LEVEL}; the exact model has at most about that share",
+    )
+
+
+@once
+def _predictive(draws: Draws) -> Predictive:
+    return predictive(draws)

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from priory.evaluation.draws import SHOWN
 from priory.evaluation.interpolation.path import strips
-from priory.evaluation.labelled import known_labels, labelled_samples
 from priory.evaluation.posterior.calibration import Calibration, ranks_of
+from priory.evaluation.record import Unavailable
 from priory.evaluation.report.canvas import is_image
 from priory.evaluation.rows import rows_of, thin
-from priory.evaluation.sample_sets import Sets, Unavailable
-from priory.evaluation.samples.memory import nearest_training
+from priory.evaluation.sample_sets import Sets
+from priory.evaluation.samples.label_agreement import known_labels, labelled_samples
+from priory.evaluation.samples.memorisation import nearest_training
 from priory.evaluation.subject import SAMPLES
 
 _POINTS = 1000  # generated samples that a scatter shows

@@ -1,1 +1,1 @@
-"""Comparing two sets of samples: pure functions."""
+"""Samples beside data: metrics and their arithmetic, a file for each topic."""

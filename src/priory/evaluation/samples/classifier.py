@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, labelled_rows, rows_of
-from priory.evaluation.sample_sets import Unavailable
 from priory.inference.checkpoints.disk import Damaged, read_checked, write_folder
 from priory.inference.checkpoints.weights import decode, encode
 

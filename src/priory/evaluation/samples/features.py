@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from priory.evaluation.record import Unavailable
+from priory.evaluation.registry import of_equal_size, units_of
 from priory.evaluation.rows import rows_of, thin
-from priory.evaluation.sample_sets import Sets, Unavailable
+from priory.evaluation.sample_sets import Sets, common, once
 from priory.evaluation.samples.classifier import labelled, trained_classifier
 from priory.evaluation.samples.inception import inception_features
 from priory.lookup import named
@@ -72,6 +74,54 @@ class Extractor:
     def text(self) -> str:
         """The name and the digest."""
         return f"{self.name} features {self.digest}"
+
+
+class FeatureSets(NamedTuple):
+    """Features of as many data as samples.
+
+    Args:
+        real: of data, `(n, features)`.
+        generated: of samples, `(n, features)`.
+        text: which features of how many rows these are.
+    """
+
+    real: Tensor
+    generated: Tensor
+    text: str
+
+
+@common
+def extractor_of(draws: Sets) -> Extractor:
+    """Return the extractor, made once for the draws and their anchors.
+
+    Args:
+        draws: those whose `features` say which.
+    """
+    return extractor(draws.features, draws)
+
+
+@once
+def feature_sets(draws: Sets) -> FeatureSets:
+    """Return features of samples and data, as many of one as of the other.
+
+    Args:
+        draws: the draws.
+    """
+    rows, extract = of_equal_size(draws), extractor_of(draws)
+    real, generated = map(extract, rows)
+    sizes = f"{len(generated)} samples against {len(real)} data"
+    return FeatureSets(real, generated, f"{extract.text}; {sizes}")
+
+
+def features_quantity(draws: Sets) -> tuple[str, str]:
+    """Return the features that samples and data are compared in.
+
+    Args:
+        draws: the draws.
+    """
+    units, remark = units_of(draws)
+    text = f"features {extractor_of(draws).text}"
+    return "; ".join(part for part in (text, units) if part), remark
 
 
 def extractor(features: Any, sets: Sets) -> Extractor:

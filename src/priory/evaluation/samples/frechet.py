@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of features."""
+"""The Frechet distance between the features of samples and data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from priory.evaluation.record import Estimate
+from priory.evaluation.registry import metric
+from priory.evaluation.sample_sets import Sets
+from priory.evaluation.samples.features import feature_sets, features_quantity
 from priory.evaluation.samples.pairwise import check_sets
 
 _NEGLIGIBLE = 1e-10  # of the greatest variance: below it a direction is rounding
@@ -18,6 +22,18 @@ class _Moments(NamedTuple):
     covariance: Tensor
     root: Tensor
     inverse: Tensor  # of the root, on the directions that vary
+
+
+@metric("samples", "generated", better="lower", anchored=True, quantity=features_quantity)
+def frechet(draws: Sets) -> Estimate:
+    """Squared Frechet distance between the features of samples and data."""
+    real, generated, text = feature_sets(draws)
+    value, se = frechet2(generated, real)
+    note = f"{text}; biased upwards: compare at equal n, beside the anchors"
+    few: tuple[str, ...] = ()
+    if len(real) <= real.shape[1]:
+        few = (f"{len(real)} samples do not span {real.shape[1]} features",)
+    return Estimate(value, se, len(real), "biased", note=note, warnings=few)
 
 
 def frechet_distance(
@@ -39,11 +55,11 @@ def frechet_distance(
         mean_b: `(d,)`.
         covariance_b: `(d, d)`.
     """
-    first, second = _law(mean_a, covariance_a), _law(mean_b, covariance_b)
+    first, second = _moments(mean_a, covariance_a), _moments(mean_b, covariance_b)
     return _distance(first, second, torch.linalg.svdvals(first.root @ second.root))
 
 
-def frechet(a: Tensor, b: Tensor) -> tuple[float, float]:
+def frechet2(a: Tensor, b: Tensor) -> tuple[float, float]:
     r"""Return the squared Frechet distance between the moments of two sets, and its error.
 
     Between finite sets of equal distributions it is above 0, the more so the more features and the
@@ -62,10 +78,10 @@ def frechet(a: Tensor, b: Tensor) -> tuple[float, float]:
         b: features, `(m, d)`.
 
     Raises:
-        ValueError: if a set has fewer than 2 rows, or the widths of the rows differ.
+        Unavailable: if a set has fewer than 2 rows, or the widths of the rows differ.
     """
     a, b = check_sets(a, b, least=2)
-    first, second = (_law(x.mean(0), torch.cov(x.T).reshape(x.shape[1], -1)) for x in (a, b))
+    first, second = (_moments(x.mean(0), torch.cov(x.T).reshape(x.shape[1], -1)) for x in (a, b))
     left, singular, right = torch.linalg.svd(first.root @ second.root)
     between = first.mean - second.mean
     turned_a, turned_b = left * singular @ left.mT, right.mT * singular @ right
@@ -74,7 +90,7 @@ def frechet(a: Tensor, b: Tensor) -> tuple[float, float]:
     return _distance(first, second, singular), math.sqrt(float(variance))
 
 
-def _law(mean: Tensor, covariance: Tensor) -> _Moments:
+def _moments(mean: Tensor, covariance: Tensor) -> _Moments:
     mean, covariance = mean.double(), covariance.double()
     values, vectors = torch.linalg.eigh(covariance)
     spread = values.clamp(min=0).sqrt()

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import rows_of
-from priory.evaluation.sample_sets import Unavailable
 
 
 def inception_features(

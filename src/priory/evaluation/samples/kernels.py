@@ -1,186 +1,16 @@
-"""Comparing two sets of samples: pure functions, blocked, in float64."""
+"""Kernels of two sets of samples, and those of their distances made together."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from priory.divergences import IMQ_SCALES, squared_distances
-from priory.evaluation.samples.pairwise import check_sets, row_blocks
-from priory.likelihoods.values import is_binary
+from priory.divergences.pairwise import Profile
 
 Gram = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (kernels, n, m)
-Profile = Callable[[Tensor], Tensor]  # squared distances -> kernel
-
-_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-_ELEMENTS = 2**17  # of a block of kernels, to stay near the processor
-_FEW = 10  # rows below which a standard error is itself a guess
-_DISTINCT = 0.9
-
-
-def flags(x: Tensor) -> tuple[str, ...]:
-    """Say what makes averages over these rows less than they seem: few, repeated, constant.
-
-    Constant features are reported for data that are not binary: there a density can grow without
-    bound.
-
-    Args:
-        x: data, `(n, *shape)`.
-    """
-    n, values = len(x), x.reshape(len(x), -1).cpu()
-    found = [f"only {n} rows"] if n < _FEW else []
-    distinct = len({row.tobytes() for row in values.numpy()})
-    if distinct < _DISTINCT * n:
-        found.append(f"only {distinct} of {n} rows are distinct, the error is too small")
-    constant = int((values == values[0]).all(0).sum())
-    if constant and not is_binary(values):
-        found.append(f"{constant} of {values.shape[1]} features are constant")
-    return tuple(found)
-
-
-def median_bandwidths(real: Tensor, limit: int = 1000) -> tuple[float, ...]:
-    """Return kernel widths around the median distance between data.
-
-    They depend on the data alone, so that all models are measured by the same kernel.
-
-    Args:
-        real: data, `(n, d)`.
-        limit: rows looked at, evenly spaced.
-
-    Raises:
-        ValueError: if there are fewer than two rows or all are equal.
-    """
-    if len(real) < 2:
-        raise ValueError(f"a kernel width needs at least 2 rows, got {len(real)}")
-    index = torch.linspace(0, len(real) - 1, min(limit, len(real)), dtype=torch.float64)
-    distances = torch.pdist(real[index.round().long()].double())
-    width = float(distances.median()) or float(distances.mean())
-    if width == 0.0:
-        raise ValueError(f"all {len(real)} rows of data are equal: there is no scale to compare on")
-    return tuple(width * scale for scale in _SCALES)
-
-
-def mmd2(a: Tensor, b: Tensor, bandwidths: tuple[float, ...]) -> tuple[float, float]:
-    r"""Unbiased squared maximum mean discrepancy by a mixture of RBF kernels, and its error.
-
-    .. math:: \frac{1}{n(n-1)} \sum_{i \ne j} k(a_i, a_j)
-        + \frac{1}{m(m-1)} \sum_{i \ne j} k(b_i, b_j) - \frac{2}{nm} \sum_{ij} k(a_i, b_j), \quad
-        k(u, v) = \frac{1}{|S|} \sum_{s \in S} e^{-|u - v|^2 / 2 s^2}
-
-    The standard error is the two-sample jackknife's; see `discrepancies`.
-
-    Gretton, Borgwardt, Rasch, Schoelkopf and Smola 2012, A Kernel Two-Sample Test.
-
-    Args:
-        a: samples, `(n, d)`.
-        b: samples, `(m, d)`.
-        bandwidths: the kernels' widths s, in units of the data.
-
-    Raises:
-        ValueError: if a set has fewer than 3 rows, or the widths of the rows differ.
-    """
-    return discrepancies(a, b, radial(rbf(bandwidths)))[0]
-
-
-def discrepancies(a: Tensor, b: Tensor, gram: Gram) -> list[tuple[float, float]]:
-    """Return the unbiased squared discrepancy and its error for several kernels at once.
-
-    The standard error is the two-sample jackknife's, from the kernel's row sums; where the two
-    distributions are equal it is too large by about the square root of 2. The estimate may be
-    negative. Only row sums are kept, never a matrix of all pairs.
-
-    Args:
-        a: samples, `(n, d)`.
-        b: samples, `(m, d)`.
-        gram: the kernels.
-
-    Raises:
-        ValueError: if a set has fewer than 3 rows, or the widths of the rows differ.
-    """
-    a, b = check_sets(a, b, least=3)
-    n, m = len(a), len(b)
-    aa, bb = own_sums(a, gram), own_sums(b, gram)
-    ab, ba = cross_sums(a, b, gram)
-    within_a, within_b, between = (sums.sum(1, keepdim=True) for sums in (aa, bb, ab))
-    mean_a, mean_b = within_a / (n * (n - 1)), within_b / (m * (m - 1))
-    value = mean_a + mean_b - 2 * between / (n * m)
-    without_a = (within_a - 2 * aa) / ((n - 1) * (n - 2)) + mean_b
-    without_a = without_a - 2 * (between - ab) / ((n - 1) * m)
-    without_b = mean_a + (within_b - 2 * bb) / ((m - 1) * (m - 2))
-    without_b = without_b - 2 * (between - ba) / (n * (m - 1))
-    variance = sum(w.var(1, correction=0) * (w.shape[1] - 1) for w in (without_a, without_b))
-    return [
-        (float(v), math.sqrt(float(e)))
-        for v, e in zip(value[:, 0], torch.as_tensor(variance), strict=True)
-    ]
-
-
-def independent_marginals(real: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw samples whose coordinates have the data's marginals but know nothing of each other.
-
-    The deliberately bad baseline of a report: any model of structure must do better.
-
-    Args:
-        real: data, `(rows, d)`.
-        n: number of samples.
-        generator: source of random numbers, on the CPU.
-    """
-    index = torch.randint(len(real), (n, real.shape[1]), generator=generator)
-    return real.gather(0, index.to(real.device))
-
-
-def own_sums(a: Tensor, gram: Gram) -> Tensor:
-    """Sum symmetric kernels over the other rows of a set, block by block, `(kernels, n)`.
-
-    Args:
-        a: samples, `(n, d)`.
-        gram: the kernels.
-    """
-    sums: Tensor | None = None
-    for start, kernel in own_blocks(a, gram):
-        if sums is None:
-            sums = kernel.new_zeros(len(kernel), len(a))
-        height = kernel.shape[1]
-        sums[:, start : start + height] += kernel.sum(2)
-        sums[:, start + height :] += kernel[:, :, height:].sum(1)
-    return a.new_zeros(1, 0) if sums is None else sums
-
-
-def own_blocks(a: Tensor, gram: Gram) -> Iterator[tuple[int, Tensor]]:
-    """Return the upper triangle of the kernels of a set with itself, in blocks of rows.
-
-    Args:
-        a: samples, `(n, d)`.
-        gram: the kernels.
-
-    Yields:
-        The first row, and the kernels of a block of rows with itself and all later rows,
-        `(kernels, rows, later)`, 0 where a row meets itself.
-    """
-    for start, rows in row_blocks(a, len(a), _ELEMENTS):
-        kernel = gram(rows, a[start:])
-        kernel.diagonal(dim1=1, dim2=2).zero_()
-        yield start, kernel
-
-
-def cross_sums(a: Tensor, b: Tensor, gram: Gram) -> tuple[Tensor, Tensor]:
-    """Sum kernels over rows and over columns, `(kernels, n)` and `(kernels, m)`, by blocks.
-
-    Args:
-        a: samples, `(n, d)`.
-        b: samples, `(m, d)`.
-        gram: the kernels.
-    """
-    rows: list[Tensor] = []
-    columns: list[Tensor] = []
-    for _, part in row_blocks(a, len(b), _ELEMENTS):
-        kernel = gram(part, b)
-        rows.append(kernel.sum(2))
-        columns = [kernel.sum(1) + sum(columns)]
-    return torch.cat(rows, 1), columns[0]
 
 
 def radial(*profiles: Profile) -> Gram:
@@ -257,15 +87,3 @@ def minus_distance(squares: Tensor) -> Tensor:
         squares: squared distances.
     """
     return -squares.sqrt()
-
-
-def cubic(a: Tensor, b: Tensor) -> Tensor:
-    r"""Return the kernel :math:`(u \cdot v / d + 1)^3`, `(1, n, m)`.
-
-    Binkowski, Sutherland, Arbel and Gretton 2018, Demystifying MMD GANs.
-
-    Args:
-        a: samples, `(n, d)`.
-        b: samples, `(m, d)`.
-    """
-    return ((a @ b.mT) / a.shape[1] + 1).pow(3).unsqueeze(0)

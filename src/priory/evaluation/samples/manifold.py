@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from priory.divergences import squared_distances
-from priory.evaluation.samples.pairwise import check_sets, nearest, row_blocks
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import metric, with_note
+from priory.evaluation.sample_sets import Sets, once
+from priory.evaluation.samples.features import feature_sets, features_quantity
+from priory.evaluation.samples.manifold_errors import Errors, manifold_errors
+from priory.evaluation.samples.pairwise import check_sets, nearest, row_blocks, stream
 
+_NEIGHBOURS = 5
 _ROUNDING = 1e-12
+_STREAM = 33  # the random stream of divisions
 
 
 class Manifold(NamedTuple):
@@ -29,7 +37,36 @@ class Manifold(NamedTuple):
     coverage: Tensor
 
 
-def manifold(real: Tensor, generated: Tensor, k: int = 5) -> Manifold:
+@metric("samples", "generated", better="higher", anchored=True, quantity=features_quantity)
+def precision(draws: Sets) -> Estimate:
+    """Share of samples that lie among the data."""
+    note = "samples within the data's balls; an outlier among the data has a great ball"
+    return _by_sample(draws, "precision", note)
+
+
+@metric("samples", "generated", better="higher", anchored=True, quantity=features_quantity)
+def recall(draws: Sets) -> Estimate:
+    """Share of data that lie among the samples."""
+    note = "data within the samples' balls; an outlier among the samples has a great ball"
+    return _by_sample(draws, "recall", note)
+
+
+@metric("samples", "generated", anchored=True, quantity=features_quantity)
+def density(draws: Sets) -> Estimate:
+    """Balls around data that a sample lies in, over those expected: 1 under equal distributions."""
+    note = "1 under equal distributions, more where samples crowd the modes"
+    return _by_sample(draws, "density", note)
+
+
+@metric("samples", "generated", better="higher", anchored=True, quantity=features_quantity)
+def coverage(draws: Sets) -> Estimate:
+    """Share of data that have a sample nearer than their own neighbours."""
+    n = len(feature_sets(draws).real)
+    expected = expected_coverage(n, n, _NEIGHBOURS)
+    return _by_sample(draws, "coverage", f"{expected:.4f} under equal distributions")
+
+
+def manifold(real: Tensor, generated: Tensor, k: int = _NEIGHBOURS) -> Manifold:
     """Compare two sets by balls that reach from each sample to its k-th neighbour of its own set.
 
     Precision says whether generated samples are like data, recall whether data are like them.
@@ -46,7 +83,7 @@ def manifold(real: Tensor, generated: Tensor, k: int = 5) -> Manifold:
         k: neighbours.
 
     Raises:
-        ValueError: if a set has no more than k rows, or the widths of the rows differ.
+        Unavailable: if a set has no more than k rows, or the widths of the rows differ.
     """
     real, generated = check_sets(real, generated, least=k + 1)
     centre = real.mean(0)
@@ -67,7 +104,7 @@ def manifold(real: Tensor, generated: Tensor, k: int = 5) -> Manifold:
     )
 
 
-def expected_coverage(real: int, generated: int, k: int = 5) -> float:
+def expected_coverage(real: int, generated: int, k: int = _NEIGHBOURS) -> float:
     r"""Return the coverage's mean where the distributions are equal.
 
     .. math:: 1 - \prod_{i=1}^k \frac{N - i}{M + N - i}
@@ -80,15 +117,39 @@ def expected_coverage(real: int, generated: int, k: int = 5) -> float:
         k: neighbours.
 
     Raises:
-        ValueError: if there are no more than k data, or no generated samples.
+        Unavailable: if there are no more than k data, or no generated samples.
 
     Example:
         >>> round(expected_coverage(10000, 10000, 5), 4)
         0.9688
     """
     if real <= k or generated < 1:
-        raise ValueError(f"needs more than {k} data and a sample, got {real} and {generated}")
+        raise Unavailable(f"needs more than {k} data and a sample, got {real} and {generated}")
     missed = 1.0
     for i in range(1, k + 1):
         missed *= (real - i) / (generated + real - i)
     return 1.0 - missed
+
+
+def _by_sample(draws: Sets, name: str, note: str) -> Estimate:
+    found, errors = _manifold(draws), _errors(draws)
+    note = f"{note}; {_NEIGHBOURS} neighbours; {feature_sets(draws).text}"
+    values: Tensor = getattr(found, name)
+    made = Estimate.mean if name == "density" else Estimate.share
+    share = made(values, kind="biased", note=note)
+    if errors is None:
+        return replace(with_note(share, "too few rows for a standard error"), se=None, values=None)
+    # The balls are shared: no value stands for its row alone, and a pairing by rows has no sense.
+    return replace(share, se=getattr(errors, name) or share.se, values=None)
+
+
+@once
+def _manifold(draws: Sets) -> Manifold:
+    real, generated, _ = feature_sets(draws)
+    return manifold(real, generated, _NEIGHBOURS)
+
+
+@once
+def _errors(draws: Sets) -> Errors | None:
+    real, generated, _ = feature_sets(draws)
+    return manifold_errors(real, generated, stream(draws.seed, _STREAM), _NEIGHBOURS)

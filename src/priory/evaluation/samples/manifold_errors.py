@@ -70,7 +70,7 @@ def manifold_errors(
         The errors; `None` where a half would have no more than k rows.
 
     Raises:
-        ValueError: if the widths of the rows differ.
+        Unavailable: if the widths of the rows differ.
     """
     real, generated = check_sets(real, generated)
     if min(len(real), len(generated)) < 2 * (k + 1):

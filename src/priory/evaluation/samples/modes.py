@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from priory.divergences import squared_distances
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.sample_sets import Sets, once
+from priory.evaluation.samples.features import extractor_of
 
 _REACH = 3.0  # standard deviations
 
@@ -43,6 +47,59 @@ class Modes(NamedTuple):
         return None if self.covariance is None else float(self.covariance.diagonal().mean())
 
 
+@metric("samples", "generated", better="higher", anchored=True, name="modes")
+def reached_modes(draws: Sets) -> Estimate:
+    """Count of a known mixture's modes that the samples reach."""
+    found = _modes(draws)
+    counts = " ".join(f"{count:.0f}" for count in found.histogram)
+    note = f"of {found.total}, with a sample within 3 sd; samples by the nearest mode: {counts}"
+    n = len(found.near)
+    return Estimate(float(found.found), None, n, "exact", note=note)
+
+
+@metric("samples", "generated", anchored=True)
+def high_quality(draws: Sets) -> Estimate:
+    """Share of samples within 3 sd of a mode of a known mixture."""
+    found = _modes(draws)
+    note = f"{found.perfect:.4f} for a perfect sampler"
+    over: tuple[str, ...] = ()
+    if found.covariance is not None:
+        narrow, *_, wide = [float(v) for v in torch.linalg.eigvalsh(found.covariance)[[0, -1]]]
+        note += f"; covariance within the modes is {narrow:.3g} to {wide:.3g} of the true one"
+    error = math.sqrt(found.perfect * (1 - found.perfect) / len(found.near))
+    if float(found.near.mean()) > found.perfect + 3 * error:
+        over = ("more samples within 3 sd than a perfect sampler has: they are over-concentrated",)
+    return Estimate.share(found.near, kind="unbiased", note=note, warnings=over)
+
+
+@metric("samples", "generated", better="lower", anchored=True)
+def mode_kl(draws: Sets) -> Estimate:
+    """KL divergence from the samples' shares of a known mixture's modes to the true ones."""
+    found, n = _modes(draws), len(draws.generated)
+    note = f"by the nearest mode; biased upwards by about {(found.total - 1) / (2 * n):.2g}"
+    return Estimate(found.kl, found.kl_se, n, "biased", unit="nats", note=note)
+
+
+@metric("samples", "generated", "train", better="lower", anchored=True)
+def class_kl(draws: Sets) -> Estimate:
+    """KL divergence from the samples' shares of the classes to those of the training rows."""
+    check_finite("samples", draws.generated)
+    features = extractor_of(draws)
+    classes, truth = features.classes(draws.generated), features.frequencies
+    if truth is None:
+        raise Unavailable(f"the features ({features.name}) know no frequencies of classes")
+    counts = classes.bincount(minlength=len(truth))
+    kl, se = histogram_kl(counts, truth)
+    n = len(draws.generated)
+    far = 0.5 * float((counts / n - truth).abs().sum())
+    note = (
+        f"total variation {far:.3g}; {int((counts > 0).sum())} of {len(truth)} classes generated; "
+        f"classes by the classifier of the {features.text}; biased upwards by about "
+        f"{(len(truth) - 1) / (2 * n):.2g}"
+    )
+    return Estimate(kl, se, n, "biased", unit="nats", note=note)
+
+
 def modes(samples: Tensor, centres: Tensor, sd: float) -> Modes:
     r"""Count the modes that samples reach.
 
@@ -58,18 +115,18 @@ def modes(samples: Tensor, centres: Tensor, sd: float) -> Modes:
         sd: standard deviation of every mode, in units of the data.
 
     Raises:
-        ValueError: if there are no samples, the widths of the rows differ, or sd is not positive.
+        Unavailable: if there are no samples, the widths of the rows differ, or sd is not positive.
 
     Example:
         >>> modes(torch.zeros(10, 2), torch.tensor([[0.0, 0.0], [9.0, 9.0]]), 1.0).found
         1
     """
     if samples.dim() != 2 or len(samples) == 0 or samples.shape[1] != centres.shape[1]:
-        raise ValueError(
+        raise Unavailable(
             f"samples must be of shape (n, {centres.shape[1]}), got {tuple(samples.shape)}"
         )
     if not sd > 0:
-        raise ValueError(f"sd must be positive, got {sd}")
+        raise Unavailable(f"sd must be positive, got {sd}")
     from scipy.stats import chi2
 
     d = samples.shape[1]
@@ -110,3 +167,12 @@ def histogram_kl(counts: Tensor, truth: Tensor) -> tuple[float, float]:
     ratio = torch.where(share > 0, share / truth, 1.0).log()
     kl = float((share * ratio).sum())
     return kl, math.sqrt(max(float((share * ratio.square()).sum()) - kl**2, 0.0) / n)
+
+
+@once
+def _modes(draws: Sets) -> Modes:
+    mixture = getattr(draws, "mixture", None)
+    if mixture is None:
+        raise Unavailable("the data come from no mixture whose modes are known (ring, grid)")
+    check_finite("samples", draws.generated)
+    return modes(draws.generated, mixture.centres, mixture.sd)

@@ -1,4 +1,4 @@
-"""What all comparisons of two sets of samples share: checks, random streams, neighbours."""
+"""What all comparisons of two sets of samples share: checks, streams, widths, neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.divergences import squared_distances
+from priory.divergences import RBF_SCALES, squared_distances
+from priory.evaluation.record import Unavailable
 
 _ELEMENTS = 2**22  # of a block of distances: 32 MiB
 
@@ -35,14 +36,14 @@ def check_sets(a: Tensor, b: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
         least: rows that each set must have.
 
     Raises:
-        ValueError: if a set is no matrix, the widths of the rows differ, or rows are too few.
+        Unavailable: if a set is no matrix, the widths of the rows differ, or rows are too few.
     """
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(
+        raise Unavailable(
             f"expected sets of shapes (n, d) and (m, d), got {tuple(a.shape)} and {tuple(b.shape)}"
         )
     if min(len(a), len(b)) < least:
-        raise ValueError(
+        raise Unavailable(
             f"needs at least {least} samples of each set, got {len(a)} and {len(b)}; draw more"
         )
     return a.double(), b.double()
@@ -56,6 +57,30 @@ def stream(*key: int) -> torch.Generator:
     """
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def median_bandwidths(real: Tensor, limit: int = 1000) -> tuple[float, ...]:
+    """Return kernel widths around the median distance between data.
+
+    They depend on the data alone, so that all models are measured by the same kernel.
+
+    Args:
+        real: data, `(n, d)`.
+        limit: rows looked at, evenly spaced.
+
+    Raises:
+        Unavailable: if there are fewer than two rows or all are equal.
+    """
+    if len(real) < 2:
+        raise Unavailable(f"a kernel width needs at least 2 rows, got {len(real)}")
+    index = torch.linspace(0, len(real) - 1, min(limit, len(real)), dtype=torch.float64)
+    distances = torch.pdist(real[index.round().long()].double())
+    width = float(distances.median()) or float(distances.mean())
+    if width == 0.0:
+        raise Unavailable(
+            f"all {len(real)} rows of data are equal: there is no scale to compare on"
+        )
+    return tuple(width * scale for scale in RBF_SCALES)
 
 
 def nearest(a: Tensor, b: Tensor, k: int = 1, *, own: bool = False) -> Neighbours:

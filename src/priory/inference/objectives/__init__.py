@@ -3,17 +3,34 @@
 from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.objectives.base import Objective, Scaled, Sum
 from priory.inference.objectives.bounds import ELBO, IWAE, KL, Renyi
+from priory.inference.objectives.costs import COSTS
+from priory.inference.objectives.games import GAMES
+from priory.inference.objectives.gradients import GRADIENTS, Gradient
+from priory.inference.objectives.rates import Capacity, FreeBits
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
 from priory.inference.objectives.terms import Classification, Match, Reconstruction, Sleep
+from priory.inference.objectives.wake import Wake
+from priory.registry import registry
+
+OBJECTIVES: dict[str, type[Objective]] = registry(Objective, globals())
+SCHEDULES: dict[str, type[Schedule]] = registry(Schedule, globals())
 
 __all__ = [
+    "COSTS",
     "ELBO",
+    "GAMES",
+    "GRADIENTS",
     "IWAE",
     "KL",
+    "OBJECTIVES",
+    "SCHEDULES",
     "Adversarial",
+    "Capacity",
     "Classification",
     "Cosine",
     "Exponential",
+    "FreeBits",
+    "Gradient",
     "Linear",
     "Match",
     "Objective",
@@ -23,4 +40,5 @@ __all__ = [
     "Schedule",
     "Sleep",
     "Sum",
+    "Wake",
 ]

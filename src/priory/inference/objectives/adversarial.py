@@ -13,7 +13,8 @@ from priory.inference.objectives.penalties import Samples, two_sided, zero_centr
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.pathwise import frozen, names_of
 from priory.inference.phases.phases import Phases
-from priory.lookup import named, positive
+from priory.lookup import lookup, named, positive
+from priory.nets import CRITICS, Critic
 
 
 class Adversarial(Objective):
@@ -37,9 +38,10 @@ class Adversarial(Objective):
     breaks that, and a gradient penalty then constrains something else.
 
     Args:
-        critic: module from samples to scores `(n,)`; a `Net` is built when first needed.
-        sites: the sites to distinguish.
-        game: a name in `priory.inference.games.GAMES`.
+        critic: module from samples to scores `(n,)`, or a name in `priory.nets.CRITICS`; a `Net` is
+            built when first needed.
+        sites: the site, or sites, to distinguish.
+        game: a name in `priory.inference.objectives.GAMES`.
         steps: critic steps per step of the pair.
         rate: the critic's learning rate over the pair's (Heusel et al., two time-scale update
             rule, 2017).
@@ -64,10 +66,13 @@ class Adversarial(Objective):
         ...
     """
 
+    name = "adversarial"
+    text_first = ("sites",)
+
     def __init__(
         self,
-        critic: nn.Module,
-        *sites: str,
+        critic: Critic | nn.Module | str = "mlp",
+        sites: str | tuple[str, ...] = ("z",),
         game: str = "non-saturating",
         steps: int = 1,
         rate: float = 1.0,
@@ -80,6 +85,7 @@ class Adversarial(Objective):
         mean: Sequence[str] = (),
         detached: bool = False,
     ) -> None:
+        sites = names_of(sites)
         if not sites:
             raise ValueError('Adversarial needs sites, for instance Adversarial(critic, "z")')
         named("game", game, GAMES)
@@ -91,12 +97,13 @@ class Adversarial(Objective):
         for name, bound in (("rate", rate), ("clip", 1.0 if clip is None else clip)):
             if not bound > 0:
                 raise ValueError(f"{name} must be positive, got {bound}")
-        if hasattr(critic, "compare") and (gradient_penalty or r1 or r2):
+        made: nn.Module = lookup("critic", critic, CRITICS)
+        if hasattr(made, "compare") and (gradient_penalty or r1 or r2):
             raise ValueError(
                 "a critic that compares sets has no gradient at a sample alone; leave "
                 "gradient_penalty, r1 and r2 out"
             )
-        self.critic = critic
+        self.critic = made
         self.sites = sites
         self.game = game
         self.steps = positive("steps", steps)

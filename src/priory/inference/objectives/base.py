@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +68,15 @@ class Objective(ABC):
         >>> loss = Reconstruction() + 10 * Match(mmd, "z")
         >>> loss(pair.model, pair.guide, x).shape
         torch.Size([])
+
+    Attributes:
+        name: By which a text names it.
+        text_first: Arguments that stand first in a text, where the signature has others first.
+        particles: Draws of the latents per datum.
     """
 
+    name: ClassVar[str]
+    text_first: ClassVar[tuple[str, ...]] = ()
     particles: int = 1
 
     def __call__(self, model: Program, guide: Program, *args: Any, **columns: Any) -> Tensor:
@@ -109,7 +116,7 @@ class Objective(ABC):
 
     def __add__(self, other: Objective) -> Sum:
         """Add two objectives."""
-        return Sum(self, other) if isinstance(other, Objective) else NotImplemented
+        return Sum((self, other)) if isinstance(other, Objective) else NotImplemented
 
     def __mul__(self, weight: Weight) -> Scaled:
         """Scale an objective by a number or a schedule."""
@@ -127,7 +134,7 @@ class Sum(Objective):
         objectives: the terms; sums among them are flattened.
     """
 
-    def __init__(self, *objectives: Objective) -> None:
+    def __init__(self, objectives: Sequence[Objective]) -> None:
         self.objectives: tuple[Objective, ...] = tuple(
             t for o in objectives for t in (o.objectives if isinstance(o, Sum) else (o,))
         )

@@ -34,6 +34,8 @@ class ELBO(Objective):
             guide draws a latent between the values of the model's discrete distribution.
     """
 
+    name = "elbo"
+
     def __init__(
         self,
         beta: Weight = 1.0,
@@ -77,6 +79,8 @@ class KL(Objective):
     Args:
         analytic: in closed form where `torch.distributions.kl` knows one.
     """
+
+    name = "kl"
 
     def __init__(self, analytic: bool = False) -> None:
         self.analytic = analytic
@@ -150,6 +154,8 @@ class IWAE(Objective):
             auxiliary sites of which the latents are no function, or `poutine.scale` weighs rows.
     """
 
+    name = "iwae"
+
     def __init__(self, particles: int = 5, gradient: str = "pathwise") -> None:
         self.particles = positive("particles", particles)
         self.gradient = estimator(gradient).name
@@ -174,6 +180,8 @@ class Renyi(Objective):
     Raises:
         ValueError: if `particles` is not positive.
     """
+
+    name = "renyi"
 
     def __init__(self, alpha: float = 0.5, particles: int = 5, gradient: str = "pathwise") -> None:
         self.alpha = alpha

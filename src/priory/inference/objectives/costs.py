@@ -8,6 +8,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from priory.registry import registry
+
 Cost = Callable[[Tensor, Tensor], Tensor]
 
 _SMALLEST = 4  # pixels of a side below which an image is not halved again
@@ -67,4 +69,4 @@ def _closeness(size: int, like: Tensor) -> Tensor:
     return -0.5 * (fine - fine[::2].unsqueeze(1)).square()
 
 
-COSTS: dict[str, Cost] = {"absolute": absolute, "laplacian": laplacian, "squared": squared}
+COSTS: dict[str, Cost] = registry(Cost, (absolute, laplacian, squared))

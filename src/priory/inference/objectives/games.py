@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from priory.registry import registry
+
 Score = Callable[[Tensor], Tensor]
 
 
@@ -17,6 +19,8 @@ class Game:
     """What a critic and a pair want of the critic's scores; each minimises the mean of its losses.
 
     Attributes:
+        name: by which it is asked for.
+        paper: authors, title, year.
         critic_awake: the critic's loss of the score of an awake sample.
         critic_asleep: the critic's loss of the score of an asleep sample.
         player_awake: the pair's loss where it moves the awake sample.
@@ -25,6 +29,8 @@ class Game:
             sample: `critic_awake` of awake less asleep, `player_asleep` of asleep less awake.
     """
 
+    name: str
+    paper: str
     critic_awake: Score
     critic_asleep: Score
     player_awake: Score
@@ -67,14 +73,18 @@ def _differences(awake: Tensor, asleep: Tensor) -> Tensor:
     return awake.reshape(-1, len(asleep)) - asleep
 
 
-def _zero_sum(awake: Score, asleep: Score) -> Game:
+def _zero_sum(name: str, paper: str, awake: Score, asleep: Score) -> Game:
     """Return the game in which the pair loses what the critic wins.
 
     Args:
+        name: the game's.
+        paper: likewise.
         awake: what the critic wins by the score of an awake sample.
         asleep: what it wins by that of an asleep one.
     """
     return Game(
+        name,
+        paper,
         critic_awake=lambda s: -awake(s),
         critic_asleep=lambda s: -asleep(s),
         player_awake=awake,
@@ -86,52 +96,56 @@ def _same(s: Tensor) -> Tensor:
     return s
 
 
-# Goodfellow et al., Generative Adversarial Networks, 2014.
-MINIMAX = _zero_sum(lambda s: -softplus(-s), lambda s: -softplus(s))
+_GAN = "Goodfellow et al., Generative Adversarial Networks, 2014"
+_F_GAN = "Nowozin, Cseke and Tomioka, f-GAN, 2016"
+
+MINIMAX = _zero_sum("minimax", _GAN, lambda s: -softplus(-s), lambda s: -softplus(s))
 NON_SATURATING = Game(
+    "non-saturating",
+    _GAN,
     critic_awake=lambda s: softplus(-s),
     critic_asleep=softplus,
     player_awake=softplus,
     player_asleep=lambda s: softplus(-s),
 )
-# Mao et al., Least Squares Generative Adversarial Networks, 2017, in the 0-1 coding.
 LEAST_SQUARES = Game(
+    "least-squares",
+    "Mao et al., Least Squares Generative Adversarial Networks, 2017, in the 0-1 coding",
     critic_awake=lambda s: (s - 1).square() / 2,
     critic_asleep=lambda s: s.square() / 2,
     player_awake=lambda s: s.square() / 2,
     player_asleep=lambda s: (s - 1).square() / 2,
 )
-# Lim and Ye, Geometric GAN, 2017.
 HINGE = Game(
+    "hinge",
+    "Lim and Ye, Geometric GAN, 2017",
     critic_awake=lambda s: relu(1 - s),
     critic_asleep=lambda s: relu(1 + s),
     player_awake=_same,
     player_asleep=lambda s: -s,
 )
-# Arjovsky, Chintala and Bottou, Wasserstein Generative Adversarial Networks, 2017.
-WASSERSTEIN = _zero_sum(_same, lambda s: -s)
-# Huang et al., The GAN is dead; long live the GAN!, 2024: with r1 and r2, it covers modes.
+WASSERSTEIN = _zero_sum(
+    "wasserstein",
+    "Arjovsky, Chintala and Bottou, Wasserstein Generative Adversarial Networks, 2017",
+    _same,
+    lambda s: -s,
+)
+# With r1 and r2 it covers modes.
 RELATIVISTIC = Game(
+    "relativistic",
+    "Huang et al., The GAN is dead; long live the GAN!, 2024",
     critic_awake=lambda s: softplus(-s),
     critic_asleep=softplus,
     player_awake=softplus,
     player_asleep=lambda s: softplus(-s),
     relative=True,
 )
-# Nowozin, Cseke and Tomioka, f-GAN, 2016, tables 1 and 2: sup over T of E_awake T - E_asleep f*(T)
+# The f-GAN's tables 1 and 2: sup over T of E_awake T - E_asleep f*(T)
 # is D_f(awake || asleep); T = g(score) by the output activation g of table 2.
-KL = _zero_sum(_same, lambda s: -torch.exp(s - 1))  # g(s) = s, f*(t) = exp(t - 1)
-REVERSE_KL = _zero_sum(lambda s: -torch.exp(-s), lambda s: 1 - s)  # f*(t) = -1 - log(-t)
-CHI_SQUARE = _zero_sum(_same, lambda s: -(s.square() / 4 + s))  # g(s) = s, f*(t) = t^2 / 4 + t
+KL = _zero_sum("kl", _F_GAN, _same, lambda s: -torch.exp(s - 1))  # g(s) = s, f*(t) = exp(t - 1)
+# f*(t) = -1 - log(-t)
+REVERSE_KL = _zero_sum("reverse-kl", _F_GAN, lambda s: -torch.exp(-s), lambda s: 1 - s)
+# g(s) = s, f*(t) = t^2 / 4 + t
+CHI_SQUARE = _zero_sum("chi-square", _F_GAN, _same, lambda s: -(s.square() / 4 + s))
 
-GAMES: dict[str, Game] = {
-    "chi-square": CHI_SQUARE,
-    "hinge": HINGE,
-    "kl": KL,
-    "least-squares": LEAST_SQUARES,
-    "minimax": MINIMAX,
-    "non-saturating": NON_SATURATING,
-    "relativistic": RELATIVISTIC,
-    "reverse-kl": REVERSE_KL,
-    "wasserstein": WASSERSTEIN,
-}
+GAMES: dict[str, Game] = registry(Game, globals())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -25,6 +25,7 @@ from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.pathwise import refuse_guide
 from priory.inference.phases.phases import Phases
 from priory.lookup import named
+from priory.registry import registry
 
 Weights = Callable[[Phase], Tensor]
 
@@ -223,10 +224,8 @@ class VIMCO(LeaveOneOut):
         return (replaced.logsumexp(0) - math.log(k)) / power
 
 
-GRADIENTS: Mapping[str, Gradient] = {
-    kind.name: kind()
-    for kind in (Pathwise, Enumerate, StickTheLanding, DoublyReparameterised, LeaveOneOut, VIMCO)
-}
+_OWN = (Pathwise, Enumerate, StickTheLanding, DoublyReparameterised, LeaveOneOut, VIMCO)
+GRADIENTS: dict[str, type[Gradient]] = registry(Gradient, _OWN)
 """The estimators by name."""
 
 
@@ -236,8 +235,8 @@ def estimator(name: str) -> Gradient:
     Raises:
         ValueError: There is none of that name; the nearest one is named.
     """
-    found: Gradient = named("gradient", name, GRADIENTS)
-    return found
+    kind: type[Gradient] = named("gradient", name, GRADIENTS)
+    return kind()
 
 
 def shares(log_weight: Tensor, alpha: float) -> Tensor:

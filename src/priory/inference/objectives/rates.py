@@ -42,6 +42,8 @@ class FreeBits(Objective):
         ValueError: `nats` is negative; at the first loss, a site is no latent.
     """
 
+    name = "free-bits"
+
     def __init__(
         self, nats: Weight = 0.5, sites: str | tuple[str, ...] = (), analytic: bool = False
     ) -> None:
@@ -73,6 +75,8 @@ class Capacity(Objective):
     Raises:
         ValueError: A number is negative; at the first loss, a site is no latent.
     """
+
+    name = "capacity"
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class Schedule(ABC):
     steps are not compiled.
     """
 
+    name: ClassVar[str]
     step: int = 0
     _value: Tensor | None = None
 
@@ -54,6 +56,8 @@ class Linear(Schedule):
         steps: length of the ramp.
     """
 
+    name = "linear"
+
     def __init__(self, start: float, end: float, steps: int) -> None:
         self.start, self.end, self.steps = start, end, _length(steps)
 
@@ -73,6 +77,8 @@ class Cosine(Schedule):
         steps: length of the descent.
     """
 
+    name = "cosine"
+
     def __init__(self, start: float, end: float, steps: int) -> None:
         self.start, self.end, self.steps = start, end, _length(steps)
 
@@ -90,6 +96,8 @@ class Exponential(Schedule):
         end: value from `steps` on, of the same sign.
         steps: length of the path.
     """
+
+    name = "exponential"
 
     def __init__(self, start: float, end: float, steps: int) -> None:
         if start * end <= 0:

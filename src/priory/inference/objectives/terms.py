@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from priory.data.class_names import UNKNOWN
+from priory.divergences import DIVERGENCES, Divergence
 from priory.inference.distributed import ranks
 from priory.inference.objectives.base import Adversary, Objective, joined
 from priory.inference.objectives.costs import COSTS, squared
@@ -17,9 +18,8 @@ from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.pathwise import frozen, names_of, refuse_guide, refuse_model
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.sites import base
+from priory.lookup import named
 from priory.nets.one_hot import one_hot
-
-Divergence = Callable[[Tensor, Tensor], Tensor]
 
 
 class Reconstruction(Objective):
@@ -40,10 +40,12 @@ class Reconstruction(Objective):
             or no critic's features are to be had.
     """
 
+    name = "reconstruction"
+
     def __init__(
         self,
         site: str = "x",
-        cost: Literal["likelihood", "squared", "absolute", "laplacian", "features"] = "likelihood",
+        cost: str = "likelihood",
     ) -> None:
         _check_cost(cost, "features")
         self.site = site
@@ -86,7 +88,7 @@ class Sleep(Objective):
     learns, as in the sleep phase of wake-sleep (Hinton et al., 1995).
 
     Args:
-        sites: the latents to be found; all that the guide draws if none is named.
+        sites: the latent, or latents, to be found; all that the guide draws if none is named.
         cost: "likelihood" or the name of a cost.
         mean: observed sites of which the guide reads the mean given the latents in the place of a
             sample: those through whose draws no gradient flows, such as a Bernoulli's.
@@ -99,16 +101,18 @@ class Sleep(Objective):
             the model's samples give it no gradient, or a site and an argument cannot be matched.
     """
 
+    name = "sleep"
+
     def __init__(
         self,
-        *sites: str,
-        cost: Literal["likelihood", "squared", "absolute", "laplacian"] = "likelihood",
+        sites: str | tuple[str, ...] = (),
+        cost: str = "likelihood",
         mean: Sequence[str] = (),
         detached: bool = False,
         arguments: Mapping[str, str] | None = None,
     ) -> None:
         _check_cost(cost)
-        self.sites = sites
+        self.sites = names_of(sites)
         self.cost = cost
         self.mean = names_of(mean)
         self.detached = detached
@@ -143,6 +147,8 @@ class Classification(Objective):
     Raises:
         ValueError: at the first loss, if there is no such column or the site is not categorical.
     """
+
+    name = "classification"
 
     def __init__(self, site: str = "c", labels: str = "y") -> None:
         self.site = site
@@ -185,8 +191,9 @@ class Match(Objective):
     several sites are joined into one vector.
 
     Args:
-        divergence: function of two sample sets `(n, d)` and `(m, d)`, returning shape ().
-        sites: the sites to compare.
+        divergence: function of two sample sets `(n, d)` and `(m, d)`, returning shape (), or a name
+            in `priory.divergences.DIVERGENCES`.
+        sites: the site, or sites, to compare.
         mean: those observed ones of which the mean given the latents is compared with the data, in
             the place of a sample: where no gradient flows through a draw, as of a Bernoulli.
         detached: whether the model's samples are constants, which give it no gradient.
@@ -196,15 +203,20 @@ class Match(Objective):
             gradient.
     """
 
+    name = "match"
+
     def __init__(
         self,
-        divergence: Divergence,
-        *sites: str,
+        divergence: Divergence | str = "mmd",
+        sites: str | tuple[str, ...] = ("z",),
         mean: Sequence[str] = (),
         detached: bool = False,
     ) -> None:
+        sites = names_of(sites)
         if not sites:
             raise ValueError('Match needs the sites to compare, for instance Match(mmd, "z")')
+        if isinstance(divergence, str):
+            divergence = named("divergence", divergence, DIVERGENCES)
         self.divergence = divergence
         self.sites = sites
         self.mean = names_of(mean, sites)

@@ -35,6 +35,8 @@ class Wake(Objective):
             loss, if the guide draws latents outside of the batch plate.
     """
 
+    name = "wake"
+
     def __init__(self, particles: int = 1, guide: bool | str = "auto") -> None:
         self.particles = positive("particles", particles)
         if guide not in (True, False, "auto"):

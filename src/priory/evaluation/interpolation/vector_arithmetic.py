@@ -1,4 +1,4 @@
-"""Arithmetic with codes: add the difference of two classes' centroids, and see what becomes."""
+"""Vector arithmetic: codes plus the difference of two classes' centroids, and what becomes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.interpolation.codec import Codec
-from priory.evaluation.interpolation.judge import Judge
-from priory.evaluation.rows import rows_of
+from priory.evaluation.interpolation.judge import Judge, judge_of
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import metric, with_note
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import once
 
 ALPHAS = tuple(i / 10 for i in range(16))  # 0 to 1.5: as far again by half as the centroids lie
 
@@ -160,26 +164,6 @@ def pair_paths(
     return along(codec, x[torch.stack(nearest)[a]], c[b] - c[a], alphas)
 
 
-def check_classes(judge: Judge, y: Tensor, centroids: Moments) -> None:
-    """Raise a ValueError unless judge and centroids know the same classes, and all labels.
-
-    Args:
-        judge: says what class an image shows.
-        y: labels, `(n,)`.
-        centroids: of the training rows' codes.
-    """
-    classes, y = centroids.classes.cpu(), y.cpu()
-    if not torch.equal(judge.classes, classes):
-        raise ValueError(
-            f"the judge knows the classes {judge.classes.tolist()}, the centroids "
-            f"{classes.tolist()}; make both from the same training rows"
-        )
-    unknown = (~torch.isin(y, classes)).nonzero().flatten()
-    if len(unknown):
-        row = int(unknown[0])
-        raise ValueError(f"no training row has the label {float(y[row]):g} of row {row}")
-
-
 def arithmetic(
     codec: Codec,
     judge: Judge,
@@ -205,9 +189,9 @@ def arithmetic(
         back: whether to make the round trip.
 
     Raises:
-        ValueError: if a label is no class of the centroids, or the judge knows others.
+        Unavailable: if a label is no class of the centroids, or the judge knows others.
     """
-    check_classes(judge, y, centroids)
+    _check_classes(judge, y, centroids)
     classes, y = centroids.classes.cpu(), y.cpu()
     source = torch.searchsorted(classes, y)
     z = codec.encode(x)
@@ -230,5 +214,68 @@ def arithmetic(
     return Arithmetic(grid, source, classes, target, own, _error(stayed, x), trip)
 
 
+def _check_classes(judge: Judge, y: Tensor, centroids: Moments) -> None:
+    """Raise Unavailable unless judge and centroids know the same classes, and all labels."""
+    classes, y = centroids.classes.cpu(), y.cpu()
+    if not torch.equal(judge.classes, classes):
+        raise Unavailable(
+            f"the judge knows the classes {judge.classes.tolist()}, the centroids "
+            f"{classes.tolist()}; make both from the same training rows"
+        )
+    unknown = (~torch.isin(y, classes)).nonzero().flatten()
+    if len(unknown):
+        row = int(unknown[0])
+        raise Unavailable(f"no training row has the label {float(y[row]):g} of row {row}")
+
+
 def _error(a: Tensor, b: Tensor) -> Tensor:
     return rows_of(a.cpu().double() - b.cpu().double()).square().sum(1)
+
+
+@metric("paths", "train", "labels", "latents", better="higher")
+def arithmetic_target(draws: Draws) -> Estimate:
+    """Probability of the target class after adding the difference of two class centroids."""
+    found = _arithmetic(draws)
+    values = found.elsewhere(found.target[:, :, found.at(1.0)])
+    share = Estimate.mean(values, kind="unbiased")
+    return with_note(share, _note(draws, len(found.classes)))
+
+
+@metric("paths", "train", "labels", "latents", better="higher")
+def arithmetic_identity(draws: Draws) -> Estimate:
+    """Probability of the own class where nothing is added: of the reconstruction."""
+    found = _arithmetic(draws)
+    values = found.elsewhere(found.own[:, :, found.at(0.0)])
+    share = Estimate.mean(values, kind="unbiased")
+    return with_note(share, _note(draws, len(found.classes)))
+
+
+@metric("paths", "train", "labels", "latents", better="lower")
+def round_trip(draws: Draws) -> Estimate:
+    """Squared error after the way to another class and back, each time decoded and encoded."""
+    found, features = _arithmetic(draws), draws.x[0].numel()
+    values = found.elsewhere(found.round_trip) / features
+    plain = float(found.error.mean()) / features
+    return Estimate.mean(
+        values,
+        kind="unbiased",
+        unit="per feature",
+        note=f"against the data; {plain:.3g} without the way",
+    )
+
+
+@once
+def _arithmetic(draws: Draws) -> Arithmetic:
+    judge, _ = judge_of(draws)
+    codec = Codec.of_pair(draws.model, draws.guide, draws.columns, seed=draws.seed)
+    train = draws.train_latents
+    if train is None:
+        raise Unavailable("there are no training rows")
+    centroids = class_moments(codec.free(train.mean).cpu(), draws.train["y"].cpu())
+    few = thin({"x": draws.x, "y": draws.labels}, draws.few)
+    return arithmetic(codec, judge, few["x"], few["y"], centroids, (0.0, 1.0))
+
+
+def _note(draws: Draws, classes: int) -> str:
+    accuracy = judge_of(draws)[1]
+    return f"{classes} classes; by a logistic regression that is right on {accuracy:.1%} of data"

@@ -10,11 +10,22 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed, sealed
-from priory.evaluation.likelihood.ais import CHAINS, annealed_log_likelihood, block_rows
+from priory.evaluation.likelihood.ais import (
+    CHAINS,
+    annealed_log_likelihood,
+    annealed_of,
+    block_rows,
+)
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.likelihood.joint import Joint
-from priory.evaluation.rows import Columns, blocks, check, read
+from priory.evaluation.likelihood.quantity import likelihood_of
+from priory.evaluation.record import Estimate, Kind
+from priory.evaluation.registry import metric
+from priory.evaluation.rows import Columns, blocks, check, read, thin
+from priory.evaluation.sample_sets import once
+from priory.evaluation.statistics import is_below_zero
 from priory.inference.modules import device_of
 from priory.inference.phases.phases import Phases
 
@@ -185,3 +196,55 @@ def _has_covariance(model: Callable[..., Any], guide: Callable[..., Any], column
     distributions = [phase.distribution(site) for site in phase.latents]
     wide = (dist.MultivariateNormal, dist.LowRankMultivariateNormal)
     return len(distributions) == 1 and isinstance(distributions[0], wide)
+
+
+@metric("posterior", "density", better="lower", slow=True, quantity=likelihood_of)
+def inference_gap(draws: Draws) -> Estimate:
+    """Mean of log p(x) less the guide's bound, on a few rows."""
+    gaps = _gaps(draws)
+    return _gap(draws, gaps.inference, "lower bound", "")
+
+
+@metric("posterior", "density", better="lower", slow=True, quantity=likelihood_of)
+def approximation_gap(draws: Draws) -> Estimate:
+    """Part of the inference gap that the Gaussian family costs, with a best member for each row."""
+    gaps = _gaps(draws)
+    note = f"; a {gaps.family} Gaussian in the unconstrained latent, fitted to each row"
+    return _gap(draws, gaps.approximation, "biased", note)
+
+
+@metric("posterior", "density", better="lower", slow=True, quantity=likelihood_of)
+def amortisation_gap(draws: Draws) -> Estimate:
+    """Part of the inference gap that sharing one net among all data costs."""
+    gaps = _gaps(draws)
+    return _gap(draws, gaps.amortisation, "lower bound", "")
+
+
+def _gap(draws: Draws, values: Tensor, kind: Kind, note: str) -> Estimate:
+    doubts: tuple[str, ...] = ()
+    if is_below_zero(values):
+        doubts = (
+            "negative: the guide's family is richer than the Gaussian, or more steps are needed",
+        )
+    truth = "annealing" if _gaps(draws).annealed else f"the bound with K = {draws.particles}"
+    return Estimate.mean(
+        values,
+        kind=kind,
+        unit="nats",
+        steps=draws.steps,
+        note=f"{draws.quantity.name} by {truth}{note}",
+        warnings=doubts,
+    )
+
+
+@once
+def _gaps(draws: Draws) -> Gaps:
+    return inference_gaps(
+        draws.model,
+        draws.guide,
+        thin(draws.columns, draws.few),
+        steps=draws.steps,
+        particles=draws.particles,
+        seed=draws.seed,
+        annealed=annealed_of(draws).log_likelihood,
+    )

@@ -8,18 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from priory.evaluation.draws import Draws
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.rows import thin
+
+_NEIGHBOURS = 5
+_PROBED = 10_000  # training rows of a linear probe
 _FOLDS = 5
 _ITERATIONS = 1000
 
 
 def check_labels(labels: Tensor) -> None:
-    """Raise a ValueError unless labels are integers from 0, `(n,)`."""
+    """Raise Unavailable unless labels are integers from 0, `(n,)`."""
     if labels.dim() != 1:
-        raise ValueError(f"labels must have shape (rows,), got {tuple(labels.shape)}")
+        raise Unavailable(f"labels must have shape (rows,), got {tuple(labels.shape)}")
     wrong = ((labels != labels.floor()) | (labels < 0)).nonzero().flatten()
     if len(wrong):
         row = int(wrong[0])
-        raise ValueError(f"labels must be integers from 0, got {float(labels[row]):g} in row {row}")
+        raise Unavailable(
+            f"labels must be integers from 0, got {float(labels[row]):g} in row {row}"
+        )
 
 
 def knn_hits(
@@ -43,12 +52,12 @@ def knn_hits(
         1 where the vote is right, else 0, `(n,)`.
 
     Raises:
-        ValueError: if there are too few rows or only one label, if labels are no integers from
+        Unavailable: if there are too few rows or only one label, if labels are no integers from
             0 or have rows of their own nowhere in the pool, or if all latents are equal.
     """
     pool = z if train is None else train[0]
     if len(pool) <= neighbours:
-        raise ValueError(
+        raise Unavailable(
             f"{neighbours} neighbours need more than {neighbours} rows, got {len(pool)}"
         )
     labels, classes, voted = _classes(z, labels, train)
@@ -83,10 +92,10 @@ def linear_probe(
         1 where the label is found, else 0, `(n,)`; and whether all fits converged.
 
     Raises:
-        ValueError: as `knn_hits`, or if there are fewer than 5 rows to cross-validate.
+        Unavailable: as `knn_hits`, or if there are fewer than 5 rows to cross-validate.
     """
     if train is None and len(z) < _FOLDS:
-        raise ValueError(f"{_FOLDS} folds need at least {_FOLDS} rows, got {len(z)}")
+        raise Unavailable(f"{_FOLDS} folds need at least {_FOLDS} rows, got {len(z)}")
     wanted = _classes(z, labels, train)[0].numpy()
     latents = _array(z)
     if train is not None:
@@ -97,7 +106,7 @@ def linear_probe(
 
     for fit, held in KFold(_FOLDS, shuffle=True, random_state=seed).split(latents):
         if len(np.unique(wanted[fit])) < 2:
-            raise ValueError("a fold has rows of a single label: nothing to predict")
+            raise Unavailable("a fold has rows of a single label: nothing to predict")
         found, converged = _predict(latents[fit], wanted[fit], latents[held])
         hits[held] = found == wanted[held]
         settled.append(converged)
@@ -113,15 +122,15 @@ def _classes(
         check_labels(found)
     labels, pool_labels = labels.long().cpu(), pool_labels.long().cpu()
     if (pool == pool[:1]).all():
-        raise ValueError(f"all {len(pool)} latents are equal: no label can be predicted from them")
+        raise Unavailable(f"all {len(pool)} latents are equal: no label can be predicted from them")
     classes, voted = np.unique(pool_labels.numpy(), return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"all {len(pool)} rows have the label {classes[0]}: nothing to predict")
+        raise Unavailable(f"all {len(pool)} rows have the label {classes[0]}: nothing to predict")
     others = pool_labels.bincount(minlength=int(labels.max()) + 1)[labels]
     alone = (others <= (train is None)).nonzero().flatten()  # a row is no neighbour of its own
     if len(alone):
         row = int(alone[0])
-        raise ValueError(
+        raise Unavailable(
             f"no other row has the label {int(labels[row])} of row {row}, so that it can't be "
             "predicted; leave such rows out"
         )
@@ -146,3 +155,39 @@ def _predict(z: np.ndarray, labels: np.ndarray, query: np.ndarray) -> tuple[np.n
 def _array(z: Tensor) -> np.ndarray:
     array: np.ndarray = z.detach().reshape(len(z), -1).cpu().numpy()
     return array
+
+
+@metric("latents", "labels", "latents", better="higher")
+def knn_accuracy(draws: Draws) -> Estimate:
+    """Accuracy of nearest neighbours on posterior means."""
+    means, pool = draws.latents.mean, _pool(draws)
+    check_finite("posterior means", means)
+    if pool is not None:
+        check_finite("posterior means of training rows", pool[0])
+    hits = knn_hits(means, draws.labels, pool, _NEIGHBOURS)
+    among = "the other rows" if pool is None else f"{len(pool[1])} training rows"
+    note = f"{_NEIGHBOURS} neighbours in the posterior means, among {among}"
+    return Estimate.share(hits, kind="unbiased", note=note)
+
+
+@metric("latents", "labels", "latents", better="higher", name="linear_probe")
+def probe_accuracy(draws: Draws) -> Estimate:
+    """Accuracy of logistic regression on posterior means."""
+    means, pool = draws.latents.mean, _pool(draws)
+    check_finite("posterior means", means)
+    if pool is not None:
+        check_finite("posterior means of training rows", pool[0])
+        few = thin({"z": pool[0], "y": pool[1]}, _PROBED)
+        pool = (few["z"], few["y"])
+    hits, converged = linear_probe(means, draws.labels, pool, draws.seed)
+    on = "five times four fifths of the rows" if pool is None else f"{len(pool[1])} training rows"
+    note = f"multinomial logistic regression on standardised posterior means, fitted to {on}"
+    words = () if converged else ("the logistic regression has not converged",)
+    return Estimate.share(hits, kind="unbiased", note=note, warnings=words)
+
+
+def _pool(draws: Draws) -> tuple[Tensor, Tensor] | None:
+    """Return the training rows' posterior means and labels, if there are any."""
+    if draws.reference is None or "y" not in draws.reference or draws.train_latents is None:
+        return None
+    return draws.train_latents.mean, draws.reference["y"]

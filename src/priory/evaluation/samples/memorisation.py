@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from priory.divergences import squared_distances
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.rows import rows_of
+from priory.evaluation.sample_sets import Sets, once
 from priory.evaluation.samples.pairwise import Neighbours, check_sets, nearest, row_blocks
 
 _SHARE = 0.01
+_DOUBT = 3.0  # standard errors
 _TIE = 1e-12
 _COMPONENTS = 64  # dimensions that rows are compared in, at most
 _BASIS_ROWS = 5000  # rows that the components are found from, at most
@@ -37,6 +42,40 @@ class Copying(NamedTuple):
     copied: float
     copied_se: float
     expected: float
+
+
+@metric("samples", "generated", "train")
+def memorisation(draws: Sets) -> Estimate:
+    """Preference of samples for training rows over fresh data: 1/2 for none, 1 for copies."""
+    found = _copying(draws)
+    warned: tuple[str, ...] = ()
+    if found.z > _DOUBT:
+        warned = ("samples keep to training rows rather than to fresh data: the model copies",)
+    return Estimate(
+        found.preference,
+        found.preference_se,
+        len(draws.generated),
+        "biased",
+        note=f"the nearest row's kind, per row of the kind; z = {found.z:.1f}",
+        warnings=warned,
+    )
+
+
+@metric("samples", "generated", "train")
+def copied(draws: Sets) -> Estimate:
+    """Share of samples nearer to a training row than the nearest 1% of fresh data."""
+    found = _copying(draws)
+    warned: tuple[str, ...] = ()
+    if found.z > _DOUBT and found.copied > found.expected + _DOUBT * found.copied_se:
+        warned = (f"{found.copied:.1%} of the samples are all but training rows",)
+    return Estimate(
+        found.copied,
+        found.copied_se,
+        len(draws.generated),
+        "biased",
+        note=f"{found.expected:.3g} without copying, more where samples are blurred",
+        warnings=warned,
+    )
 
 
 def nearest_training(generated: Tensor, train: Tensor, k: int = 1) -> Neighbours:
@@ -80,10 +119,10 @@ def copying(generated: Tensor, train: Tensor, fresh: Tensor) -> Copying:
         fresh: data that were not trained on, `(M, d)`.
 
     Raises:
-        ValueError: if a set has fewer than 2 rows, or the widths of the rows differ.
+        Unavailable: if a set has fewer than 2 rows, or the widths of the rows differ.
     """
     if min(len(generated), len(train), len(fresh)) < 2:
-        raise ValueError(
+        raise Unavailable(
             f"needs at least 2 generated samples, training rows and fresh data, got "
             f"{len(generated)}, {len(train)} and {len(fresh)}"
         )
@@ -154,3 +193,10 @@ def shared_components(*sets: Tensor) -> list[Tensor]:
         torch.cat([rows.double() @ basis for _, rows in row_blocks(part, part.shape[1])])
         for part in sets
     ]
+
+
+@once
+def _copying(draws: Sets) -> Copying:
+    check_finite("samples", draws.generated)
+    train = rows_of(draws.train["x"]).to(draws.generated.device)
+    return copying(*shared_components(draws.generated, train, draws.real))

@@ -1,4 +1,4 @@
-"""Whether a classifier can separate two sets of samples."""
+"""Whether a classifier can separate samples from data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from priory.divergences import squared_distances
+from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.sample_sets import Sets
+from priory.evaluation.samples.features import extractor_of, feature_sets, features_quantity
 from priory.evaluation.samples.pairwise import check_sets, row_blocks
 
+_DOUBT = 3.0  # standard errors
 _TIE = 1e-12
 
 
@@ -38,6 +44,34 @@ class TwoSample(NamedTuple):
     n: int
 
 
+@metric("samples", "generated", better="lower", anchored=True, quantity=features_quantity)
+def c2st(draws: Sets) -> Estimate:
+    """Accuracy of a logistic regression that tells samples from data, 1/2 where it cannot."""
+    real, generated, _ = feature_sets(draws)
+    found = logistic_test(generated, real)
+    return _two_sample(draws, found, "data", finds_copies=False)
+
+
+@metric("samples", "generated", anchored=True, quantity=features_quantity)
+def c2st_1nn(draws: Sets) -> Estimate:
+    """Accuracy of the nearest other sample in telling samples from data, 1/2 where it cannot."""
+    real, generated, _ = feature_sets(draws)
+    found = nearest_neighbour_test(generated, real)
+    return _two_sample(draws, found, "data")
+
+
+@metric("samples", "generated", "train", quantity=features_quantity)
+def c2st_1nn_train(draws: Sets) -> Estimate:
+    """Accuracy of the nearest other sample in telling samples from training rows; 0 for copies."""
+    check_finite("samples", draws.generated)
+    extract, train = extractor_of(draws), rows_of(draws.train["x"])
+    n = min(len(train), len(draws.generated))
+    rows = (thin({"x": x}, n)["x"] for x in (draws.generated, train.to(draws.generated)))
+    generated, known = (extract(x) for x in rows)
+    found = nearest_neighbour_test(generated, known)
+    return _two_sample(draws, found, "training rows")
+
+
 def logistic_test(a: Tensor, b: Tensor) -> TwoSample:
     """Separate two sets by logistic regression, fitted to even rows and judged on odd rows.
 
@@ -50,7 +84,8 @@ def logistic_test(a: Tensor, b: Tensor) -> TwoSample:
         b: samples, `(m, d)`.
 
     Raises:
-        ValueError: if a set has fewer than 4 rows, or the widths of the rows differ.
+        Unavailable: if a set has fewer than 4 rows, the widths of the rows differ, or a feature is
+            NaN or infinite.
 
     Example:
         >>> a = torch.arange(8.0).unsqueeze(1)
@@ -65,9 +100,12 @@ def logistic_test(a: Tensor, b: Tensor) -> TwoSample:
     mean, sd = seen.mean(0), seen.std(0)
     sd = np.where(sd > 0, sd, 1.0)
     judge = LogisticRegression(max_iter=1000, class_weight="balanced")
-    told = torch.as_tensor(judge.fit((seen - mean) / sd, label).predict((kept - mean) / sd))
-    n = len(a) // 2
-    return _judged((told[:n] == 0).double(), (told[n:] == 1).double())
+    try:
+        found = judge.fit((seen - mean) / sd, label).predict((kept - mean) / sd)
+    except ValueError as error:  # a feature that is NaN or infinite
+        raise Unavailable(str(error)) from error
+    first, second = torch.as_tensor(found).split([len(a) // 2, len(b) // 2])
+    return _judged((first == 0).double(), (second == 1).double())
 
 
 def nearest_neighbour_test(a: Tensor, b: Tensor) -> TwoSample:
@@ -86,7 +124,7 @@ def nearest_neighbour_test(a: Tensor, b: Tensor) -> TwoSample:
         b: samples, `(m, d)`.
 
     Raises:
-        ValueError: if a set has fewer than 2 rows, or the widths of the rows differ.
+        Unavailable: if a set has fewer than 2 rows, or the widths of the rows differ.
     """
     a, b = check_sets(a, b, least=2)
     centre = b.mean(0)
@@ -104,6 +142,18 @@ def nearest_neighbour_test(a: Tensor, b: Tensor) -> TwoSample:
     hit, neighbour = torch.cat(hits).cpu(), torch.cat(near).cpu()
     mutual = (neighbour[neighbour] == torch.arange(len(x))).double().mean()
     return _judged(hit[: len(a)], hit[len(a) :], 1 + float(mutual))
+
+
+def _two_sample(draws: Sets, found: TwoSample, what: str, finds_copies: bool = True) -> Estimate:
+    note = (
+        f"{found.first:.3f} on samples, {found.second:.3f} on {what}; p = {found.p:.2g}; "
+        f"{extractor_of(draws).text}"
+    )
+    warned: tuple[str, ...] = ()
+    # A line cannot find copies: below 1/2 by its standard, all is chance.
+    if finds_copies and found.accuracy < 0.5 - _DOUBT * found.chance:
+        warned = (f"far below 1/2: samples sit upon {what}, as copies do",)
+    return Estimate(found.accuracy, found.se, found.n, "unbiased", note=note, warnings=warned)
 
 
 def _pooled(a: Tensor, b: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -1,1 +1,0 @@
-"""Metrics: functions of draws with declared needs, a file for each topic."""
