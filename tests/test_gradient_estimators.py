@@ -12,7 +12,16 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
-from priory.inference import ELBO, IWAE, Phases, Reconstruction, Renyi
+from priory.inference import (
+    CIWAE,
+    ELBO,
+    IWAE,
+    MIWAE,
+    PIWAE,
+    Phases,
+    Reconstruction,
+    Renyi,
+)
 from priory.inference.objectives.rates import Capacity, FreeBits, rate
 from priory.inference.objectives.wake import Wake
 
@@ -131,7 +140,7 @@ def guide_gradient(pair, objective, x):
 def test_no_variance_at_the_exact_posterior(name, k):
     """Of the guide's gradient along the path; the plain estimator's is not 0 there."""
     pair, x = Chain(), 1.5 * torch.randn(6)
-    for gradient in ("stl", "dreg"):
+    for gradient in ("stl", "dreg", "tail-adaptive"):
         found = guide_gradient(pair, OBJECTIVES[name](k, gradient), x)
         assert found.abs().max() < 1e-12
     assert guide_gradient(pair, OBJECTIVES[name](k, "pathwise"), x).abs().max() > 1e-3
@@ -157,7 +166,7 @@ def test_the_means_of_unbiased_estimators_agree(name):
         assert ((mean - other).abs() < 4 * (error**2 + its**2).sqrt() + 1e-12).all()
 
 
-@pytest.mark.parametrize("gradient", ["stl", "dreg", "score", "vimco"])
+@pytest.mark.parametrize("gradient", ["stl", "dreg", "score", "vimco", "tail-adaptive"])
 def test_an_estimator_returns_the_bound_itself(gradient):
     pair, x = Chain(off=0.1), torch.randn(5)
     for name in OBJECTIVES:
@@ -173,7 +182,7 @@ def test_what_cannot_be_had_is_refused():
     Dealt.hand = torch.zeros(1, BITS)
     with pytest.raises(ValueError, match="no reparameterised samples"):
         ELBO()(pair.model, pair.guide, x)
-    for gradient in ("stl", "dreg"):
+    for gradient in ("stl", "dreg", "tail-adaptive"):
         with pytest.raises(ValueError, match="no reparameterised samples"):
             ELBO(gradient=gradient)(pair.model, pair.guide, x)
     with pytest.raises(ValueError, match="give 2 or more"):
@@ -359,3 +368,65 @@ def test_what_cannot_be_enumerated_is_refused():
     assert objective(partial(model, wide=3), partial(guide, wide=3), x).isfinite()
     with pytest.raises(ValueError, match=r"8,192 combinations of values .* more than the 4,096"):
         objective(partial(model, wide=13), partial(guide, wide=13), x)
+
+
+def test_several_bounds_have_the_known_limits():
+    pair, x = Chain(off=0.2), torch.randn(5)
+    params = list(pair.parameters())
+    k = 6
+    for one, other in (
+        (MIWAE(k, groups=1), IWAE(k)),
+        (MIWAE(k, groups=k), ELBO(particles=k)),
+        (PIWAE(k, groups=1), IWAE(k, gradient="dreg")),
+        (CIWAE(1.0, k), ELBO(particles=k)),
+        (CIWAE(0.0, k), IWAE(k)),
+    ):
+        torch.testing.assert_close(
+            loss_and_gradient(pair, one, x, params), loss_and_gradient(pair, other, x, params)
+        )
+    mean = loss_and_gradient(pair, MIWAE(k, groups=2), x, params)[0]
+    halves = Phases(pair.model, pair.guide, (x,), particles=k)
+    torch.manual_seed(0)
+    weights = halves.awake.log_weight().exp()
+    by_hand = -torch.stack([h.mean(0).log() for h in weights.chunk(2)]).mean()
+    torch.testing.assert_close(mean, by_hand)
+    with pytest.raises(ValueError, match="6 particles are no 4 groups of equal size"):
+        MIWAE(6, groups=4)
+
+
+def test_the_model_and_the_guide_learn_by_bounds_of_their_own():
+    pair, x = Chain(off=0.2), torch.randn(5)
+    model, guide = [pair.s], list(pair.encoder.values())
+    value, of_model = loss_and_gradient(pair, PIWAE(6, groups=3), x, model)
+    torch.testing.assert_close(value, loss_and_gradient(pair, IWAE(6), x, model)[0])
+    torch.testing.assert_close(of_model, loss_and_gradient(pair, IWAE(6), x, model)[1])
+    x = torch.tensor(1.0).expand(40)
+    means = []
+    for objective in (PIWAE(6, groups=3), MIWAE(6, groups=3)):
+        torch.manual_seed(3)
+        draws = []
+        for _ in range(300):
+            loss = objective(pair.model, pair.guide, x)
+            draws.append(flat(torch.autograd.grad(loss, guide)))
+        draws = torch.stack(draws)
+        means.append((draws.mean(0), draws.std(0) / len(draws) ** 0.5))
+    (a, sa), (b, sb) = means
+    assert ((a - b).abs() < 4 * (sa**2 + sb**2).sqrt()).all()
+
+
+def test_tails_weigh_by_their_ranks_alone():
+    """The largest of four weights counts four times the smallest."""
+    pair, x = Chain(off=0.2), torch.tensor([1.0])
+    torch.manual_seed(5)
+    found = guide_gradient(pair, ELBO(particles=4, gradient="tail-adaptive"), x)
+    torch.manual_seed(5)
+    phases = Phases(pair.model, pair.guide, (x,), particles=4)
+    fixed = phases.by_constants(leaves=False)
+    weights = fixed.log_weight()[:, 0]
+    order = weights.argsort(descending=True)
+    share = torch.empty(4)
+    share[order] = torch.tensor([4.0, 2.0, 4 / 3, 1.0])
+    share = share / share.sum()
+    loss = -(share * weights).sum()
+    by_hand = flat(torch.autograd.grad(loss, list(pair.encoder.values())))
+    torch.testing.assert_close(found, by_hand)

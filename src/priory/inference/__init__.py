@@ -2,9 +2,12 @@
 
 from priory.inference.fit import fit
 from priory.inference.objectives import (
+    CIWAE,
     ELBO,
     IWAE,
     KL,
+    MIWAE,
+    PIWAE,
     Adversarial,
     Capacity,
     Classification,
@@ -30,9 +33,12 @@ from priory.inference.selection import Criterion
 from priory.inference.svi import SVI
 
 __all__ = [
+    "CIWAE",
     "ELBO",
     "IWAE",
     "KL",
+    "MIWAE",
+    "PIWAE",
     "SVI",
     "Adversarial",
     "Capacity",

@@ -2,7 +2,7 @@
 
 from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.objectives.base import Objective, Scaled, Sum
-from priory.inference.objectives.bounds import ELBO, IWAE, KL, Renyi
+from priory.inference.objectives.bounds import CIWAE, ELBO, IWAE, KL, MIWAE, PIWAE, Renyi
 from priory.inference.objectives.costs import COSTS
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.gradients import GRADIENTS, Gradient
@@ -16,13 +16,16 @@ OBJECTIVES: dict[str, type[Objective]] = registry(Objective, globals())
 SCHEDULES: dict[str, type[Schedule]] = registry(Schedule, globals())
 
 __all__ = [
+    "CIWAE",
     "COSTS",
     "ELBO",
     "GAMES",
     "GRADIENTS",
     "IWAE",
     "KL",
+    "MIWAE",
     "OBJECTIVES",
+    "PIWAE",
     "SCHEDULES",
     "Adversarial",
     "Capacity",

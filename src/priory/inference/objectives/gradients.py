@@ -149,12 +149,36 @@ class DoublyReparameterised(Gradient):
 
     def __call__(self, phases: Phases, weights: Weights, alpha: float) -> tuple[Phase, Tensor]:
         """Return the bound, with the doubly reparameterised gradient."""
-        awake = _check(phases)
-        fixed = phases.by_constants(leaves=True)
+        awake, fixed = along_the_path(phases)
         log_weight = weights(fixed)
         value = bound(log_weight, alpha)
         v = shares(log_weight.detach(), alpha)
         return fixed, value + through(awake, fixed, log_weight, alpha * v + (1 - alpha) * v**2)
+
+
+class TailAdaptive(Gradient):
+    r"""The guide learns by a divergence that covers the posterior's tails, whatever they weigh.
+
+    .. math:: \frac{1}{\sum_j \gamma_j} \sum_k \gamma_k \frac{\partial \ell_k}{\partial z_k}
+        \frac{\partial z_k}{\partial \phi}, \qquad
+        \gamma_k^{-1} = \frac 1K \#\{j : w_j \ge w_k\}
+
+    By the ranks of the weights alone, so that no heavy tail makes its variance infinite. It is the
+    gradient of no bound: the model's is that of the bound, the guide's that of an f-divergence that
+    adapts to the weights. Wang, Liu and Liu, Variational Inference with Tail-adaptive f-Divergence,
+    2018.
+    """
+
+    name = "tail-adaptive"
+
+    def __call__(self, phases: Phases, weights: Weights, alpha: float) -> tuple[Phase, Tensor]:
+        """Return the bound, with the tail-adaptive gradient of the guide."""
+        awake, fixed = along_the_path(phases)
+        log_weight = weights(fixed)
+        known = log_weight.detach()
+        tail = (known.unsqueeze(0) >= known.unsqueeze(1)).to(known).mean(1)
+        share = tail.reciprocal() / tail.reciprocal().sum(0)
+        return fixed, bound(log_weight, alpha) + through(awake, fixed, log_weight, share)
 
 
 class LeaveOneOut(Gradient):
@@ -224,7 +248,15 @@ class VIMCO(LeaveOneOut):
         return (replaced.logsumexp(0) - math.log(k)) / power
 
 
-_OWN = (Pathwise, Enumerate, StickTheLanding, DoublyReparameterised, LeaveOneOut, VIMCO)
+_OWN = (
+    Pathwise,
+    Enumerate,
+    StickTheLanding,
+    DoublyReparameterised,
+    TailAdaptive,
+    LeaveOneOut,
+    VIMCO,
+)
 GRADIENTS: dict[str, type[Gradient]] = registry(Gradient, _OWN)
 """The estimators by name."""
 
@@ -271,6 +303,18 @@ def through(awake: Phase, fixed: Phase, log_weight: Tensor, coefficient: Tensor)
             total = total + awake.sum_per_datum(name, slope * awake.guide_sites[name]["value"])
     per_datum = (coefficient * total).sum(0)
     return per_datum - per_datum.detach()
+
+
+def along_the_path(phases: Phases) -> tuple[Phase, Phase]:
+    """Return the awake phase, and its values as leaves, scored by a guide of constants.
+
+    Args:
+        phases: The batch's.
+
+    Raises:
+        ValueError: A latent has no reparameterised samples, or is not of a single datum.
+    """
+    return _check(phases), phases.by_constants(leaves=True)
 
 
 def _check(phases: Phases) -> Phase:
