@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import partial
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -21,6 +23,7 @@ from priory.inference import (
     Phases,
     Reconstruction,
     Renyi,
+    objectives,
 )
 from priory.inference.objectives.rates import Capacity, FreeBits, rate
 from priory.inference.objectives.wake import Wake
@@ -430,3 +433,15 @@ def test_tails_weigh_by_their_ranks_alone():
     loss = -(share * weights).sum()
     by_hand = flat(torch.autograd.grad(loss, list(pair.encoder.values())))
     torch.testing.assert_close(found, by_hand)
+
+
+def test_the_page_names_every_objective_and_estimator():
+    """Those that are no bound, rate or phase have pages of their own."""
+    page = (Path(__file__).parents[1] / "docs" / "objectives.md").read_text()
+    elsewhere = {"adversarial", "match", "reconstruction", "classification", "kl"}
+    for name, kind in objectives.OBJECTIVES.items():
+        assert name in elsewhere or f"`{kind.__name__}(" in page
+    for name in objectives.GRADIENTS:
+        assert f"| `{name}` |" in page
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    exec(code.replace("epochs=1", "steps=2, valid_every=0"), {})
