@@ -2,13 +2,19 @@
 
 from priory.inference.fit import fit
 from priory.inference.objectives import (
+    CIWAE,
     ELBO,
     IWAE,
     KL,
+    MIWAE,
+    PIWAE,
     Adversarial,
+    Capacity,
     Classification,
     Cosine,
     Exponential,
+    FreeBits,
+    Gradient,
     Linear,
     Match,
     Objective,
@@ -18,6 +24,7 @@ from priory.inference.objectives import (
     Schedule,
     Sleep,
     Sum,
+    Wake,
 )
 from priory.inference.phases.phases import Phases, generate
 from priory.inference.phases.recorder import MismatchError
@@ -26,15 +33,21 @@ from priory.inference.selection import Criterion
 from priory.inference.svi import SVI
 
 __all__ = [
+    "CIWAE",
     "ELBO",
     "IWAE",
     "KL",
+    "MIWAE",
+    "PIWAE",
     "SVI",
     "Adversarial",
+    "Capacity",
     "Classification",
     "Cosine",
     "Criterion",
     "Exponential",
+    "FreeBits",
+    "Gradient",
     "Linear",
     "Match",
     "MismatchError",
@@ -48,6 +61,7 @@ __all__ = [
     "Schedule",
     "Sleep",
     "Sum",
+    "Wake",
     "fit",
     "generate",
     "load",

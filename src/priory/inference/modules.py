@@ -31,19 +31,6 @@ def eval_mode(roots: Iterable[nn.Module]) -> Iterator[None]:
             module.training = mode
 
 
-@contextmanager
-def frozen(*roots: nn.Module) -> Iterator[None]:
-    """Keep gradients from modules' parameters for a while; they pass through to the inputs."""
-    flags = [(p, p.requires_grad) for root in roots for p in root.parameters()]
-    try:
-        for p, _ in flags:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for p, flag in flags:
-            p.requires_grad_(flag)
-
-
 def device_of(values: Iterable[Any] | Mapping[str, Any]) -> torch.device:
     """Return where the first tensor among some values is, the CPU if there is none."""
     values = values.values() if isinstance(values, Mapping) else values

@@ -2,28 +2,38 @@
 
 from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.objectives.base import Objective, Scaled, Sum
-from priory.inference.objectives.bounds import ELBO, IWAE, KL, Renyi
+from priory.inference.objectives.bounds import CIWAE, ELBO, IWAE, KL, MIWAE, PIWAE, Renyi
 from priory.inference.objectives.costs import COSTS
 from priory.inference.objectives.games import GAMES
+from priory.inference.objectives.gradients import GRADIENTS, Gradient
+from priory.inference.objectives.rates import Capacity, FreeBits
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
 from priory.inference.objectives.terms import Classification, Match, Reconstruction, Sleep
+from priory.inference.objectives.wake import Wake
 from priory.registry import registry
 
 OBJECTIVES: dict[str, type[Objective]] = registry(Objective, globals())
 SCHEDULES: dict[str, type[Schedule]] = registry(Schedule, globals())
 
 __all__ = [
+    "CIWAE",
     "COSTS",
     "ELBO",
     "GAMES",
+    "GRADIENTS",
     "IWAE",
     "KL",
+    "MIWAE",
     "OBJECTIVES",
+    "PIWAE",
     "SCHEDULES",
     "Adversarial",
+    "Capacity",
     "Classification",
     "Cosine",
     "Exponential",
+    "FreeBits",
+    "Gradient",
     "Linear",
     "Match",
     "Objective",
@@ -33,4 +43,5 @@ __all__ = [
     "Schedule",
     "Sleep",
     "Sum",
+    "Wake",
 ]

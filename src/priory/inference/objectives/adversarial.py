@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from priory.inference.modules import frozen
 from priory.inference.objectives.base import Adversary, Objective, joined
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.penalties import Samples, two_sided, zero_centred
 from priory.inference.objectives.schedules import Schedule, current
-from priory.inference.phases.pathwise import names_of
+from priory.inference.phases.pathwise import frozen, names_of
 from priory.inference.phases.phases import Phases
 from priory.lookup import lookup, named, positive
 from priory.nets import CRITICS, Critic

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import functools
 
 from torch import Tensor
 
 from priory.inference.objectives.base import Objective, Weight
+from priory.inference.objectives.gradients import along_the_path, bound, estimator, through
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
@@ -24,6 +25,9 @@ class ELBO(Objective):
         particles: draws of the latents per datum that the expectation is averaged over.
         analytic_kl: take KL(q || p) in closed form where `torch.distributions.kl` knows it, which
             lowers the variance; sites without one are estimated as before.
+        gradient: the estimator of the gradient: pathwise; stl, which leaves q's score out;
+            enumerate, score or vimco, for latents without reparameterised samples. See
+            `priory.inference.Gradient`.
 
     Raises:
         ValueError: if `beta` is negative or `particles` is not positive; at the first loss, if the
@@ -32,21 +36,37 @@ class ELBO(Objective):
 
     name = "elbo"
 
-    def __init__(self, beta: Weight = 1.0, particles: int = 1, analytic_kl: bool = False) -> None:
+    def __init__(
+        self,
+        beta: Weight = 1.0,
+        particles: int = 1,
+        analytic_kl: bool = False,
+        gradient: str = "pathwise",
+    ) -> None:
         if not isinstance(beta, Schedule) and beta < 0:
             raise ValueError(f"beta must not be negative, got {beta}")
         self.beta = beta
         self.particles = positive("particles", particles)
         self.analytic_kl = analytic_kl
+        self.gradient = estimator(gradient).name
+        if self.gradient != "pathwise" and analytic_kl:
+            raise ValueError(f"a closed-form KL has the pathwise gradient alone, not {gradient!r}")
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -ELBO."""
-        awake = _scored(phases)
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
-        if plain and not self.analytic_kl:
-            return -awake.average(awake.log_weight())
+        if (plain and not self.analytic_kl) or self.gradient != "pathwise":
+            awake, value = estimator(self.gradient)(phases, self._weights, 1)
+            return -awake.average(value)
+        awake = _scored(phases)
         kl = divergence(awake, self.analytic_kl)
         return current(self.beta) * kl - awake.mean_log_p(awake.observed)
+
+    def _weights(self, phase: Phase) -> Tensor:
+        if not isinstance(self.beta, Schedule) and self.beta == 1:
+            return phase.log_weight()
+        kl = phase.log_q(phase.scored) - phase.log_p(phase.latents)
+        return phase.log_p(phase.observed) - current(self.beta) * kl
 
 
 class KL(Objective):
@@ -91,28 +111,28 @@ def _scored(phases: Phases) -> Phase:
     return awake
 
 
-def log_weights(phases: Phases) -> Tensor:
+def _joint(phase: Phase, particles: int) -> Tensor:
     """Return the log weights of a multi-sample bound, `(particles, batch)`, in nats.
 
     Raises:
         ValueError: If the weights' mean would bound nothing, or rows are weighted inside of it.
     """
-    awake = _scored(phases)
-    if phases.particles > 1:
-        if reason := awake.no_bound():
+    log_weight = phase.log_weight()
+    if particles > 1:
+        if reason := phase.no_bound():
             raise ValueError(f"no multi-sample bound: {reason}; train by ELBO()")
-        if awake.weighs_rows_by_scale:
+        if phase.weighs_rows_by_scale:
             raise ValueError(
                 "poutine.scale gives every site one scale for each row, which would stand inside "
                 "of the multi-sample bound's logarithm; give the rows' weights as the data's "
                 "column 'weight', which is applied outside"
             )
-        if awake.latents and not any(awake.drawn_per_datum(n) for n in awake.scored):
+        if phase.latents and not any(phase.drawn_per_datum(n) for n in phase.scored):
             raise ValueError(
-                f"{phases.particles} particles of one datum cannot be had: the guide draws all "
+                f"{particles} particles of one datum cannot be had: the guide draws all "
                 "that is random outside of the batch plate, once for all data; train by ELBO()"
             )
-    return awake.log_weight()
+    return log_weight
 
 
 class IWAE(Objective):
@@ -126,6 +146,8 @@ class IWAE(Objective):
 
     Args:
         particles: K, draws of the latents per datum.
+        gradient: the estimator of the gradient: pathwise, dreg or stl; enumerate, score or vimco
+            for latents without reparameterised samples. See `priory.inference.Gradient`.
 
     Raises:
         ValueError: if `particles` is not positive; at the first loss with K > 1, if the guide draws
@@ -134,14 +156,13 @@ class IWAE(Objective):
 
     name = "iwae"
 
-    def __init__(self, particles: int = 5) -> None:
+    def __init__(self, particles: int = 5, gradient: str = "pathwise") -> None:
         self.particles = positive("particles", particles)
+        self.gradient = estimator(gradient).name
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -L_K."""
-        awake, log_weight = phases.awake, log_weights(phases)
-        bound = log_weight.logsumexp(0) - math.log(log_weight.shape[0])
-        return -awake.average(bound)
+        return _loss(phases, self.gradient, 0)
 
 
 class Renyi(Objective):
@@ -154,6 +175,7 @@ class Renyi(Objective):
     Args:
         alpha: order of the divergence.
         particles: K, draws of the latents per datum.
+        gradient: the estimator of the gradient, as in `IWAE`.
 
     Raises:
         ValueError: if `particles` is not positive.
@@ -161,15 +183,113 @@ class Renyi(Objective):
 
     name = "renyi"
 
-    def __init__(self, alpha: float = 0.5, particles: int = 5) -> None:
+    def __init__(self, alpha: float = 0.5, particles: int = 5, gradient: str = "pathwise") -> None:
         self.alpha = alpha
         self.particles = positive("particles", particles)
+        self.gradient = estimator(gradient).name
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -L."""
-        awake, log_weight = phases.awake, log_weights(phases)
-        if self.alpha == 1:
-            return -awake.average(log_weight)
-        power = 1 - self.alpha
-        bound = (power * log_weight).logsumexp(0) - math.log(log_weight.shape[0])
-        return -awake.average(bound / power)
+        return _loss(phases, self.gradient, self.alpha)
+
+
+class MIWAE(Objective):
+    r"""Negative mean of several importance-weighted bounds, averaged over the batch.
+
+    .. math:: -L_{M,K} = -\frac 1M \sum_m \log \frac 1K \sum_k w_{mk}
+
+    in nats per datum. As tight as the IWAE's with K particles, with a less noisy gradient of the
+    guide. Rainforth et al., Tighter Variational Bounds are Not Necessarily Better, 2018.
+
+    Args:
+        particles: M K, draws of the latents per datum.
+        groups: M, bounds that are averaged.
+
+    Raises:
+        ValueError: if a number is not positive, or the groups are not of equal size; at the first
+            loss, as in `IWAE`.
+    """
+
+    name = "miwae"
+
+    def __init__(self, particles: int = 64, groups: int = 8) -> None:
+        self.particles = positive("particles", particles)
+        self.groups = positive("groups", groups)
+        if particles % groups:
+            raise ValueError(f"{particles} particles are no {groups} groups of equal size")
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Return -L_{M, K}."""
+        awake = _scored(phases)
+        return -awake.average(self._grouped(_joint(awake, phases.particles)).mean(0))
+
+    def _grouped(self, log_weight: Tensor) -> Tensor:
+        """Return each group's bound, `(groups, batch)`."""
+        return bound(log_weight.unflatten(0, (self.groups, -1)).transpose(0, 1), 0)
+
+
+class PIWAE(MIWAE):
+    r"""The IWAE's bound for the model, of all draws; the mean of several for the guide.
+
+    The model learns by :math:`L_{MK}` and the guide by :math:`L_{M,K}` of `MIWAE`, by its doubly
+    reparameterised gradient; its value is the former, with its sign turned, in nats per datum.
+    Rainforth et al., Tighter Variational Bounds are Not Necessarily Better, 2018.
+
+    Args:
+        particles: M K, draws of the latents per datum.
+        groups: M, bounds that are averaged for the guide.
+
+    Raises:
+        ValueError: as in `MIWAE`; at the first loss, if a latent has no reparameterised samples.
+    """
+
+    name = "piwae"
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Return -L_{MK}."""
+        awake, fixed = along_the_path(phases)
+        log_weight = _joint(fixed, phases.particles)
+        grouped = log_weight.detach().unflatten(0, (self.groups, -1))
+        shares = grouped.softmax(1).square().flatten(0, 1) / self.groups
+        value = bound(log_weight, 0) + through(awake, fixed, log_weight, shares)
+        return -fixed.average(value)
+
+
+class CIWAE(Objective):
+    r"""Negative combination of the ELBO and the IWAE's bound on the same draws.
+
+    .. math:: -\beta L_1 - (1 - \beta) L_K
+
+    averaged over the batch, in nats per datum. Rainforth et al., Tighter Variational Bounds are
+    Not Necessarily Better, 2018.
+
+    Args:
+        beta: Weight of the ELBO, between 0 and 1.
+        particles: K, draws of the latents per datum.
+
+    Raises:
+        ValueError: if `beta` is out of range or `particles` is not positive; at the first loss, as
+            in `IWAE`.
+    """
+
+    name = "ciwae"
+
+    def __init__(self, beta: float = 0.5, particles: int = 64) -> None:
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta must lie between 0 and 1, got {beta}")
+        self.beta = beta
+        self.particles = positive("particles", particles)
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Return the combination."""
+        awake = _scored(phases)
+        log_weight = _joint(awake, phases.particles)
+        value = self.beta * log_weight.mean(0) + (1 - self.beta) * bound(log_weight, 0)
+        return -awake.average(value)
+
+
+def _loss(phases: Phases, gradient: str, alpha: float) -> Tensor:
+    """Return a bound of order alpha with its sign turned, averaged over the batch, shape ()."""
+    weights = functools.partial(_joint, particles=phases.particles)
+    awake, value = estimator(gradient)(phases, weights, alpha)
+    return -awake.average(value)

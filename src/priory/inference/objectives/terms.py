@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from priory.data.class_names import UNKNOWN
 from priory.divergences import DIVERGENCES, Divergence
 from priory.inference.distributed import ranks
-from priory.inference.modules import frozen
 from priory.inference.objectives.base import Adversary, Objective, joined
 from priory.inference.objectives.costs import COSTS, squared
 from priory.inference.phases.joint_sample import Phase
-from priory.inference.phases.pathwise import names_of, refuse_guide, refuse_model
+from priory.inference.phases.pathwise import frozen, names_of, refuse_guide, refuse_model
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.sites import base
 from priory.lookup import named

@@ -15,6 +15,7 @@ averages. Under `recorder.unscaled`, as in evaluation, `poutine.scale` is left o
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priory.inference.distributed.noise import shared_by
+from priory.inference.phases.pathwise import marked
 from priory.inference.phases.sites import (
     BATCH_PLATE,
     Site,
@@ -57,6 +59,7 @@ class Phase:
         guide: the guide's.
         nesting: number of plate dimensions to the right of the particles; found if 0.
         weight: weights of the rows, `(batch,)`.
+        enumerated: the guide's latents whose values are all there, rather than draws.
     """
 
     def __init__(
@@ -65,10 +68,11 @@ class Phase:
         guide: dict[str, Site],
         nesting: int = 0,
         weight: Tensor | None = None,
+        enumerated: tuple[str, ...] = (),
     ) -> None:
         self._model = model
         self._guide = guide
-        self.weight = weight
+        self.weight, self.enumerated = weight, enumerated
         sites = [*model.values(), *guide.values()]
         self.single = not any(in_batch(s) for s in sites)
         self.nesting = nesting or depth(sites, self.single)
@@ -161,6 +165,41 @@ class Phase:
         own = self._guide[site]
         return is_latent(own) and self._local(own) and not isinstance(base(own["fn"]), Delta)
 
+    @property
+    def unreparameterised(self) -> tuple[str, ...]:
+        """Names of the guide's sites whose draws lost a gradient, as a Bernoulli's do."""
+        return tuple(marked(self._guide))
+
+    def refuse_shared(self, what: str) -> None:
+        """Raise a ValueError if the guide draws latents outside of the batch plate.
+
+        Args:
+            what: what takes none.
+        """
+        for name, site in self._guide.items():
+            if (
+                is_latent(site)
+                and not self._local(site)
+                and not isinstance(base(site["fn"]), Delta)
+            ):
+                raise ValueError(
+                    f"{what} is that of each datum's own latents, and the guide draws {name!r} "
+                    "outside of the batch plate, once for all data; take gradient='pathwise'"
+                )
+
+    def sum_per_datum(self, site: str, elements: Tensor) -> Tensor:
+        """Sum a value of a guide's site over all that belongs to a datum, `(particles, batch)`.
+
+        Args:
+            site: the site's name.
+            elements: of the shape of the site's values.
+        """
+        own = pick(self._guide, site, "guide")
+        event = own["fn"].event_dim
+        if event:
+            elements = elements.sum(tuple(range(-event, 0)))
+        return _leading(self._reduce(own, elements))
+
     def particle(self, k: int) -> dict[str, Tensor]:
         """Return the k-th particle of all that the guide draws, in the shape of a single draw."""
         return {
@@ -192,6 +231,16 @@ class Phase:
         """
         p, q = self._sum("model", None), self._sum("guide", None)
         return _leading(p if q is None else -q if p is None else p - q)
+
+    def log_measure(self, draws: int) -> Tensor | None:
+        r"""Log of each particle's weight, :math:`\log q(c \mid x) - \log K`; None if all are equal.
+
+        A datum's weights add up to 1. Shape `(particles, batch)`.
+
+        Args:
+            draws: K, particles for each combination of the values c.
+        """
+        return self.log_q(self.enumerated) - math.log(draws) if self.enumerated else None
 
     def mean_log_p(self, sites: Iterable[str]) -> Tensor:
         """Log density of some of the model's sites, averaged over particles and data, shape ().

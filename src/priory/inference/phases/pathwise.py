@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyro.distributions as dist
@@ -89,6 +91,36 @@ def refuse_model(sites: Mapping[str, Site], until: str | None = None) -> None:
         f"comparison of {until or 'samples'!r} would give the model a wrong gradient, or none; "
         f"{', or '.join(mends)}"
     )
+
+
+@contextmanager
+def frozen(*roots: nn.Module) -> Iterator[None]:
+    """Keep gradients from modules' parameters for a while; they pass through to the inputs."""
+    flags = [(p, p.requires_grad) for root in roots for p in root.parameters()]
+    try:
+        for p, _ in flags:
+            p.requires_grad_(False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*was not registered in the param store")
+            yield
+    finally:
+        for p, flag in flags:
+            p.requires_grad_(flag)
+
+
+def refuse_random(roots: Iterable[nn.Module]) -> None:
+    """Raise a ValueError if a module is random by itself, so that it cannot be run again alike.
+
+    Args:
+        roots: the modules of a program.
+    """
+    for root in roots:
+        for module in root.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p:
+                raise ValueError(
+                    "the guide is run once more with the same draws, and its dropout would not be "
+                    "the same; take dropout out of the encoder, or gradient='pathwise'"
+                )
 
 
 def names_of(mean: str | Iterable[str], sites: Collection[str] | None = None) -> tuple[str, ...]:

@@ -12,15 +12,18 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from priory.data.split import WEIGHT
-from priory.inference.phases.arguments import Program, bind, likelihood_at, named, owner
+from priory.inference.phases.arguments import Program, bind, likelihood_at, modules_of, named, owner
+from priory.inference.phases.enumeration import combinations
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.observed import arguments_of
 from priory.inference.phases.pathwise import (
     check_means,
+    frozen,
     keep_marks,
     marked,
     refuse_guide,
     refuse_model,
+    refuse_random,
 )
 from priory.inference.phases.recorder import DeeperPlates, Enough, MismatchError, Recorder
 from priory.inference.phases.sites import (
@@ -75,11 +78,16 @@ class Phases:
         *,
         particles: int = 1,
         latents: Mapping[str, Tensor] | None = None,
+        constant_guide: bool = False,
+        enumerated: tuple[str, ...] = (),
     ) -> None:
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
-        self.latents = latents
+        self.latents, self.constant_guide = latents, constant_guide
+        self.enumerated = enumerated
+        self._subsamples: dict[str, Tensor] = {}
+        self._enumerated: dict[tuple[str, ...], Phase] = {}
         self._generated: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
         self._replayed: dict[Any, Phase] = {}
         self.columns = {**named(model, args), **(columns or {})}
@@ -114,15 +122,53 @@ class Phases:
         return Phases(self.model, self.guide, columns=self.columns).awake.nesting
 
     def _awake(self, nesting: int, single: bool) -> Phase:
-        many = functools.partial(Recorder, particles=self.particles, nesting=nesting, single=single)
-        guide = self._guided if self.particles == 1 else self._guide(many(self.latents))
+        values = combinations(self._guided.sites, self.enumerated) if self.enumerated else {}
+        count = self.particles * max(map(len, values.values()), default=1)
+        many = functools.partial(Recorder, particles=count, nesting=nesting, single=single)
+        latents = {**(self.latents or {}), **self._dealt(values, nesting)}
+        guide = self._guided if count == 1 else self._guide(many(latents))
+        self._subsamples = guide.subsamples
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
         model = many({**drawn, **guide.subsamples})
         with model:
             self.model(**bind(self.model, self._inputs))
         check_match(model.sites, guide.sites)
-        nesting = nesting if self.particles > 1 else 0
-        return Phase(model.sites, guide.sites, nesting, self.weight)
+        nesting = nesting if count > 1 else 0
+        return Phase(model.sites, guide.sites, nesting, self.weight, self.enumerated)
+
+    def _dealt(self, values: Mapping[str, Tensor], nesting: int) -> dict[str, Tensor]:
+        """Return enumerated values for each particle and row, `(particles, *plates, *event)`."""
+        dealt = {}
+        for name, value in values.items():
+            distribution = self._guided.sites[name]["fn"]
+            batch = distribution.batch_shape
+            plates = (1,) * (nesting - len(batch)) + tuple(batch)
+            lead = value.reshape(len(value), *(1,) * len(plates), *value.shape[1:])
+            every = lead.repeat(self.particles, *(1,) * (lead.dim() - 1))
+            dealt[name] = every.expand(-1, *plates, *value.shape[1:])
+        return dealt
+
+    def enumerating(self, sites: tuple[str, ...]) -> Phase:
+        """Return the awake phase over all values of some of the guide's latents.
+
+        The particles are K for each combination of values; `Phase.log_measure` weighs them.
+
+        Args:
+            sites: names of the latents.
+
+        Raises:
+            ValueError: if a site's values cannot be listed, or there are too many.
+        """
+        if sites not in self._enumerated:
+            every = Phases(
+                self.model,
+                self.guide,
+                columns=self.columns,
+                particles=self.particles,
+                enumerated=sites,
+            )
+            self._enumerated[sites] = every.awake
+        return self._enumerated[sites]
 
     @functools.cached_property
     def _guided(self) -> Recorder:
@@ -130,9 +176,59 @@ class Phases:
         return self._guide(Recorder(self.latents))
 
     def _guide(self, recorder: Recorder) -> Recorder:
-        with recorder:
+        constants = (
+            frozen(*modules_of(self.guide)) if self.constant_guide else contextlib.nullcontext()
+        )
+        with constants, recorder:
             self.guide(**bind(self.guide, self._inputs))
         return recorder
+
+    def by_constants(self, *, leaves: bool) -> Phase:
+        """Return the awake phase once more, where the guide's parameters are constants.
+
+        Its draws are those of `awake`, so that log q depends on the parameters through them alone.
+
+        Args:
+            leaves: whether the draws are leaves, so that nothing depends on the parameters.
+
+        Raises:
+            ValueError: if the guide is random beside its draws.
+        """
+        draws = self._draws()
+        if leaves:
+            draws = {
+                n: v.detach().requires_grad_() if v.is_floating_point() else v
+                for n, v in draws.items()
+            }
+        return self._again(draws, constant_guide=True)
+
+    @functools.cached_property
+    def constant_draws(self) -> Phase:
+        """The awake phase with draws that are constants: no gradient flows through them.
+
+        Raises:
+            ValueError: if the guide is random beside its draws.
+        """
+        draws = self._draws()
+        if not any(v.requires_grad for v in draws.values()):
+            return self.awake
+        return self._again(_constants(draws))
+
+    def _draws(self) -> dict[str, Tensor]:
+        return {n: s["value"] for n, s in self.awake.guide_sites.items() if is_latent(s)}
+
+    def _again(self, draws: Mapping[str, Tensor], *, constant_guide: bool = False) -> Phase:
+        """Return the awake phase of given draws."""
+        refuse_random(modules_of(self.guide))
+        again = Phases(
+            self.model,
+            self.guide,
+            columns=self.columns,
+            particles=self.particles,
+            latents={**draws, **self._subsamples},
+            constant_guide=constant_guide,
+        )
+        return again.awake
 
     @property
     def reparameterised(self) -> Phase:
