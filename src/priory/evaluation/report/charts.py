@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _FEATURES = 6
 _GRID = 100  # points at which a calibration curve is drawn
 _SIMULATIONS = 10000  # of calibrated ranks, behind the band
+_CORNER: dict[str, Any] = {"loc": "upper right", "ncols": 2, "frameon": False, "fontsize": 9}
 
 
 def latents(mean: Tensor, labels: Tensor | None = None, prior: Tensor | None = None) -> Figure:
@@ -98,7 +99,8 @@ def calibration(ranks: Tensor, levels: int, names: Sequence[str] = ()) -> Figure
     outside = ((below < low - 1e-9) | (below > high + 1e-9)).any(1)
     worst = sorted(np.flatnonzero(outside).tolist(), key=lambda i: -float(np.abs(below[i]).max()))
     dimensions = "dimension" if latent == 1 else "dimensions"
-    note = f"{int(outside.sum())} of {latent} {dimensions} leave the band of all; {n:,} samples"
+    leave = "leaves" if outside.sum() == 1 else "leave"
+    note = f"{int(outside.sum())} of {latent} {dimensions} {leave} the band; {n:,} samples"
     figure, axes = new_axes(
         "Calibration", "rank of the true z among draws of the guide, as a share",
         "share of ranks below, less the uniform", note=note,
@@ -180,6 +182,8 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
         history: records with `epoch` or `step`, and `loss`, and perhaps `bound` and the metric by
             which the best weights, marked by a line, are chosen.
     """
+    from matplotlib.ticker import MaxNLocator
+
     axis = "epoch" if all("epoch" in row for row in history) else "step"
     nats = dict.fromkeys(("loss", "bound"), ", nats per datum")
     others = dict.fromkeys(name for row in history for name in judged(row))
@@ -196,9 +200,7 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
         if best is not None:
             axes.axvline(best, c=PRIOR, lw=1.2, ls="--", zorder=1)
         axes.set_ylabel(name.replace("_", " ") + nats.get(name, ""), color=SOFT)
-        from matplotlib.ticker import MaxNLocator
-
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         plain(axes)
         if i == 0:
             axes.set_title("Training", **HEADING)
@@ -239,8 +241,7 @@ def histograms(
         plain(axes)
         axes.set_yticks([])
         axes.set_xlabel(f"{name} {i + 1}" if flat.shape[1] > 1 else name, fontsize=9, color=SOFT)
-        if i == 0:
-            legend(axes)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), **_CORNER)
     return figure
 
 

@@ -304,15 +304,16 @@ def _page(table: Comparison) -> str:
     first = table.entries[0].report
     labels, runs = len(table.rows), len(table.entries)
     subtitle = (
-        f"{labels} {'way' if labels == 1 else 'ways'}, {runs} {'run' if runs == 1 else 'runs'}; "
-        f"{first.n:,} rows judged, seed {first.seed}"
+        f"{labels} {'setting' if labels == 1 else 'settings'}, "
+        f"{runs} {'run' if runs == 1 else 'runs'}; {first.n:,} rows judged, seed {first.seed}"
     )
     shown = {
         f"{entry.label}, seed {entry.seed}": entry.report.figures()
         for entry in table.entries
         if entry.report.gallery is not None
     }
-    parts = [_headline(table), f'<p class="sub">{escape(table.legend)}.</p>\n']
+    legend = table.legend.replace("* the best", "the best is coloured")
+    parts = [_headline(table), f'<p class="sub">{escape(legend)}.</p>\n']
     parts += [warning_list(table.warnings), _notes(table)]
     begun = False  # once: how many runs, how long they took, how to read differences
     for group in [*HEADINGS, "training"]:

@@ -17,7 +17,7 @@ HEADINGS: dict[str, str] = {
     "posterior": "whether the guide is the model's posterior",
     "samples": "how near generated samples and reconstructions come to data",
     "latents": "what the latents hold",
-    "paths": "what lies on the ways through the latent space",
+    "paths": "what lies on paths through the latent space",
     "insight": "what else is worth knowing",
     OTHER: "metrics of your own",
 }

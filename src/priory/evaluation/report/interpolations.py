@@ -80,7 +80,7 @@ def image_rows(
         )
     rows = -(-len(frames) // columns)
     width, height = (5.4, 0.58) if columns == 1 else (3.4 * columns, 0.44)
-    figure = canvas(width, height * rows + 1)
+    figure = canvas(width, height * rows + 0.7)
     figure.suptitle(title, x=0.01, **_TITLE)
     for column in range(columns):
         part = slice(column * rows, (column + 1) * rows)

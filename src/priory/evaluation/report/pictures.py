@@ -57,6 +57,8 @@ def generated(x: Tensor, real: Tensor | None = None) -> Figure:
 def by_label(x: Tensor, names: Sequence[str], of: str = "label") -> Figure:
     """Draw as many generated samples under each label, or each value of another site.
 
+    Images stand in a row for each, points of the plane in one chart, all else in a chart each.
+
     Args:
         x: generated samples, `(labels, n, *shape)`.
         names: of the labels.
@@ -76,7 +78,9 @@ def by_label(x: Tensor, names: Sequence[str], of: str = "label") -> Figure:
         return figure
     points = rows_of(flat).view(rows, n, -1).numpy()
     if points.shape[2] != 2:
-        return histograms(rows_of(flat).numpy(), None)
+        panels = {f"{of} {name}": some for name, some in zip(names, points, strict=True)}
+        more = ", first two features" if points.shape[2] > 2 else ""
+        return small_multiples(panels, None, title + more)
     figure, axes = new_axes(title, "$x_1$", "$x_2$", note=note)
     for i, (name, some) in enumerate(zip(names, points, strict=True)):
         colour = CLASSES[i % len(CLASSES)]
@@ -126,7 +130,7 @@ def nearest(x: Tensor, train: Tensor) -> Figure:
         x: generated samples, images `(n, channels, height, width)`.
         train: the training row nearest to each, likewise.
     """
-    note = "generated samples in the upper row, the training row nearest to each in the lower"
+    note = "generated samples above, the training row nearest to each below"
     return image_grid(tile(torch.cat([x, train]), len(x)), "Nearest training rows", note)
 
 
