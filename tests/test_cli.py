@@ -281,6 +281,15 @@ def test_compare_writes_one_table_a_page_and_the_numbers(capsys, folder):
     assert "--overwrite" in err
 
 
+def test_fits_that_failed_are_named_and_exit_1(capsys, folder, table):
+    words = ["--prior", "normal,mixture:2", "--data", table, "--seeds", 1, "--jobs", 1]
+    code, _, err = said(capsys, "compare", *words, "--encoder", "conv:4", "--steps", 2)
+    assert code == 1
+    assert "priory: normal, seed 0 failed" in err
+    assert "priory: mixture:2, seed 0 failed" in err
+    assert "--help" not in err, "the request was none that a help could mend"
+
+
 def test_lists_are_cut_between_names():
     assert comma_list("normal,flow:3:64,64, vamp") == ["normal", "flow:3:64,64", "vamp"]
     text = "elbo,reconstruction + adversarial:z:critic=(mlp:8,8:tanh)"
