@@ -94,6 +94,16 @@ def test_help_is_read_from_signatures(capsys):
     assert "learning rate at the start" in out
 
 
+def test_help_for_a_run_is_of_what_can_be_done_with_it(capsys, folder):
+    (folder / "kept").mkdir()
+    (folder / "kept" / "config.yaml").touch()
+    code, out, _ = said(capsys, "fit", "kept", "--help")
+    assert code == 0
+    assert out.startswith("usage: priory fit RUN --resume")
+    assert "--warm" in out
+    assert "[adam]" not in out, "the run's own options are the defaults"
+
+
 def test_list_shows_every_name(capsys):
     code, out, _ = said(capsys, "list")
     assert code == 0
@@ -202,6 +212,7 @@ def test_all_faults_in_one_message_before_data_is_loaded(capsys, monkeypatch):
         (["fit", "vae", "--standardise"], "standardise is no option for a named set, digits"),
         (["fit", "none.py:Mine"], "no file none.py"),
         (["list", "prior"], "nearest 'priors'"),
+        (["list", "priors", "--all"], "unknown option --all"),
         (["evaluate"], "the folder of a run is needed first"),
         (["evaluate", "nowhere"], "nowhere holds no run"),
         (["evaluate", "nowhere", "--metrics", "nll,elbow"], "unknown metric 'elbow'"),
