@@ -9,7 +9,7 @@ import pytest
 import priory.cli.compare
 from priory import __version__
 from priory.cli import main
-from priory.cli.inputs import comma_list
+from priory.cli.compare import comma_list
 from priory.cli.list import TABLES
 from priory.recipes import RECIPES
 

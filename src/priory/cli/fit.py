@@ -8,22 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    RUN,
-    Source,
-    data_options,
-    first_word,
-    foreign,
-    free_folder,
-    means_of,
-    output,
-    pair_options,
-    parts_of,
-    save_picture,
-    trains,
-    values_of,
-)
+from priory.cli.data_source import Source, data_options
+from priory.cli.grammar import Command, first_word, values_of
+from priory.cli.outputs import free_folder, means_of, output, save_picture
+from priory.cli.recipe_options import KEPT, pair_options, trains
+from priory.cli.runs import RUN, foreign, parts_of
 from priory.inference import Run, fit, load
 from priory.inference.checkpoints.folders import CONFIG, Resume, read_config
 from priory.inference.checkpoints.lock import check_unlocked
@@ -33,9 +22,6 @@ from priory.parsing import OPTIMS
 from priory.recipes import RECIPES, find_recipe
 from priory.serialisation import from_config, to_config
 from priory.signatures import Collector, Option, options_of, summary
-
-KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
-"""Options of `fit` that say where a run is kept."""
 
 _LENGTH = ("epochs", "steps")
 _PARTS = ("pair", "objective", "data")

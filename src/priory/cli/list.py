@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any
 
-from priory.cli.grammar import Command
-from priory.cli.inputs import leading_words
+from priory.cli.grammar import Command, leading_words
 from priory.data import DOMAINS, ImageSet, Toy
 from priory.divergences import DIVERGENCES
 from priory.inference.objectives import COSTS
