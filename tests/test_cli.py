@@ -9,7 +9,7 @@ import pytest
 import priory.cli.compare
 from priory import __version__
 from priory.cli import main
-from priory.cli.inputs import comma_list
+from priory.cli.compare import comma_list
 from priory.cli.list import TABLES
 from priory.recipes import RECIPES
 
@@ -92,6 +92,16 @@ def test_help_is_read_from_signatures(capsys):
     assert f"[{RECIPES['gan'].options['generator']}]" in out, "the recipe's own default"
     assert "--encoder" not in out
     assert "learning rate at the start" in out
+
+
+def test_help_for_a_run_is_of_what_can_be_done_with_it(capsys, folder):
+    (folder / "kept").mkdir()
+    (folder / "kept" / "config.yaml").touch()
+    code, out, _ = said(capsys, "fit", "kept", "--help")
+    assert code == 0
+    assert out.startswith("usage: priory fit RUN --resume")
+    assert "--warm" in out
+    assert "[adam]" not in out, "the run's own options are the defaults"
 
 
 def test_list_shows_every_name(capsys):
@@ -202,6 +212,7 @@ def test_all_faults_in_one_message_before_data_is_loaded(capsys, monkeypatch):
         (["fit", "vae", "--standardise"], "standardise is no option for a named set, digits"),
         (["fit", "none.py:Mine"], "no file none.py"),
         (["list", "prior"], "nearest 'priors'"),
+        (["list", "priors", "--all"], "unknown option --all"),
         (["evaluate"], "the folder of a run is needed first"),
         (["evaluate", "nowhere"], "nowhere holds no run"),
         (["evaluate", "nowhere", "--metrics", "nll,elbow"], "unknown metric 'elbow'"),
@@ -279,6 +290,15 @@ def test_compare_writes_one_table_a_page_and_the_numbers(capsys, folder):
     code, _, err = said(capsys, "compare", *words, *SMALL, "--out", "report")
     assert code == 2
     assert "--overwrite" in err
+
+
+def test_fits_that_failed_are_named_and_exit_1(capsys, folder, table):
+    words = ["--prior", "normal,mixture:2", "--data", table, "--seeds", 1, "--jobs", 1]
+    code, _, err = said(capsys, "compare", *words, "--encoder", "conv:4", "--steps", 2)
+    assert code == 1
+    assert "priory: normal, seed 0 failed" in err
+    assert "priory: mixture:2, seed 0 failed" in err
+    assert "--help" not in err, "the request was none that a help could mend"
 
 
 def test_lists_are_cut_between_names():

@@ -29,25 +29,25 @@ class Errors(ValueError):
 
 
 class Failures(Errors):
-    """Several things that failed on the way, reported together.
-
-    Args:
-        failures: one sentence each.
-    """
-
-    def __init__(self, failures: Iterable[str]) -> None:
-        super().__init__(failures)
-        self.failures = self.errors
+    """Several things that failed on the way, not wrong requests, reported together."""
 
 
 class Collector:
-    """Goes on after an error, so that all of them can be reported at once.
+    """Collects the errors of several calls, so that all of them can be reported at once.
+
+    Attributes:
+        found: the errors so far, one sentence each.
 
     Example:
         >>> errors = Collector()
-        >>> errors.attempt(int, "x")
+        >>> errors.attempt(int, "7")
+        7
+        >>> errors.attempt(int, "x", prefix="seed: ")
         >>> errors.found
-        ["invalid literal for int() with base 10: 'x'"]
+        ["seed: invalid literal for int() with base 10: 'x'"]
+        >>> errors.check()
+        Traceback (most recent call last):
+        priory.signatures.Errors: seed: invalid literal for int() with base 10: 'x'
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Collector:
     def attempt(
         self, do: Callable[..., T], *args: Any, prefix: str = "", **kwargs: Any
     ) -> T | None:
-        """Return `do(*args, **kwargs)`, or None with its ValueError taken down.
+        """Return `do(*args, **kwargs)`; after a ValueError None, with the error added.
 
         Args:
             do: what to call.
@@ -67,15 +67,15 @@ class Collector:
         try:
             return do(*args, **kwargs)
         except ValueError as error:
-            found = error.errors if isinstance(error, Errors) else [str(error)]
-            self.found += [prefix + problem for problem in found]
+            errors = error.errors if isinstance(error, Errors) else [str(error)]
+            self.found += [prefix + text for text in errors]
             return None
 
     def check(self) -> None:
-        """Raise what was found.
+        """Raise all errors so far as one, each once.
 
         Raises:
-            Faults: if there is anything.
+            Errors: if there are any.
         """
         if self.found:
             raise Errors(dict.fromkeys(self.found))

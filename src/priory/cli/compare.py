@@ -10,21 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from priory.cli.fit import KEPT
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    Source,
-    check_run,
-    comma_list,
-    data_options,
-    free_folder,
-    leading_words,
-    output,
-    pair_options,
-    trains,
-    values_of,
-)
+from priory.cli.data_source import Source, data_options
+from priory.cli.grammar import Command, leading_words, values_of
 from priory.cli.judging import judging_options, judging_values
+from priory.cli.outputs import free_folder, output
+from priory.cli.recipe_options import KEPT, pair_options, trains
+from priory.cli.runs import check_run
 from priory.comparison import FailedFits, compare, compare_runs, plan
 from priory.recipes import RECIPES, Recipe
 from priory.signatures import Collector, Option, options_of, summary
@@ -167,3 +158,13 @@ def publish(table: Comparison, metrics: Sequence[str] | None, out: Path) -> None
     print(text)
     table.to_json(out / "comparison.json")
     print(f"wrote {table.to_html(out / 'index.html')}, with every metric and the pictures")
+
+
+def comma_list(text: str) -> list[str]:
+    """Return the parts of a list with commas; `mlp:200,200` is one part, not two.
+
+    Example:
+        >>> comma_list("normal,flow:3:64,64,vamp")
+        ['normal', 'flow:3:64,64', 'vamp']
+    """
+    return [part.strip() for part in re.split(r",(?=\s*[^\s\d,])(?![^(]*\))", text)]

@@ -6,19 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    OVERWRITE,
-    Source,
-    begin,
-    check_run,
-    data_options,
-    foreign,
-    free_file,
-    free_output,
-    open_run,
-)
+from priory.cli.data_source import Source, data_options
+from priory.cli.grammar import Command, begin
 from priory.cli.judging import OUTLIERS, judging_options, judging_values
+from priory.cli.outputs import OVERWRITE, free_file, free_output
+from priory.cli.runs import check_run, foreign, open_run
 from priory.data import SETS, Data
 from priory.data.files import find
 from priory.evaluation import evaluate, evaluate_samples

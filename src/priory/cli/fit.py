@@ -8,21 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    Source,
-    data_options,
-    first_word,
-    foreign,
-    free_folder,
-    means_of,
-    output,
-    pair_options,
-    parts_of,
-    save_picture,
-    trains,
-    values_of,
-)
+from priory.cli.data_source import Source, data_options
+from priory.cli.grammar import Command, first_word, values_of
+from priory.cli.outputs import free_folder, means_of, output, save_picture
+from priory.cli.recipe_options import KEPT, pair_options, trains
+from priory.cli.runs import RUN, foreign, parts_of
 from priory.inference import Run, fit, load
 from priory.inference.checkpoints.folders import CONFIG, Resume, read_config
 from priory.inference.checkpoints.lock import check_unlocked
@@ -32,9 +22,6 @@ from priory.parsing import OPTIMS
 from priory.recipes import RECIPES, find_recipe
 from priory.serialisation import from_config, to_config
 from priory.signatures import Collector, Option, options_of, summary
-
-KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
-"""Options of `fit` that say where a run is kept."""
 
 _LENGTH = ("epochs", "steps")
 _PARTS = ("pair", "objective", "data")
@@ -51,8 +38,8 @@ _OBJECTIVE = Option("objective", str, help="what to train by (see priory list ob
 def run_fit(words: Sequence[str], wants_help: bool) -> None:
     """Train a recipe, or a pair of your own, and keep the run in a folder."""
     name, rest = first_word(words)
-    if name is not None and (Path(name) / CONFIG).is_file() and not wants_help:
-        _go_on(Path(name), rest)
+    if name is not None and (Path(name) / CONFIG).is_file():
+        _go_on(Path(name), rest, wants_help)
         return
     errors = Collector()
     if name is None and not wants_help:
@@ -112,18 +99,12 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
     _show(run, out, "" if name in RECIPES else f" --pair {name}")
 
 
-def _go_on(folder: Path, words: Sequence[str]) -> None:
+def _go_on(folder: Path, words: Sequence[str], wants_help: bool) -> None:
     """Go on with a run by the options that its folder has, or begin a new one with its weights."""
-    free = (*_LENGTH, "skip_nonfinite", "progress")
-    command = Command(
-        "priory fit RUN --resume [options]\n       priory fit RUN --warm --out FOLDER [options]",
-        "Go on with a run, or begin another one with its weights.",
-        {
-            "training": {n: o for n, o in RECIPES["vae"].trainable().items() if n not in KEPT},
-            "run": foreign() | data_options(None),
-            "output": output("folder of a warm start's own run") | {"warm": _WARM} | _keeping(),
-        },
-    )
+    command = _run_command()
+    if wants_help:
+        print(command.help())
+        return
     errors = Collector()
     texts = command.read(words, errors)
     resume = texts.pop("resume", "false")
@@ -133,6 +114,7 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
             f"{folder} is the folder of a run; pass --resume to go on with it, or --warm --out "
             "FOLDER to begin another one with its weights"
         )
+    free = (*_LENGTH, "skip_nonfinite", "progress")
     kept = ("pair", *_keeping())
     changed = [n for n in texts if n not in free and n not in kept and not n.startswith("data")]
     if changed and not warm:
@@ -170,6 +152,24 @@ def _go_on(folder: Path, words: Sequence[str]) -> None:
         values["resume"] = "auto" if resume == "auto" else True
     run = fit(pair, objective, data, folder=out, **{**options, **values})
     _show(run, out, f" --pair {texts['pair']}" if "pair" in texts else "")
+
+
+def _run_command() -> Command:
+    return Command(
+        "priory fit RUN --resume [options]\n       priory fit RUN --warm --out FOLDER [options]",
+        f"Go on with a run, by the options that it has: only {' or '.join(_LENGTH)} may change. Or "
+        "begin another one with its weights.",
+        {
+            "training; the run's own by default": {
+                n: replace(o, default=None)
+                for n, o in RECIPES["vae"].trainable().items()
+                if n not in KEPT
+            },
+            "run": foreign() | data_options(None),
+            "output": output("folder of a warm start's run") | {"warm": _WARM} | _keeping(),
+        },
+        RUN,
+    )
 
 
 def _keeping() -> dict[str, Option]:

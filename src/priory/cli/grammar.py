@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from priory.parsing import part_of
+from priory.parsing import part_of, read
 from priory.signatures import REQUIRED, Collector, Option
 
 Groups = Mapping[str, Mapping[str, Option]]
@@ -178,3 +178,44 @@ def _entry(head: str, text: str, width: int) -> list[str]:
     if len(first) + 2 > _COLUMN:
         return [first, *(" " * _COLUMN + line for line in body)]
     return [f"{first.ljust(_COLUMN)}{body[0]}".rstrip(), *(" " * _COLUMN + b for b in body[1:])]
+
+
+def begin(
+    command: Command, words: Sequence[str], wants_help: bool
+) -> tuple[str | None, dict[str, str], Collector] | None:
+    """Show a command's help, or read its argument and options; `None` after the help.
+
+    Args:
+        command: what may be typed.
+        words: what was typed after the verb.
+        wants_help: whether the help was asked for.
+
+    Returns:
+        The argument, the options as text by their long names, and what is wrong so far.
+    """
+    if wants_help:
+        print(command.help())
+        return None
+    errors = Collector()
+    name, rest = first_word(words)
+    return name, command.read(rest, errors), errors
+
+
+def values_of(
+    group: Mapping[str, Option], texts: Mapping[str, str], errors: Collector
+) -> dict[str, typing.Any]:
+    """Return the values of those options of a group that were given."""
+    return {n: errors.attempt(read, group[n], texts[n]) for n in group if n in texts}
+
+
+def first_word(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the argument that comes before the options, and the rest."""
+    if words and not words[0].startswith("-"):
+        return words[0], list(words[1:])
+    return None, list(words)
+
+
+def leading_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return all arguments that come before the options, and the rest."""
+    first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:first]), list(words[first:])

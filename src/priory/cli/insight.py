@@ -7,19 +7,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    OVERWRITE,
-    PICTURES,
-    RUN,
-    begin,
-    data_options,
-    foreign,
-    free_output,
-    open_run,
-    save_picture,
-    values_of,
-)
+from priory.cli.data_source import data_options
+from priory.cli.grammar import Command, begin, values_of
+from priory.cli.outputs import OVERWRITE, PICTURES, free_output, save_picture
+from priory.cli.runs import RUN, foreign, open_run
 from priory.evaluation import balance, cover, rarest
 from priory.evaluation.insight import effective_size
 from priory.evaluation.record import Unavailable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from priory.cli.inputs import values_of
+from priory.cli.grammar import values_of
 from priory.evaluation import evaluate
 from priory.lookup import named
 from priory.signatures import Collector, Option, options_of

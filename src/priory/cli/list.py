@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any
 
+from priory.cli.grammar import Command, leading_words
 from priory.data import DOMAINS, ImageSet, Toy
 from priory.divergences import DIVERGENCES
 from priory.inference.objectives import COSTS
@@ -39,15 +39,23 @@ TABLES = {
 
 def run_list(words: Sequence[str], wants_help: bool) -> None:
     """Show the recipes, priors, objectives, data sets and other parts by name."""
+    command = Command(
+        "priory list [TABLE ...]",
+        f"{summary(run_list)}.",
+        {},
+        ("TABLE ...", f"{', '.join(TABLES)}; all by default"),
+        ("priory list priors objectives",),
+    )
     if wants_help:
-        print(f"usage: priory list [TABLE ...]\n\n{summary(run_list)}.\n")
-        print(textwrap.fill(f"The tables are {', '.join(TABLES)}.", 100))
+        print(command.help())
         return
     errors = Collector()
-    for word in words:
+    tables, rest = leading_words(words)
+    for word in tables:
         errors.attempt(named, "table", word, TABLES)
+    command.read(rest, errors)
     errors.check()
-    print("\n\n".join(table_text(name) for name in words or TABLES))
+    print("\n\n".join(table_text(name) for name in tables or TABLES))
 
 
 def table_text(name: str) -> str:

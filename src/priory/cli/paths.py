@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    OVERWRITE,
-    PICTURES,
-    begin,
-    data_options,
-    foreign,
-    free_output,
-    open_run,
-    save_picture,
-    values_of,
-)
+from priory.cli.data_source import data_options
+from priory.cli.grammar import Command, begin, values_of
+from priory.cli.outputs import OVERWRITE, PICTURES, free_output, save_picture
+from priory.cli.runs import foreign, open_run
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import check, labelled_rows, read
 from priory.inference import Run

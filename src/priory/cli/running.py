@@ -33,13 +33,13 @@ def run(words: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             _run(words)
+    except Failures as error:
+        _complain(error.errors)
+        return 1
     except Errors as error:
         verb = f" {words[0]}" if words and words[0] in VERBS else ""
         _complain([*error.errors, f"see priory{verb} --help"])
         return 2
-    except Failures as error:
-        _complain(error.failures)
-        return 1
     except KeyboardInterrupt as error:
         print(f"\npriory: interrupted{f': {error}' if str(error) else ''}", file=sys.stderr)
         return 130

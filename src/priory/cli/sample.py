@@ -9,20 +9,10 @@ from typing import Any
 import numpy as np
 
 from priory.cli.conditions import GIVEN, read_given, repeated, spread
-from priory.cli.grammar import Command
-from priory.cli.inputs import (
-    OVERWRITE,
-    PICTURES,
-    RUN,
-    begin,
-    data_options,
-    foreign,
-    free_output,
-    means_of,
-    open_run,
-    save_picture,
-    values_of,
-)
+from priory.cli.data_source import data_options
+from priory.cli.grammar import Command, begin, values_of
+from priory.cli.outputs import OVERWRITE, PICTURES, free_output, means_of, save_picture
+from priory.cli.runs import RUN, foreign, open_run
 from priory.inference import Run
 from priory.signatures import Option, options_of, summary
 

@@ -1,0 +1,78 @@
+"""Which data a command is for: its options, and what was typed for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from priory.data import SETS, Data
+from priory.data.files import find
+from priory.lookup import named
+from priory.parsing import read
+from priory.signatures import Collector, Option, options_of
+
+_ROWS = {"rows": Option("rows", int, None, "training rows of a named set, all by default")}
+
+
+def data_options(default: str | None, usual: Mapping[str, Any] | None = None) -> dict[str, Option]:
+    """Return the options that say what the data are; `usual` has a recipe's own defaults."""
+    about = "a named set (see priory list data), digits:edges with a second domain (list domains), "
+    about += "or a file: .csv, .npz, .npy, .parquet, a folder"
+    options = {**options_of(Data.from_file), **options_of(Data.from_arrays)}
+    options = {**{n: o for n, o in options.items() if n not in ("x", "y")}, **_ROWS}
+    skip = ("name", "path")
+    own = {
+        f"data.{n}": replace(o, default=(usual or {}).get(n, o.default))
+        for n, o in options.items()
+        if n not in skip
+    }
+    return {"data": Option("data", str, default, about), **own}
+
+
+class Source:
+    """The data that a command names, checked as far as they can be without being loaded.
+
+    Args:
+        texts: what was typed, by long names.
+        default: name of the data in case that none are named.
+        errors: takes down what is wrong.
+        usual: returns options of a data set by its name, which give way to what was typed.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[str, str],
+        default: str,
+        errors: Collector,
+        usual: Callable[[str], dict[str, Any]] = lambda _: {},
+    ) -> None:
+        self.name = texts.get("data", default)
+        given = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
+        own = self.name.partition(":")[0] not in SETS
+        path = errors.attempt(find, self.name) if own else None
+        if path is not None and not path.exists():
+            if path.suffix or len(Path(self.name).parts) > 1:
+                errors.found.append(f"no file or folder {self.name}")
+            else:
+                errors.attempt(named, "data set", self.name, SETS)
+        options = options_of(Data.from_file if own else Data.named)
+        self.options = usual(self.name)
+        for name, text in given.items():
+            if name not in options:
+                kind = "a file" if own else "a named set"
+                errors.found.append(f"{name} is no option for {kind}, {self.name}")
+            else:
+                self.options[name] = errors.attempt(_number_or, options[name], text)
+
+    def open(self) -> Data:
+        """Load the data."""
+        return Data.open(self.name, **self.options)
+
+
+def _number_or(option: Option, text: str) -> Any:
+    """Read an option of the data; a share or a number of rows is whichever is written."""
+    if option.annotation is float and text.isdigit():
+        return int(text)
+    return read(option, text)

@@ -1,0 +1,105 @@
+"""What a command writes: folders, files and pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from priory.inference.checkpoints.lock import LOCK
+from priory.signatures import Collector, Option
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+OVERWRITE = Option("overwrite", bool, False, "replace what is there")
+PICTURES = (".png", ".pdf", ".svg")
+
+
+def output(about: str) -> dict[str, Option]:
+    """Return the options that say where results go."""
+    return {"out": Option("out", Path, None, about), "overwrite": OVERWRITE}
+
+
+def free_folder(folder: Path, overwrite: bool, mark: str) -> None:
+    """Raise unless a folder can be written, and holds nothing that is not ours to replace.
+
+    Args:
+        folder: where to write.
+        overwrite: whether earlier results may be replaced.
+        mark: the file by which earlier results are known.
+
+    Raises:
+        ValueError: naming the folder and the mend.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder")
+    content = {p.name for p in folder.iterdir()} - {LOCK} if folder.exists() else set()
+    if content:  # a lock alone is what a run leaves that has failed before it began
+        if not overwrite:
+            raise ValueError(f"{folder} is not empty; pass --overwrite, or another --out")
+        if not (folder / mark).is_file():
+            raise ValueError(f"{folder} holds other things than results, and is left as it is")
+    _writable(folder.parent)
+
+
+def free_file(path: Path, overwrite: bool) -> None:
+    """Raise unless a file can be written.
+
+    Raises:
+        ValueError: naming the file and the mend.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} is there already; pass --overwrite, or another name")
+    _writable(path.parent)
+
+
+def free_output(path: Path, endings: Sequence[str], name: str, texts: Mapping[str, str]) -> None:
+    """Raise unless a file has a known ending and can be written.
+
+    Args:
+        path: where to write.
+        endings: those that are known.
+        name: of the option.
+        texts: what was typed, by long names.
+
+    Raises:
+        Faults: naming the file and the mends.
+    """
+    errors = Collector()
+    if path.suffix not in endings:
+        errors.found.append(f"{name} must end in {', '.join(endings)}, got {path}")
+    errors.attempt(free_file, path, texts.get("overwrite") == "true")
+    errors.check()
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"nothing can be written into {folder}: {error}") from error
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a picture in the resolution that all have.
+
+    Args:
+        figure: what to write.
+        path: where to; its ending says in what form.
+    """
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def means_of(draws: Mapping[str, Tensor]) -> Tensor:
+    """Return what a picture shows of draws, on the CPU: of images the means, of points the draws.
+
+    Args:
+        draws: by site, as `Run.sample` returns them.
+    """
+    return (draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]).cpu()
