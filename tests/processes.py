@@ -18,13 +18,14 @@ import torch
 from torch import nn
 
 from priory import fit
+from priory.cli import main
 from priory.data import Data
 from priory.inference import ELBO, Adversarial, Exponential, Linear, Objective
 from priory.inference.engine.optim import JointOptim
 from priory.inference.objectives.schedules import current
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["priory", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["priory", "torch._dynamo", "sklearn.linear_model"])
 WIDTH = 6
 
 
@@ -174,6 +175,65 @@ def start(task, folder, **options):
     process = CONTEXT.Process(target=_run, args=(task.__name__, Path(folder), options))
     process.start()
     return process
+
+
+def start_ranks(number, target, *words, folder, **environment):
+    """Start ranks as torchrun would, without torchrun itself; each writes to RANK.out, RANK.err."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    common |= {"WORLD_SIZE": str(number), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    common |= {"TORCHELASTIC_RESTART_COUNT": "0", **environment}
+    ranks = [
+        start_logged(target, *words, log=folder / str(r), **common, RANK=str(r))
+        for r in range(number)
+    ]
+    ranks[0].store = store  # lives as long as they do
+    return ranks
+
+
+def start_torchrun(*words, log, **environment):
+    """Start two ranks of a command by torchrun, whose own start is spared: torch is loaded."""
+    words = ("--standalone", "--nproc-per-node=2", *map(str, words))
+    return start_logged(torchrun, words, log=log, OMP_NUM_THREADS="1", **environment)
+
+
+def torchrun(words):
+    from torch.distributed.run import main
+
+    main(words)
+
+
+def commands(*lines):
+    """Run commands one after the other, up to the first that fails."""
+    return next((code for code in map(main, lines) if code), 0)
+
+
+def start_logged(target, *words, log, **environment):
+    """Start a function of a module in a process that writes to LOG.out and LOG.err."""
+    environment = {**os.environ, **environment}
+    process = CONTEXT.Process(target=_logged, args=(target, words, log, Path.cwd(), environment))
+    process.start()
+    return process
+
+
+def ended(process, log):
+    """Wait for a process that writes to a log; answer its exit code, and both its outputs."""
+    process.join(600)
+    if process.is_alive():
+        process.kill()
+        raise TimeoutError(f"{log}: the process did not end")
+    return process.exitcode, *(Path(f"{log}.{end}").read_text() for end in ("out", "err"))
+
+
+def _logged(target, words, log, folder, environment):
+    os.environ.update(environment)
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        file = os.open(f"{log}.{name[3:]}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        setattr(sys, name, os.fdopen(file, "w", buffering=1))
+    sys.exit(target(*words))
 
 
 def end(process, folder):

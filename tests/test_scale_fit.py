@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,54 +16,38 @@ from safetensors.torch import load_file
 from priory.cli import main
 from priory.evaluation import evaluate
 from priory.inference import load
+from processes import commands, ended, start_ranks, start_torchrun
 
 FIT = [
-    *("fit", "vae", "--data", "digits", "--prior", "vamp:5", "--device", "cpu", "--latent", "2"),
+    *("fit", "vae", "--prior", "vamp:5", "--device", "cpu", "--latent", "2"),
     *("--encoder", "mlp:16", "--decoder", "mlp:16", "--batch-size", "64"),
 ]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-
-
-# Two commands in one torchrun: each joins the ranks, and leaves them.
-BOTH = """
-import sys
-from priory.cli import main
-middle = sys.argv.index("then")
-sys.exit(main(sys.argv[1:middle]) or main(sys.argv[middle + 1 :]))
-"""
-
-
-def start(*words, cwd, script=("-m", "priory")):
-    """Start two ranks of the command."""
-    return subprocess.Popen(
-        [*TORCHRUN, *script, *map(str, words)],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PRIORY_TIMEOUT": "300"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=600)
-    return process.returncode, out, err
+WAIT = {"PRIORY_TIMEOUT": "300"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the same run by this process, and by two ranks, which judge the first too."""
+    """A folder with the same run by this process, and by two ranks, which judge the first too.
+
+    Two commands in one process of each rank: each joins the ranks, and leaves them.
+    """
     folder = tmp_path_factory.mktemp("runs")
-    options = ("--objective", "iwae:3", "--steps", "25")
+    options = ("--data", "digits", "--objective", "iwae:3", "--steps", "25")
     assert main([*FIT, *options, "--out", str(folder / "one")]) == 0
-    (folder / "both.py").write_text(BOTH)
-    fitting = (*FIT, *options, "--out", "two")
-    judging = ("evaluate", "one", "--particles", "20", "--limit", "150", "--json", "two.json")
-    run = start(*fitting, "then", *judging, cwd=folder, script=["both.py"])
-    code, told, err = finish(run)
-    assert code == 0, err
+    fitting = [*FIT, *options, "--out", "two"]
+    judging = ["evaluate", "one", "--particles", "20", "--limit", "150", "--json", "two.json"]
+    judging += ["--no-pictures"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ranks = start_ranks(2, commands, fitting, judging, folder=folder, **WAIT)
+    (code, told, err), (other, quiet, wrong) = (
+        ended(rank, folder / str(r)) for r, rank in enumerate(ranks)
+    )
+    assert (code, other) == (0, 0), err + wrong
     assert told.count("saved in two") == 1, "only the main rank prints"
     assert told.count("wrote two.json") == 1, "only the main rank prints"
+    assert "saved in two" not in quiet
+    assert "wrote two.json" not in quiet
     return folder
 
 
@@ -100,21 +84,25 @@ def rank_process(number, run):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_killed_rank_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys):
+def test_a_killed_rank_ends_all_and_the_last_checkpoint_is_good(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).random((600, 12)).round()
+    np.savetxt("rows.csv", rows, delimiter=",", fmt="%d")
     options = ("--steps", "100000", "--checkpoint-every", "0", "--schedule", "constant")
-    options += ("--compile", "off")
-    run = start(*FIT, *options, "--out", "run", cwd=tmp_path)
+    options += ("--compile", "off", "--data", "rows.csv")
+    log = tmp_path / "torchrun"
+    run = start_torchrun("-m", "priory", *FIT, *options, "--out", "run", log=log, **WAIT)
     try:
         checkpoints = tmp_path / "run" / "checkpoints"
         deadline = time.monotonic() + 600
         while len([*checkpoints.glob("[!.]*")]) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         os.kill(rank_process(1, run), signal.SIGKILL)
-        code, told, err = finish(run)
+        code, told, err = ended(run, log)
     finally:
         run.kill()
     assert code != 0
-    assert told.count("digits: ") == 1, "only the main rank prints"
+    assert told.count("rows: ") == 1, "only the main rank prints"
     # Rank 0 misses the other one, unless torchrun, which does too, is the first to end it.
     assert "rank 0 of 2 failed: LostRank" in err or "closing signal SIGTERM" in err
     assert "rank      : 1 (local_rank: 1)" in err

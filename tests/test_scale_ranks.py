@@ -1,57 +1,22 @@
 """Several ranks give the numbers of one process; a rank that fails ends them all, by name."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 import ranks_worker
+from processes import ended, start_ranks, start_torchrun
 
-WORKER = Path(ranks_worker.__file__)
 NAMES = (*ranks_worker.CASES, "traced", "judge")
-
-
-def launch(world, *words, **environment):
-    """Start ranks as torchrun would, without torchrun itself."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
-    return [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), *map(str, words)],
-            env=os.environ | common | {"RANK": str(r), "OMP_NUM_THREADS": "1"} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for r in range(world)
-    ]
-
-
-def torchrun(*words, **environment):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.run(
-        [*command, str(WORKER), *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     """What each of two ranks found for every case."""
     out = tmp_path_factory.mktemp("ranks")
-    started = launch(2, out, *NAMES, "helpers")
-    told = [p.communicate(timeout=600) for p in started]
-    assert [p.returncode for p in started] == [0, 0], told
-    assert [text for text, _ in told] == ["trained\n", ""], "only the main rank prints"
+    started = start_ranks(2, ranks_worker.main, out, *NAMES, "helpers", folder=out)
+    told = [ended(process, out / str(r)) for r, process in enumerate(started)]
+    assert [code for code, _, _ in told] == [0, 0], told
+    assert [text for _, text, _ in told] == ["trained\n", ""], "only the main rank prints"
     return [torch.load(out / f"{r}.pt", weights_only=True) for r in range(2)]
 
 
@@ -93,23 +58,22 @@ def test_ranks_decide_together_and_say_what_is_wrong(two_ranks):
         assert "share_statistics" in found["warned"][0]
 
 
-@pytest.mark.parametrize(
-    ("how", "cause"),
-    [("raise", "rank 1 of 2 failed: ValueError: the third batch is bad"), ("kill", "SIGKILL")],
-)
-def test_one_failed_rank_ends_all_and_is_named(tmp_path, how, cause):
-    done = torchrun(tmp_path, how)
-    assert done.returncode != 0
-    assert cause in done.stderr
-    assert "rank      : 1 (local_rank: 1)" in done.stderr, "torchrun's report names the rank"
+def test_one_failed_rank_ends_all_and_is_named(tmp_path):
+    """By its error; one that was killed, by its signal: see test_scale_fit.py."""
+    log = tmp_path / "torchrun"
+    code, _, err = ended(start_torchrun(ranks_worker.__file__, tmp_path, "raise", log=log), log)
+    assert code != 0
+    assert "rank 1 of 2 failed: ValueError: the third batch is bad" in err
+    assert "rank      : 1 (local_rank: 1)" in err, "torchrun's report names the rank"
 
 
 def test_a_rank_that_hangs_ends_the_others_after_the_time_out(tmp_path):
-    waiting, stuck = launch(2, tmp_path, "hang", PRIORY_TIMEOUT="2")
+    options = {"folder": tmp_path, "PRIORY_TIMEOUT": "2"}
+    waiting, stuck = start_ranks(2, ranks_worker.main, tmp_path, "hang", **options)
     try:
-        _, told = waiting.communicate(timeout=600)
+        code, _, told = ended(waiting, tmp_path / "0")
     finally:
         stuck.kill()
-        stuck.communicate()
-    assert waiting.returncode == 1
+        stuck.join()
+    assert code == 1
     assert "rank 0 of 2 failed: LostRank: no answer from another rank" in told
