@@ -283,7 +283,6 @@ def _check(phases: Phases) -> Phase:
 
 def _without_each(values: Tensor) -> Tensor:
     """Return for each particle the others' values, `(particles - 1, particles, batch)`."""
-    k = len(values)
-    every = torch.arange(k, device=values.device)
-    rows = torch.stack([every[every != i] for i in range(k)], 1)
-    return values[rows]
+    every = torch.arange(len(values), device=values.device)
+    others = every[:-1].unsqueeze(1)
+    return values[others + (others >= every)]
