@@ -178,7 +178,7 @@ def p_of(x, pair):
     return densities(pair, x)[0].logsumexp(0)
 
 
-@pytest.mark.parametrize("gradient", ["score", "vimco"])
+@pytest.mark.parametrize("gradient", ["score", "vimco", "disarm"])
 @pytest.mark.parametrize("name", ["elbo", "iwae"])
 def test_estimators_have_the_mean_of_enumeration(name, gradient):
     """Of layers of bits, over many draws; over all tuples in test_gradient_estimators.py."""

@@ -33,6 +33,11 @@ ROWS = (
         "iwae:5:gradient=vimco",
     ),
     _net(
+        "disarm",
+        "Dong, Mnih and Tucker, 2020, DisARM: an antithetic gradient estimator for binary latents",
+        "iwae:5:gradient=disarm",
+    ),
+    _net(
         "belief-net",
         "Neal, 1992, Connectionist learning of belief networks; few bits, summed out exactly",
         "elbo:gradient=enumerate",
