@@ -51,13 +51,13 @@ class Dealt(dist.Bernoulli):
 
 
 class BeliefNet(nn.Module):
-    """Three bits, and four that depend on them."""
+    """A few bits, and four that depend on them."""
 
-    def __init__(self):
+    def __init__(self, bits=BITS):
         super().__init__()
         torch.manual_seed(0)
-        self.prior = nn.Parameter(torch.randn(BITS))
-        self.decoder, self.encoder = nn.Linear(BITS, 4), nn.Linear(4, BITS)
+        self.prior = nn.Parameter(torch.randn(bits))
+        self.decoder, self.encoder = nn.Linear(bits, 4), nn.Linear(4, bits)
 
     def model(self, x):
         with pyro.plate("data", len(x)):
@@ -445,3 +445,149 @@ def test_the_page_names_every_objective_and_estimator():
         assert f"| `{name}` |" in page
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
     exec(code.replace("epochs=1", "steps=2, valid_every=0"), {})
+
+
+class Twins:
+    """Deals antithetic bits from outside, and knows how likely they were."""
+
+    def __init__(self, monkeypatch):
+        self.hands, self.log_probability = [], 0.0
+        monkeypatch.setattr("priory.inference.phases.antithetic.antithetic", self)
+
+    def deal(self, *hands):
+        self.hands, self.log_probability = list(hands), 0.0
+
+    def __call__(self, logits):
+        first, twin = self.hands.pop(0)
+        p = logits.detach().sigmoid()
+        same = torch.where(first == (p > 0.5), (2 * p - 1).abs(), 0.0)
+        apart = torch.minimum(p, 1 - p)
+        self.log_probability += torch.where(first == twin, same, apart).log().sum()
+        return first.expand_as(logits), twin.expand_as(logits)
+
+
+def tuples(bits, k):
+    """All values of k particles' bits, each `(k, 1, bits)`."""
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=bits)))
+    return [torch.stack(hand).unsqueeze(1) for hand in itertools.product(every, repeat=k)]
+
+
+def pairs_of(bits, k):
+    return itertools.product(tuples(bits, k), repeat=2)
+
+
+@pytest.mark.parametrize(("k", "bits"), [(1, BITS), (2, 2)])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_mean_over_all_antithetic_pairs_is_the_gradient_of_the_mean(name, k, bits, monkeypatch):
+    """Over all outcomes of the K pairs, by their exact probabilities; the bound's mean as well."""
+    pair, x = BeliefNet(bits), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
+    params, twins = list(pair.parameters()), Twins(monkeypatch)
+    Dealt.hand = torch.zeros(1, bits)
+    mean, value = 0.0, 0.0
+    for hand in pairs_of(bits, k):
+        twins.deal(hand)
+        loss = OBJECTIVES[name](k, "disarm")(pair.model, pair.guide, x)
+        probability = twins.log_probability.exp()
+        if probability:
+            mean = mean + probability * flat(torch.autograd.grad(loss, params))
+            value = value + probability * loss.detach()
+    exact = 0.0
+    for hand in tuples(bits, k):
+        Dealt.hand = hand if k > 1 else hand[0]
+        phases = Phases(pair.model, pair.guide, (x,), particles=k)
+        exact = exact + phases.awake.log_q("z").sum().exp() * bound_of(phases, name)
+    torch.testing.assert_close(value, exact.detach(), atol=1e-12, rtol=0)
+    expected = flat(torch.autograd.grad(exact, params))
+    torch.testing.assert_close(mean, expected, atol=1e-10, rtol=0)
+    assert expected.abs().max() > 0.01
+
+
+class Below(Dealt):
+    """The draws of the last layer's twins; all others are dealt as pairs."""
+
+    def expand(self, shape, _instance=None):
+        return dist.Bernoulli.expand(self, shape, self._get_checked_instance(Below, _instance))
+
+    def sample(self, sample_shape=()):
+        shape = sample_shape + self.batch_shape
+        return Below.hand.expand(shape) if len(shape) > 2 else torch.zeros(shape)
+
+
+class TwoLayers(nn.Module):
+    """A layer of bits, one bit that the guide draws after it, and data."""
+
+    def __init__(self, bits):
+        super().__init__()
+        torch.manual_seed(3)
+        self.prior, self.down = nn.Parameter(torch.randn(1)), nn.Linear(1, bits)
+        self.decoder, self.encoder = nn.Linear(bits, 4), nn.Linear(4, bits)
+        self.up = nn.Linear(bits, 1)
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            b = pyro.sample("b", Below(logits=self.prior.expand(len(x), -1)).to_event(1))
+            a = pyro.sample("a", Below(logits=self.down(b)).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(a)).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", Below(logits=self.encoder(x)).to_event(1))
+            pyro.sample("b", Below(logits=self.up(a)).to_event(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "bits"), [*((name, 1, 2) for name in OBJECTIVES), ("iwae", 2, 1)]
+)
+def test_a_chain_of_layers_has_twins_of_each(name, k, bits, monkeypatch):
+    """Over all outcomes: pairs in either layer, and what the first layer's twins draw below."""
+    pair, x = TwoLayers(bits), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
+    params, twins = list(pair.parameters()), Twins(monkeypatch)
+    mean = 0.0
+    for above, last, below in itertools.product(pairs_of(bits, k), pairs_of(1, k), tuples(1, k)):
+        twins.deal(above, last)
+        Below.hand = below.repeat(3, 1, 1)
+        loss = OBJECTIVES[name](k, "disarm")(pair.model, pair.guide, x)
+        drawn = dist.Bernoulli(logits=pair.up(above[1])).log_prob(below).sum()
+        probability = (twins.log_probability + drawn).exp().detach()
+        if probability:
+            mean = mean + probability * flat(torch.autograd.grad(loss, params))
+    exact = 0.0
+    for a, b in itertools.product(tuples(bits, k), tuples(1, k)):
+        phases = Phases(pair.model, pair.guide, (x,), particles=k, latents={"a": a, "b": b})
+        exact = exact + phases.awake.log_q().sum().exp() * bound_of(phases, name)
+    expected = flat(torch.autograd.grad(exact, params))
+    torch.testing.assert_close(mean, expected, atol=1e-10, rtol=0)
+    assert expected.abs().max() > 0.01
+
+
+def test_antithetic_twins_are_draws_of_the_same_bits():
+    pair, x = TwoLayers(3), torch.bernoulli(torch.full((400, 4), 0.5))
+    Below.hand = torch.zeros(1, 1, 1)
+    awake = Phases(pair.model, pair.guide, (x,), particles=50).antithetic
+    a, b = (awake.guide_sites[n]["value"].unflatten(0, (3, 50)) for n in ("a", "b"))
+    p = pair.encoder(x).sigmoid().detach()
+    assert torch.equal(a[0], a[2])
+    assert (a[0] != a[1]).double().mean() == pytest.approx(
+        float(2 * torch.minimum(p, 1 - p).mean()), abs=0.01
+    )
+    for draws in a[:2]:
+        torch.testing.assert_close(draws.mean(0), p, atol=0.4, rtol=0)
+        torch.testing.assert_close(draws.mean((0, 1)), p.mean(0), atol=0.02, rtol=0)
+    assert not b[1].any()  # as it was dealt
+    torch.testing.assert_close(
+        b[2].mean(), pair.up(a[0]).sigmoid().mean().detach(), atol=0.02, rtol=0
+    )
+
+
+def test_disarm_is_of_bits():
+    pair, x = Mixed(), torch.randn(2, 2)
+    with pytest.raises(ValueError, match="'disarm' is of bits, and the guide's 'c' is Categorical"):
+        ELBO(gradient="disarm")(pair.model, pair.guide, x)
+    normal = Chain()
+    phases = Phases(normal.model, normal.guide, (torch.randn(5),), particles=2)
+    assert phases.antithetic is phases.awake
+    dropping = BeliefNet()
+    dropping.encoder = nn.Sequential(nn.Dropout(0.5), dropping.encoder)
+    Dealt.hand = torch.zeros(1, BITS)
+    with pytest.raises(ValueError, match="dropout would not be the same"):
+        ELBO(gradient="disarm")(dropping.model, dropping.guide, torch.ones(2, 4))

@@ -65,6 +65,7 @@ def traced(pair, x, particles=None):
 def test_the_tables_are_tested():
     assert SMALL.keys() == PRIORS.keys()
     elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
+    elsewhere |= {"helmholtz"}
     assert set(PAIRS) == {"vae", "gan"} | elsewhere  # test_codes, test_conditional, test_joint, ...
 
 

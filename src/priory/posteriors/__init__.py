@@ -5,6 +5,7 @@ from typing import Any
 from torch.distributions import constraints
 
 from priory.posteriors.base import Posterior as Posterior
+from priory.posteriors.bernoulli import BernoulliPosterior as BernoulliPosterior
 from priory.posteriors.delta import DeltaPosterior as DeltaPosterior
 from priory.posteriors.kumaraswamy import KumaraswamyPosterior as KumaraswamyPosterior
 from priory.posteriors.normal import NormalPosterior as NormalPosterior
@@ -35,7 +36,9 @@ def posterior_for(support: Any, deterministic: bool = False) -> Posterior:
     for posterior in POSTERIORS.values():
         if posterior.covers(base):
             return posterior()
-    raise ValueError(f"no posterior for support {support}; the supported are real, unit_interval")
+    raise ValueError(
+        f"no posterior for support {support}; the supported are real, unit_interval, boolean"
+    )
 
 
 __all__ = ["POSTERIORS", "Posterior", "posterior_for"]

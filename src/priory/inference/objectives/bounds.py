@@ -26,7 +26,7 @@ class ELBO(Objective):
         analytic_kl: take KL(q || p) in closed form where `torch.distributions.kl` knows it, which
             lowers the variance; sites without one are estimated as before.
         gradient: the estimator of the gradient: pathwise; stl, which leaves q's score out;
-            enumerate, score or vimco, for latents without reparameterised samples. See
+            enumerate, score, vimco or disarm, for latents without reparameterised samples. See
             `priory.inference.Gradient`.
 
     Raises:
@@ -146,8 +146,8 @@ class IWAE(Objective):
 
     Args:
         particles: K, draws of the latents per datum.
-        gradient: the estimator of the gradient: pathwise, dreg or stl; enumerate, score or vimco
-            for latents without reparameterised samples. See `priory.inference.Gradient`.
+        gradient: the estimator of the gradient: pathwise, dreg or stl; enumerate, score, vimco or
+            disarm for latents without reparameterised samples. See `priory.inference.Gradient`.
 
     Raises:
         ValueError: if `particles` is not positive; at the first loss with K > 1, if the guide draws

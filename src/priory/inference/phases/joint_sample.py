@@ -406,7 +406,9 @@ class Phase:
 
     def _is_soft(self, site: str) -> bool:
         """Return whether the guide's value of a latent lies between those of the model."""
-        value = self._guide[site]["value"]
+        value, drawn = self._guide[site]["value"], self._guide[site]["fn"]
+        if is_discrete(drawn) and not drawn.has_rsample:
+            return False  # known without a look, which a traced step cannot take
         return is_discrete(self._model[site]["fn"]) and bool(
             ((value - value.round()).abs() > 0).any()
         )

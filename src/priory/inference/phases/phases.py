@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from priory.data.split import WEIGHT
+from priory.inference.phases.antithetic import Antithetic
 from priory.inference.phases.arguments import Program, bind, likelihood_at, modules_of, named, owner
 from priory.inference.phases.enumeration import combinations
 from priory.inference.phases.joint_sample import Phase
@@ -80,12 +81,13 @@ class Phases:
         latents: Mapping[str, Tensor] | None = None,
         constant_guide: bool = False,
         enumerated: tuple[str, ...] = (),
+        draw: Antithetic | None = None,
     ) -> None:
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
         self.latents, self.constant_guide = latents, constant_guide
-        self.enumerated = enumerated
+        self.enumerated, self.draw = enumerated, draw
         self._subsamples: dict[str, Tensor] = {}
         self._enumerated: dict[tuple[str, ...], Phase] = {}
         self._generated: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
@@ -126,7 +128,7 @@ class Phases:
         count = self.particles * max(map(len, values.values()), default=1)
         many = functools.partial(Recorder, particles=count, nesting=nesting, single=single)
         latents = {**(self.latents or {}), **self._dealt(values, nesting)}
-        guide = self._guided if count == 1 else self._guide(many(latents))
+        guide = self._guided if count == 1 else self._guide(many(latents, draw=self.draw))
         self._subsamples = guide.subsamples
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
         model = many({**drawn, **guide.subsamples})
@@ -169,6 +171,25 @@ class Phases:
             )
             self._enumerated[sites] = every.awake
         return self._enumerated[sites]
+
+    @functools.cached_property
+    def antithetic(self) -> Phase:
+        """The awake phase with twins of each particle, K for each of the guide's sites of bits.
+
+        The sites are those without reparameterised samples; see `Antithetic` for the order.
+
+        Raises:
+            ValueError: if such a site is of no bits, or the guide is random beside its draws.
+        """
+        sites = self._guided.sites
+        order = [n for n, s in sites.items() if is_latent(s)]
+        draw = Antithetic(order, [*marked(sites)], self.particles)
+        if draw.groups == 1:
+            return self.awake
+        refuse_random(modules_of(self.guide))
+        count = draw.groups * self.particles
+        twins = Phases(self.model, self.guide, columns=self.columns, particles=count, draw=draw)
+        return twins.awake
 
     @functools.cached_property
     def _guided(self) -> Recorder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -64,6 +64,7 @@ class Recorder(Messenger):
         single: there is no batch plate: the whole program is one datum.
         until: the site after which the program is broken off.
         mean: observed sites that are their means rather than drawn, where `draw_observed` is set.
+        draw: draws the particles of a site in the batch plate, where they are not independent.
     """
 
     hears_sites_alone = True
@@ -78,8 +79,10 @@ class Recorder(Messenger):
         single: bool = False,
         until: str | None = None,
         mean: Collection[str] = (),
+        draw: Callable[[Site], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        self.draw = draw
         self.replay = replay or {}
         self.until = until
         self.mean = mean
@@ -123,6 +126,8 @@ class Recorder(Messenger):
                     msg["value"], msg["done"] = pathwise.mean_of(name, msg["fn"]), True
         elif self.particles > 1 and (self.single or in_batch(msg)):
             self._expand(msg)
+            if self.draw is not None:
+                msg["value"], msg["done"] = self.draw(msg), True
 
     def _expand(self, msg: Site) -> None:
         shape = msg["fn"].batch_shape
