@@ -65,8 +65,8 @@ def traced(pair, x, particles=None):
 def test_the_tables_are_tested():
     assert SMALL.keys() == PRIORS.keys()
     elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
-    elsewhere |= {"helmholtz"}
-    assert set(PAIRS) == {"vae", "gan"} | elsewhere  # test_codes, test_conditional, test_joint, ...
+    elsewhere |= {"helmholtz", "hierarchical-vae", "two-level-vae"}
+    assert set(PAIRS) == {"vae", "gan"} | elsewhere  # test_codes, test_joint, test_layers, ...
 
 
 @pytest.mark.parametrize("prior", SMALL)
@@ -351,8 +351,19 @@ UNBUILT = {
     "cyclegan": [lambda p, x: p.encoder(x)],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
+    "hierarchical-vae": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.up[0](x),
+        lambda p, x: p.down[0](x),
+        lambda p, x: p.decoder(x),
+    ],
     "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
     "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.lower(x, x)],
+    "two-level-vae": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.lower_encoder(x, x),
+        lambda p, x: p.decoder(x, x),
+    ],
     "vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
 }
 

@@ -36,7 +36,8 @@ def small(recipe, **options):
     """Options that make a recipe's nets small; a residual net is, and its kind matters."""
     kept = {n for n, v in recipe.options.items() if str(v).startswith("resnet")}
     fitting = {n: v for n, v in SMALL.items() if n in options_of(recipe.family) and n not in kept}
-    prior = {"prior": "vamp:10"} if recipe.name == "vamp-vae" else {}
+    vamp = str(recipe.options.get("prior")).startswith("vamp")
+    prior = {"prior": "vamp:10"} if vamp else {}
     return {**fitting, **prior, **options}
 
 

@@ -7,6 +7,8 @@ from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
 from priory.models.helmholtz import HelmholtzMachine as HelmholtzMachine
+from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
+from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE
 from priory.models.infogan import InfoGAN as InfoGAN
 from priory.models.pair import Pair as Pair
 from priory.models.stacked import StackedGAN as StackedGAN

@@ -1,6 +1,5 @@
 """Pairs that are conditioned on labels: the conditional VAE and the conditional GAN."""
 
-from math import prod
 from typing import Any
 
 import pyro
@@ -11,13 +10,11 @@ from priory.likelihoods import Delta, Likelihood
 from priory.lookup import lookup
 from priory.models.class_prior import ClassPrior
 from priory.models.pair import Labelled
-from priory.nets import Decoder, Encoder, one_hot
-from priory.nets.one_hot import beside, with_planes
-from priory.part import Shape
+from priory.nets import ConditionalEncoder, Decoder, one_hot
 from priory.priors import PRIORS, Prior, VampPrior
 
 
-class LabelledEncoder(Encoder):
+class LabelledEncoder(ConditionalEncoder):
     """From a datum and its label to q(z | x, y).
 
     A label enters the net as an indicator vector beside the datum, an image's convolutions as
@@ -30,24 +27,12 @@ class LabelledEncoder(Encoder):
     """
 
     def __init__(self, net: nn.Module | str, support: Any, labels: ClassPrior) -> None:
-        super().__init__(net, support)
-        self._labels = (labels,)
-
-    def inputs(self, shape: Shape) -> Shape:
-        """Return the shape of a datum with its label."""
-        self.images = len(shape) == 3 and not self.net.flat
-        self.dims = len(shape)
-        classes = self._labels[0].width
-        return (shape[0] + classes, *shape[1:]) if self.images else (prod(shape) + classes,)
+        super().__init__(net, support, labels)
 
     def forward(self, x: Tensor, y: Tensor) -> TorchDistribution:  # type: ignore[override]
         """Return q(z | x, y), batch shape (*batch), for data (*batch, *shape), labels (*batch)."""
-        data = self.read(x)
-        labels = one_hot(y, self._labels[0].width, x)
-        if self.images:
-            return self.head(self.net(with_planes(data, labels)))
-        flat = data.flatten(x.dim() - self.dims) if self.dims else data.unsqueeze(-1)
-        return self.head(self.net(beside(flat, labels)))
+        self.check_built()
+        return super().forward(x, one_hot(y, self.width, x))
 
 
 class CVAE(Labelled):

@@ -98,14 +98,12 @@ class Pair(nn.Module, ABC):
         """
         parts = [*self.children()]
         likelihood = next(part.choose(x) for part in parts if isinstance(part, Decoder))
-        inputs = likelihood.scaled(x) if is_table(x) else x  # in which a prior's are kept
         encoder = next((part for part in parts if type(part) is Encoder), None)
-        encode = None if encoder is None else encoder.of_scaled if is_table(x) else encoder.forward
         for part in parts:
             if isinstance(part, ClassPrior):
                 part.build(y)
             elif isinstance(part, Prior):
-                part.build(self.latent, inputs, encode)
+                build_prior(part, self.latent, x, likelihood, encoder)
             elif isinstance(part, Encoder):
                 part.build(x, self.latent, likelihood)
             elif isinstance(part, Decoder):
@@ -158,6 +156,23 @@ class Pair(nn.Module, ABC):
                 f"the pair is built for data of {own.dtype}, got x of {x.dtype}: pass "
                 f"x.to({own.dtype})"
             )
+
+
+def build_prior(
+    prior: Prior, latent: int, x: Tensor, likelihood: Likelihood, encoder: Encoder | None
+) -> None:
+    """Make a prior's parameters, in the likelihood's units where the data are a table.
+
+    Args:
+        prior: Of the latent.
+        latent: Number of latent coordinates.
+        x: Training data, (n, *shape).
+        likelihood: Built for them.
+        encoder: Of that latent from a datum alone, if there is one.
+    """
+    table = is_table(x)
+    encode = None if encoder is None else encoder.of_scaled if table else encoder.forward
+    prior.build(latent, likelihood.scaled(x) if table else x, encode)
 
 
 class Labelled(Pair):

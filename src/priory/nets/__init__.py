@@ -9,12 +9,13 @@ from priory.nets.conv import Conv, Deconv
 from priory.nets.critics import Critic, Joint, Planes, Projection
 from priory.nets.dcgan import DCGAN, DCGANCritic
 from priory.nets.decoder import Decoder
-from priory.nets.encoder import Encoder
+from priory.nets.encoder import ConditionalEncoder, Encoder
 from priory.nets.fourier import Fourier
 from priory.nets.mlp import MLP
 from priory.nets.one_hot import one_hot
 from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
+from priory.nets.stochastic import StochasticLayer
 from priory.nets.table import NETS
 from priory.registry import registry
 
@@ -27,6 +28,7 @@ __all__ = [
     "DCGAN",
     "MLP",
     "NETS",
+    "ConditionalEncoder",
     "Conv",
     "Critic",
     "DCGANCritic",
@@ -40,6 +42,7 @@ __all__ = [
     "Planes",
     "Projection",
     "ResNet",
+    "StochasticLayer",
     "TwoSample",
     "Wrapped",
     "as_net",

@@ -11,6 +11,7 @@ from priory.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
 from priory.likelihoods.values import SMALL, starts_small
 from priory.lookup import lookup
 from priory.nets.base import Net
+from priory.nets.encoder import Width
 from priory.nets.one_hot import beside
 from priory.nets.table import net_of
 from priory.part import Part
@@ -25,14 +26,6 @@ class Embedding(Protocol):
 
     def embed(self, z: Tensor) -> Tensor:
         """Map latents (*batch, latent) to what it sees, (*batch, features)."""
-
-
-class Width(Protocol):
-    """What is given to a decoder beside the latent, and knows its width once it is built."""
-
-    @property
-    def width(self) -> int:
-        """Number of coordinates."""
 
 
 class Decoder(Part):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import prod
+from typing import Any, Protocol
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
@@ -11,9 +12,18 @@ from priory.likelihoods import Likelihood
 from priory.likelihoods.values import SMALL, starts_small
 from priory.nets.base import Net
 from priory.nets.layers import check_noise, noisy
+from priory.nets.one_hot import beside, with_planes
 from priory.nets.table import net_of
 from priory.part import Part, Shape
 from priory.posteriors import posterior_for
+
+
+class Width(Protocol):
+    """What is given to a net beside a datum or a latent, and knows its width once it is built."""
+
+    @property
+    def width(self) -> int:
+        """Number of coordinates."""
 
 
 class Encoder(Part):
@@ -105,3 +115,49 @@ class Encoder(Part):
         """
         features = self.net(self.read(x))
         return self.head(features)
+
+
+class ConditionalEncoder(Encoder):
+    r"""From a datum and a vector, such as a label or another latent, to q(z | x, given).
+
+    The vector enters the net beside the datum, an image's convolutions as a plane for each
+    coordinate.
+
+    Args:
+        net: From both to the family's features; a net, any module, or a name.
+        support: Of the latent: a torch constraint.
+        given: Number of the vector's coordinates, or what knows it once it is built.
+    """
+
+    def __init__(self, net: nn.Module | str, support: Any, given: Width | int) -> None:
+        super().__init__(net, support)
+        self._given = (given,)
+
+    @property
+    def width(self) -> int:
+        """Number of the vector's coordinates."""
+        given = self._given[0]
+        return given if isinstance(given, int) else given.width
+
+    def inputs(self, shape: Shape) -> Shape:
+        """Return the shape of a datum with the vector."""
+        self.images = len(shape) == 3 and not self.net.flat
+        self.dims = len(shape)
+        width = self.width
+        return (shape[0] + width, *shape[1:]) if self.images else (prod(shape) + width,)
+
+    def forward(self, x: Tensor, given: Tensor) -> TorchDistribution:  # type: ignore[override]
+        """Return q(z | x, given), batch shape (*batch).
+
+        Args:
+            x: Data, (*batch, *shape).
+            given: Vectors, (*batch, width).
+
+        Raises:
+            RuntimeError: There are no parameters yet.
+        """
+        data = self.read(x)
+        if self.images:
+            return self.head(self.net(with_planes(data, given)))
+        flat = data.flatten(x.dim() - self.dims) if self.dims else data.unsqueeze(-1)
+        return self.head(self.net(beside(flat, given)))

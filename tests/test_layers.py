@@ -1,0 +1,234 @@
+"""Layers of latents: exact posteriors of linear chains, limits, and the gradients through them."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from priory.inference import ELBO, IWAE, Phases
+from priory.models import VAE, HierarchicalVAE, TwoLevelVAE
+from priory.nets import MLP, Conv, Deconv
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    pyro.clear_param_store()
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def phases(pair, x, particles=1, seed=0):
+    torch.manual_seed(seed)
+    return Phases(pair.model, pair.guide, (x,), particles=particles)
+
+
+def linear():
+    return {"encoder": MLP(()), "decoder": MLP(()), "inner": MLP(())}
+
+
+@torch.no_grad()
+def set_affine(net, slope, shift, log_scale):
+    """Make a linear net say N(slope z + shift, exp(log_scale)^2) of one coordinate."""
+    net.last.weight.copy_(torch.stack([slope, torch.zeros_like(slope)]))
+    net.last.bias.copy_(torch.stack([torch.as_tensor(shift), torch.as_tensor(log_scale)]))
+
+
+# --- one layer is the VAE -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prior", ["normal", "mixture", "vamp", "stick-breaking"])
+@pytest.mark.parametrize("objective", [ELBO(), ELBO(analytic_kl=True), IWAE(3, "dreg")])
+def test_one_layer_is_the_vae(prior, objective):
+    x, losses = torch.rand(9, 4).round(), []
+    for pair in (VAE(prior, latent=3), HierarchicalVAE(prior, latents=(3,))):
+        torch.manual_seed(1)
+        pair.build(x)
+        torch.manual_seed(2)
+        loss = objective(pair.model, pair.guide, x)
+        loss.backward()
+        losses.append([loss, *(p.grad for p in pair.parameters())])
+    assert len(losses[0]) == len(losses[1])
+    assert all(torch.equal(a, b) for a, b in zip(*losses, strict=True))
+
+
+# --- a linear chain with its exact posterior ----------------------------------------------------
+
+
+class Chain:
+    """The model's affine maps, in one dimension a layer, and all that follows in closed form."""
+
+    def __init__(self, layers=3, rows=7):
+        self.x = torch.randn(rows, 2)
+        self.slopes, self.shifts, self.sds = [0.8, -1.3], [0.4, -0.2], [0.6, 0.9]
+        del self.slopes[layers - 1 :], self.shifts[layers - 1 :], self.sds[layers - 1 :]
+
+    def tune(self, pair):
+        """Set the layers above z1 and read the map from z1 to the datum off the decoder."""
+        pair.build(self.x)
+        for layer, slope, shift, sd in zip(
+            pair.down, self.slopes, self.shifts, self.sds, strict=True
+        ):
+            set_affine(layer.net, torch.tensor([slope]), shift, math.log(sd))
+        with torch.no_grad():
+            at = [pair.decoder(torch.full((1, 1), v)) for v in (0.0, 1.0)]
+        self.b = at[0].mean[0]
+        self.a, self.s = at[1].mean[0] - self.b, at[0].stddev[0]
+
+    @property
+    def marginals(self):
+        """Mean and variance of p(z_l), z1 first."""
+        found = [(0.0, 1.0)]
+        for slope, shift, sd in [*zip(self.slopes, self.shifts, self.sds, strict=True)][::-1]:
+            mean, var = found[-1]
+            found.append((slope * mean + shift, slope**2 * var + sd**2))
+        return found[::-1]
+
+    @property
+    def log_p(self):
+        """log p(x), one Gaussian."""
+        mean, var = self.marginals[0]
+        cov = var * torch.outer(self.a, self.a) + torch.diag(self.s**2)
+        return dist.MultivariateNormal(self.a * mean + self.b, cov).log_prob(self.x)
+
+    @property
+    def term(self):
+        """The likelihood term of z1: its mean for each datum, and its precision."""
+        precision = (self.a**2 / self.s**2).sum()
+        return ((self.x - self.b) * self.a / self.s**2).sum(1) / precision, precision
+
+
+def bottom_up(pair, chain):
+    """Give the pair the exact q(z1 | x), q(z2 | z1), ..."""
+    (mean, var), (loc, precision) = chain.marginals[0], chain.term
+    total = 1 / var + precision
+    fit_affine(pair.encoder.net, pair.encoder.read(chain.x), (mean / var + loc * precision) / total)
+    pair.encoder.net.last.bias.data[1] = -0.5 * total.log()
+    for layer, slope, shift, sd, (mean, var) in zip(
+        pair.up, chain.slopes, chain.shifts, chain.sds, chain.marginals[1:], strict=True
+    ):
+        total = 1 / var + slope**2 / sd**2
+        at = (mean / var - slope * shift / sd**2) / total
+        set_affine(layer.net, torch.tensor([slope / sd**2 / total]), at, -0.5 * math.log(total))
+
+
+@torch.no_grad()
+def fit_affine(net, inputs, outputs):
+    """Make a linear net's mean the affine map from inputs (n, d) to outputs (n,)."""
+    ones = torch.ones(len(inputs), 1)
+    found = torch.linalg.lstsq(torch.cat([inputs, ones], 1), outputs[:, None]).solution[:, 0]
+    set_affine(net, found[:-1], found[-1], 0.0)
+    assert torch.allclose(net(inputs)[:, 0, 0], outputs, atol=1e-10)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_bound_of_a_linear_chain_is_its_likelihood(layers):
+    chain = Chain(layers)
+    pair = HierarchicalVAE(**linear(), likelihood="normal", latents=(1,) * layers)
+    chain.tune(pair)
+    bottom_up(pair, chain)
+    weights = phases(pair, chain.x, 5).awake.log_weight()
+    torch.testing.assert_close(weights, chain.log_p.expand(5, -1), rtol=0, atol=1e-9)
+    own = {n for n, _ in pair.named_parameters() if n.startswith(("encoder", "up"))}
+    for loss in (ELBO(gradient="stl"), IWAE(4, "dreg")):
+        pair.zero_grad()
+        loss(pair.model, pair.guide, chain.x).backward()
+        for name, p in pair.named_parameters():
+            assert name not in own or float(p.grad.abs().max()) < 1e-8, name
+
+
+def test_a_wrong_guide_has_bounds_in_order():
+    chain = Chain(2, rows=5)
+    pair = HierarchicalVAE(**linear(), likelihood="normal", latents=(1, 1))
+    chain.tune(pair)
+    bottom_up(pair, chain)
+    pair.up[0].net.last.bias.data += 0.5  # shifted and wider
+    weights = phases(pair, chain.x, 20_000).awake.log_weight()
+    grouped = [weights.detach().view(-1, k, 5) for k in (1, 5, 50, 20_000)]
+    bounds = [float((w.logsumexp(1) - math.log(w.shape[1])).mean()) for w in grouped]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] == pytest.approx(float(chain.log_p.detach().mean()), abs=0.02)
+
+
+# --- gradients through a chain of latents -------------------------------------------------------
+
+
+def small(kind, **options):
+    nets = {"encoder": MLP((5,), "tanh"), "decoder": MLP((5,), "tanh")}
+    if kind is HierarchicalVAE:
+        nets["inner"] = MLP((4,), "tanh")
+    if kind is TwoLevelVAE:
+        nets |= {"lower_encoder": MLP((5,), "tanh"), "upper": MLP((4,), "tanh")}
+    return kind(**nets, latents=(3, 2), **options)
+
+
+PAIRS = {
+    "hierarchical": lambda: small(HierarchicalVAE),
+    "two-level": lambda: small(TwoLevelVAE),
+    "two-level vamp": lambda: small(TwoLevelVAE, prior="vamp"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_estimators_of_the_gradient_agree_in_the_mean(name):
+    torch.manual_seed(3)
+    pair, rows, times = PAIRS[name](), torch.rand(3, 4).round(), 200
+    x = rows.repeat(200, 1)
+    pair.build(rows)
+    found = {}
+    for gradient in ("pathwise", "dreg"):
+        draws = []
+        for _ in range(times // 10):
+            pair.zero_grad()
+            IWAE(3, gradient)(pair.model, pair.guide, x).backward()
+            draws.append(torch.cat([p.grad.flatten() for p in pair.parameters()]))
+        found[gradient] = torch.stack(draws)
+    a, b = found.values()
+    se = (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()
+    t = (a.mean(0) - b.mean(0)) / (se + 1e-12)
+    assert float(t.abs().max()) < 5.5
+    assert float(t.square().mean()) < 1.8
+
+
+# --- two levels ---------------------------------------------------------------------------------
+
+
+def test_the_top_prior_is_the_mean_of_the_posteriors_at_the_pseudo_inputs():
+    pair, x = small(TwoLevelVAE, prior="vamp"), torch.rand(6, 4).round()
+    pair.build(x)
+    z = torch.randn(5, 2)
+    q = pair.encoder(pair.prior.inputs())
+    each = torch.stack([q.log_prob(row) for row in z])
+    torch.testing.assert_close(
+        pair.prior().log_prob(z), each.logsumexp(1) - math.log(each.shape[1])
+    )
+
+
+def test_images_reach_the_lower_encoder_with_planes_of_the_layer_above():
+    nets = {"lower_encoder": Conv((3,), 8), "encoder": Conv((3,), 8), "decoder": Deconv((3,), 8)}
+    pair, x = TwoLevelVAE(**nets, latents=(3, 2)), torch.rand(5, 1, 8, 8).round()
+    pair.build(x)
+    assert pair.lower_encoder.net.inputs == (3, 8, 8)
+    assert phases(pair, x, 2).awake.log_weight().shape == (2, 5)
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: HierarchicalVAE(latents=()), "latents must be a number for each layer"),
+        (lambda: HierarchicalVAE(latents=5), "latents must be a number for each layer"),
+        (lambda: HierarchicalVAE(latents=(3, 0)), "latents must be a positive integer, got 0"),
+        (lambda: HierarchicalVAE("vamp"), "use TwoLevelVAE, or GaussianMixture"),
+        (lambda: HierarchicalVAE(inner=torch.nn.Linear(2, 3)), "give a net that is not built"),
+        (lambda: TwoLevelVAE(latents=(3,)), "latents must be two numbers"),
+    ],
+)
+def test_what_cannot_be_is_said(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
