@@ -351,6 +351,7 @@ UNBUILT = {
     "cyclegan": [lambda p, x: p.encoder(x)],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
+    "helmholtz": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "hierarchical-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.up[0](x),
