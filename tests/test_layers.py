@@ -1,5 +1,6 @@
 """Layers of latents: exact posteriors of linear chains, limits, and the gradients through them."""
 
+import functools
 import math
 
 import pyro
@@ -7,8 +8,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from priory.distributions.independent import IndependentNormal
 from priory.inference import ELBO, IWAE, Phases
-from priory.models import VAE, HierarchicalVAE, TwoLevelVAE
+from priory.models import VAE, HierarchicalVAE, LadderVAE, TwoLevelVAE
+from priory.models.ladder import merged
 from priory.nets import MLP, Conv, Deconv
 
 
@@ -74,6 +77,7 @@ class Chain:
         ):
             set_affine(layer.net, torch.tensor([slope]), shift, math.log(sd))
         with torch.no_grad():
+            pair.decoder.net.last.weight.copy_(torch.tensor([[1.1], [-0.7]]))
             at = [pair.decoder(torch.full((1, 1), v)) for v in (0.0, 1.0)]
         self.b = at[0].mean[0]
         self.a, self.s = at[1].mean[0] - self.b, at[0].stddev[0]
@@ -153,6 +157,68 @@ def test_a_wrong_guide_has_bounds_in_order():
     assert bounds[-1] == pytest.approx(float(chain.log_p.detach().mean()), abs=0.02)
 
 
+# --- the ladder ---------------------------------------------------------------------------------
+
+
+def test_the_merge_of_likelihood_and_prior_is_the_posterior():
+    """z ~ N(m, s^2) and x ~ N(a z, t^2): the likelihood term of z is N(x / a, (t / a)^2)."""
+    z, x, m, s, a, t = torch.linspace(-9, 9, 20_001), 1.3, -0.4, 0.7, 1.9, 1.1
+    prior = dist.Normal(m, s)
+    joint = prior.log_prob(z) + dist.Normal(a * z, t).log_prob(torch.tensor(x))
+    step = z[1] - z[0]
+    posterior = joint - (joint.exp().sum() * step).log()
+    pairs = ((x / a, math.log(t / a)), (m, math.log(s)))
+    of = [IndependentNormal(torch.tensor([loc]), torch.tensor([log]), 1) for loc, log in pairs]
+    torch.testing.assert_close(merged(*of).log_prob(z[:, None]), posterior, rtol=0, atol=1e-9)
+    for first, other in (of, of[::-1]):
+        wide = IndependentNormal(other.loc, other.log_scale + 60, 1)
+        for found in (merged(first, wide), merged(wide, first)):  # which says nothing
+            torch.testing.assert_close(found.mean, first.mean)
+            torch.testing.assert_close(found.scale, first.scale)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_ladder_is_exact_on_a_linear_chain(layers):
+    chain = Chain(layers)
+    widths = (1,) * layers
+    pair = LadderVAE("normal", MLP(()), MLP(()), "normal", latents=widths, widths=widths)
+    for layer in pair.down:
+        layer.net = MLP(())
+    pair.up = torch.nn.ModuleList(MLP(()) for _ in pair.up)
+    chain.tune(pair)
+    (loc, precision), read = chain.term, pair.likelihood.read(chain.x)
+    ones = torch.ones(len(read), 1)
+    map_ = torch.linalg.lstsq(torch.cat([read, ones], 1), loc[:, None]).solution[:, 0]
+    one = torch.ones(1)
+    with torch.no_grad():
+        pair.encoder.last.weight.copy_(map_[None, :2])  # d_1 is the likelihood term's mean
+        pair.encoder.last.bias.copy_(map_[2:])
+    var = 1 / precision
+    mean = [1.0, 0.0]  # of the term in d_1, affine
+    for n, layer in enumerate(pair.recognition):
+        last = n == layers - 1
+        if n:  # the term of z_n, pushed through N(slope z + shift, sd^2)
+            slope, shift, sd = chain.slopes[n - 1], chain.shifts[n - 1], chain.sds[n - 1]
+            mean, var = [mean[0] / slope, (mean[1] - shift) / slope], (var + sd**2) / slope**2
+            with torch.no_grad():
+                pair.up[n - 1].last.weight.fill_(1.0)
+                pair.up[n - 1].last.bias.fill_(0.0)
+        own, keep = (var, mean) if not last else (var / (1 + var), [m / (1 + var) for m in mean])
+        set_affine(layer.net, one * keep[0], keep[1], 0.5 * torch.log(torch.as_tensor(own)))
+    weights = phases(pair, chain.x, 5).awake.log_weight()
+    torch.testing.assert_close(weights, chain.log_p.expand(5, -1), rtol=0, atol=1e-9)
+
+
+def test_a_guide_that_hears_nothing_is_the_model():
+    pair, x = small(LadderVAE), torch.rand(6, 4).round()
+    pair.build(x)
+    with torch.no_grad():
+        pair.recognition[0].net.last.bias[3:] = 40.0  # log standard deviations of z1's term
+    awake = phases(pair, x, 4).awake
+    rest = (awake.log_q("z1") - awake.log_p("z1")).detach()
+    assert float(rest.abs().max()) < 1e-2
+
+
 # --- gradients through a chain of latents -------------------------------------------------------
 
 
@@ -160,6 +226,8 @@ def small(kind, **options):
     nets = {"encoder": MLP((5,), "tanh"), "decoder": MLP((5,), "tanh")}
     if kind is HierarchicalVAE:
         nets["inner"] = MLP((4,), "tanh")
+    if kind is LadderVAE:
+        nets["widths"] = (5, 4)
     if kind is TwoLevelVAE:
         nets |= {"lower_encoder": MLP((5,), "tanh"), "upper": MLP((4,), "tanh")}
     return kind(**nets, latents=(3, 2), **options)
@@ -167,6 +235,7 @@ def small(kind, **options):
 
 PAIRS = {
     "hierarchical": lambda: small(HierarchicalVAE),
+    "ladder": lambda: small(LadderVAE),
     "two-level": lambda: small(TwoLevelVAE),
     "two-level vamp": lambda: small(TwoLevelVAE, prior="vamp"),
 }
@@ -178,6 +247,7 @@ def test_the_estimators_of_the_gradient_agree_in_the_mean(name):
     pair, rows, times = PAIRS[name](), torch.rand(3, 4).round(), 200
     x = rows.repeat(200, 1)
     pair.build(rows)
+    pair.eval()  # no batch norm over rows
     found = {}
     for gradient in ("pathwise", "dreg"):
         draws = []
@@ -191,6 +261,17 @@ def test_the_estimators_of_the_gradient_agree_in_the_mean(name):
     t = (a.mean(0) - b.mean(0)) / (se + 1e-12)
     assert float(t.abs().max()) < 5.5
     assert float(t.square().mean()) < 1.8
+
+
+def test_rows_that_meet_in_a_batch_norm_have_no_gradient_of_their_own():
+    x = torch.rand(6, 4).round()
+    normed = functools.partial(MLP, (5,), batch_norm=True)
+    for pair in (LadderVAE(), HierarchicalVAE(inner=normed()), VAE(decoder=normed())):
+        with pytest.raises(ValueError, match="meet in the batch normalisation"):
+            IWAE(3, "dreg")(pair.model, pair.guide, x)
+        IWAE(3)(pair.model, pair.guide, x).backward()
+    pair = VAE(encoder=normed())
+    IWAE(3, "dreg")(pair.model, pair.guide, x).backward()
 
 
 # --- two levels ---------------------------------------------------------------------------------
@@ -226,6 +307,7 @@ def test_images_reach_the_lower_encoder_with_planes_of_the_layer_above():
         (lambda: HierarchicalVAE(latents=(3, 0)), "latents must be a positive integer, got 0"),
         (lambda: HierarchicalVAE("vamp"), "use TwoLevelVAE, or GaussianMixture"),
         (lambda: HierarchicalVAE(inner=torch.nn.Linear(2, 3)), "give a net that is not built"),
+        (lambda: LadderVAE(latents=(3,)), "latents and widths must be as many"),
         (lambda: TwoLevelVAE(latents=(3,)), "latents must be two numbers"),
     ],
 )

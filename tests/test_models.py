@@ -65,7 +65,7 @@ def traced(pair, x, particles=None):
 def test_the_tables_are_tested():
     assert SMALL.keys() == PRIORS.keys()
     elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
-    elsewhere |= {"helmholtz", "hierarchical-vae", "two-level-vae"}
+    elsewhere |= {"helmholtz", "hierarchical-vae", "ladder-vae", "two-level-vae"}
     assert set(PAIRS) == {"vae", "gan"} | elsewhere  # test_codes, test_joint, test_layers, ...
 
 
@@ -359,6 +359,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x),
     ],
     "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
+    "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
     "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.lower(x, x)],
     "two-level-vae": [
         lambda p, x: p.encoder(x),

@@ -10,6 +10,7 @@ from priory.models.helmholtz import HelmholtzMachine as HelmholtzMachine
 from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
 from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE
 from priory.models.infogan import InfoGAN as InfoGAN
+from priory.models.ladder import LadderVAE as LadderVAE
 from priory.models.pair import Pair as Pair
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE

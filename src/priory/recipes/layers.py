@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from priory.models import HierarchicalVAE, TwoLevelVAE
+from priory.models import HierarchicalVAE, LadderVAE, TwoLevelVAE
 from priory.recipes.recipe import Recipe
 
 _BURDA = "Burda et al., 2016, Importance weighted autoencoders; two layers"
@@ -28,6 +28,16 @@ ROWS = (
         **_DIGITS,
         inner="mlp:64:tanh",
         latents="16,8,4",
+    ),
+    _row(
+        "ladder-vae",
+        "Sonderby et al., 2016, Ladder variational autoencoders",
+        LadderVAE,
+        "elbo:beta=(linear:0.01:1:500)",
+        encoder="mlp:128:leaky-relu:batch_norm=true",
+        decoder="mlp:128:leaky-relu:batch_norm=true",
+        latents="16,8,4",
+        widths="128,64,32",
     ),
     _row(
         "hierarchical-vamp-vae",

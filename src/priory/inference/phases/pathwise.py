@@ -123,6 +123,32 @@ def refuse_random(roots: Iterable[nn.Module]) -> None:
                 )
 
 
+@contextmanager
+def rows_apart(roots: Iterable[nn.Module]) -> Iterator[None]:
+    """Raise a ValueError if rows meet in a batch norm on their way from the latents.
+
+    Args:
+        roots: the modules of the programs that run inside.
+    """
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module.training and inputs[0].requires_grad:
+            raise ValueError(
+                "the gradient 'dreg' takes each row's draws by themselves, and the rows of a batch "
+                "meet in the batch normalisation of what reads the latents; take a net without it, "
+                "or gradient='pathwise'"
+            )
+
+    modules = {m for root in roots for m in root.modules()}
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    hooks = [m.register_forward_pre_hook(look) for m in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def names_of(mean: str | Iterable[str], sites: Collection[str] | None = None) -> tuple[str, ...]:
     """Return the sites that are to be taken by their means.
 

@@ -25,6 +25,7 @@ from priory.inference.phases.pathwise import (
     refuse_guide,
     refuse_model,
     refuse_random,
+    rows_apart,
 )
 from priory.inference.phases.recorder import DeeperPlates, Enough, MismatchError, Recorder
 from priory.inference.phases.sites import (
@@ -213,15 +214,17 @@ class Phases:
             leaves: whether the draws are leaves, so that nothing depends on the parameters.
 
         Raises:
-            ValueError: if the guide is random beside its draws.
+            ValueError: if the guide is random beside its draws, or rows whose draws are leaves
+                meet in a batch norm.
         """
         draws = self._draws()
-        if leaves:
-            draws = {
-                n: v.detach().requires_grad_() if v.is_floating_point() else v
-                for n, v in draws.items()
-            }
-        return self._again(draws, constant_guide=True)
+        if not leaves:
+            return self._again(draws, constant_guide=True)
+        draws = {
+            n: v.detach().requires_grad_() if v.is_floating_point() else v for n, v in draws.items()
+        }
+        with rows_apart([*modules_of(self.model), *modules_of(self.guide)]):
+            return self._again(draws, constant_guide=True)
 
     @functools.cached_property
     def constant_draws(self) -> Phase:
