@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from priory.cli.entry import VERBS
-from priory.signatures import summary
+from priory.cli.grammar import Request
 
 HEAVY = {"sklearn", "scipy.stats", "matplotlib", "pandas", "arviz", "xarray", "rich", "joblib"}
 
@@ -73,6 +73,9 @@ def test_a_name_of_the_evaluation_is_no_module(stages):
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_a_verb_is_summed_up_in_its_own_words(name):
-    module, function = VERBS[name].at
-    assert VERBS[name].about == summary(getattr(import_module(f"priory.cli.{module}"), function))
+def test_a_verb_is_a_file_of_one_pattern(name):
+    module = import_module(f"priory.cli.{name}")
+    command = module.command(Request([]))
+    assert command.usage.startswith(f"priory {name} ")
+    assert command.about.startswith(f"{VERBS[name]}.")
+    assert callable(command.act)

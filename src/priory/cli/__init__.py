@@ -1,4 +1,4 @@
-"""The command line: fit, evaluate, sample, compare, list."""
+"""The command line: a file for each verb, which says what may be typed and does the work."""
 
 from priory.cli.entry import main
 

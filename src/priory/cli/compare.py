@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from priory.cli.data_source import Source, data_options
-from priory.cli.grammar import Command, leading_words, values_of
-from priory.cli.judging import judging_options, judging_values
-from priory.cli.outputs import free_folder, output
-from priory.cli.recipe_options import KEPT, pair_options, trains
+from priory.cli.entry import VERBS
+from priory.cli.evaluate_options import evaluate_options, evaluate_values
+from priory.cli.grammar import Command, Request
+from priory.cli.outputs import check_folder, folder_options
+from priory.cli.recipe_options import is_of_recipe, pair_options, training_options
 from priory.cli.runs import check_run
 from priory.comparison import FailedFits, compare, compare_runs, plan
-from priory.recipes import RECIPES, Recipe
-from priory.signatures import Collector, Option, options_of, summary
+from priory.recipes import RECIPES
+from priory.signatures import Option, options_of
 
 if TYPE_CHECKING:
     from priory.evaluation import Comparison
@@ -31,39 +32,78 @@ _LISTS = {
     "prior": "priors, with commas between: normal,vamp:100",
     "objective": "objectives, with commas between: elbo,iwae:10",
 }
-_RUNS = ("RUN ...", "folders of runs, as priory fit or compare has written them")
 
 
-def run_compare(words: Sequence[str], wants_help: bool) -> None:
-    """Train every combination of priors, objectives and recipes, and judge all alike."""
-    if words and not words[0].startswith("-"):
-        compare_trained(words, wants_help)
-        return
+def command(request: Request) -> Command:
+    """Return what may be typed: options of combinations, or after folders of runs, of these."""
+    return _of_runs() if request.arguments else _of_combinations()
+
+
+def _of_combinations() -> Command:
     base = RECIPES["vae"]
-    command = _command(base)
-    if wants_help:
-        print(command.help())
-        return
+    skip = ("data", "priors", "objectives", "recipes", "runs", "progress")
+    training = training_options(base)
+    return Command(
+        "priory compare [options]\n       priory compare RUN RUN ... [options]",
+        f"{VERBS['compare']}. Prints one table; writes a page with the pictures, the numbers "
+        "as JSON, and every run. Of runs that are trained already, see priory compare RUN --help.",
+        {
+            "what to compare": {n: Option(n, str, None, text) for n, text in _LISTS.items()},
+            "comparison": {n: o for n, o in options_of(compare).items() if n not in skip},
+            "the pairs": {n: o for n, o in pair_options(base).items() if n != "pair.prior"},
+            "training": {n: o for n, o in training.items() if n not in ("seed", "progress")},
+            "data": data_options(base.data),
+            "output": folder_options(
+                "folder of the page, the numbers and the runs; report by default"
+            ),
+        },
+        compare_combinations,
+        None,
+        (
+            "priory compare --data digits --prior normal,vamp:100 --objective elbo,iwae:10",
+            "priory compare --data mnist --recipe vae,wae-mmd,aae --seeds 5 --out report",
+        ),
+    )
+
+
+def _of_runs() -> Command:
+    return Command(
+        "priory compare RUN RUN ... [options]",
+        "Judge runs that are trained already by the same measures, and put them side by side. "
+        "Folders that differ in a last -seed0, -seed1, ... alone are "
+        "seeds of one label. Prints one table with the differences between runs, row by row of the "
+        "same data; writes a page with the pictures, and the numbers as JSON.",
+        {
+            "judging": evaluate_options(),
+            "data": data_options(None),
+            "output": folder_options("folder of the page and the numbers; report by default"),
+        },
+        compare_trained,
+        ("RUN ...", "folders of runs, as priory fit or compare has written them"),
+        ("priory compare runs/normal runs/vamp --particles 1000 --out report",),
+    )
+
+
+def compare_combinations(request: Request) -> None:
+    """Train every combination, and print and write the comparison."""
     from priory.evaluation.table import choose
 
-    errors = Collector()
-    texts = command.read(words, errors)
+    texts, errors = request.texts, request.errors
     axes: dict[str, Any] = {f"{n}s": comma_list(texts[n]) for n in _LISTS if texts.get(n)}
     if not axes:
         errors.found.append("give what to compare: --prior, --objective or --recipe")
-    source = Source(texts, base.data, errors)
-    options = values_of(command.groups["comparison"], texts, errors)
+    source = Source(texts.get("data", RECIPES["vae"].data), texts, errors)
+    options = request.values("comparison")
     metrics = options.get("metrics")
     errors.attempt(choose, metrics)
     jobs = options.pop("jobs", None)
     if jobs is not None and jobs < 1:
         errors.found.append(f"jobs must be at least 1, got {jobs}")
     own = ("objective", "overwrite")
-    trained = {k: v for k, v in texts.items() if trains(k) and k not in own}
+    trained = {k: v for k, v in texts.items() if is_of_recipe(k) and k not in own}
     asked = {**axes, **trained, **{k: v for k, v in options.items() if v is not None}}
     errors.attempt(functools.partial(plan, source.name, **asked))
-    out = Path(texts.get("out") or "report")
-    errors.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
+    out = _output_folder(request)
     errors.check()
     data = source.open()
     print(data, flush=True)
@@ -76,62 +116,24 @@ def run_compare(words: Sequence[str], wants_help: bool) -> None:
     publish(table, metrics, out)
 
 
-def _command(base: Recipe) -> Command:
-    skip = ("data", "priors", "objectives", "recipes", "runs", "progress")
-    return Command(
-        "priory compare [options]\n       priory compare RUN RUN ... [options]",
-        f"{summary(run_compare)}. Prints one table; writes a page with the pictures, the numbers "
-        "as JSON, and every run. Of runs that are trained already, see priory compare RUN --help.",
-        {
-            "what to compare": {n: Option(n, str, None, text) for n, text in _LISTS.items()},
-            "comparison": {n: o for n, o in options_of(compare).items() if n not in skip},
-            "the pairs": {n: o for n, o in pair_options(base).items() if n != "pair.prior"},
-            "training": {
-                n: replace(o, default=base.training.get(n, o.default))
-                for n, o in base.trainable().items()
-                if n not in ("seed", "progress", *KEPT)
-            },
-            "data": data_options(base.data),
-            "output": output("folder of the page, the numbers and the runs; report by default"),
-        },
-        None,
-        (
-            "priory compare --data digits --prior normal,vamp:100 --objective elbo,iwae:10",
-            "priory compare --data mnist --recipe vae,wae-mmd,aae --seeds 5 --out report",
-        ),
-    )
-
-
-def compare_trained(words: Sequence[str], wants_help: bool) -> None:
-    """Judge runs that are trained already by the same measures, and put them side by side."""
-    command = Command(
-        "priory compare RUN RUN ... [options]",
-        f"{summary(compare_trained)}. Folders that differ in a last -seed0, -seed1, ... alone are "
-        "seeds of one label. Prints one table with the differences between runs, row by row of the "
-        "same data; writes a page with the pictures, and the numbers as JSON.",
-        {
-            "judging": judging_options(),
-            "data": data_options(None),
-            "output": output("folder of the page and the numbers; report by default"),
-        },
-        _RUNS,
-        ("priory compare runs/normal runs/vamp --particles 1000 --out report",),
-    )
-    if wants_help:
-        print(command.help())
-        return
-    errors = Collector()
-    folders, rest = leading_words(words)
-    texts = command.read(rest, errors)
-    options = judging_values(texts, errors)
-    source = Source(texts, "digits", errors)
-    for folder in folders:
+def compare_trained(request: Request) -> None:
+    """Judge trained runs, and print and write the comparison."""
+    texts, errors = request.texts, request.errors
+    options = evaluate_values(request)
+    source = Source(texts.get("data", "digits"), texts, errors)
+    for folder in request.arguments:
         errors.attempt(check_run, folder)
-    out = Path(texts.get("out") or "report")
-    errors.attempt(free_folder, out, texts.get("overwrite") == "true", "comparison.json")
+    out = _output_folder(request)
     errors.check()
     data = source.open() if "data" in texts else None
-    publish(compare_runs(folders, data, **options), options.get("metrics"), out)
+    table = compare_runs(request.arguments, data, **options)
+    publish(table, options.get("metrics"), out)
+
+
+def _output_folder(request: Request) -> Path:
+    out = Path(request.texts.get("out") or "report")
+    request.errors.attempt(check_folder, out, request.overwrite, "comparison.json")
+    return out
 
 
 def publish(table: Comparison, metrics: Sequence[str] | None, out: Path) -> None:
@@ -150,8 +152,10 @@ def publish(table: Comparison, metrics: Sequence[str] | None, out: Path) -> None
     rows = [
         replace(row, cells={n: c for n, c in row.cells.items() if n in kept}) for row in table.rows
     ]
-    told = [d for d in table.differences if d.metric in kept]
-    first = [d for d in told if d.metric == told[0].metric]  # the nll's, unless it is not asked for
+    differences = [d for d in table.differences if d.metric in kept]
+    first = [
+        d for d in differences if d.metric == differences[0].metric
+    ]  # the nll's, unless it is not asked for
     text = str(replace(table, rows=tuple(rows), differences=tuple(first)))
     if sys.stdout.isatty():
         text = re.sub(r"(\S+(?: ± \S+)?)\*(?=\s)", "\033[1m\\1*\033[0m", text)

@@ -52,11 +52,11 @@ def spread(given: dict[str, list[Any]], run: Run) -> tuple[dict[str, list[Any]],
         ValueError: if one site has two values and another three.
     """
     values = {s: run.every_value(s) if v == [_ALL] else v for s, v in given.items()}
-    counts = {len(v) for v in values.values()} - {1}
-    if len(counts) > 1:
-        told = ", ".join(f"{len(v)} of {s}" for s, v in values.items())
-        raise ValueError(f"given must have as many values of one site as of another, got {told}")
-    most = max(counts, default=1)
+    several = {len(v) for v in values.values()} - {1}
+    if len(several) > 1:
+        counts = ", ".join(f"{len(v)} of {s}" for s, v in values.items())
+        raise ValueError(f"given must have as many values of one site as of another, got {counts}")
+    most = max(several, default=1)
     return {s: v * most if len(v) == 1 else v for s, v in values.items()}, most
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,36 +35,36 @@ class Source:
     """The data that a command names, checked as far as they can be without being loaded.
 
     Args:
+        name: of a data set, or a file.
         texts: what was typed, by long names.
-        default: name of the data in case that none are named.
         errors: takes down what is wrong.
-        usual: returns options of a data set by its name, which give way to what was typed.
+        usual: options of the data, which give way to what was typed.
     """
 
     def __init__(
         self,
+        name: str,
         texts: Mapping[str, str],
-        default: str,
         errors: Collector,
-        usual: Callable[[str], dict[str, Any]] = lambda _: {},
+        usual: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name = texts.get("data", default)
-        given = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
-        own = self.name.partition(":")[0] not in SETS
-        path = errors.attempt(find, self.name) if own else None
+        self.name = name
+        own = name.partition(":")[0] not in SETS
+        path = errors.attempt(find, name) if own else None
         if path is not None and not path.exists():
-            if path.suffix or len(Path(self.name).parts) > 1:
-                errors.found.append(f"no file or folder {self.name}")
+            if path.suffix or len(Path(name).parts) > 1:
+                errors.found.append(f"no file or folder {name}")
             else:
-                errors.attempt(named, "data set", self.name, SETS)
+                errors.attempt(named, "data set", name, SETS)
         options = options_of(Data.from_file if own else Data.named)
-        self.options = usual(self.name)
-        for name, text in given.items():
-            if name not in options:
+        self.options = dict(usual or {})
+        typed = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
+        for option, text in typed.items():
+            if option not in options:
                 kind = "a file" if own else "a named set"
-                errors.found.append(f"{name} is no option for {kind}, {self.name}")
+                errors.found.append(f"{option} is no option for {kind}, {name}")
             else:
-                self.options[name] = errors.attempt(_number_or, options[name], text)
+                self.options[option] = errors.attempt(_number_or, options[option], text)
 
     def open(self) -> Data:
         """Load the data."""

@@ -1,4 +1,4 @@
-"""The command line's front door: what needs no more than its own texts is printed without torch."""
+"""The command line's entry point: what needs no more than its texts is printed without torch."""
 
 from __future__ import annotations
 
@@ -6,48 +6,20 @@ import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
-
-
-class Verb(NamedTuple):
-    """A verb of the command line.
-
-    Attributes:
-        at: module in `priory.cli`, and function; imported when the verb is used.
-        about: what it does, the first sentence of the function's docstring.
-    """
-
-    at: tuple[str, str]
-    about: str
-
+from typing import Any
 
 VERBS = {
-    "fit": Verb(
-        ("fit", "run_fit"),
-        "Train a recipe, or a pair of your own, and keep the run in a folder",
+    "fit": "Train a recipe, or a pair of your own, and keep the run in a folder",
+    "evaluate": "Judge a run, or samples of any origin, by the same measures as every other",
+    "sample": "Draw samples from a run, as a picture or as arrays",
+    "compare": "Train every combination of priors, objectives and recipes, and judge all alike",
+    "insight": (
+        "Show which training rows a run covers thinly, and weigh all so that these come up more"
     ),
-    "evaluate": Verb(
-        ("evaluate", "run_evaluate"),
-        "Judge a run, or samples of any origin, by the same measures as every other",
-    ),
-    "sample": Verb(("sample", "run_sample"), "Draw samples from a run, as a picture or as arrays"),
-    "compare": Verb(
-        ("compare", "run_compare"),
-        "Train every combination of priors, objectives and recipes, and judge all alike",
-    ),
-    "insight": Verb(
-        ("insight", "run_insight"),
-        "Show which training rows a run covers thinly, and weigh all so that these come up more",
-    ),
-    "paths": Verb(
-        ("paths", "run_paths"),
-        "Draw images moved from class to class by the difference of their codes' centroids",
-    ),
-    "list": Verb(
-        ("list", "run_list"),
-        "Show the recipes, priors, objectives, data sets and other parts by name",
-    ),
+    "paths": "Draw images moved from class to class by the difference of their codes' centroids",
+    "list": "Show the recipes, priors, objectives, data sets and other parts by name",
 }
+"""What each verb does. Its file in `priory.cli` has its name, and is imported when it is used."""
 
 _ABOUT = """usage: priory COMMAND [options]
 
@@ -74,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("--help", "-h", "help"):
-        lines = [f"  {name.ljust(10)}{verb.about}" for name, verb in VERBS.items()]
+        lines = [f"  {name.ljust(10)}{about}" for name, about in VERBS.items()]
         print(_ABOUT.format(verbs="\n".join(lines)))
         return 0
     if words[0] == "--version":
@@ -82,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"priory {__version__}")
         return 0
-    return uncollected("priory.cli.running").run(words)  # imports torch
+    return uncollected("priory.cli.dispatch").run(words)  # imports torch
 
 
 def uncollected(name: str) -> Any:

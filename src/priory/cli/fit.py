@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from priory.cli.data_source import Source, data_options
-from priory.cli.grammar import Command, first_word, values_of
-from priory.cli.outputs import free_folder, means_of, output, save_picture
-from priory.cli.recipe_options import KEPT, pair_options, trains
-from priory.cli.runs import RUN, foreign, parts_of
+from priory.cli.entry import VERBS
+from priory.cli.grammar import Command, Request
+from priory.cli.outputs import check_folder, folder_options, means_of, save_picture
+from priory.cli.recipe_options import is_of_recipe, pair_options, training_options
+from priory.cli.runs import RUN, is_run, pair_option, parts_of
 from priory.inference import Run, fit, load
 from priory.inference.checkpoints.folders import CONFIG, Resume, read_config
 from priory.inference.checkpoints.lock import check_unlocked
 from priory.inference.distributed import ranks
 from priory.inference.selection import judged
 from priory.parsing import OPTIMS
-from priory.recipes import RECIPES, find_recipe
+from priory.recipes import RECIPES, Recipe, find_recipe
 from priory.serialisation import from_config, to_config
-from priory.signatures import Collector, Option, options_of, summary
+from priory.signatures import Option, options_of
 
 _LENGTH = ("epochs", "steps")
-_PARTS = ("pair", "objective", "data")
-_BEHIND = 500  # rows of the data behind the snapshots
+_TRAINING = "training; the run's own by default"
+_REAL = 500  # rows of the data that are drawn behind the snapshots
 _NAME = (
     "NAME",
     "a recipe (see priory list recipes), path/to/file.py:Class for a pair of your own, or with "
@@ -35,34 +36,38 @@ _WARM = Option("warm", bool, False, "begin another run with this one's weights")
 _OBJECTIVE = Option("objective", str, help="what to train by (see priory list objectives)")
 
 
-def run_fit(words: Sequence[str], wants_help: bool) -> None:
-    """Train a recipe, or a pair of your own, and keep the run in a folder."""
-    name, rest = first_word(words)
-    if name is not None and (Path(name) / CONFIG).is_file():
-        _go_on(Path(name), rest, wants_help)
-        return
-    errors = Collector()
-    if name is None and not wants_help:
-        errors.found.append("fit needs a name first, for instance: priory fit vae --data digits")
-    found = None if name is None else errors.attempt(find_recipe, name)
-    if found is None and name is not None and name not in RECIPES and ".py" in name:
+def command(request: Request) -> Command:
+    """Return what may be typed: options of a recipe, or after the folder of a run, of this."""
+    if request.name is not None and is_run(request.name):
+        return _of_run()
+    return _of_recipe(request.name, _recipe(request))
+
+
+def _recipe(request: Request) -> Recipe:
+    """Return the recipe that is named, the VAE's after an error."""
+    name, errors = request.name, request.errors
+    if name is None:
+        return RECIPES["vae"]
+    found = errors.attempt(find_recipe, name)
+    if found is None and name not in RECIPES and ".py" in name:
         errors.check()  # without the class, its options are not known
-    recipe = found or RECIPES["vae"]
-    command = Command(
+    return found or RECIPES["vae"]
+
+
+def _of_recipe(name: str | None, recipe: Recipe) -> Command:
+    return Command(
         f"priory fit {name or 'NAME'} [options]",
-        f"{summary(run_fit)}. A run that was stopped or killed goes on with --resume, to the same "
+        f"{VERBS['fit']}. A run that was stopped or killed goes on with --resume, to the same "
         "bits.",
         {
             f"the pair, {recipe.family.__name__}": pair_options(recipe),
             "objective": {"objective": replace(_OBJECTIVE, default=recipe.loss)},
-            "training": {
-                n: replace(o, default=recipe.training.get(n, o.default))
-                for n, o in recipe.trainable().items()
-                if n not in KEPT
-            },
+            "training": training_options(recipe),
             "data": data_options(recipe.data, recipe.rendering(recipe.data)),
-            "output": output("folder of the run; runs/NAME-DATA-seed by default") | _keeping(),
+            "output": folder_options("folder of the run; runs/NAME-DATA-seed by default")
+            | _checkpoint_options(),
         },
+        functools.partial(train, recipe),
         _NAME,
         (
             "priory fit vae --data digits --prior vamp:100 --objective iwae:10 --latent 20",
@@ -71,67 +76,69 @@ def run_fit(words: Sequence[str], wants_help: bool) -> None:
             "priory fit runs/vae-digits-seed0 --warm --out runs/warm --lr 1e-4 --epochs 5",
         ),
     )
-    if wants_help:
-        errors.check()
-        print(command.help())
-        return
-    texts = command.read(rest, errors)
+
+
+def _of_run() -> Command:
+    training = training_options(RECIPES["vae"])
+    return Command(
+        "priory fit RUN --resume [options]\n       priory fit RUN --warm --out FOLDER [options]",
+        f"Go on with a run, by the options that it has: only {' or '.join(_LENGTH)} may change. Or "
+        "begin another one with its weights.",
+        {
+            _TRAINING: {n: replace(o, default=None) for n, o in training.items()},
+            "run": pair_option() | data_options(None),
+            "output": folder_options("folder of a warm start's run")
+            | {"warm": _WARM}
+            | _checkpoint_options(),
+        },
+        go_on,
+        RUN,
+    )
+
+
+def train(recipe: Recipe, request: Request) -> None:
+    """Train a recipe, draw the run's pictures and print how it went.
+
+    Args:
+        recipe: what to train.
+        request: the options.
+    """
     from priory.comparison import slug
 
-    source = Source(texts, recipe.data, errors, recipe.rendering)
-    said = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
-    parts = [recipe.name, slug(Path(source.name).stem), *said, f"seed{texts.get('seed', 0)}"]
+    texts, errors = request.texts, request.errors
+    if request.name is None:
+        errors.found.insert(0, "fit needs a name first, for instance: priory fit vae --data digits")
+    name = texts.get("data", recipe.data)
+    source = Source(name, texts, errors, recipe.rendering(name))
+    parts = [slug(texts[k]) for k in ("pair.prior", "objective") if k in texts]
+    parts = [recipe.name, slug(Path(name).stem), *parts, f"seed{texts.get('seed', 0)}"]
     out = Path(texts.get("out") or Path("runs", "-".join(parts)))
-    prepared = errors.attempt(
-        recipe.prepare, folder=out, **{k: v for k, v in texts.items() if trains(k)}
-    )
-    replaces = texts.get("overwrite") == "true" or texts.get("resume", "false") != "false"
-    errors.attempt(free_folder, out, replaces, CONFIG)
+    of_recipe = {k: v for k, v in texts.items() if is_of_recipe(k)}
+    prepared = errors.attempt(recipe.prepare, folder=out, **of_recipe)
+    replaces = request.overwrite or texts.get("resume", "false") != "false"
+    errors.attempt(check_folder, out, replaces, CONFIG)
     errors.attempt(check_unlocked, out)
     errors.check()
     assert prepared is not None  # noqa: S101
-    pair, objective, chosen = prepared
+    pair, objective, options = prepared
     ranks.barrier()  # every rank has looked at the folder before one writes
     with ranks.main_first():
         data = source.open()
     print(data, flush=True)
-    run = fit(pair, objective, data, **chosen)
-    _show(run, out, "" if name in RECIPES else f" --pair {name}")
+    run = fit(pair, objective, data, **options)
+    _show(run, out, "" if request.name in RECIPES else f" --pair {request.name}")
 
 
-def _go_on(folder: Path, words: Sequence[str], wants_help: bool) -> None:
+def go_on(request: Request) -> None:
     """Go on with a run by the options that its folder has, or begin a new one with its weights."""
-    command = _run_command()
-    if wants_help:
-        print(command.help())
-        return
-    errors = Collector()
-    texts = command.read(words, errors)
+    texts, folder = request.texts, Path(str(request.name))
     resume = texts.pop("resume", "false")
     warm = texts.pop("warm", "false") == "true"
-    if warm == (resume != "false"):
-        errors.found.append(
-            f"{folder} is the folder of a run; pass --resume to go on with it, or --warm --out "
-            "FOLDER to begin another one with its weights"
-        )
-    free = (*_LENGTH, "skip_nonfinite", "progress")
-    kept = ("pair", *_keeping())
-    changed = [n for n in texts if n not in free and n not in kept and not n.startswith("data")]
-    if changed and not warm:
-        errors.found.append(
-            f"a run goes on with the options that it has, and only {' or '.join(_LENGTH)} may "
-            f"change; for another {', '.join(changed)}, begin another run with its weights: priory "
-            f"fit {folder} --warm --out FOLDER"
-        )
-    group = command.options
-    out = Path(texts.pop("out", folder))
-    if warm and (out.resolve() == folder.resolve()):
-        errors.found.append("a warm start needs another folder: --out FOLDER")
-    if warm:
-        errors.attempt(free_folder, out, texts.get("overwrite") == "true", CONFIG)
-    told = {n: t for n, t in texts.items() if n in options_of(fit) and n not in _PARTS}
-    values = values_of(group, told, errors)
-    pair, data = parts_of(folder, texts, errors)
+    out = Path(texts.get("out", folder))
+    _check_start(folder, out, request, resume=resume != "false", warm=warm)
+    texts.pop("out", None)
+    values = request.values(_TRAINING) | request.values("output")
+    pair, data = parts_of(str(folder), request)
     config = read_config(folder)
     options = {**config["fit"], "optim": _optim(config["fit"]["optim"])}
     options |= {n: from_config(options[n]) for n in ("schedule", "best") if n in options}
@@ -154,25 +161,29 @@ def _go_on(folder: Path, words: Sequence[str], wants_help: bool) -> None:
     _show(run, out, f" --pair {texts['pair']}" if "pair" in texts else "")
 
 
-def _run_command() -> Command:
-    return Command(
-        "priory fit RUN --resume [options]\n       priory fit RUN --warm --out FOLDER [options]",
-        f"Go on with a run, by the options that it has: only {' or '.join(_LENGTH)} may change. Or "
-        "begin another one with its weights.",
-        {
-            "training; the run's own by default": {
-                n: replace(o, default=None)
-                for n, o in RECIPES["vae"].trainable().items()
-                if n not in KEPT
-            },
-            "run": foreign() | data_options(None),
-            "output": output("folder of a warm start's run") | {"warm": _WARM} | _keeping(),
-        },
-        RUN,
-    )
+def _check_start(folder: Path, out: Path, request: Request, *, resume: bool, warm: bool) -> None:
+    """Take down why a run cannot go on as it was typed, or another one begin with its weights."""
+    texts, errors = request.texts, request.errors
+    if warm == resume:
+        errors.found.append(
+            f"{folder} is the folder of a run; pass --resume to go on with it, or --warm --out "
+            "FOLDER to begin another one with its weights"
+        )
+    free = (*_LENGTH, "skip_nonfinite", "progress", "pair", *_checkpoint_options())
+    changed = [n for n in texts if n not in free and not n.startswith("data")]
+    if changed and not warm:
+        errors.found.append(
+            f"a run goes on with the options that it has, and only {' or '.join(_LENGTH)} may "
+            f"change; for another {', '.join(changed)}, begin another run with its weights: priory "
+            f"fit {folder} --warm --out FOLDER"
+        )
+    if warm and out.resolve() == folder.resolve():
+        errors.found.append("a warm start needs another folder: --out FOLDER")
+    if warm:
+        errors.attempt(check_folder, out, request.overwrite, CONFIG)
 
 
-def _keeping() -> dict[str, Option]:
+def _checkpoint_options() -> dict[str, Option]:
     known = options_of(fit)
     resume = "go on with the run in the folder; --resume=auto begins one where there is none"
     names = ("checkpoint_every", "keep", "inexact")
@@ -191,7 +202,7 @@ def _optim(config: Any) -> Callable[..., Any]:
 
 
 def _show(run: Run, out: Path, own: str) -> None:
-    """Draw the run's pictures into its folder, and print how it went."""
+    """Draw a run's pictures into its folder, and print how it went."""
     from priory.evaluation.report.charts import training
     from priory.evaluation.report.pictures import generated, snapshots
 
@@ -202,18 +213,19 @@ def _show(run: Run, out: Path, own: str) -> None:
     save_picture(generated(means_of(run.sample(64))), out / "samples.png")
     if run.snapshots:
         taken = {step: run.data.restore(x) for step, x in run.snapshots.items()}
-        real = run.data.restore(run.data.valid.snapshot(_BEHIND)).cpu()
+        real = run.data.restore(run.data.valid.snapshot(_REAL)).cpu()
         save_picture(snapshots(taken, real), out / "snapshots.png")
     last = run.history[-1]
     bounds = [row["bound"] for row in run.history if row.get("bound") is not None]
-    told = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""
+    shown = f"bound {bounds[-1]:.2f} nats per validation row, " if bounds else ""
     best = next((row for row in reversed(run.history) if row.get("best")), None)
     if best is not None:
         (name, value), *_ = [*judged(best).items(), ("bound", best.get("bound"))]
-        told += f"best {name} {value:.4g} at step {best['step']:,}, "
+        shown += f"best {name} {value:.4g} at step {best['step']:,}, "
     passed = f", {last['skipped']} steps passed over" if last.get("skipped") else ""
     print(
-        f"{told}loss {last['loss']:.2f} after {last['step']:,} steps in {run.seconds:.1f} s{passed}"
+        f"{shown}loss {last['loss']:.2f} after {last['step']:,} steps "
+        f"in {run.seconds:.1f} s{passed}"
     )
     for text in run.warnings:
         print(f"warning: {text}")

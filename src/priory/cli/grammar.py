@@ -7,7 +7,7 @@ import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,7 +28,7 @@ _SWITCHED = {
 
 @dataclass(frozen=True)
 class Command:
-    """What may follow one of the command's verbs.
+    """What may follow a verb, and what the verb does with it.
 
     An option's long name (`data.seed`) can be cut to its last part (`seed`) where no other option
     has that.
@@ -37,13 +37,17 @@ class Command:
         usage: the first line of its help.
         about: what it does.
         groups: options by the heading under which the help shows them.
-        positional: name and meaning of the argument that comes first, if there is one.
+        act: does the work of a request whose options were read; raises what is wrong with it
+            before it loads anything.
+        positional: name and meaning of the argument that comes first, if there is one; any number
+            of them may come if the name ends in dots.
         examples: whole lines to type.
     """
 
     usage: str
     about: str
     groups: Groups
+    act: Callable[[Request], None]
     positional: tuple[str, str] | None = None
     examples: Sequence[str] = field(default=())
 
@@ -105,6 +109,12 @@ class Command:
                 errors.found.append(f"--{typed} needs a value")
         return values
 
+    def arguments(self) -> int | None:
+        """Return how many arguments may come before the options, None for any number."""
+        if self.positional is None:
+            return 0
+        return None if self.positional[0].endswith("...") else 1
+
     def help(self) -> str:
         """Return the whole help text."""
         width = min(100, shutil.get_terminal_size((100, 24)).columns)
@@ -121,6 +131,62 @@ class Command:
         if self.examples:
             lines += ["", "examples:", *(f"  {line}" for line in self.examples)]
         return "\n".join(lines)
+
+
+class Request:
+    """What was typed after a verb, and what is wrong with it.
+
+    Args:
+        words: all that follows the verb.
+
+    Attributes:
+        arguments: the words before the options.
+        texts: the options as text by their long names, once they were read.
+        errors: what is wrong so far, so that all of it is reported at once.
+
+    Example:
+        >>> Request(["runs/a", "runs/b", "--seed", "3"]).arguments
+        ['runs/a', 'runs/b']
+    """
+
+    command: Command
+
+    def __init__(self, words: Sequence[str]) -> None:
+        first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+        self.arguments, self._options = list(words[:first]), list(words[first:])
+        self.texts: dict[str, str] = {}
+        self.errors = Collector()
+
+    @property
+    def name(self) -> str | None:
+        """The first argument, None if there is none."""
+        return self.arguments[0] if self.arguments else None
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether what is there may be replaced."""
+        return self.texts.get("overwrite") == "true"
+
+    def read(self, command: Command) -> None:
+        """Read the options, and take down all that the command does not know.
+
+        Args:
+            command: what may be typed.
+        """
+        self.command = command
+        most = command.arguments()
+        extra = [] if most is None else self.arguments[most:]
+        self.texts = command.read([*extra, *self._options], self.errors)
+
+    def values(self, heading: str) -> dict[str, typing.Any]:
+        """Return the values of those options under a heading that were typed.
+
+        Args:
+            heading: of a group of the command's options.
+        """
+        group = self.command.groups[heading]
+        typed = [name for name in group if name in self.texts]
+        return {n: self.errors.attempt(read, group[n], self.texts[n]) for n in typed}
 
 
 def metavar(option: Option) -> str:
@@ -178,44 +244,3 @@ def _entry(head: str, text: str, width: int) -> list[str]:
     if len(first) + 2 > _COLUMN:
         return [first, *(" " * _COLUMN + line for line in body)]
     return [f"{first.ljust(_COLUMN)}{body[0]}".rstrip(), *(" " * _COLUMN + b for b in body[1:])]
-
-
-def begin(
-    command: Command, words: Sequence[str], wants_help: bool
-) -> tuple[str | None, dict[str, str], Collector] | None:
-    """Show a command's help, or read its argument and options; `None` after the help.
-
-    Args:
-        command: what may be typed.
-        words: what was typed after the verb.
-        wants_help: whether the help was asked for.
-
-    Returns:
-        The argument, the options as text by their long names, and what is wrong so far.
-    """
-    if wants_help:
-        print(command.help())
-        return None
-    errors = Collector()
-    name, rest = first_word(words)
-    return name, command.read(rest, errors), errors
-
-
-def values_of(
-    group: Mapping[str, Option], texts: Mapping[str, str], errors: Collector
-) -> dict[str, typing.Any]:
-    """Return the values of those options of a group that were given."""
-    return {n: errors.attempt(read, group[n], texts[n]) for n in group if n in texts}
-
-
-def first_word(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the argument that comes before the options, and the rest."""
-    if words and not words[0].startswith("-"):
-        return words[0], list(words[1:])
-    return None, list(words)
-
-
-def leading_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return all arguments that come before the options, and the rest."""
-    first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
-    return list(words[:first]), list(words[first:])

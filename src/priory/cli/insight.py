@@ -4,40 +4,58 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from priory.cli.data_source import data_options
-from priory.cli.grammar import Command, begin, values_of
-from priory.cli.outputs import OVERWRITE, PICTURES, free_output, save_picture
-from priory.cli.runs import RUN, foreign, open_run
+from priory.cli.entry import VERBS
+from priory.cli.grammar import Command, Request
+from priory.cli.outputs import OVERWRITE, PICTURES, output_file, save_picture
+from priory.cli.runs import RUN, open_run, pair_option
 from priory.evaluation import balance, cover, rarest
 from priory.evaluation.insight import effective_size
 from priory.evaluation.record import Unavailable
-from priory.signatures import Option, options_of, summary
+from priory.signatures import Option, options_of
 
+_OUT = "insight.csv"
 _SHOWN = 10  # rows on the terminal
 _TILES = 64
 
 
-def run_insight(words: Sequence[str], wants_help: bool) -> None:
-    """Show which training rows a run covers thinly, and weigh all so that these come up more."""
-    command = _command()
-    begun = begin(command, words, wants_help)
-    if begun is None:
-        return
+def command(_: Request) -> Command:
+    """Return what may be typed."""
+    asked = ("particles", "components", "seed")
+    return Command(
+        "priory insight RUN [options]",
+        f"{VERBS['insight']}. Writes a row for each training row: its number, label, bound on "
+        "log p(x), log density of its code, both in nats, and weight of mean 1.",
+        {
+            "asking": {n: o for n, o in options_of(cover).items() if n in asked}
+            | {"share": options_of(balance)["share"]},
+            "run": pair_option() | data_options(None),
+            "output": {
+                "out": Option("out", Path, _OUT, "the table, .csv"),
+                "picture": Option("picture", Path, None, "draw the rarest images there"),
+                "overwrite": OVERWRITE,
+            },
+        },
+        act,
+        RUN,
+        ("priory insight runs/vae-digits-seed0 --out rows.csv --picture rare.png",),
+    )
+
+
+def act(request: Request) -> None:
+    """Write the table, print the rarest rows and draw their images."""
     from priory.evaluation.report.canvas import image_grid, is_image, tile
     from priory.evaluation.report.text import align
 
-    name, texts, errors = begun
-    options = values_of(command.groups["asking"], texts, errors)
+    options = request.values("asking")
     share = options.pop("share", 0.5)
-    out = Path(texts.get("out", "insight.csv"))
-    picture = Path(texts["picture"]) if "picture" in texts else None
-    errors.attempt(free_output, out, (".csv",), "out", texts)
-    if picture is not None:
-        errors.attempt(free_output, picture, PICTURES, "picture", texts)
-    run = open_run(name, texts, errors)
+    out = output_file(request, "out", _OUT, (".csv",))
+    picture = None
+    if "picture" in request.texts:
+        picture = output_file(request, "picture", endings=PICTURES)
+    run = open_run(request)
     train = run.data.train
     if picture is not None and not is_image(train.x):
         raise ValueError("a picture can be drawn of images only")
@@ -65,24 +83,3 @@ def run_insight(words: Sequence[str], wants_help: bool) -> None:
         note = f"the {len(rare)} training images whose codes are least dense, the rarest first"
         save_picture(image_grid(tile(rare, math.isqrt(len(rare))), "Rare", note), picture)
         print(f"wrote {picture}")
-
-
-def _command() -> Command:
-    asked = ("particles", "components", "seed")
-    return Command(
-        "priory insight RUN [options]",
-        f"{summary(run_insight)}. Writes a row for each training row: its number, label, bound on "
-        "log p(x), log density of its code, both in nats, and weight of mean 1.",
-        {
-            "asking": {n: o for n, o in options_of(cover).items() if n in asked}
-            | {"share": options_of(balance)["share"]},
-            "run": foreign() | data_options(None),
-            "output": {
-                "out": Option("out", Path, "insight.csv", "the table, .csv"),
-                "picture": Option("picture", Path, None, "draw the rarest images there"),
-                "overwrite": OVERWRITE,
-            },
-        },
-        RUN,
-        ("priory insight runs/vae-digits-seed0 --out rows.csv --picture rare.png",),
-    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pkgutil import resolve_name
 from typing import Any
 
-from priory.cli.grammar import Command, leading_words
+from priory.cli.entry import VERBS
+from priory.cli.grammar import Command, Request
 from priory.data import DOMAINS, ImageSet, Toy
 from priory.divergences import DIVERGENCES
 from priory.inference.objectives import COSTS
@@ -14,7 +14,7 @@ from priory.inference.objectives.games import Game
 from priory.lookup import named
 from priory.parsing import OPTIMS
 from priory.recipes import Recipe
-from priory.signatures import REQUIRED, Collector, options_of, summary
+from priory.signatures import REQUIRED, options_of, summary
 
 TABLES = {
     "recipes": "priory.recipes:RECIPES",
@@ -37,25 +37,24 @@ TABLES = {
 """Where each table is; it is imported when it is shown."""
 
 
-def run_list(words: Sequence[str], wants_help: bool) -> None:
-    """Show the recipes, priors, objectives, data sets and other parts by name."""
-    command = Command(
+def command(_: Request) -> Command:
+    """Return what may be typed."""
+    return Command(
         "priory list [TABLE ...]",
-        f"{summary(run_list)}.",
+        f"{VERBS['list']}.",
         {},
+        act,
         ("TABLE ...", f"{', '.join(TABLES)}; all by default"),
         ("priory list priors objectives",),
     )
-    if wants_help:
-        print(command.help())
-        return
-    errors = Collector()
-    tables, rest = leading_words(words)
-    for word in tables:
-        errors.attempt(named, "table", word, TABLES)
-    command.read(rest, errors)
-    errors.check()
-    print("\n\n".join(table_text(name) for name in tables or TABLES))
+
+
+def act(request: Request) -> None:
+    """Print the tables that are named, or all of them."""
+    for name in request.arguments:
+        request.errors.attempt(named, "table", name, TABLES)
+    request.errors.check()
+    print("\n\n".join(table_text(name) for name in request.arguments or TABLES))
 
 
 def table_text(name: str) -> str:
@@ -90,8 +89,7 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
         slow = " (slow)" if entry.slow else ""
         return name, f"{entry.group.ljust(10)}  {summary(entry.function)}{slow}"
     alone = entry in (*DOMAINS.values(), *COSTS.values())
-    told = "" if alone else _arguments(name, entry)
-    return f"{name}{told}", summary(entry)
+    return name if alone else name + _arguments(name, entry), summary(entry)
 
 
 def _arguments(name: str, entry: Any) -> str:
@@ -101,8 +99,10 @@ def _arguments(name: str, entry: Any) -> str:
         options = {n: o for n, o in options.items() if n not in ("a", "b", "generator")}
     if name in OPTIMS:
         return ":key=value"
-    told = [n if o.default is REQUIRED else f"{n}={_plain(o.default)}" for n, o in options.items()]
-    return "".join(f":{part}" for part in told)
+    return "".join(
+        f":{n}" if o.default is REQUIRED else f":{n}={_plain(o.default)}"
+        for n, o in options.items()
+    )
 
 
 def _plain(value: Any) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from priory.cli.grammar import Request
 from priory.inference.checkpoints.lock import LOCK
-from priory.signatures import Collector, Option
+from priory.signatures import Option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,13 +19,13 @@ OVERWRITE = Option("overwrite", bool, False, "replace what is there")
 PICTURES = (".png", ".pdf", ".svg")
 
 
-def output(about: str) -> dict[str, Option]:
-    """Return the options that say where results go."""
+def folder_options(about: str) -> dict[str, Option]:
+    """Return the options that say into which folder results go."""
     return {"out": Option("out", Path, None, about), "overwrite": OVERWRITE}
 
 
-def free_folder(folder: Path, overwrite: bool, mark: str) -> None:
-    """Raise unless a folder can be written, and holds nothing that is not ours to replace.
+def check_folder(folder: Path, overwrite: bool, mark: str) -> None:
+    """Raise unless a folder can be written, and holds nothing but results that may be replaced.
 
     Args:
         folder: where to write.
@@ -45,7 +46,7 @@ def free_folder(folder: Path, overwrite: bool, mark: str) -> None:
     _writable(folder.parent)
 
 
-def free_file(path: Path, overwrite: bool) -> None:
+def check_file(path: Path, overwrite: bool) -> None:
     """Raise unless a file can be written.
 
     Raises:
@@ -58,23 +59,22 @@ def free_file(path: Path, overwrite: bool) -> None:
     _writable(path.parent)
 
 
-def free_output(path: Path, endings: Sequence[str], name: str, texts: Mapping[str, str]) -> None:
-    """Raise unless a file has a known ending and can be written.
+def output_file(
+    request: Request, name: str, default: str = "", endings: Sequence[str] = ()
+) -> Path:
+    """Return the file that an option names; the request takes down why it cannot be written.
 
     Args:
-        path: where to write.
-        endings: those that are known.
+        request: what was typed.
         name: of the option.
-        texts: what was typed, by long names.
-
-    Raises:
-        Faults: naming the file and the mends.
+        default: the file where none was typed.
+        endings: those that it may have; any if there are none.
     """
-    errors = Collector()
-    if path.suffix not in endings:
-        errors.found.append(f"{name} must end in {', '.join(endings)}, got {path}")
-    errors.attempt(free_file, path, texts.get("overwrite") == "true")
-    errors.check()
+    path = Path(request.texts.get(name, default))
+    if endings and path.suffix not in endings:
+        request.errors.found.append(f"{name} must end in {', '.join(endings)}, got {path}")
+    request.errors.attempt(check_file, path, request.overwrite)
+    return path
 
 
 def _writable(folder: Path) -> None:

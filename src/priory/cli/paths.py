@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from priory.cli.data_source import data_options
-from priory.cli.grammar import Command, begin, values_of
-from priory.cli.outputs import OVERWRITE, PICTURES, free_output, save_picture
-from priory.cli.runs import foreign, open_run
+from priory.cli.entry import VERBS
+from priory.cli.grammar import Command, Request
+from priory.cli.outputs import OVERWRITE, PICTURES, output_file, save_picture
+from priory.cli.runs import open_run, pair_option
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import check, labelled_rows, read
 from priory.inference import Run
-from priory.signatures import Option, summary
+from priory.signatures import Option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RUN = ("RUN", "the folder of a run on labelled images, as priory fit has written it")
+_OUT = "paths.png"
 _ALPHAS = tuple(i / 4 for i in range(7))
 _ROWS = 6  # images that are moved along one vector
 _MOVED = {
@@ -30,38 +31,36 @@ _MOVED = {
 }
 
 
-def run_paths(words: Sequence[str], wants_help: bool) -> None:
-    """Draw images moved from class to class by the difference of their codes' centroids."""
-    command = Command(
+def command(_: Request) -> Command:
+    """Return what may be typed."""
+    about = f"the picture: {', '.join(PICTURES)}"
+    return Command(
         "priory paths RUN [options]",
-        f"{summary(run_paths)}. Every pair of classes has a row; or images of one class are moved "
+        f"{VERBS['paths']}. Every pair of classes has a row; or images of one class are moved "
         "along the vector between two others.",
         {
             "what to move": {n: Option(n, str, None, text) for n, text in _MOVED.items()},
-            "run": foreign() | data_options(None),
-            "output": {
-                "out": Option("out", Path, "paths.png", f"the picture: {', '.join(PICTURES)}"),
-                "overwrite": OVERWRITE,
-            },
+            "run": pair_option() | data_options(None),
+            "output": {"out": Option("out", Path, _OUT, about), "overwrite": OVERWRITE},
         },
+        act,
         _RUN,
         (
             "priory paths runs/vae --out pairs.png",
             "priory paths runs/vae --moved 7 --start 6 --end 0 --out seven_along.png",
         ),
     )
-    begun = begin(command, words, wants_help)
-    if begun is None:
-        return
+
+
+def act(request: Request) -> None:
+    """Draw the picture, and write it."""
     from priory.evaluation.report.canvas import is_image
 
-    name, texts, errors = begun
-    chosen = values_of(command.groups["what to move"], texts, errors)
+    chosen = request.values("what to move")
     if chosen and len(chosen) < len(_MOVED):
-        errors.found.append("--moved, --start and --end go together")
-    out = Path(texts.get("out", "paths.png"))
-    errors.attempt(free_output, out, PICTURES, "out", texts)
-    run = open_run(name, texts, errors)
+        request.errors.found.append("--moved, --start and --end go together")
+    out = output_file(request, "out", _OUT, PICTURES)
+    run = open_run(request)
     train = run.data.train.columns
     if not is_image(train["x"]) or "y" not in train:
         raise ValueError("paths are drawn of labelled images, and the run's data are none")
@@ -69,8 +68,9 @@ def run_paths(words: Sequence[str], wants_help: bool) -> None:
     names = [run.data.classes[number] for number in known]
     for option, label in chosen.items():
         if label not in names:
-            told = ", ".join(names)
-            raise ValueError(f"{option} must be a class of the training rows, {told}; got {label}")
+            raise ValueError(
+                f"{option} must be a class of the training rows, {', '.join(names)}; got {label}"
+            )
     try:
         with run.scope():
             figure = _draw(run, chosen)

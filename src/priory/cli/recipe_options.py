@@ -7,7 +7,7 @@ from dataclasses import replace
 from priory.recipes import RECIPES, Recipe
 from priory.signatures import Option, options_of
 
-KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
+_KEPT = ("folder", "checkpoint_every", "keep", "resume", "inexact", "overwrite")
 """Options of `fit` that say where a run is kept."""
 
 
@@ -19,6 +19,15 @@ def pair_options(recipe: Recipe) -> dict[str, Option]:
     }
 
 
-def trains(name: str) -> bool:
-    """Return whether an option, by its long name, is for a recipe."""
+def training_options(recipe: Recipe) -> dict[str, Option]:
+    """Return the options of `fit` but those of the run's folder, with the recipe's defaults."""
+    return {
+        n: replace(o, default=recipe.training.get(n, o.default))
+        for n, o in recipe.trainable().items()
+        if n not in _KEPT
+    }
+
+
+def is_of_recipe(name: str) -> bool:
+    """Return whether an option, by its long name, is one that a recipe takes."""
     return name.startswith("pair.") or name == "objective" or name in RECIPES["vae"].trainable()

@@ -2,71 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from priory.cli.data_source import Source
+from priory.cli.grammar import Request
 from priory.data import Data
 from priory.inference import Run, load
 from priory.inference.checkpoints.folders import CONFIG, read_config
 from priory.inference.checkpoints.missing_data import opened
 from priory.recipes import pair_class
 from priory.serialisation import from_config
-from priory.signatures import Collector, Option, options_of
+from priory.signatures import Option, options_of
 
 RUN = ("RUN", "the folder of a run, as priory fit has written it")
 
 
-def foreign() -> dict[str, Option]:
+def pair_option() -> dict[str, Option]:
     """Return the option that names a pair of the user's own."""
     return {"pair": Option("pair", str, None, "file.py:Class, for a run of a pair of your own")}
 
 
+def is_run(folder: str) -> bool:
+    """Return whether a folder holds a run."""
+    return (Path(folder) / CONFIG).is_file()
+
+
 def check_run(folder: str) -> None:
     """Raise a ValueError unless a folder holds a run."""
-    if not (Path(folder) / CONFIG).is_file():
+    if not is_run(folder):
         raise ValueError(f"{folder} holds no run: there is no {CONFIG} in it")
 
 
-def open_run(name: str | None, texts: Mapping[str, str], errors: Collector) -> Run:
+def open_run(request: Request) -> Run:
     """Read a run back, with a pair and data of the user's own where they are named.
 
     Args:
-        name: the run's folder.
-        texts: what was typed, by long names.
-        errors: what was found wrong so far.
+        request: whose first argument is the run's folder.
 
     Raises:
-        Faults: if anything was, or there is no run.
+        Errors: if anything is wrong with the request, or there is no run.
     """
-    if name is None:
-        errors.found.append("the folder of a run is needed first")
+    if request.name is None:
+        request.errors.found.append("the folder of a run is needed first")
     else:
-        errors.attempt(check_run, name)
-    pair, data = parts_of(Path(name or ""), texts, errors)
-    return load(name or "", pair=pair, data=data)
+        request.errors.attempt(check_run, request.name)
+    folder = request.name or ""
+    pair, data = parts_of(folder, request)
+    return load(folder, pair=pair, data=data)
 
 
-def parts_of(folder: Path, texts: Mapping[str, str], errors: Collector) -> tuple[Any, Data]:
+def parts_of(folder: str, request: Request) -> tuple[Any, Data]:
     """Return the pair, not trained yet, and the data of a run, or those that are named instead.
 
     Args:
         folder: the run's.
-        texts: what was typed, by long names.
-        errors: what was found wrong so far.
+        request: which may name others.
 
     Raises:
-        Faults: if anything was.
+        Errors: if anything is wrong with the request.
         ValueError: if the run's own cannot be rebuilt.
     """
-    source = Source(texts, "digits", errors)
+    texts, errors = request.texts, request.errors
+    source = Source(texts.get("data", "digits"), texts, errors)
     family = None
     if "pair" in texts:
         path, _, name = texts["pair"].partition(".py")
         family = errors.attempt(pair_class, path + ".py", name.removeprefix(":") or None)
     errors.check()
-    config = read_config(folder)
+    config = read_config(Path(folder))
     stored = config["pair"]
     if family is not None:
         arguments = {k: from_config(v) for k, v in stored.items() if k in options_of(family)}

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from priory.cli.entry import VERBS, uncollected
+from priory.cli.grammar import Command, Request
 from priory.inference.checkpoints.signals import Terminated
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import start
@@ -58,16 +59,22 @@ def run(words: Sequence[str]) -> int:
 def _run(words: Sequence[str]) -> None:
     verb, *rest = words
     errors = Collector()
-    place = errors.attempt(named, "command", verb, VERBS)
+    errors.attempt(named, "command", verb, VERBS)
     errors.check()
-    assert place is not None  # noqa: S101
-    module, name = place.at
-    do = getattr(uncollected(f"priory.cli.{module}"), name)
+    module = uncollected(f"priory.cli.{verb}")
     given = [word for word in rest if word not in ("--help", "-h")]
-    if len(given) == len(rest):
+    wants_help = len(given) < len(rest)
+    if not wants_help:
         find_installed()
     with start(quiet=True) if verb in ("fit", "evaluate") else nullcontext():
-        do(given, len(given) < len(rest))
+        request = Request(given)
+        command: Command = module.command(request)
+        if wants_help:
+            request.errors.check()
+            print(command.help())
+        else:
+            request.read(command)
+            command.act(request)
 
 
 def _complain(lines: Sequence[str]) -> None:
