@@ -65,7 +65,7 @@ class Task:
         """Build pair, objective and options of `fit`, with fresh parts.
 
         Raises:
-            Faults: naming every error in them.
+            Errors: naming every error in them.
         """
         recipe = find_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
         return recipe.prepare(**{k: fresh(v) for k, v in self.options.items()})
@@ -108,7 +108,7 @@ def compare(
         options: of the pair and of `fit`, the same for all.
 
     Raises:
-        Faults: if an option or a part is wrong, before the first fit.
+        Errors: if an option or a part is wrong, before the first fit.
         FailedFits: if fits failed, after the last; it names the combinations and has the others.
         ImportError: if the backend's library is not installed; names the extra.
 
@@ -184,7 +184,7 @@ def plan(
         options: of the pair and of `fit`.
 
     Raises:
-        Faults: naming every error.
+        Errors: naming every error.
     """
     errors = Collector()
     errors.attempt(check_backend, backend)

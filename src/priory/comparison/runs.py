@@ -35,7 +35,7 @@ def compare_runs(
         options: of `evaluate`, the same for all.
 
     Raises:
-        Faults: if a run cannot be read, naming every one.
+        Errors: if a run cannot be read, naming every one.
         ValueError: if there are no runs, or they are judged on different rows.
 
     Example:

@@ -14,7 +14,7 @@ def parse_objective(text: str) -> Objective:
     """Build an objective: a part, or a sum of parts with weights.
 
     Raises:
-        Faults: naming every error of every term.
+        Errors: naming every error of every term.
 
     Example:
         >>> len(parse_objective("reconstruction + 10*match:mmd").terms())

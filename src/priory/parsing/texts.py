@@ -35,7 +35,7 @@ def parse(kind: str, text: str, table: Mapping[str, Callable[..., Any]]) -> Any:
         table: classes, or functions that make the part, by name.
 
     Raises:
-        Faults: naming every error, with the nearest name where one is unknown.
+        Errors: naming every error, with the nearest name where one is unknown.
 
     Example:
         >>> parse("prior", "vamp:100", PRIORS).components
@@ -62,7 +62,7 @@ def parse_function(
         table: functions by name; their first arguments, without defaults, are left to the caller.
 
     Raises:
-        Faults: naming every error, with the nearest name where one is unknown.
+        Errors: naming every error, with the nearest name where one is unknown.
 
     Example:
         >>> from priory.divergences import DIVERGENCES
@@ -118,7 +118,7 @@ def read(option: Option, text: Any) -> Any:
         text: what the user wrote.
 
     Raises:
-        Faults: naming the option, what was expected, and what was given.
+        Errors: naming the option, what was expected, and what was given.
     """
     if not isinstance(text, str):
         return text

@@ -54,7 +54,7 @@ class Recipe:
             options: of its constructor; text is read as `priory.parsing` describes.
 
         Raises:
-            Faults: naming each option that is unknown or out of range.
+            Errors: naming each option that is unknown or out of range.
         """
         known = options_of(self.family)
         errors = Collector()
@@ -77,7 +77,7 @@ class Recipe:
             text: another one in its place.
 
         Raises:
-            Faults: naming each part that is unknown or out of range.
+            Errors: naming each part that is unknown or out of range.
         """
         return parse_objective(self.loss if text is None else text)
 
@@ -97,7 +97,7 @@ class Recipe:
             The pair, the objective, and the options of `fit`.
 
         Raises:
-            Faults: naming every error in them.
+            Errors: naming every error in them.
         """
         mine, pair_options = {}, {}
         objective = options.pop("objective", None)
@@ -153,7 +153,7 @@ class Recipe:
             options: as in `prepare`.
 
         Raises:
-            Faults: naming every error in the options.
+            Errors: naming every error in the options.
             ValueError: if the data do not suit the pair.
 
         Example:
