@@ -20,6 +20,7 @@ from benchmarks import (
     codes,
     conditional,
     cycle,
+    discrete,
     divergences,
     games,
     interpolation,
@@ -67,6 +68,8 @@ def rendered(text: str) -> str:
         tables["bidirectional"] = bidirectional.table()
     if cycle.results():
         tables["cycle"] = cycle.table()
+    if discrete.results():
+        tables["discrete"] = discrete.table()
     for made in (likelihoods, interpolation, outliers, autoencoders, conditional, divergences, zoo):
         if made.FILE.exists():
             mark = made.__name__.rpartition(".")[2]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from priory.inference.phases.antithetic import logits_of
-from priory.inference.phases.enumeration import marked_sites
+from priory.inference.phases.enumeration import listed_sites, marked_sites
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.pathwise import refuse_guide
 from priory.inference.phases.phases import Phases
@@ -113,8 +113,11 @@ class Enumerate(Pathwise):
     name = "enumerate"
 
     def enumerated(self, awake: Phase) -> tuple[str, ...]:
-        """Return the names of the latents without reparameterised samples, and those marked."""
-        found = {*awake.unreparameterised, *marked_sites(awake.guide_sites)}
+        """Return the names of the latents without reparameterised samples, and those marked.
+
+        Those whose values can be listed are found without gradients too, as in validation.
+        """
+        found = {*awake.unreparameterised, *listed_sites(awake.guide_sites)}
         return tuple(n for n in awake.guide_sites if n in found)
 
 

@@ -24,6 +24,16 @@ def marked_sites(guide: Mapping[str, Site]) -> tuple[str, ...]:
     return tuple(n for n, s in guide.items() if is_latent(s) and s["infer"].get("enumerate"))
 
 
+def listed_sites(guide: Mapping[str, Site]) -> tuple[str, ...]:
+    """Return the marked sites, and those without `rsample` whose values can be listed.
+
+    Args:
+        guide: its sites by name.
+    """
+    marks = marked_sites(guide)
+    return tuple(n for n, s in guide.items() if n in marks or (is_latent(s) and _is_listed(s)))
+
+
 def combinations(guide: Mapping[str, Site], names: Iterable[str]) -> dict[str, Tensor]:
     """Return every combination of some sites' values, each `(combinations, *event)`.
 
@@ -60,6 +70,11 @@ def _values(name: str, site: Site) -> Tensor:
         list(itertools.product(range(len(support)), repeat=count)), device=support.device
     )
     return support[places].reshape(-1, *distribution.event_shape)
+
+
+def _is_listed(site: Site) -> bool:
+    few = getattr(base(site["fn"]), "has_enumerate_support", False)
+    return bool(few) and not site["fn"].has_rsample
 
 
 def _check(names: str, count: int) -> None:
