@@ -7,7 +7,13 @@ import functools
 from torch import Tensor
 
 from priory.inference.objectives.base import Objective, Weight
-from priory.inference.objectives.gradients import along_the_path, bound, estimator, through
+from priory.inference.objectives.gradients import (
+    Gradient,
+    along_the_path,
+    bound,
+    estimator,
+    through,
+)
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
@@ -48,7 +54,7 @@ class ELBO(Objective):
         self.beta = beta
         self.particles = positive("particles", particles)
         self.analytic_kl = analytic_kl
-        self.gradient = estimator(gradient).name
+        self.gradient, self._estimate = gradient, estimator(gradient)
         if self.gradient != "pathwise" and analytic_kl:
             raise ValueError(f"a closed-form KL has the pathwise gradient alone, not {gradient!r}")
 
@@ -56,7 +62,7 @@ class ELBO(Objective):
         """Return -ELBO."""
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
         if (plain and not self.analytic_kl) or self.gradient != "pathwise":
-            awake, value = estimator(self.gradient)(phases, self._weights, 1)
+            awake, value = self._estimate(phases, self._weights, 1)
             return -awake.average(value)
         awake = _scored(phases)
         kl = divergence(awake, self.analytic_kl)
@@ -158,11 +164,11 @@ class IWAE(Objective):
 
     def __init__(self, particles: int = 5, gradient: str = "pathwise") -> None:
         self.particles = positive("particles", particles)
-        self.gradient = estimator(gradient).name
+        self.gradient, self._estimate = gradient, estimator(gradient)
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -L_K."""
-        return _loss(phases, self.gradient, 0)
+        return _loss(phases, self._estimate, 0)
 
 
 class Renyi(Objective):
@@ -186,11 +192,11 @@ class Renyi(Objective):
     def __init__(self, alpha: float = 0.5, particles: int = 5, gradient: str = "pathwise") -> None:
         self.alpha = alpha
         self.particles = positive("particles", particles)
-        self.gradient = estimator(gradient).name
+        self.gradient, self._estimate = gradient, estimator(gradient)
 
     def loss(self, phases: Phases) -> Tensor:
         """Return -L."""
-        return _loss(phases, self.gradient, self.alpha)
+        return _loss(phases, self._estimate, self.alpha)
 
 
 class MIWAE(Objective):
@@ -288,8 +294,8 @@ class CIWAE(Objective):
         return -awake.average(value)
 
 
-def _loss(phases: Phases, gradient: str, alpha: float) -> Tensor:
+def _loss(phases: Phases, estimate: Gradient, alpha: float) -> Tensor:
     """Return a bound of order alpha with its sign turned, averaged over the batch, shape ()."""
     weights = functools.partial(_joint, particles=phases.particles)
-    awake, value = estimator(gradient)(phases, weights, alpha)
+    awake, value = estimate(phases, weights, alpha)
     return -awake.average(value)
