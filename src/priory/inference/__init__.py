@@ -3,6 +3,7 @@
 from priory.inference.fit import fit
 from priory.inference.objectives import (
     ELBO,
+    EM,
     IWAE,
     KL,
     Adversarial,
@@ -31,6 +32,7 @@ from priory.inference.svi import SVI
 
 __all__ = [
     "ELBO",
+    "EM",
     "IWAE",
     "KL",
     "SVI",

@@ -6,7 +6,14 @@ from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
+from priory.models.hmm import HMM as HMM
 from priory.models.infogan import InfoGAN as InfoGAN
+from priory.models.linear_gaussian import FactorAnalysis as FactorAnalysis
+from priory.models.linear_gaussian import ProbabilisticPCA as ProbabilisticPCA
+from priory.models.mixtures import GMM as GMM
+from priory.models.mixtures import BernoulliMixture as BernoulliMixture
+from priory.models.naive_bayes import GaussianNaiveBayes as GaussianNaiveBayes
+from priory.models.naive_bayes import NaiveBayes as NaiveBayes
 from priory.models.pair import Pair as Pair
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE

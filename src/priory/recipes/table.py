@@ -1,9 +1,9 @@
 """The zoo: one row per published method; a family's rows lie in the file of its name."""
 
-from priory.recipes import autoencoders, categorical, conditional, gans, joint, vaes
+from priory.recipes import autoencoders, categorical, classical, conditional, gans, joint, vaes
 from priory.recipes.recipe import Recipe
 from priory.registry import registry
 
-_FAMILIES = (vaes, autoencoders, categorical, conditional, gans, joint)
+_FAMILIES = (vaes, autoencoders, categorical, classical, conditional, gans, joint)
 
 RECIPES: dict[str, Recipe] = registry(Recipe, (row for family in _FAMILIES for row in family.ROWS))
