@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks import (
     autoencoders,
     bidirectional,
+    classical,
     codes,
     conditional,
     cycle,
@@ -70,7 +71,8 @@ def rendered(text: str) -> str:
         tables["cycle"] = cycle.table()
     if discrete.results():
         tables["discrete"] = discrete.table()
-    for made in (likelihoods, interpolation, outliers, autoencoders, conditional, divergences, zoo):
+    alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional)
+    for made in (*alone, divergences, zoo):
         if made.FILE.exists():
             mark = made.__name__.rpartition(".")[2]
             tables[mark] = made.table(json.loads(made.FILE.read_text()))

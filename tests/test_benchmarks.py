@@ -15,8 +15,6 @@ from benchmarks import apart, gpu, gpu_parts, readme, scaling, step, zoo
 from benchmarks.cases import CASES
 from benchmarks.contenders import CONTENDERS, PEER, Missing, by_priory
 
-from priory.recipes import RECIPES
-
 CPU = torch.device("cpu")
 MISSING = ("not installed", "need a CUDA device", "compares particles", "no jitted form", "no MMD")
 # In a process of its own: JAX, once imported, warns of every later fork.
@@ -210,6 +208,6 @@ def test_scaling_varies_one_size_and_draws_each():
 
 def test_every_recipe_was_measured_and_ran_as_it_was_asked_to():
     rows = json.loads(zoo.FILE.read_text())["rows"]
-    assert [row["recipe"] for row in rows] == [*RECIPES]
+    assert [row["recipe"] for row in rows] == zoo.stepped()
     assert all(row["engine"] == {mode: zoo.MODES[mode] for mode in row["engine"]} for row in rows)
     assert not [row["recipe"] for row in rows if row["told"]]

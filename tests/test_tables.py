@@ -57,7 +57,12 @@ FEW = {"steps": 1, "valid_every": 0, "compile": "off", "progress": False}
 
 
 def kind(recipe):
-    """What a recipe's first loss is in: images alone, a game's value, squared errors or nats."""
+    """What a recipe's first loss is in: images alone, a game's value, squared errors or nats.
+
+    What is fitted by EM has units of its own, or asks for its kind of data: see test_classical.py.
+    """
+    if recipe.objective().whole:
+        return "fitted"
     terms = [getattr(term, "objective", term) for term in recipe.objective().terms()]
     costs = {getattr(term, "cost", "") for term in terms}
     if ":" in recipe.data or "dcgan" in recipe.loss or "laplacian" in costs:

@@ -4,6 +4,7 @@ from priory.inference.fit import fit
 from priory.inference.objectives import (
     CIWAE,
     ELBO,
+    EM,
     IWAE,
     KL,
     MIWAE,
@@ -35,6 +36,7 @@ from priory.inference.svi import SVI
 __all__ = [
     "CIWAE",
     "ELBO",
+    "EM",
     "IWAE",
     "KL",
     "MIWAE",

@@ -23,6 +23,7 @@ from priory.inference.distributed.launch import check_device, start
 from priory.inference.loop import Loop, stateful
 from priory.inference.objectives.base import Objective
 from priory.inference.objectives.bounds import ELBO
+from priory.inference.objectives.em import check_whole
 from priory.inference.options import FitOptions
 from priory.inference.phases.alone import alone
 from priory.inference.phases.arguments import Program, bind, build
@@ -126,6 +127,7 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
         data = data.to(device)
         size = min(wanted.batch_size, len(data.train))
         ranks.each(size)
+        check_whole(objective, size, len(data.train))
         check_device(device)
         total = wanted.total(len(data.train) // size)
         kept: AbstractContextManager[Callback] = nullcontext(Callback())

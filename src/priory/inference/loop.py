@@ -244,7 +244,7 @@ class Loop:
         return float(self.options.lr * (1.0 if rate is None else float(rate.at(step - 1))))
 
     def _check_gradients(self) -> None:
-        lost = self.svi.untrained()
+        lost = [] if getattr(self.objective, "whole", False) else self.svi.untrained()
         if lost and self.options.check:
             raise ValueError(
                 f"{lost[0]!r} (and {len(lost) - 1} more) got no gradient in the first steps: the "

@@ -105,6 +105,8 @@ class SVI(pyro.infer.SVI):
     ) -> None:
         check_options({"clip": clip, "skip": skip, "compile": compile, "precision": precision})
         super().__init__(model, guide, joint(optim), loss, loss_and_grads)
+        if getattr(loss, "whole", False):
+            compile = "off"  # there is no gradient whose graph could be replayed
         logged = log or _silent
         ours = isinstance(loss, Objective)
         own = loss_and_grads is not None or isinstance(loss, PyroELBO)

@@ -9,8 +9,15 @@ from priory.models.glo import GLO as GLO
 from priory.models.helmholtz import HelmholtzMachine as HelmholtzMachine
 from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
 from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE
+from priory.models.hmm import HMM as HMM
 from priory.models.infogan import InfoGAN as InfoGAN
 from priory.models.ladder import LadderVAE as LadderVAE
+from priory.models.linear_gaussian import FactorAnalysis as FactorAnalysis
+from priory.models.linear_gaussian import ProbabilisticPCA as ProbabilisticPCA
+from priory.models.mixtures import GMM as GMM
+from priory.models.mixtures import BernoulliMixture as BernoulliMixture
+from priory.models.naive_bayes import GaussianNaiveBayes as GaussianNaiveBayes
+from priory.models.naive_bayes import NaiveBayes as NaiveBayes
 from priory.models.pair import Pair as Pair
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE

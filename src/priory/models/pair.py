@@ -175,6 +175,42 @@ def build_prior(
     prior.build(latent, likelihood.scaled(x) if table else x, encode)
 
 
+class Tractable(Pair):
+    """A pair whose likelihood is exact, so that `EM` can train it as well as any bound.
+
+    Its guide is the exact posterior: the ELBO and the importance-weighted bounds are log p(x), and
+    the importance weights have no variance.
+    """
+
+    @abstractmethod
+    def log_likelihood(self, *args: Any, **columns: Any) -> Tensor:
+        """Return log p of each datum of a batch (*batch, *shape), in nats, (*batch).
+
+        Its arguments are named as the model's.
+        """
+
+    @abstractmethod
+    def maximise(self, *args: Any, **columns: Any) -> None:
+        """Move the parameters to the closed-form optimum on a batch, or by one sweep of EM.
+
+        Its arguments are named as the model's.
+        """
+
+    def flat(self, x: Tensor) -> Tensor:
+        """Return data (*batch, *shape) as vectors, (*batch, d).
+
+        Raises:
+            RuntimeError: The pair is not built.
+        """
+        if self.shape is None:
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet: call build first")
+        return x.reshape(*x.shape[: x.dim() - len(self.shape)], -1)
+
+    def shaped(self, x: Tensor) -> Tensor:
+        """Return vectors (*batch, d) as data, (*batch, *shape)."""
+        return x.reshape(*x.shape[:-1], *(self.shape or ()))
+
+
 class Labelled(Pair):
     """A pair with a distribution of labels, as its part `labels`."""
 

@@ -4,6 +4,7 @@ from priory.recipes import (
     autoencoders,
     belief,
     categorical,
+    classical,
     conditional,
     gans,
     joint,
@@ -13,6 +14,6 @@ from priory.recipes import (
 from priory.recipes.recipe import Recipe
 from priory.registry import registry
 
-_FAMILIES = (vaes, layers, autoencoders, belief, categorical, conditional, gans, joint)
+_FAMILIES = (vaes, layers, autoencoders, belief, categorical, classical, conditional, gans, joint)
 
 RECIPES: dict[str, Recipe] = registry(Recipe, (row for family in _FAMILIES for row in family.ROWS))

@@ -4,6 +4,7 @@ from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.objectives.base import Objective, Scaled, Sum
 from priory.inference.objectives.bounds import CIWAE, ELBO, IWAE, KL, MIWAE, PIWAE, Renyi
 from priory.inference.objectives.costs import COSTS
+from priory.inference.objectives.em import EM
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.gradients import GRADIENTS, Gradient
 from priory.inference.objectives.rates import Capacity, FreeBits
@@ -19,6 +20,7 @@ __all__ = [
     "CIWAE",
     "COSTS",
     "ELBO",
+    "EM",
     "GAMES",
     "GRADIENTS",
     "IWAE",

@@ -73,10 +73,12 @@ class Objective(ABC):
         name: By which a text names it.
         text_first: Arguments that stand first in a text, where the signature has others first.
         particles: Draws of the latents per datum.
+        whole: Whether a step takes all training rows, and moves the pair's parameters by itself.
     """
 
     name: ClassVar[str]
     text_first: ClassVar[tuple[str, ...]] = ()
+    whole: ClassVar[bool] = False
     particles: int = 1
 
     def __call__(self, model: Program, guide: Program, *args: Any, **columns: Any) -> Tensor:
@@ -138,6 +140,7 @@ class Sum(Objective):
         self.objectives: tuple[Objective, ...] = tuple(
             t for o in objectives for t in (o.objectives if isinstance(o, Sum) else (o,))
         )
+        _check_parts(self.objectives)
         counts = {o.particles for o in self.objectives} - {1}
         if len(counts) > 1:
             raise ValueError(
@@ -164,6 +167,7 @@ class Scaled(Objective):
     """
 
     def __init__(self, weight: Weight, objective: Objective) -> None:
+        _check_parts([objective])
         self.weight = weight
         self.objective = objective
         self.particles = objective.particles
@@ -175,6 +179,16 @@ class Scaled(Objective):
     def terms(self) -> tuple[Objective, ...]:
         """Return the scaled objective."""
         return (self.objective,)
+
+
+def _check_parts(objectives: Iterable[Objective]) -> None:
+    """Raise a ValueError if one moves the parameters by itself."""
+    for objective in objectives:
+        if objective.whole:
+            raise ValueError(
+                f"{type(objective).__name__}() moves the parameters by itself, and can't be scaled "
+                "or added to: train by one objective after the other"
+            )
 
 
 def joined(rows: Iterable[Tensor]) -> Tensor:
