@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from priory.data import DOMAINS, ImageSet, Toy
+from priory.data.sets import DataSet
 from priory.divergences import DIVERGENCES
 from priory.inference.objectives import COSTS
 from priory.inference.objectives.games import Game
@@ -76,6 +77,8 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
         return name, f"{modes} round modes in the plane, sd {sd:g}, of known density"
     if isinstance(entry, Toy):
         return name, summary(entry.draw).replace("Draw ", "points in the plane: ")
+    if isinstance(entry, DataSet):
+        return name, summary(entry)
     if isinstance(entry, Game):
         return name, entry.paper
     if isinstance(entry, Metric):
