@@ -8,6 +8,7 @@ from typing import Any
 from priory.cli.entry import VERBS
 from priory.cli.grammar import Command, Request
 from priory.data import DOMAINS, ImageSet, Toy
+from priory.data.sets import DataSet
 from priory.divergences import DIVERGENCES
 from priory.inference.objectives import COSTS
 from priory.inference.objectives.games import Game
@@ -83,6 +84,8 @@ def _row(name: str, entry: Any) -> tuple[str, str]:
         return name, f"{modes} round modes in the plane, sd {sd:g}, of known density"
     if isinstance(entry, Toy):
         return name, summary(entry.draw).replace("Draw ", "points in the plane: ")
+    if isinstance(entry, DataSet):
+        return name, summary(entry)
     if isinstance(entry, Game):
         return name, entry.paper
     if isinstance(entry, Metric):
