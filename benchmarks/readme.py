@@ -25,6 +25,7 @@ from benchmarks import (
     divergences,
     games,
     interpolation,
+    layers,
     likelihoods,
     modes,
     outliers,
@@ -65,6 +66,8 @@ def rendered(text: str) -> str:
         tables["modes"] = modes.table()
     if codes.results():
         tables["codes"] = codes.table()
+    if found := layers.results():
+        tables["layers"] = layers.table(found)
     if bidirectional.results():
         tables["bidirectional"] = bidirectional.table()
     if cycle.results():

@@ -2,14 +2,18 @@
 
 import functools
 import math
+import re
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
+from priory.data import Data
 from priory.distributions.independent import IndependentNormal
-from priory.inference import ELBO, IWAE, Phases
+from priory.evaluation import evaluate
+from priory.inference import ELBO, IWAE, Linear, Phases, fit
+from priory.inference.validation import collapsed, layer_rates
 from priory.models import VAE, HierarchicalVAE, LadderVAE, TwoLevelVAE
 from priory.models.ladder import merged
 from priory.nets import MLP, Conv, Deconv
@@ -294,6 +298,132 @@ def test_images_reach_the_lower_encoder_with_planes_of_the_layer_above():
     pair.build(x)
     assert pair.lower_encoder.net.inputs == (3, 8, 8)
     assert phases(pair, x, 2).awake.log_weight().shape == (2, 5)
+
+
+# --- each layer's rate in the history -----------------------------------------------------------
+
+
+def rows_of_data():
+    u = torch.rand(200, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    return Data.from_arrays((u > 0.5).float().numpy(), valid=0.2)
+
+
+def test_the_history_holds_each_layers_rate_and_they_add_up_to_the_divergence():
+    chain = Chain(3, rows=400)
+    pair = HierarchicalVAE(**linear(), likelihood="normal", latents=(1, 1, 1))
+    chain.tune(pair)
+    bottom_up(pair, chain)
+    split = Data.from_arrays(chain.x.numpy(), valid=0.5).valid
+    pair.double()
+    found, divergences = layer_rates(pair.model, pair.guide, split)
+    assert divergences == ["z3"]  # the guide draws the others before what they depend on
+    assert [*found] == ["z3", "z2", "z1"]
+    # KL(q(z | x), p(z)) = E log p(x | z) - log p(x), of the exact posterior
+    rows = split.columns["x"].double()
+    awake = phases(pair, rows, 2000).awake
+    kl = awake.log_q() - awake.log_p(awake.latents)
+    assert sum(found.values()) == pytest.approx(float(kl.detach().mean()), abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [HierarchicalVAE, LadderVAE, TwoLevelVAE])
+def test_a_run_writes_the_rates_and_is_otherwise_the_same(kind, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    options = {"epochs": 3, "batch_size": 32, "progress": False, "seed": 1}
+    run = fit(small(kind), ELBO(), rows_of_data(), **options)
+    assert {"kl.z1", "kl.z2"} < {*run.history[-1]}
+    monkeypatch.setattr("priory.inference.validation.layer_rates", lambda *_, **__: ({}, []))
+    other = fit(small(kind), ELBO(), rows_of_data(), **options)
+    for name, value in run.pair.state_dict().items():
+        assert torch.equal(value, other.pair.state_dict()[name]), name
+    kept = ("loss", "bound")
+    assert [{k: r[k] for k in kept} for r in run.history] == [
+        {k: r[k] for k in kept} for r in other.history
+    ]
+
+
+def test_one_layer_has_rows_as_before():
+    torch.set_default_dtype(torch.float32)
+    run = fit(VAE(latent=2), ELBO(), rows_of_data(), epochs=1, batch_size=32, progress=False)
+    assert not [key for key in run.history[-1] if key.startswith("kl")]
+
+
+def test_a_layer_that_has_collapsed_is_reported_once():
+    torch.set_default_dtype(torch.float32)
+    pair = small(TwoLevelVAE)
+    loss = ELBO(Linear(30.0, 31.0, 8))  # a price that no layer can pay
+    options = {"epochs": 40, "batch_size": 32, "lr": 0.02, "seed": 1}
+    run = fit(pair, loss, rows_of_data(), **options, progress=False)
+    top = [line for line in run.warnings if "layer z2 holds" in line]
+    assert len(top) == 1
+    assert "free-bits" in top[0]
+    assert run.history[-1]["kl.z2"] < 0.01
+
+
+def test_a_collapse_counts_after_the_warm_up_and_twice():
+    rows = [{"step": 10 * i, "kl.z1": 3.0, "kl.z2": v} for i, v in enumerate((0, 0, 1, 0, 0, 0))]
+    found = [collapsed(rows[i], rows[:i], ["z1", "z2"], 15) for i in range(6)]
+    assert found == [[], [], [], [], ["z2"], []]
+
+
+# --- each layer judged --------------------------------------------------------------------------
+
+
+def test_each_layer_is_judged():
+    chain = Chain(2, rows=400)
+    pair = HierarchicalVAE(**linear(), likelihood="normal", latents=(1, 1))
+    chain.tune(pair)
+    bottom_up(pair, chain)
+    names = ["kl", "active_units", "layer_loss"]
+    report = evaluate(pair, {"x": chain.x}, metrics=names, pictures=False)
+    draws = phases(pair, chain.x, 4000).awake
+    kls = {z: (draws.log_q(z) - draws.log_p(z)).detach().mean() for z in ("z2", "z1")}
+    assert report["kl"].value == pytest.approx(float(sum(kls.values())), abs=0.05)
+    written = dict(re.findall(r"(z\d) (\S+?)[, ]", report["kl"].note))
+    for site, kl in kls.items():
+        assert float(written[site]) == pytest.approx(float(kl), abs=0.1)
+    assert report["active_units"].note.startswith("z2 1 of 1, z1 1 of 1")
+
+    # E log p(x | z1) with z1 from p(z1), from p(z1 | z2) and z2 ~ q, and from q; closed forms
+    (mean, var), (loc, precision) = chain.marginals[0], chain.term
+    total = 1 / var + precision
+    post = (mean / var + loc * precision) / total  # of z1
+    slope, shift, sd = chain.slopes[0], chain.shifts[0], chain.sds[0]
+    gain = slope / sd**2 / (1 + slope**2 / sd**2)
+    above = gain * (post - shift)  # E[z2 | x]
+    spread = gain**2 / total + 1 / (1 + slope**2 / sd**2)
+    moments = [
+        (torch.full_like(loc, mean), var),
+        (slope * above + shift, slope**2 * spread + sd**2),
+        (post, 1 / total),
+    ]
+    scores = [-0.5 * precision * ((m - loc) ** 2 + v) for m, v in moments]
+    losses = {"z2": scores[1] - scores[0], "z1": scores[2] - scores[1]}
+    written = dict(re.findall(r"(z\d) (\S+?)[, ]", report["layer_loss"].note))
+    for site, loss in losses.items():
+        assert float(written[site]) == pytest.approx(float(loss.detach().mean()), abs=0.15)
+    assert report["layer_loss"].value == pytest.approx(
+        min(float(v.detach().mean()) for v in losses.values()), abs=0.15
+    )
+
+
+def test_a_dead_layer_loses_nothing_and_has_no_active_unit():
+    pair, x = small(LadderVAE), torch.rand(300, 4).round()
+    pair.build(x)
+    with torch.no_grad():
+        pair.recognition[1].net.last.weight.zero_()  # q(z2 | x) = p(z2)
+        pair.recognition[1].net.last.bias.zero_()
+    names = ["kl", "active_units", "layer_loss"]
+    report = evaluate(pair, {"x": x}, metrics=names, pictures=False)
+    assert "z2 0 of 2" in report["active_units"].note
+    assert report["kl"].warnings == ("posterior collapse: z2 below 0.01 nats",)
+    assert abs(report["layer_loss"].value) < 0.05
+
+
+def test_a_pair_with_one_latent_has_no_layers_to_judge():
+    report = evaluate(VAE(latent=2), {"x": torch.rand(20, 3)}, metrics=["layer_loss", "kl"])
+    assert not report["layer_loss"].applicable
+    assert "several latents of each datum; the model has z" in report["layer_loss"].note
+    assert report["kl"].applicable
 
 
 # --- errors -------------------------------------------------------------------------------------

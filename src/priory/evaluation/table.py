@@ -16,6 +16,7 @@ from priory.evaluation.latents import (
     collapse,
     disentanglement,
     information,
+    layers,
     prior_match,
     probes,
 )
@@ -53,6 +54,7 @@ FILES = (
     calibration,
     predictive,
     information,
+    layers,
     prior_match,
     collapse,
     probes,

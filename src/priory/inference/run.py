@@ -37,6 +37,7 @@ from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
+from priory.inference.validation import collapse_words
 from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
@@ -91,8 +92,13 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings of an adversarial training, and from which step on."""
-        return collected(self.history)
+        """Warnings of an adversarial training or a collapsed layer, and from which step on."""
+        layers = [
+            f"{text} (at step {row['step']:,})"
+            for row in self.history
+            for text in collapse_words(row)
+        ]
+        return collected(self.history) + layers
 
     @property
     def seconds(self) -> float:

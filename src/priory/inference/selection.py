@@ -11,7 +11,19 @@ from torch import Tensor
 
 from priory.data import Data
 
-_OWN = ("epoch", "step", "loss", "bound", "rate", "skipped", "seconds", "best", "watch", "warnings")
+_OWN = (
+    "epoch",
+    "step",
+    "loss",
+    "bound",
+    "rate",
+    "skipped",
+    "seconds",
+    "best",
+    "watch",
+    "warnings",
+    "collapsed",
+)
 
 
 class NoValue(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ from priory.inference.checkpoints.weights import check_fit, put, tensors_of
 from priory.inference.checks import check_plates
 from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import Watch
-from priory.inference.objectives.base import Objective
+from priory.inference.objectives.base import Objective, schedules
+from priory.inference.objectives.rates import rate
 from priory.inference.options import FitOptions
 from priory.inference.phases.arguments import Program
 from priory.inference.phases.joint_sample import Phase
@@ -31,6 +33,7 @@ from priory.inference.snapshots import Snapshots
 from priory.inference.svi import SVI
 
 _ROWS = 4096  # particles of the bound at a time
+COLLAPSED = 0.01  # nats, below which a layer holds nothing of the data
 
 
 class Evaluations:
@@ -58,7 +61,7 @@ class Evaluations:
         log: Callable[[str], object],
     ) -> None:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
-        self.options = options
+        self.options, self.log = options, log
         self.bounded = bool(options.valid_every and len(data.valid))
         _check_rows(data, options.best, options.patience)
         self.selection = Selection(options.best, options.patience)
@@ -96,6 +99,8 @@ class Evaluations:
                 row[criterion.name] = None
         if self.watch.due(row["step"], history, last=last):
             self.watch.note(row, history)
+        if row.get("bound") is not None:
+            self._layers(row, history)
 
     def out_of_patience(self, row: dict[str, Any]) -> bool:
         """Keep the weights if they are the best so far; return whether patience is out.
@@ -174,6 +179,20 @@ class Evaluations:
             self.bounded = False
             return None
 
+    def _layers(self, row: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+        """Write each layer's rate into a row, and warn of one that has collapsed."""
+        with self._answering():
+            rates, kls = layer_rates(
+                self.pair.model, self.pair.guide, self.data.valid, seed=self.options.seed
+            )
+        row |= {_KL + site: nats for site, nats in rates.items()}
+        ended = max((getattr(s, "steps", 0) for s in schedules(self.objective)), default=0)
+        dead = collapsed(row, history, kls, ended)
+        if dead:
+            row["collapsed"] = dead
+        for text in collapse_words(row):
+            self.log(f"warning, step {row['step']:,}: {text}")
+
     def _judge(self) -> float | None:
         criterion, seed = self.selection.criterion, self.options.seed
         if criterion is None:
@@ -248,6 +267,81 @@ def validation_bound(
             phases = Phases(model, guide, columns=batch, particles=particles)
             total += bound(phases, together=together).double() * len(batch["x"])
     return float(total) / len(split)
+
+
+_KL = "kl."  # before a layer's name, in a row of the history
+
+
+@torch.no_grad()
+def layer_rates(
+    model: Program, guide: Program, split: Split, *, seed: int = 0
+) -> tuple[dict[str, float], list[str]]:
+    r"""Return each layer's :math:`KL(q(z_l \mid .) \| p(z_l \mid .))`, in nats per datum.
+
+    By one draw of the latents, in closed form where there is one; see `rate`. They add up to the
+    whole divergence. Of a layer that the guide draws before those above it, it is no divergence
+    itself, and may be negative.
+
+    Args:
+        model: Pyro program of p(x, z).
+        guide: Pyro program of q(z | x).
+        split: Held-out rows.
+        seed: Of the draws.
+
+    Returns:
+        By the latents' names, and the names of those that are divergences; nothing of a pair with
+        a single latent, or with auxiliary draws.
+    """
+    totals: dict[str, float] = {}
+    with own_randomness(split.device, seed), pyro.validation_enabled(False), unscaled():
+        first = Phases(model, guide, columns=next(split.batches(8))).awake
+        if len(first.local) < 2 or first.auxiliary:
+            return {}, []
+        for batch in split.batches(_ROWS):
+            awake = Phases(model, guide, columns=batch).awake
+            for site in awake.local:
+                part = float(rate(awake, site, analytic=True)) * len(batch["x"]) / len(split)
+                totals[site] = totals.get(site, 0.0) + part
+    return totals, [site for site in totals if first.follows_parents(site)]
+
+
+def collapsed(
+    row: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    sites: Sequence[str],
+    after: int = 0,
+) -> list[str]:
+    """Return the layers that have been below `COLLAPSED` for two evaluations, for the first time.
+
+    Args:
+        row: The last row of the history.
+        history: The rows before it.
+        sites: The layers whose rates are divergences.
+        after: Step at which the weights of the objective have their last values.
+    """
+    rows = [r for r in [*history, row] if r["step"] >= after]
+    found = []
+    for site in sites:
+        dead = [r[_KL + site] < COLLAPSED for r in rows if _KL + site in r]
+        twice = [a and b for a, b in itertools.pairwise(dead)]
+        if twice and twice[-1] and not any(twice[:-1]):
+            found.append(site)
+    return found
+
+
+def collapse_words(row: Mapping[str, Any]) -> list[str]:
+    """Return a warning for each layer that a row of the history names as collapsed.
+
+    Args:
+        row: The row.
+    """
+    return [
+        f"the layer {site} holds {row[_KL + site]:.2g} nats of a datum, as if it were not there: "
+        "raise the weight of the KL from 0 over the first half of the steps "
+        "(elbo:beta=(linear:0:1:STEPS)), leave each layer some nats free (elbo + free-bits:0.5), "
+        "or take a ladder-vae"
+        for site in row.get("collapsed", ())
+    ]
 
 
 def _point_masses(awake: Phase) -> list[str]:

@@ -71,6 +71,8 @@ class LadderVAE(Pair):
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latents: Number of coordinates of each layer, z1 first.
         widths: Number of coordinates of each d_l, and of hidden units in the nets beside it.
+        batch_norm: Whether the nets from a latent to the layer below normalise over the batch; a
+            bound of several particles asks for none, there and in the decoder.
 
     Raises:
         ValueError: A number isn't positive, the layers are not as many in both, a name is unknown,
@@ -93,6 +95,7 @@ class LadderVAE(Pair):
         likelihood: Likelihood | str = "auto",
         latents: Sequence[int] = (64, 32, 16),
         widths: Sequence[int] = (512, 256, 128),
+        batch_norm: bool = True,
     ) -> None:
         sizes, widths = sizes_of("latents", latents), sizes_of("widths", widths)
         if len(sizes) != len(widths):
@@ -100,13 +103,13 @@ class LadderVAE(Pair):
                 f"latents and widths must be as many, one for each layer, got {sizes} and {widths}"
             )
         super().__init__(sizes[0])
-        self.latents, self.widths = sizes, widths
+        self.latents, self.widths, self.batch_norm = sizes, widths, batch_norm
         self.prior = lookup("prior", prior, PRIORS)
         self.encoder = net_of(encoder)
         self.up = nn.ModuleList(_between(width) for width in widths[1:])
         supports = [*(constraints.real for _ in sizes[1:]), self.prior.support]
         self.recognition = nn.ModuleList(StochasticLayer(MLP(()), s) for s in supports)
-        self.down = nn.ModuleList(StochasticLayer(_between(width)) for width in widths[:-1])
+        self.down = nn.ModuleList(StochasticLayer(_between(w, batch_norm)) for w in widths[:-1])
         self.decoder = Decoder(decoder, self.seen[0], likelihood)
 
     @property
@@ -159,6 +162,6 @@ class LadderVAE(Pair):
                 z = pyro.sample(f"z{n}", merged(terms[n - 1], above))
 
 
-def _between(width: int) -> Net:
+def _between(width: int, batch_norm: bool = True) -> Net:
     """Return a net between two layers."""
-    return MLP((width, width), "leaky-relu", batch_norm=True)
+    return MLP((width, width), "leaky-relu", batch_norm=batch_norm)

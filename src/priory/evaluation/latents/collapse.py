@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priory.distributions.independent import IndependentNormal
+from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_units
 from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import check_finite, metric
 from priory.evaluation.sample_sets import Sets, once
 from priory.priors.mixture import NormalMixture
 
-COLLAPSED = 0.01  # nats
 _THRESHOLD = 0.01
 
 
@@ -112,15 +112,18 @@ def active_units(means: Tensor, threshold: float = _THRESHOLD) -> tuple[int, Ten
     return int((variances > threshold).sum()), variances
 
 
-@metric("latents", "latents", name="active_units")
+@metric("latents", "phase", name="active_units")
 def active_unit_count(draws: Sets) -> Estimate:
     """Count of latent dimensions that vary with the data."""
+    if is_layered(draws):
+        return layered_units(draws, _THRESHOLD)
+    latents = draws.latents
     if draws.n < 2:
         raise Unavailable(f"needs at least 2 rows, got {draws.n}")
-    check_finite("posterior means", draws.latents.mean)
-    count, variances = active_units(draws.latents.mean, _THRESHOLD)
+    check_finite("posterior means", latents.mean)
+    count, variances = active_units(latents.mean, _THRESHOLD)
     note = f"of {len(variances)}; the variance of E[z | x] exceeds {_THRESHOLD}"
-    kind: Kind = "exact" if draws.latents.exact else "biased"
+    kind: Kind = "exact" if latents.exact else "biased"
     dimensions = dimension_kl(draws)
     words: tuple[str, ...] = ()
     if dimensions is not None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from priory.distributions.independent import IndependentNormal
-from priory.evaluation.latents.collapse import COLLAPSED, collapse_words, dimension_kl
+from priory.evaluation.latents.collapse import collapse_words, dimension_kl
+from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_kl
 from priory.evaluation.record import Estimate
 from priory.evaluation.registry import metric
 from priory.evaluation.sample_sets import Sets
@@ -95,9 +96,11 @@ def split_kl(log_q: Tensor, log_p: Tensor, log_aggregate: Tensor) -> Split:
     return Split(log_q - log_p, log_q - log_aggregate, log_aggregate - log_p)
 
 
-@metric("latents", "posterior")
+@metric("latents", "phase")
 def kl(draws: Sets) -> Estimate:
     """Mean KL divergence from q(z given x) to the prior."""
+    if is_layered(draws):
+        return layered_kl(draws)
     q = draws.posterior
     note = "one draw of z per datum"
     words: tuple[str, ...] = ()

@@ -268,17 +268,25 @@ class Phase:
         parents after it.
         """
         q, p = pick(self._guide, site, "guide"), pick(self._model, site, "model")
-        order = [n for n in self._guide if n in self._model]
-        parents = self.latents[: self.latents.index(site)]
-        if any(order.index(parent) > order.index(site) for parent in parents):
-            return None
-        if not self._alike(q, p):
+        if not self.follows_parents(site) or not self._alike(q, p):
             return None
         try:
             value = kl_divergence(q["fn"], p["fn"])
         except NotImplementedError:
             return None
         return _leading(self._score(p, masked(p, value)))
+
+    def follows_parents(self, site: str) -> bool:
+        """Return whether the guide draws a latent after those that the model draws before it.
+
+        Only then is the mean of log q - log p at the site a divergence, and not negative.
+
+        Args:
+            site: the latent's name.
+        """
+        order = [n for n in self._guide if n in self._model]
+        parents = self.latents[: self.latents.index(site)]
+        return all(order.index(parent) < order.index(site) for parent in parents)
 
     def _alike(self, q: Site, p: Site) -> bool:
         """Return whether two sites weigh their densities alike."""
