@@ -598,3 +598,14 @@ def test_the_bound_is_exact_where_annealing_is_not_to_be_had(double, name):
         truth = pair.log_likelihood(**bind(pair.log_likelihood, data.test.columns))
     assert report["nll"].value == pytest.approx(-float(truth.mean()), abs=1e-5)
     assert not report["ais"].applicable or name == "hmm"
+
+
+@pytest.mark.parametrize("wrong", [0, 7])
+@pytest.mark.parametrize("objective", [EM, ELBO])
+def test_a_length_that_counts_no_steps_is_refused(wrong, objective):
+    x = torch.zeros(20, 6)
+    length = torch.full((20,), 6)
+    length[3] = wrong
+    data = Data.from_arrays(x=x.numpy(), length=length.numpy(), valid=0)
+    with pytest.raises(ValueError, match=f"from 1 to 6, got {min(wrong, 6)} to {max(wrong, 6)}"):
+        fit(HMM(2), objective(), data, steps=1, batch_size=20, progress=False)

@@ -349,3 +349,12 @@ def test_a_coefficient_that_is_one_in_ten_thousand_off_is_found():
     assert agree(eager, near, 30.0)
     assert not agree(eager, far, 30.0)
     assert not agree(eager, [eager[0] * (1 + 1e-4), *gradients], 30.0)
+
+
+def test_gradients_of_a_double_loss_agree_by_their_own_rounding():
+    """A schedule's weight makes the loss a double; compiled gradients are floats all the same."""
+    gradient = torch.randn(50)
+    eager = [torch.tensor(3.0, dtype=torch.float64), gradient]
+    near = [torch.tensor(3.0 + 1e-6, dtype=torch.float64), gradient * (1 + 1e-6)]
+    assert agree(eager, near, 30.0)
+    assert not agree(eager, [near[0], gradient * 1.001], 30.0)

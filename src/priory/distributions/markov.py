@@ -217,7 +217,11 @@ class MarkovSequence(TorchDistribution):
 
 
 class _Counted(constraints.Constraint):
-    """Sequences of which every step that counts lies in the emission's support."""
+    """Sequences of which every step that counts lies in the emission's support.
+
+    Raises:
+        ValueError: When it checks, a length is no number of the sequence's steps.
+    """
 
     def __init__(self, sequence: MarkovSequence) -> None:
         self.sequence = sequence
@@ -227,5 +231,12 @@ class _Counted(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         steps, counted = self.sequence.steps(value), self.sequence.counted()
+        length, most = self.sequence.length, steps.shape[-2]
+        if length is not None and bool(((length < 1) | (length > most)).any()):
+            low, high = int(length.min()), int(length.max())
+            raise ValueError(
+                f"a sequence's length counts its steps, from 1 to {most}, got {low} to {high}: "
+                "mend the column 'length', or pad the sequences further"
+            )
         inside: Tensor = self.sequence.emission.support.check(steps).all(-1)
         return (inside if counted is None else inside | ~counted).all(-1)

@@ -232,9 +232,10 @@ def agree(eager: Sequence[Tensor], graph: Sequence[Tensor], tolerance: float) ->
         eager: the loss, shape (), and the gradients.
         graph: the same, obtained by another way.
         tolerance: largest difference, of the loss relative to it (to 1 if it is smaller), of the
-            gradients relative to the norm of all, in units of the rounding error of their type.
+            gradients relative to the norm of all, in units of the rounding error of the coarsest
+            type among them: a schedule's weight makes a loss a double, and no gradient.
     """
-    rounding = tolerance * torch.finfo(eager[0].dtype).eps
+    rounding = tolerance * max(torch.finfo(t.dtype).eps for t in eager)
     loss, replayed = float(eager[0]), float(graph[0])
     if not math.isfinite(loss) or len(eager) != len(graph):
         return len(eager) == len(graph) and str(loss) == str(replayed)
