@@ -353,7 +353,7 @@ def test_a_coefficient_that_is_one_in_ten_thousand_off_is_found():
 
 def test_gradients_of_a_double_loss_agree_by_their_own_rounding():
     """A schedule's weight makes the loss a double; compiled gradients are floats all the same."""
-    gradient = torch.randn(50)
+    gradient = torch.randn(50, dtype=torch.float32)
     eager = [torch.tensor(3.0, dtype=torch.float64), gradient]
     near = [torch.tensor(3.0 + 1e-6, dtype=torch.float64), gradient * (1 + 1e-6)]
     assert agree(eager, near, 30.0)
