@@ -148,8 +148,21 @@ def table(result: dict[str, Any]) -> str:
             f"{TRAINED} steps by `fit`, data and libraries included, beyond the start's. The "
             f"median ratio over the recipes is {', '.join(typical)}.",
             "",
-            f"Measured on {result['hardware']}; load {result['load']:.1f} before.",
+            f"Measured on {result['hardware']}; load {result['load']:.1f} before.{_later(result)}",
         ]
+    )
+
+
+def _later(result: dict[str, Any]) -> str:
+    """Say which rows were measured by themselves, and how."""
+    later = [r for r in result["rows"] if "load" in r]
+    if not later:
+        return ""
+    names = ", ".join(r["recipe"] for r in later)
+    rounds, loads = {r["rounds"] for r in later}, [r["load"] for r in later]
+    return (
+        f" By themselves, in {max(rounds)} rounds at a load of {max(loads):.1f}, so that their "
+        f"milliseconds are those of a busy machine: {names}."
     )
 
 
