@@ -86,7 +86,14 @@ MADE = {
     TwoSample: lambda: TwoSample(MLP((4,)), MLP((3,)), width=5),
 }
 # What holds a module or programs of the user's own, and what a pair makes of its arguments.
-NOT_WRITTEN = {Wrapped, inference.Programs, Encoder, Decoder}
+NOT_WRITTEN = {
+    Wrapped,
+    inference.Programs,
+    Encoder,
+    Decoder,
+    nets.ConditionalEncoder,
+    nets.StochasticLayer,
+}
 
 
 KINDS = (nn.Module, Objective, Schedule, Criterion)
