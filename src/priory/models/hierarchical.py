@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from priory.likelihoods import Likelihood
+from priory.likelihoods.values import SMALL, starts_small
 from priory.lookup import lookup, positive
 from priory.models.pair import Pair, build_prior
 from priory.nets import ConditionalEncoder, Decoder, Encoder, Net, StochasticLayer, Wrapped
@@ -179,6 +180,8 @@ class TwoLevelVAE(Pair):
         self.encoder.build(x, self.latents[1], likelihood)
         self.lower_encoder.build(x, self.latents[0], likelihood)
         self.upper.build(self.prior.features, self.latents[0])
+        if starts_small(x):
+            self.upper.net.temper(SMALL)
         self.decoder.build(x)
 
     def model(self, x: Tensor) -> None:
