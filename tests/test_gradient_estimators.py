@@ -20,6 +20,7 @@ from priory.inference import (
     IWAE,
     MIWAE,
     PIWAE,
+    Linear,
     Phases,
     Reconstruction,
     Renyi,
@@ -594,3 +595,53 @@ def test_disarm_is_of_bits():
     Dealt.hand = torch.zeros(1, BITS)
     with pytest.raises(ValueError, match="dropout would not be the same"):
         ELBO(gradient="disarm")(dropping.model, dropping.guide, torch.ones(2, 4))
+
+
+class Shared(nn.Module):
+    """A point mass of all data, a factor, and a latent of each datum."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.w = nn.Parameter(torch.tensor(0.3)), nn.Parameter(torch.tensor(0.5))
+
+    def model(self, x):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        pyro.factor("f", -(self.a**2))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(w, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(self, x):
+        pyro.sample("w", dist.Delta(self.w))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.a * x, 0.7))
+
+
+def test_what_all_data_share_counts_once_or_is_refused():
+    pair, x = Shared(), torch.randn(6)
+    for objective in (ELBO, lambda gradient: IWAE(3, gradient=gradient)):
+        for gradient in ("score", "stl"):
+            found, expected = (
+                loss_and_gradient(pair, objective(gradient=g), x, [pair.w])
+                for g in (gradient, "pathwise")
+            )
+            torch.testing.assert_close(found, expected)
+        for gradient in ("dreg", "tail-adaptive"):
+            with pytest.raises(ValueError, match="'w' outside of the batch plate"):
+                objective(gradient=gradient)(pair.model, pair.guide, x)
+    for other in (PIWAE(4, groups=2), Wake()):
+        with pytest.raises(ValueError, match="'w' outside of the batch plate"):
+            other(pair.model, pair.guide, x)
+    for gradient in ("stl", "score"):
+        with pytest.raises(ValueError, match="a beta other than 1 has the pathwise gradient"):
+            ELBO(0.5, gradient=gradient)(pair.model, pair.guide, x)
+
+
+def test_a_marked_site_is_enumerated_under_any_beta():
+    pair, x = Mixed(mark=True), torch.randn(6, 2)
+    for beta in (0.5, Linear(0.5, 0.5, 1)):
+        torch.manual_seed(0)
+        marked = ELBO(beta)(pair.model, pair.guide, x)
+        torch.manual_seed(0)
+        asked = ELBO(beta, gradient="enumerate")(pair.model, pair.guide, x)
+        torch.testing.assert_close(marked, asked)

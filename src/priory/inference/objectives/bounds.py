@@ -15,6 +15,7 @@ from priory.inference.objectives.gradients import (
     through,
 )
 from priory.inference.objectives.schedules import Schedule, current
+from priory.inference.phases.enumeration import marked_sites
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
 from priory.lookup import positive
@@ -61,7 +62,8 @@ class ELBO(Objective):
     def loss(self, phases: Phases) -> Tensor:
         """Return -ELBO."""
         plain = not isinstance(self.beta, Schedule) and self.beta == 1
-        if (plain and not self.analytic_kl) or self.gradient != "pathwise":
+        other = self.gradient != "pathwise" or bool(marked_sites(phases.awake.guide_sites))
+        if not self.analytic_kl and (plain or other):
             awake, value = self._estimate(phases, self._weights, 1)
             return -awake.average(value)
         awake = _scored(phases)
@@ -71,6 +73,12 @@ class ELBO(Objective):
     def _weights(self, phase: Phase) -> Tensor:
         if not isinstance(self.beta, Schedule) and self.beta == 1:
             return phase.log_weight()
+        if phase.has_shared:  # which `average` adds to each datum, and without the weight
+            raise ValueError(
+                "with sites outside of the batch plate a beta other than 1 has the pathwise "
+                f"gradient alone, of what is drawn, not {self.gradient!r}; take beta=1 or "
+                "gradient='pathwise'"
+            )
         kl = phase.log_q(phase.scored) - phase.log_p(phase.latents)
         return phase.log_p(phase.observed) - current(self.beta) * kl
 
@@ -124,7 +132,7 @@ def _joint(phase: Phase, particles: int) -> Tensor:
         ValueError: If the weights' mean would bound nothing, or rows are weighted inside of it.
     """
     log_weight = phase.log_weight()
-    if particles > 1:
+    if max(particles, len(log_weight)) > 1:
         if reason := phase.no_bound():
             raise ValueError(f"no multi-sample bound: {reason}; train by ELBO()")
         if phase.weighs_rows_by_scale:

@@ -134,7 +134,7 @@ class StickTheLanding(Gradient):
 
     def __call__(self, phases: Phases, weights: Weights, alpha: float) -> tuple[Phase, Tensor]:
         """Return the bound, with the path's gradient."""
-        _check(phases)
+        _check(phases, points=True)
         fixed = phases.by_constants(leaves=False)
         return fixed, bound(weights(fixed), alpha)
 
@@ -217,7 +217,7 @@ class LeaveOneOut(Gradient):
         """Return the bound, with the score-function gradient."""
         awake = phases.awake
         awake.refuse_soft()
-        awake.refuse_shared(f"the gradient {self.name!r}")
+        awake.refuse_shared(f"the gradient {self.name!r}", points=True)
         log_weight = weights(awake)
         value, known = bound(log_weight, alpha), log_weight.detach()
         advantage = bound(known, alpha) - self.others(known, alpha)
@@ -270,7 +270,7 @@ class DisARM(Gradient):
         """Return the bound, with the gradient by twins."""
         awake, k = phases.antithetic, phases.particles
         awake.refuse_soft()
-        awake.refuse_shared(f"the gradient {self.name!r}")
+        awake.refuse_shared(f"the gradient {self.name!r}", points=True)
         if not awake.unreparameterised:
             return awake, bound(weights(awake), alpha)
         groups = weights(awake).unflatten(0, (-1, k))
@@ -356,11 +356,16 @@ def along_the_path(phases: Phases) -> tuple[Phase, Phase]:
     return _check(phases), phases.by_constants(leaves=True)
 
 
-def _check(phases: Phases) -> Phase:
-    """Return the awake phase, all of whose latents are reparameterised and of single data."""
+def _check(phases: Phases, *, points: bool = False) -> Phase:
+    """Return the awake phase, all of whose latents are reparameterised and of single data.
+
+    Args:
+        phases: The batch's.
+        points: Whether a point mass may be of all data.
+    """
     awake = phases.reparameterised
     awake.refuse_soft()
-    awake.refuse_shared("a gradient along the path alone")
+    awake.refuse_shared("a gradient along the path alone", points=points)
     return awake
 
 

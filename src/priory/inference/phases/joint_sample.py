@@ -170,18 +170,16 @@ class Phase:
         """Names of the guide's sites whose draws lost a gradient, as a Bernoulli's do."""
         return tuple(marked(self._guide))
 
-    def refuse_shared(self, what: str) -> None:
-        """Raise a ValueError if the guide draws latents outside of the batch plate.
+    def refuse_shared(self, what: str, *, points: bool = False) -> None:
+        """Raise a ValueError if the guide has latents outside of the batch plate.
 
         Args:
             what: what takes none.
+            points: whether it takes point masses, which stand for parameters.
         """
         for name, site in self._guide.items():
-            if (
-                is_latent(site)
-                and not self._local(site)
-                and not isinstance(base(site["fn"]), Delta)
-            ):
+            free = points and isinstance(base(site["fn"]), Delta)
+            if is_latent(site) and not self._local(site) and not free:
                 raise ValueError(
                     f"{what} is that of each datum's own latents, and the guide draws {name!r} "
                     "outside of the batch plate, once for all data; take gradient='pathwise'"
