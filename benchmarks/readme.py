@@ -37,7 +37,7 @@ from priory import load
 
 README = Path(__file__).parents[1] / "README.md"
 PAGES = (README, README.parent / "docs" / "results.md")
-PICTURE = Path(__file__).parent / "results" / "dreams.png"
+PICTURE = Path(__file__).parent / "results" / "samples.png"
 COLUMNS = 16
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch.distributions import constraints
 from priory.distributions.categorical import perturbed
 
 
-class Emission:
+class Emission(ABC):
     """What a state shows at a step; `Symbols` and `Normals` are two.
 
     Attributes:
@@ -21,13 +22,13 @@ class Emission:
 
     support: Any
 
+    @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log densities of steps (..., d) in each state, (..., K)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, states: Tensor) -> Tensor:
         """Return what each of some states (...) shows, (..., d)."""
-        raise NotImplementedError
 
     @property
     def mean(self) -> Tensor | None:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import pyro
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from priory.likelihoods import Likelihood
 from priory.lookup import positive
+from priory.models.hierarchical import build_layers
 from priory.models.pair import Pair
-from priory.nets import MLP, Decoder, Encoder
+from priory.nets import MLP, Decoder, Encoder, StochasticLayer
 from priory.posteriors import BernoulliPosterior
 
 START = -1.0  # log-odds of the top layer's bits, as in Bornschein and Bengio, 2015
@@ -38,25 +38,6 @@ class CentredEncoder(Encoder):
     def read(self, x: Tensor) -> Tensor:
         """Return what the net reads of data (*batch, *shape)."""
         return super().read(x) - self.centre
-
-
-class BitsGivenBits(nn.Module):
-    """From one layer of bits to the distribution of the next.
-
-    Args:
-        net: From bits to the next layer's log-odds.
-        inputs: Number of bits that it reads.
-        outputs: Number of bits of the next layer.
-    """
-
-    def __init__(self, net: MLP, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.net, self.head = net, BernoulliPosterior()
-        net.build((inputs,), (self.head.params, outputs))
-
-    def forward(self, z: Tensor) -> TorchDistribution:
-        """Return the distribution, batch shape (*batch), for bits (*batch, inputs)."""
-        return self.head(self.net(z))
 
 
 @dataclass(frozen=True)
@@ -121,11 +102,10 @@ class HelmholtzMachine(Pair):
 
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make the parameters of all layers for data (n, *shape)."""
-        steps = list(zip(self.layers, self.layers[1:], strict=False))
         self.encoder.build(x, self.layers[0], self.decoder.choose(x))
-        self.up = nn.ModuleList(BitsGivenBits(self._net(), low, high) for low, high in steps)
+        self.up = self._maps(self.layers[:-1], self.layers[1:])
         self.top = nn.Parameter(torch.full((self.layers[-1],), START))
-        self.down = nn.ModuleList(BitsGivenBits(self._net(), high, low) for low, high in steps)
+        self.down = self._maps(self.layers[1:], self.layers[:-1])
         self.decoder.build(x)
 
     @property
@@ -147,6 +127,11 @@ class HelmholtzMachine(Pair):
             z = pyro.sample(lowest, self.encoder(x))
             for site, layer in zip(above, self.up, strict=True):
                 z = pyro.sample(site, layer(z))
+
+    def _maps(self, inputs: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
+        maps = [StochasticLayer(self._net(), constraints.boolean) for _ in inputs]
+        build_layers(maps, inputs, outputs)
+        return nn.ModuleList(maps)
 
     def _net(self) -> MLP:
         return MLP(self.hidden, "tanh")

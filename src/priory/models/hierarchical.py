@@ -18,7 +18,37 @@ from priory.nets.table import net_of
 from priory.priors import PRIORS, Prior, VampPrior
 
 
-class HierarchicalVAE(Pair):
+class Chain(Pair):
+    r"""Layers of latents, each drawn given the one above, and the datum given the lowest.
+
+    .. math:: z_L \sim p(z_L), \quad z_l \sim p(z_l \mid z_{l+1}), \quad x \sim p(x \mid z_1)
+
+    Attributes:
+        latents: Number of coordinates of each layer, z1 first.
+        prior: p(zL).
+        down: The maps between layers, that to z1 first.
+        decoder: From z1 to the distribution of a datum.
+    """
+
+    latents: tuple[int, ...]
+    prior: Prior
+    down: nn.ModuleList
+    decoder: Decoder
+
+    @property
+    def seen(self) -> list[Embedding]:
+        """By what each layer is seen from below, z1 first: the prior is the last."""
+        return [*self.down, self.prior]
+
+    def model(self, x: Tensor) -> None:
+        with self.batch(x):
+            z = pyro.sample(f"z{len(self.latents)}", self.prior())
+            for n in range(len(self.down), 0, -1):
+                z = pyro.sample(f"z{n}", self.down[n - 1](self.seen[n].embed(z)))
+            pyro.sample("x", self.decoder(z), obs=x)
+
+
+class HierarchicalVAE(Chain):
     r"""A variational autoencoder with L layers of latents, z1 next to the datum and zL on top.
 
     .. math::
@@ -88,11 +118,6 @@ class HierarchicalVAE(Pair):
     def _map(self) -> Net:
         return copy.deepcopy(self._inner[0])
 
-    @property
-    def seen(self) -> list[Embedding]:
-        """By what each layer is seen from below, z1 first: the prior is the last."""
-        return [*self.down, self.prior]
-
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make the parameters for data (n, *shape)."""
         likelihood, sizes = self.decoder.choose(x), self.latents
@@ -102,13 +127,6 @@ class HierarchicalVAE(Pair):
         if self.down:
             build_layers(self.down, [*sizes[1:-1], self.prior.features], sizes[:-1])
         self.decoder.build(x)
-
-    def model(self, x: Tensor) -> None:
-        with self.batch(x):
-            z = pyro.sample(f"z{len(self.latents)}", self.prior())
-            for n in range(len(self.down), 0, -1):
-                z = pyro.sample(f"z{n}", self.down[n - 1](self.seen[n].embed(z)))
-            pyro.sample("x", self.decoder(z), obs=x)
 
     def guide(self, x: Tensor) -> None:
         with self.batch(x):

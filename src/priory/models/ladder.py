@@ -12,10 +12,9 @@ from priory.distributions.independent import IndependentNormal
 from priory.likelihoods import Likelihood
 from priory.likelihoods.values import SMALL, starts_small
 from priory.lookup import lookup
-from priory.models.hierarchical import build_layers, sizes_of
-from priory.models.pair import Pair, build_prior
+from priory.models.hierarchical import Chain, build_layers, sizes_of
+from priory.models.pair import build_prior
 from priory.nets import MLP, Decoder, Net, StochasticLayer
-from priory.nets.decoder import Embedding
 from priory.nets.table import net_of
 from priory.priors import PRIORS, Prior
 
@@ -46,7 +45,7 @@ def merged(term: TorchDistribution, prior: TorchDistribution) -> IndependentNorm
     return IndependentNormal(loc, log_scale, 1)
 
 
-class LadderVAE(Pair):
+class LadderVAE(Chain):
     r"""A chain of latents whose guide goes down it, and merges what a datum says with the model.
 
     .. math::
@@ -112,11 +111,6 @@ class LadderVAE(Pair):
         self.down = nn.ModuleList(StochasticLayer(_between(w, batch_norm)) for w in widths[:-1])
         self.decoder = Decoder(decoder, self.seen[0], likelihood)
 
-    @property
-    def seen(self) -> list[Embedding]:
-        """By what each layer is seen from below, z1 first: the prior is the last."""
-        return [*self.down, self.prior]
-
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make the parameters for data (n, *shape)."""
         likelihood, sizes, widths = self.decoder.choose(x), self.latents, self.widths
@@ -145,13 +139,6 @@ class LadderVAE(Pair):
             d = net(d)
             found.append(layer(d))
         return found
-
-    def model(self, x: Tensor) -> None:
-        with self.batch(x):
-            z = pyro.sample(f"z{len(self.latents)}", self.prior())
-            for n in range(len(self.down), 0, -1):
-                z = pyro.sample(f"z{n}", self.down[n - 1](self.seen[n].embed(z)))
-            pyro.sample("x", self.decoder(z), obs=x)
 
     def guide(self, x: Tensor) -> None:
         with self.batch(x):

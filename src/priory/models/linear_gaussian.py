@@ -45,7 +45,7 @@ class LinearGaussian(Tractable):
 
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make b, the columns' means; W, small and random; and the noise, all of the variance."""
-        x = x.flatten(1) if x.dim() > 1 else x[:, None]
+        x = x.reshape(len(x), -1)
         variance = column_variances(x)
         if self.isotropic:
             variance = variance.mean(0, keepdim=True)

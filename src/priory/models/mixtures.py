@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import pyro
@@ -58,10 +59,11 @@ class Mixture(Tractable):
         self.logits.copy_((counts / len(x)).clamp(min=_NOBODY / len(x)).log())
         self.fit_components(self.flat(x).double(), shares, counts)
 
+    @abstractmethod
     def log_densities(self, x: Tensor) -> Tensor:
         """Return log p(x | c) of vectors (*batch, d) and each component, (*batch, K)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fit_components(self, x: Tensor, shares: Tensor, counts: Tensor) -> None:
         """Move the components to their optimum.
 
@@ -70,11 +72,10 @@ class Mixture(Tractable):
             shares: Responsibilities, (n, K).
             counts: Their sums, (K,).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def component(self, c: Tensor) -> TorchDistribution:
         """Return p(x | c) of data, for one-hot codes (*batch, K)."""
-        raise NotImplementedError
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):
@@ -151,6 +152,17 @@ def normal_densities(x: Tensor, mean: Tensor, factors: Tensor) -> Tensor:
     return torch.stack([MultivariateNormal(m, scale_tril=f).log_prob(x) for m, f in pairs], -1)
 
 
+def diagonal_densities(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the log densities of vectors (*batch, d) under K diagonal normals, (*batch, K)."""
+    pairs = zip(mean, log_scale, strict=True)
+    return torch.stack([IndependentNormal(m, s, 1).log_prob(x) for m, s in pairs], -1)
+
+
+def bit_densities(x: Tensor, log_odds: Tensor) -> Tensor:
+    """Return log p of bits (*batch, d) under each of K rows of log-odds (K, d), (*batch, K)."""
+    return x @ log_odds.mT - softplus(log_odds).sum(-1)
+
+
 class GMM(Mixture):
     r"""A mixture of normals, with full covariances or diagonal ones; trained by EM.
 
@@ -190,7 +202,7 @@ class GMM(Mixture):
 
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make equal weights, means at rows that lie apart, and the columns' variances."""
-        x = x.flatten(1).double() if x.dim() > 1 else x[:, None].double()
+        x = x.reshape(len(x), -1).double()
         self.register_buffer("unit", column_variances(x).sqrt())
         self.logits = nn.Parameter(torch.zeros(self.components))
         self.mean = nn.Parameter(_apart(x / self.unit, self.components) * self.unit)
@@ -208,8 +220,7 @@ class GMM(Mixture):
         """Return log p(x | c) of vectors (*batch, d) and each component, (*batch, K)."""
         if self.covariance == "full":
             return normal_densities(x, self.mean, self.factors())
-        pairs = zip(self.mean, self.log_scale, strict=True)
-        return torch.stack([IndependentNormal(m, s, 1).log_prob(x) for m, s in pairs], -1)
+        return diagonal_densities(x, self.mean, self.log_scale)
 
     def fit_components(self, x: Tensor, shares: Tensor, counts: Tensor) -> None:
         """Set means and covariances to the moments of the rows, weighted by their shares."""
@@ -274,7 +285,7 @@ class BernoulliMixture(Mixture):
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make equal weights, and probabilities half way between rows and their mean."""
         Bernoulli().check(x)
-        x = x.flatten(1).double() if x.dim() > 1 else x[:, None].double()
+        x = x.reshape(len(x), -1).double()
         rows = torch.randperm(len(x))[torch.arange(self.components) % len(x)].to(x.device)
         self.logits = nn.Parameter(torch.zeros(self.components))
         self.log_odds = nn.Parameter(self._odds((x[rows] + x.mean(0)) / 2))
@@ -284,7 +295,7 @@ class BernoulliMixture(Mixture):
 
     def log_densities(self, x: Tensor) -> Tensor:
         """Return log p(x | c) of vectors (*batch, d) and each component, (*batch, K)."""
-        return x @ self.log_odds.mT - softplus(self.log_odds).sum(-1)
+        return bit_densities(x, self.log_odds)
 
     def fit_components(self, x: Tensor, shares: Tensor, counts: Tensor) -> None:
         """Set the probabilities to the rows' means, weighted by their shares."""

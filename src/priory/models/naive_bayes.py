@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import pyro
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from priory.distributions.independent import IndependentNormal
 from priory.distributions.pixels import IndependentBernoulli
 from priory.likelihoods import Bernoulli
 from priory.models.class_prior import ClassPrior, Labels
 from priory.models.linear_gaussian import column_variances
+from priory.models.mixtures import bit_densities, diagonal_densities
 from priory.models.pair import Labelled, Tractable
 from priory.nets import one_hot
 
@@ -48,13 +50,13 @@ class ClassConditional(Labelled, Tractable):
         """Return labels (*batch) as indicators (*batch, classes); NaN where one is none of them."""
         return one_hot(y, self.labels.width, self.labels.log_frequencies)
 
+    @abstractmethod
     def log_densities(self, x: Tensor) -> Tensor:
         """Return log p(x | y) of vectors (*batch, d) and each label, (*batch, classes)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conditional(self, y: Tensor) -> TorchDistribution:
         """Return p(x | y) of data, for labels (*batch)."""
-        raise NotImplementedError
 
     def model(self, x: Tensor, y: Tensor | None = None) -> None:
         with self.batch(x):
@@ -111,7 +113,7 @@ class NaiveBayes(ClassConditional):
 
     def log_densities(self, x: Tensor) -> Tensor:
         """Return log p(x | y) of vectors (*batch, d) and each label, (*batch, classes)."""
-        return x @ self.log_odds.mT - softplus(self.log_odds).sum(-1)
+        return bit_densities(x, self.log_odds)
 
     @torch.no_grad()
     def maximise(self, x: Tensor, y: Tensor) -> None:
@@ -169,15 +171,14 @@ class GaussianNaiveBayes(ClassConditional):
     def make(self, x: Tensor, y: Tensor | None) -> None:
         """Make the classes' frequencies, and means and scales of all rows."""
         self.labels.build(y)
-        x = x.double().flatten(1) if x.dim() > 1 else x.double()[:, None]
+        x = x.reshape(len(x), -1).double()
         self.register_buffer("unit", column_variances(x).sqrt())
         self.mean = nn.Parameter(x.mean(0).repeat(self.labels.width, 1))
         self.log_scale = nn.Parameter(self.unit.log().repeat(self.labels.width, 1))
 
     def log_densities(self, x: Tensor) -> Tensor:
         """Return log p(x | y) of vectors (*batch, d) and each label, (*batch, classes)."""
-        pairs = zip(self.mean, self.log_scale, strict=True)
-        return torch.stack([IndependentNormal(m, s, 1).log_prob(x) for m, s in pairs], -1)
+        return diagonal_densities(x, self.mean, self.log_scale)
 
     @torch.no_grad()
     def maximise(self, x: Tensor, y: Tensor) -> None:

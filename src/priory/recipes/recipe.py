@@ -10,7 +10,7 @@ from typing import Any
 from priory.data import SETS, Data, ImageSet
 from priory.inference import Objective, Run, fit
 from priory.inference.fit import pick_device
-from priory.inference.options import check_options
+from priory.inference.options import FitOptions
 from priory.lookup import named
 from priory.parsing import parse_objective, read
 from priory.signatures import REQUIRED, Collector, Option, options_of
@@ -99,7 +99,8 @@ class Recipe:
         Raises:
             Errors: naming every error in them.
         """
-        mine, pair_options = {}, {}
+        mine: dict[str, Any] = {}
+        pair_options: dict[str, Any] = {}
         objective = options.pop("objective", None)
         known = self.trainable()
         errors = Collector()
@@ -117,8 +118,7 @@ class Recipe:
         mine = {**{k: read(known[k], v) for k, v in training.items()}, **mine}
         if isinstance(objective, str) or objective is None:
             objective = errors.attempt(self.objective, objective)
-        defaults = {name: option.default for name, option in known.items()}
-        errors.attempt(check_options, {**defaults, **mine})
+        errors.attempt(lambda: FitOptions(**mine))
         errors.attempt(pick_device, mine.get("device", "auto"))
         pair = errors.attempt(self.pair, **pair_options)
         errors.check()

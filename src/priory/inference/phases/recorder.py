@@ -67,8 +67,6 @@ class Recorder(Messenger):
         draw: draws the particles of a site in the batch plate, where they are not independent.
     """
 
-    hears_sites_alone = True
-
     def __init__(
         self,
         replay: Mapping[str, Tensor] | None = None,
