@@ -2,8 +2,6 @@
 
 import functools
 import math
-import os
-import subprocess
 import sys
 import warnings
 from types import ModuleType, SimpleNamespace
@@ -24,6 +22,7 @@ from priory.evaluation.arviz import loo, to_arviz
 from priory.inference import ELBO, Adversarial
 from priory.models import GAN, VAE
 from priory.nets import MLP
+from processes import ended, start_logged
 
 az = last_step.import_arviz()
 
@@ -396,11 +395,18 @@ def test_the_import_leaves_the_home_alone(home, tmp_path):
     place = tmp_path / "home"
     place.mkdir() if home == "empty" else place.touch()  # a file is unwritable to root as well
     told = {"HOME": str(place), "MPLCONFIGDIR": str(tmp_path / "plots")}
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
-    code = "from priory.evaluation.arviz.container import import_arviz as f; f().from_dict"
-    words = [sys.executable, "-W", "error", "-c", code]
-    run = subprocess.run(words, env=kept | told, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
+    code = """if True:
+        import os, sys, warnings
+        assert not {"arviz", "matplotlib"} & {*sys.modules}
+        for name in [name for name in os.environ if name.startswith("XDG_")]:
+            del os.environ[name]
+        warnings.simplefilter("error")
+        from priory.evaluation.arviz.container import import_arviz
+        import_arviz().from_dict
+    """
+    log = tmp_path / "import"
+    exit_code, _, err = ended(start_logged(exec, code, {}, log=log, **told), log)
+    assert (exit_code, err) == (0, "")
     assert home == "unwritable" or not [*place.rglob("*")]
 
 

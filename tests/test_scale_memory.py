@@ -1,8 +1,6 @@
 """Memory: what an evaluation takes at most, and that training takes no more the longer it runs."""
 
 import json
-import os
-import subprocess
 import sys
 import textwrap
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 
 from priory.evaluation.likelihood.bound import log_likelihood
+from processes import ended, start_logged
 
 START = """
 import json, resource, torch
@@ -40,28 +39,24 @@ def tiny(width=16):
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
-def told(script):
+def told(script, folder):
     """Run a script in a process of its own, and answer the last line that it prints, as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-c", START + textwrap.dedent(script)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    process = start_logged(exec, START + textwrap.dedent(script), {}, log=folder / "script")
+    code, out, err = ended(process, folder / "script")
+    assert code == 0, err
+    return json.loads(out.splitlines()[-1])
 
 
 @linux
-def test_an_evaluation_stays_within_a_gigabyte():
+def test_an_evaluation_stays_within_a_gigabyte(tmp_path):
     """K = 5000 on 10,000 rows of 784, in two parts that take long only together.
 
     The blocks of the bound are sized by K and by a row's length, not by the number of rows: some
     rows with K = 5000 hold as much at once as all of them would. What grows with the rows is looked
     at with all of them, and one particle.
     """
-    mib = told("""
+    mib = told(
+        """
         x = (torch.rand(10_000, 1, 28, 28) > 0.5).float()
         y = torch.arange(10_000) % 10
         data = Data.from_arrays(x=x, y=y, x_test=x, y_test=y)
@@ -77,15 +72,18 @@ def test_an_evaluation_stays_within_a_gigabyte():
         evaluate(pair, data, particles=1, features=features)
         found["all"] = peak() - before
         print(json.dumps(found))
-    """)
+    """,
+        tmp_path,
+    )
     assert mib["twice as many"] < mib["few"] + 32
     assert mib["few"] + mib["all"] < 1000
 
 
 @pytest.fixture(scope="module")
-def trainings():
+def trainings(tmp_path_factory):
     """The memory that eager and traced steps hold, early and late in a training."""
-    return told("""
+    return told(
+        """
         x = (torch.rand(500, 1, 8, 8) > 0.5).float()
         found = {}
         for compile in ("off", "trace"):
@@ -101,7 +99,9 @@ def trainings():
                 on_epoch=lambda row: held.setdefault(row["step"], now()),
             )
         print(json.dumps({name: [held[200], held[1000]] for name, held in found.items()}))
-    """)
+    """,
+        tmp_path_factory.mktemp("trainings"),
+    )
 
 
 @linux
