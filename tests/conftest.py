@@ -1,6 +1,8 @@
 """What every test starts from: an empty parameter store, a seed, and untouched global switches."""
 
+import functools
 import gc
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -66,6 +68,15 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def installed_once():
+    """Look through the installed packages once, not for every command: none is added meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        known = functools.cache(importlib.metadata.entry_points)
+        patch.setattr("importlib.metadata.entry_points", known)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_state():
     """Seed all generators and undo what a test changes globally."""
@@ -82,3 +93,13 @@ def clean_state():
 def double(clean_state):
     """Work in double precision, for exact checks."""
     torch.set_default_dtype(torch.float64)
+
+
+@pytest.fixture
+def no_pixels(monkeypatch):
+    """Draw figures without their pixels, for tests of what else a command writes."""
+
+    def savefig(figure, file, **_):
+        file.write(b"") if hasattr(file, "write") else Path(file).write_bytes(b"")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)

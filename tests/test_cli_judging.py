@@ -51,7 +51,7 @@ def said(capsys, *words):
     return code, captured.out, captured.err
 
 
-def test_samples_from_files_are_judged_as_in_python(capsys, folder, runs):
+def test_samples_from_files_are_judged_as_in_python(capsys, folder, runs, no_pixels):
     files = ["--samples", runs / "fake.npz", "--against", runs / "test.npz"]
     files += ["--train", runs / "train.npz"]
     code, out, _ = said(capsys, "evaluate", *files, "--json", "a.json", "--html", "a.html")
@@ -109,7 +109,7 @@ def test_grey_samples_of_binary_data_are_told():
     assert "the data are binary and the samples not" in report["mmd"].note
 
 
-def test_a_runs_report_is_kept_in_its_folder(capsys, folder, runs):
+def test_a_runs_report_is_kept_in_its_folder(capsys, folder, runs, no_pixels):
     words = ["evaluate", runs / "normal-seed0", "--particles", 5]
     words += ["--metrics", "nll,mmd,frechet", "--limit", 100]
     code, out, _ = said(capsys, *words)
@@ -123,7 +123,7 @@ def test_a_runs_report_is_kept_in_its_folder(capsys, folder, runs):
     assert load(runs / "normal-seed0").pair.latent == 3
 
 
-def test_outliers_and_a_background_from_the_command_line(capsys, folder, runs):
+def test_outliers_and_a_background_from_the_command_line(capsys, folder, runs, no_pixels):
     words = ["evaluate", runs / "normal-seed0", "--particles", 5, "--metrics", "insight"]
     words += ["--json", "o.json", "--html", "o.html"]
     flipped = 1 - np.load(runs / "test.npz")["x"]
@@ -143,7 +143,7 @@ def test_outliers_and_a_background_from_the_command_line(capsys, folder, runs):
     assert "unknown data set 'mnits'" in err
 
 
-def test_trained_runs_are_compared_by_label_and_seed(capsys, folder, runs):
+def test_trained_runs_are_compared_by_label_and_seed(capsys, folder, runs, no_pixels):
     names = [runs / name for name in ("normal-seed0", "normal-seed1", "mixture-seed0")]
     few = ("--particles", 5, "--limit", 60)
     code, out, _ = said(capsys, "compare", *names, *few, "--metrics", "nll,mmd")

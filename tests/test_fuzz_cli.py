@@ -56,6 +56,7 @@ def run(words):
     return code, out.getvalue(), err.getvalue()
 
 
+@functools.cache
 def options(verb, *name):
     """The options that a verb's help shows."""
     _, out, _ = run([verb, *name, "--help"])

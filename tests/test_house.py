@@ -257,9 +257,12 @@ def test_every_test_asserts():
     assert not idle, f"tests that assert nothing: {idle}"
 
 
-def test_readme_runs(tmp_path, monkeypatch):
+def test_readme_runs(tmp_path, monkeypatch, no_pixels):
+    """With few rows to judge."""
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text, count = re.subn(r"(evaluate\(\w+|\bmetrics=\[.*?\])", r"\1, limit=30", text)
+    assert count == 3
     monkeypatch.setattr("priory.comparison.fits.default_jobs", lambda: 1)
     blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     assert blocks, "README.md has no python block"
@@ -275,7 +278,7 @@ def test_examples_are_there():
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_is_short_and_runs(path, tmp_path, monkeypatch, capsys):
+def test_example_is_short_and_runs(path, tmp_path, monkeypatch, capsys, no_pixels):
     """By a few of its steps, and all else that it does."""
     text = path.read_text()
     assert len(text.splitlines()) < 80
