@@ -168,10 +168,10 @@ def test_loss_falls_on_digits(name, digits):
         last = terms[0](run.pair.model, run.pair.guide, **data.train.take(slice(0, 500)))
         losses = [run.history[0]["loss"], float(last)]
     elif any(getattr(bare(t), "cost", "") == "features" for t in terms):
-        losses = [row["loss"] for row in recipe.fit(data, **options, steps=100).history]
+        losses = [row["loss"] for row in recipe.fit(data, **options, steps=60).history]
     else:
         columns = data.train.take(slice(0, 200))
-        runs = [recipe.fit(data, **options, steps=steps) for steps in (1, 100)]
+        runs = [recipe.fit(data, **options, steps=steps) for steps in (1, 60)]
         with torch.no_grad(), pyro.get_param_store().scope():
             losses = [
                 float(sum(t(r.pair.model, r.pair.guide, **columns) for t in terms)) for r in runs
