@@ -116,7 +116,8 @@ class Traced:
         Raises:
             Untraceable: if inductor cannot, for want of a C++ compiler, say.
         """
-        inputs = [x.detach() for x in (*self.held, *batch)]
+        # Copies: inductor runs the graph while it compiles it, which moves the buffers in it.
+        inputs = [x.detach().clone() for x in (*self.held, *batch)]
         asked = os.environ.get("TORCHINDUCTOR_CPP_WRAPPER", "1") != "0"
         failed = ""
         for wrapped in [True, False] if asked and all(x.is_cpu for x in inputs) else [False]:
