@@ -17,12 +17,12 @@ _SMALLEST = 4  # pixels of a side below which an image is not halved again
 
 def squared(a: Tensor, b: Tensor) -> Tensor:
     """Return the sum of squared differences of each row, (n,), for rows (n, *event)."""
-    return (a - b).square().flatten(1).sum(1)
+    return _rowwise((a - b).square())
 
 
 def absolute(a: Tensor, b: Tensor) -> Tensor:
     """Return the sum of absolute differences of each row, (n,), for rows (n, *event)."""
-    return (a - b).abs().flatten(1).sum(1)
+    return _rowwise((a - b).abs())
 
 
 def laplacian(a: Tensor, b: Tensor) -> Tensor:
@@ -58,6 +58,11 @@ def laplacian(a: Tensor, b: Tensor) -> Tensor:
         total = total + (rest - back).abs().flatten(1).mean(1)
         rest = smaller
     return prod(a.shape[1:]) * (total + rest.abs().flatten(1).mean(1))
+
+
+def _rowwise(x: Tensor) -> Tensor:
+    """Return each row's sum, (n,), for rows (n, *event); numbers are their own."""
+    return x.flatten(1).sum(1) if x.dim() > 1 else x
 
 
 def _closeness(size: int, like: Tensor) -> Tensor:
