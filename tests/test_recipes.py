@@ -302,6 +302,7 @@ def test_an_option_that_fit_has_too_can_be_meant_for_the_pair():
 # Beside a bound, which gives every parameter a gradient; the bounds alone.
 WHOLE = {
     "adversarial": "elbo + adversarial:z:critic=(mlp:8)",
+    "constraint": "elbo + constraint:reconstruction:5",
     "elbo": "elbo",
     "iwae": "iwae:3",
     "renyi": "renyi:0.5:3",

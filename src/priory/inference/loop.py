@@ -228,6 +228,8 @@ class Loop:
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": step}
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
         self.evaluations.add(row, self.history, last=step >= self.total)
+        if isinstance(self.objective, Objective):
+            row |= self.objective.numbers()
         row["rate"] = self._rate()
         if self.options.skip_nonfinite:
             row["skipped"] = self.svi.guard.skipped
@@ -259,12 +261,12 @@ class Loop:
 
 
 def train_mode(pair: Any, objective: Any) -> None:
-    """Put a pair's modules, and its critics, into training mode."""
+    """Put a pair's modules, and those of its objective, into training mode."""
     if isinstance(pair, nn.Module):
         pair.train()
     if isinstance(objective, Objective):
-        for adversary in objective.adversaries():
-            adversary.critic.train()
+        for module in objective.modules():
+            module.train()
 
 
 def stateful(objective: Any) -> Iterator[Any]:

@@ -105,6 +105,15 @@ class Selection:
         self.waited, self.weights = state["waited"], dict(weights)
 
 
-def judged(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a row of the history has of a criterion, by its name."""
+def figures(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a row of the history has of a criterion, of layers and of multipliers, by name.
+
+    Args:
+        row: the row.
+    """
     return {k: v for k, v in row.items() if k not in _OWN and isinstance(v, int | float)}
+
+
+def judged(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a row of the history has of a criterion, by its name; others have a point."""
+    return {k: v for k, v in figures(row).items() if "." not in k}

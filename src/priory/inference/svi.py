@@ -139,7 +139,7 @@ class SVI(pyro.infer.SVI):
             self.pair,
             [(player, a.steps) for a, player in self.critics],
             list(schedules(loss, model, guide)),
-            modules(model, guide, *(a.critic for a, _ in self.critics)),
+            modules(model, guide, *(loss.modules() if isinstance(loss, Objective) else ())),
             None if ema is None else MovingAverage(ema),
             compile,
             horizon,
@@ -286,6 +286,7 @@ class SVI(pyro.infer.SVI):
             for adversary, player in self.critics:
                 params = adversary.critic.named_parameters()
                 player.params = {n: p for n, p in params if p.requires_grad}
+            self.objective.place(device_of([*args, *columns.values()]))
         share_statistics(*self._engine.modules)
         ranks.broadcast_(t for m in self._engine.modules for t in (*m.parameters(), *m.buffers()))
         self._engine.buffers = Buffers(self._engine.modules)

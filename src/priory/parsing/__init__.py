@@ -1,12 +1,12 @@
 """Parts written as text, as the command line and recipes name them."""
 
-from priory.parsing.objectives import parse_objective
 from priory.parsing.texts import (
     OPTIMS,
     convert,
     describe,
     parse,
     parse_function,
+    parse_objective,
     part_of,
     read,
     unbracket,

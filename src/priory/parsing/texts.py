@@ -8,6 +8,7 @@ the constructor: its names, types and defaults stand there and nowhere else.
 from __future__ import annotations
 
 import functools
+import operator
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from torch import nn
 
 from priory.divergences import DIVERGENCES, Divergence
 from priory.inference import Criterion
-from priory.inference.objectives import SCHEDULES, Schedule
+from priory.inference.objectives import OBJECTIVES, SCHEDULES, Objective, Schedule
 from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.lookup import named, suggestion
 from priory.nets import CRITICS, NETS, Critic, Net
@@ -71,6 +72,35 @@ def parse_function(
     """
     target, values = _arguments(kind, text, table, plain=True)
     return functools.partial(target, **values) if values else target
+
+
+def parse_objective(text: str) -> Objective:
+    """Build an objective: a part, or a sum of parts with weights.
+
+    Raises:
+        Errors: naming every error of every term.
+
+    Example:
+        >>> len(parse_objective("reconstruction + 10*match:mmd").terms())
+        2
+    """
+    errors = Collector()
+    terms = []
+    for term in split(text, "+"):
+        *weights, part = split(term, "*")
+        objective = errors.attempt(parse, "objective", part, OBJECTIVES)
+        for weight in weights:
+            factor = errors.attempt(
+                convert, weight, float | Schedule, prefix=f"{term}: the weight "
+            )
+            if objective is not None and factor is not None:
+                objective = factor * objective
+        terms.append(objective)
+    errors.check()
+    total: Objective | None = errors.attempt(functools.reduce, operator.add, terms)
+    errors.check()
+    assert total is not None  # noqa: S101
+    return total
 
 
 def _arguments(
@@ -157,6 +187,7 @@ _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Net: ("net", NETS),
     nn.Module: ("net", NETS),
     Schedule: ("schedule", SCHEDULES),
+    Objective: ("objective", OBJECTIVES),
     Criterion: ("metric", _Criteria()),
 }
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
@@ -195,7 +226,7 @@ def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:
             kind, table = _PARTS[member]
             inner = unbracket(text)
             if text != inner or len(members) < 2 or str in members or split(text, ":")[0] in table:
-                return parse(kind, inner, table)
+                return parse_objective(inner) if table is OBJECTIVES else parse(kind, inner, table)
     if str in members or annotation in (Any, types.NoneType, REQUIRED):
         return text
     choices = [a for m in members if typing.get_origin(m) is Literal for a in typing.get_args(m)]

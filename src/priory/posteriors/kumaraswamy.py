@@ -15,7 +15,7 @@ class KumaraswamyPosterior(Posterior):
     """Independent Kumaraswamy coordinates in the unit interval.
 
     Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features of zero give the
-    law Kumaraswamy(1, 5), which is Beta(1, 5). Shapes are at most about 10^6.
+    distribution Kumaraswamy(1, 5), which is Beta(1, 5). Shapes are at most about 10^6.
     """
 
     name = "kumaraswamy"

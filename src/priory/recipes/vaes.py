@@ -1,12 +1,14 @@
 """Variational autoencoders: a prior, and a bound on the likelihood."""
 
+from typing import Any
+
 from priory.models import VAE
 from priory.recipes.recipe import Recipe
 
 
-def _vae(name: str, paper: str, loss: str = "elbo", prior: str = "normal") -> Recipe:
+def _vae(name: str, paper: str, loss: str = "elbo", prior: str = "normal", **more: Any) -> Recipe:
     """Return a row for a VAE, with nets and training sized for the digits."""
-    options = {"prior": prior, "encoder": "mlp:128", "decoder": "mlp:128"}
+    options = {"prior": prior, "encoder": "mlp:128", "decoder": "mlp:128", **more}
     training = {"steps": 1000, "lr": 2e-3, "schedule": "cosine"}
     return Recipe(name, paper, VAE, loss, options, training)
 
@@ -27,5 +29,16 @@ ROWS = (
         "sb-vae",
         "Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders",
         prior="stick-breaking:5",
+    ),
+    _vae(
+        "geco-vae",
+        "Rezende and Viola, 2018, Taming VAEs",
+        "kl + constraint:(reconstruction:cost=squared):at_most=5",
+    ),
+    _vae(
+        "lag-vae",
+        "Zhao, Song and Ermon, 2018, The information autoencoding family: a Lagrangian perspective "
+        "on latent variable generative models",
+        "reconstruction + constraint:elbo:at_most=20 + constraint:(match:mmd):at_most=0.05",
     ),
 )

@@ -3,6 +3,7 @@
 from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.objectives.base import Objective, Scaled, Sum
 from priory.inference.objectives.bounds import CIWAE, ELBO, IWAE, KL, MIWAE, PIWAE, Renyi
+from priory.inference.objectives.constraint import Constraint
 from priory.inference.objectives.costs import COSTS
 from priory.inference.objectives.em import EM
 from priory.inference.objectives.games import GAMES
@@ -32,6 +33,7 @@ __all__ = [
     "Adversarial",
     "Capacity",
     "Classification",
+    "Constraint",
     "Cosine",
     "Exponential",
     "FreeBits",

@@ -182,6 +182,10 @@ class Adversarial(Objective):
         """Return itself."""
         return [self]
 
+    def modules(self) -> list[nn.Module]:
+        """Return the critic."""
+        return [self.critic]
+
     def _sides(self, phases: Phases) -> tuple[Samples, Samples]:
         """Return both sides' samples, with noise, packed and grouped, as the critic gets them."""
         phases.refuse_weights(type(self).__name__)

@@ -116,6 +116,30 @@ class Objective(ABC):
         found = [a for t in self.terms() if t is not self for a in t.adversaries()]
         return list(dict.fromkeys(found))
 
+    def modules(self) -> list[nn.Module]:
+        """Return the modules that the objective owns: critics, multipliers."""
+        found = [m for t in self.terms() if t is not self for m in t.modules()]
+        return list(dict.fromkeys(found))
+
+    def place(self, device: torch.device) -> None:
+        """Bring what the terms hold beside critics to the device of the data.
+
+        Args:
+            device: of the data.
+        """
+        for term in self.terms():
+            if term is not self:
+                term.place(device)
+
+    def numbers(self) -> dict[str, float]:
+        """Return what the objective has found so far, for the history: its multipliers."""
+        found: dict[str, float] = {}
+        for term in self.terms():
+            for name, value in term.numbers().items() if term is not self else ():
+                alike = sum(n.rpartition("/")[0] == name or n == name for n in found)
+                found[f"{name}/{alike + 1}" if alike else name] = value
+        return found
+
     def __add__(self, other: Objective) -> Sum:
         """Add two objectives."""
         return Sum((self, other)) if isinstance(other, Objective) else NotImplemented
@@ -140,7 +164,7 @@ class Sum(Objective):
         self.objectives: tuple[Objective, ...] = tuple(
             t for o in objectives for t in (o.objectives if isinstance(o, Sum) else (o,))
         )
-        _check_parts(self.objectives)
+        check_parts(self.objectives)
         counts = {o.particles for o in self.objectives} - {1}
         if len(counts) > 1:
             raise ValueError(
@@ -167,7 +191,7 @@ class Scaled(Objective):
     """
 
     def __init__(self, weight: Weight, objective: Objective) -> None:
-        _check_parts([objective])
+        check_parts([objective])
         self.weight = weight
         self.objective = objective
         self.particles = objective.particles
@@ -181,9 +205,11 @@ class Scaled(Objective):
         return (self.objective,)
 
 
-def _check_parts(objectives: Iterable[Objective]) -> None:
-    """Raise a ValueError if one moves the parameters by itself."""
+def check_parts(objectives: Iterable[Objective]) -> None:
+    """Raise a ValueError if one moves the parameters by itself, or is no objective."""
     for objective in objectives:
+        if not isinstance(objective, Objective):
+            raise ValueError(f"expected an objective, got {objective!r}")
         if objective.whole:
             raise ValueError(
                 f"{type(objective).__name__}() moves the parameters by itself, and can't be scaled "
