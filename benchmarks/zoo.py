@@ -7,6 +7,8 @@ that of a process of its own which trains the recipe by `fit`, beyond what it be
 
     python -m benchmarks.zoo --rounds 10
     python -m benchmarks.zoo --recipes vae wgan-gp --modes off trace --device cuda
+
+Rows that are measured by themselves join those of the file, with the load of their own time.
 """
 
 from __future__ import annotations
@@ -200,8 +202,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "modes": o.modes,
         "rows": rows,
     }
+    former = json.loads(o.json.read_text()) if o.json.exists() else {}
     o.json.parent.mkdir(parents=True, exist_ok=True)
-    o.json.write_text(json.dumps(result, indent=1) + "\n")
+    o.json.write_text(json.dumps(joined(former, result), indent=1) + "\n")
+
+
+def joined(former: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """Return new rows among those of a former result, in the order of the recipes.
+
+    Args:
+        former: of the same machine and modes; any other is forgotten.
+        result: the new one.
+    """
+    if any(former.get(key) != result[key] for key in ("hardware", "modes")):
+        return result
+    own = {key: result[key] for key in ("load", "rounds")}
+    rows = {row["recipe"]: row for row in former["rows"]}
+    rows |= {row["recipe"]: row | own for row in result["rows"]}
+    if {*rows} == {row["recipe"] for row in result["rows"]}:
+        return result
+    return former | {"rows": [rows[name] for name in stepped() if name in rows]}
 
 
 if __name__ == "__main__":

@@ -368,6 +368,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x, x),
     ],
     "vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "vib": [lambda p, x: p.encoder(x), lambda p, x: p.classify(x)],
 }
 
 

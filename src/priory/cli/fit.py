@@ -210,7 +210,9 @@ def _show(run: Run, out: Path, own: str) -> None:
         return
     if len(run.history) > 1:
         save_picture(training(run.history), out / "training.png")
-    save_picture(generated(means_of(run.sample(64))), out / "samples.png")
+    draws = run.sample(64)
+    if "x" in draws:
+        save_picture(generated(means_of(draws)), out / "samples.png")
     if run.snapshots:
         taken = {step: run.data.restore(x) for step, x in run.snapshots.items()}
         real = run.data.restore(run.data.valid.snapshot(_REAL)).cpu()

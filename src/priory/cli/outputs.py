@@ -101,5 +101,13 @@ def means_of(draws: Mapping[str, Tensor]) -> Tensor:
 
     Args:
         draws: by site, as `Run.sample` returns them.
+
+    Raises:
+        ValueError: if there are none of x.
     """
+    if "x" not in draws:
+        raise ValueError(
+            f"the model draws no x to be shown, only {', '.join(draws)}; write arrays: "
+            "--out samples.npz"
+        )
     return (draws.get("x_mean", draws["x"]) if draws["x"].dim() == 4 else draws["x"]).cpu()

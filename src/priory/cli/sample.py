@@ -56,13 +56,14 @@ def act(request: Request) -> None:
     given = {site: repeated(values, n) for site, values in held.items()}
     draws = errors.attempt(run.sample, n * rows, given=given, **options) or {}
     errors.check()
+    means = None if out.suffix == ".npz" else errors.attempt(means_of, draws)
+    errors.check()
     from priory.evaluation.report.pictures import by_label, generated
 
-    if out.suffix == ".npz":
+    if means is None:
         arrays: dict[str, Any] = {site: value.cpu().numpy() for site, value in draws.items()}
         np.savez(out, **arrays)
     else:
-        means = means_of(draws)
         names = [", ".join(map(str, values)) for values in zip(*held.values(), strict=True)]
         of = "label" if [*held] == ["y"] else " and ".join(held)
         split = means.unflatten(0, (rows, n))

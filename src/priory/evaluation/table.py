@@ -20,7 +20,15 @@ from priory.evaluation.latents import (
     prior_match,
     probes,
 )
-from priory.evaluation.likelihood import ais, bidirectional, bits, bound, conditional, imputation
+from priory.evaluation.likelihood import (
+    ais,
+    bidirectional,
+    bits,
+    bound,
+    classification,
+    conditional,
+    imputation,
+)
 from priory.evaluation.posterior import calibration, gaps, predictive
 from priory.evaluation.record import Record, Unavailable, not_applicable
 from priory.evaluation.registry import GROUPS as GROUPS
@@ -47,6 +55,7 @@ FILES = (
     bound,
     bits,
     conditional,
+    classification,
     imputation,
     ais,
     bidirectional,

@@ -49,11 +49,19 @@ class Snapshots:
             step: number of steps behind.
             pair: what is trained.
             data: its training rows give the shapes, and whatever the model is conditioned on.
+
+        Raises:
+            ValueError: if the model draws no x.
         """
         small = data.train.shape == () or torch.Size(data.train.shape).numel() <= SMALL
         n = _POINTS if small else _PICTURES
         with own_randomness(data.device, self.seed), eval_mode(modules(pair.model, pair.guide)):
             columns = data.train.take(slice(0, n))
             drawn = generate(pair.model, columns, n)
+        if "x" not in drawn:
+            raise ValueError(
+                f"snapshot_every keeps samples of x, and the model draws {', '.join(drawn)} alone; "
+                "leave it out"
+            )
         x = drawn["x"] if small else drawn.get("x_mean", drawn["x"])
         self.taken[step] = x.detach().cpu().clone()

@@ -21,6 +21,7 @@ from priory.models.naive_bayes import NaiveBayes as NaiveBayes
 from priory.models.pair import Pair as Pair
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE
+from priory.models.vib import VIB as VIB
 from priory.registry import registry
 
 PAIRS: dict[str, type[Pair]] = registry(Pair, globals())

@@ -4,6 +4,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
+from priory.nets.affine import Affine
 from priory.nets.base import Net, Wrapped, as_net
 from priory.nets.conv import Conv, Deconv
 from priory.nets.critics import Critic, Joint, Planes, Projection
@@ -28,6 +29,7 @@ __all__ = [
     "DCGAN",
     "MLP",
     "NETS",
+    "Affine",
     "ConditionalEncoder",
     "Conv",
     "Critic",

@@ -3,6 +3,7 @@
 from torch import nn
 
 from priory.lookup import lookup
+from priory.nets.affine import Affine as Affine
 from priory.nets.base import Net, as_net
 from priory.nets.conv import Conv as Conv
 from priory.nets.conv import Deconv as Deconv

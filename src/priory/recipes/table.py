@@ -5,6 +5,7 @@ from priory.recipes import (
     belief,
     categorical,
     classical,
+    classifiers,
     conditional,
     gans,
     joint,
@@ -14,6 +15,17 @@ from priory.recipes import (
 from priory.recipes.recipe import Recipe
 from priory.registry import registry
 
-_FAMILIES = (vaes, layers, autoencoders, belief, categorical, classical, conditional, gans, joint)
+_FAMILIES = (
+    vaes,
+    layers,
+    autoencoders,
+    belief,
+    categorical,
+    classical,
+    classifiers,
+    conditional,
+    gans,
+    joint,
+)
 
 RECIPES: dict[str, Recipe] = registry(Recipe, (row for family in _FAMILIES for row in family.ROWS))

@@ -10,15 +10,21 @@ import torch
 from torch import Tensor
 
 from priory.distributions.independent import IndependentNormal
+from priory.evaluation.isolation import placement, reseed
 from priory.evaluation.latents.collapse import collapse_words, dimension_kl
 from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_kl
-from priory.evaluation.record import Estimate
+from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
+from priory.evaluation.rows import blocks
 from priory.evaluation.sample_sets import Sets
+from priory.inference.modules import device_of
+from priory.inference.phases.phases import Phases
 from priory.priors.mixture import NormalMixture
 
 _BYTES = 32 * 2**20
 _MEAN_DRAWS = 64
+_ROWS = 1000  # rows at a time
+_LABELS = 45  # random stream
 
 
 class Split(NamedTuple):
@@ -133,6 +139,30 @@ def mismatch(draws: Sets) -> Estimate:
         kind="biased",
         unit="nats",
         note="KL(q(z), p(z)); with the mutual information it adds up to the kl; biased upwards",
+    )
+
+
+@metric("latents", "phase", "labels", better="higher")
+def label_information(draws: Sets) -> Estimate:
+    """I_q(y; z), what a latent tells of the label that the model draws from it."""
+    if "y" not in draws.phase.observed or not draws.phase.local:
+        raise Unavailable("the model draws no label y after a latent")
+    like = placement(draws.model, draws.guide)
+    device = device_of([like, *draws.columns.values()])
+    parts = []
+    for start, rows in blocks(draws.columns, _ROWS, like):
+        reseed(device, draws.seed, _LABELS, start)
+        awake = Phases(draws.model, draws.guide, columns=rows).awake
+        parts.append(awake.log_p("y")[0].detach().double().cpu())
+    labels = draws.labels.cpu()
+    _, places, counts = labels.unique(return_inverse=True, return_counts=True)
+    frequencies = (counts.double() / len(labels)).log()[places]
+    entropy = -float(frequencies.mean())
+    return Estimate.mean(
+        torch.cat(parts) - frequencies,
+        kind="lower bound",
+        unit="nats",
+        note=f"H(y) + E log p(y | z), of one draw of z per datum; H(y) = {entropy:.3f}",
     )
 
 

@@ -24,7 +24,7 @@ from priory.evaluation.report.canvas import (
     new_axes,
     plain,
 )
-from priory.inference.selection import judged
+from priory.inference.selection import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,18 +175,36 @@ def bounds(values: Tensor) -> Figure:
     return figure
 
 
+def information_plane(points: Mapping[str, tuple[float, float]], entropy: float | None) -> Figure:
+    """Draw what codes tell of labels over what they tell of data, the most informative last.
+
+    Args:
+        points: I(z; x) and I(z; y) by label, in nats.
+        entropy: of the labels, which I(z; y) cannot exceed.
+    """
+    figure, axes = new_axes("Information plane", "I(z; x) at most, nats", "I(z; y) at least, nats")
+    order = sorted(points, key=lambda label: points[label])
+    axes.plot(*zip(*(points[label] for label in order), strict=True), c=PRIOR, lw=1.2, zorder=1)
+    for n, label in enumerate(order):
+        axes.scatter(*points[label], color=CLASSES[n % len(CLASSES)], s=30, label=label)
+    if entropy is not None:
+        axes.axhline(entropy, c=INK, lw=1.0, ls="--", label="H(y)")
+    legend(axes, outside=True)
+    return figure
+
+
 def training(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the training's loss, its bound, which goes up, and what it is judged by, by epoch.
 
     Args:
-        history: records with `epoch` or `step`, and `loss`, and perhaps `bound` and the metric by
-            which the best weights, marked by a line, are chosen.
+        history: records with `epoch` or `step`, and `loss`, and perhaps `bound`, the metric by
+            which the best weights, marked by a line, are chosen, layers' KL and multipliers.
     """
     from matplotlib.ticker import MaxNLocator
 
     axis = "epoch" if all("epoch" in row for row in history) else "step"
     nats = dict.fromkeys(("loss", "bound"), ", nats per datum")
-    others = dict.fromkeys(name for row in history for name in judged(row))
+    others = dict.fromkeys(name for row in history for name in figures(row))
     curves = {name: _curve(history, axis, name) for name in (*nats, *others)}
     curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
     both = {*nats} <= {*curves}

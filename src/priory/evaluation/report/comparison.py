@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from priory.evaluation.record import format_value
+from priory.evaluation.report import charts
 from priory.evaluation.report.cells import Cell, Entry, Row, column_of
 from priory.evaluation.report.gallery import PLACES
 from priory.evaluation.report.groups import (
@@ -328,8 +329,21 @@ def _page(table: Comparison) -> str:
         for title in (t for t in titles if PLACES.get(t, "training") == group):
             found = {name: figures[title] for name, figures in shown.items() if title in figures}
             body += f"<h3>{escape(title)}</h3>" + picture_cards(found, captions=True)
+        body += picture_cards(_plane(table)) if group == "latents" else ""
         parts += [section(group, body, HEADINGS.get(group, ""))] if body else []
     return page(table.title, subtitle, "".join(parts), "comparison", table.as_dict())
+
+
+def _plane(table: Comparison) -> dict[str, Any]:
+    """Return the information plane, where several codes tell of labels; empty where not."""
+    points = {}
+    for row in table.rows:
+        both = [row.cells[n].value for n in ("kl", "label_information") if n in row.cells]
+        if len(both) == 2 and None not in both:
+            points[row.label] = (float(both[0] or 0.0), float(both[1] or 0.0))
+    if len(points) < 2:
+        return {}
+    return {"Information plane": charts.information_plane(points, None)}
 
 
 def _headline(table: Comparison) -> str:
