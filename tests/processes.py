@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -214,6 +215,12 @@ def start_logged(target, *words, log, **environment):
     process = CONTEXT.Process(target=_logged, args=(target, words, log, Path.cwd(), environment))
     process.start()
     return process
+
+
+def told(script, folder, **given):
+    """Run a script, to which some values are given; answer its exit code and both its outputs."""
+    log = folder / "script"
+    return ended(start_logged(exec, textwrap.dedent(script), given, log=log), log)
 
 
 def ended(process, log):

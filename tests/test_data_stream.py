@@ -1,9 +1,6 @@
 """Data that do not fit: mapped files, batches sent one ahead, batches shared by ranks."""
 
-import os
-import subprocess
 import sys
-import textwrap
 import zipfile
 
 import numpy as np
@@ -15,6 +12,7 @@ from priory.data import Data, Split, mapped, stream
 from priory.data.mapped import Mapped
 from priory.inference import ELBO
 from priory.models import VAE
+from processes import told
 
 BYTES = np.random.default_rng(0).integers(0, 256, (600, 6, 5), dtype=np.uint8)
 REALS = np.random.default_rng(1).normal(size=(600, 7))
@@ -204,7 +202,6 @@ def test_a_gigabyte_is_read_in_little_memory(tmp_path):
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + (1 << 30))
     script = """
-        import sys
         from priory.data import Data
 
         def peak():
@@ -213,7 +210,7 @@ def test_a_gigabyte_is_read_in_little_memory(tmp_path):
                 return next(int(words[1]) for words in lines if words[0] == "VmHWM:") / 1024
 
         before = peak()
-        data = Data.from_file(sys.argv[1], valid=100, test=100, mapped=True)
+        data = Data.from_file(path, valid=100, test=100, mapped=True)
         data.train.resident(1 << 24).snapshot()
         for shuffle in (True, False):
             for number, batch in enumerate(data.train.batches(4096, shuffle=shuffle)):
@@ -222,15 +219,9 @@ def test_a_gigabyte_is_read_in_little_memory(tmp_path):
                     break
         print(peak() - before)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 350, "megabytes beyond the imports"
+    code, out, err = told(script, tmp_path, path=path)
+    assert code == 0, err
+    assert float(out) < 350, "megabytes beyond the imports"
 
 
 # --- room on the device ------------------------------------------------------------------------

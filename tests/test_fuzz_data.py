@@ -2,12 +2,7 @@
 
 import gzip
 import io
-import json
-import os
 import struct
-import subprocess
-import sys
-import textwrap
 import tracemalloc
 import warnings
 import zipfile
@@ -22,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from fuzzing import Trap, budget, in_words, mangled
 from priory.data import Data
 from priory.data.readers import read_amat, read_idx
+from processes import told
 
 X = np.random.default_rng(0).normal(size=(9, 3))
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 5, 4), dtype=np.uint8)
@@ -354,7 +350,7 @@ def claims(folder):
 def test_a_promise_of_terabytes_takes_no_memory(tmp_path):
     """Each file is read in a process that may take half a gigabyte more than it has."""
     script = """
-        import json, resource, sys
+        import resource
         from pathlib import Path
         from PIL import Image
         from priory.data import Data
@@ -362,7 +358,7 @@ def test_a_promise_of_terabytes_takes_no_memory(tmp_path):
 
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 29),) * 2)
-        for path in map(Path, json.loads(sys.argv[1])):
+        for path in paths:
             for mapped in (None, True):
                 try:
                     if path.suffix == ".idx":
@@ -374,15 +370,8 @@ def test_a_promise_of_terabytes_takes_no_memory(tmp_path):
                     if path.name not in str(error) or "allocate" in str(error):
                         print(path, error)
     """
-    paths = json.dumps([str(path) for path in claims(tmp_path)])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), paths],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    code, out, err = told(script, tmp_path, paths=claims(tmp_path))
+    assert (code, out) == (0, ""), err
 
 
 def test_a_bomb_of_zeros_is_refused_by_its_size(tmp_path, monkeypatch):

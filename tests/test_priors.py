@@ -2,7 +2,6 @@
 
 import copy
 import math
-import subprocess
 import sys
 
 import pytest
@@ -15,6 +14,7 @@ from torch.distributions import Distribution
 from priory.posteriors import posterior_for
 from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
 from priory.priors.mixture import NormalMixture
+from processes import told
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -283,14 +283,23 @@ def test_flow_density_by_the_jacobian(kind):
     torch.testing.assert_close(transform.inv(transform(z)), z, atol=1e-5, rtol=0)
 
 
-def test_flow_leaves_the_validation_switch_alone():
-    code = (
-        "import torch, priory.priors as p; from torch.distributions import Distribution as D;"
-        "import sys; assert 'zuko' not in sys.modules; before = D._validate_args;"
-        "f = p.Flow(1, (4,)); f.build(2, torch.zeros(1, 2)); f().sample((3,));"
-        "assert 'zuko' in sys.modules; assert D._validate_args is before is True"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_flow_leaves_the_validation_switch_alone(tmp_path):
+    script = """
+        import sys
+        import torch
+        from torch.distributions import Distribution
+        from priory.priors import Flow
+
+        assert "zuko" not in sys.modules
+        before = Distribution._validate_args
+        flow = Flow(1, (4,))
+        flow.build(2, torch.zeros(1, 2))
+        flow().sample((3,))
+        assert "zuko" in sys.modules
+        assert Distribution._validate_args is before is True
+    """
+    code, _, err = told(script, tmp_path)
+    assert code == 0, err
     before = Distribution._validate_args
     built("flow")
     assert Distribution._validate_args is before

@@ -2,10 +2,8 @@
 
 import functools
 import importlib
-import os
 import pkgutil
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from priory.posteriors import POSTERIORS, Posterior
 from priory.priors import PRIORS, Normal, Prior
 from priory.recipes import RECIPES
 from priory.registry import _REGISTRIES, GROUP, register, registry
+from processes import told
 
 FOLDERS = {
     models: (Pair, PAIRS),
@@ -294,17 +293,20 @@ CONTRACTS = ("adversary", "data_named", "divergences", "joint", "models", "recip
 
 def test_a_part_of_each_kind_is_put_to_the_contract_tests(own, tmp_path):
     files = [str(Path(__file__).with_name(f"test_{name}.py")) for name in CONTRACTS]
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-p", own, *files],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    script = """
+        import os, sys
+        import pytest
+
+        os.chdir(root)
+        sys.path.insert(0, place)
+        sys.exit(pytest.main(words))
+    """
+    words = ["--collect-only", "-p", own, *files]
+    root = Path(__file__).parents[1]
+    code, out, err = told(script, tmp_path, words=words, root=root, place=str(tmp_path))
+    assert code == 0, out + err
     for kind, name in OF_EACH_KIND.items():
-        tests = re.findall(rf"^(\S+)\[(?:.*-)?{name}(?:-.*)?\]$", done.stdout, re.M)
+        tests = re.findall(rf"^(\S+)\[(?:.*-)?{name}(?:-.*)?\]$", out, re.M)
         assert any("named_by_itself" in test for test in tests), name
         if kind not in ("costs", "critics", "nets", "posteriors", "schedules"):  # this one alone
             assert len(tests) > 1, name

@@ -9,8 +9,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+import processes
 from priory.evaluation.likelihood.bound import log_likelihood
-from processes import ended, start_logged
 
 START = """
 import json, resource, torch
@@ -41,8 +41,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 def told(script, folder):
     """Run a script in a process of its own, and answer the last line that it prints, as JSON."""
-    process = start_logged(exec, START + textwrap.dedent(script), {}, log=folder / "script")
-    code, out, err = ended(process, folder / "script")
+    code, out, err = processes.told(START + textwrap.dedent(script), folder)
     assert code == 0, err
     return json.loads(out.splitlines()[-1])
 
