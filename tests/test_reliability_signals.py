@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from priory.cli import main
 from priory.inference.checkpoints.checkpoint import checkpoints
 from priory.inference.checkpoints.signals import Terminated
-from processes import end, endless, outcome, slow_writes, small, start, wait_for
+from processes import (
+    end,
+    ended,
+    endless,
+    outcome,
+    slow_writes,
+    small,
+    start,
+    start_logged,
+    wait_for,
+)
 
 
 def stopped(folder, number):
@@ -109,19 +120,13 @@ def test_command_line_stops_in_one_line_and_resumes(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     words = ["fit", "vae", "--latent", "2", "--encoder", "mlp:8", "--decoder", "mlp:8"]
     words += ["--schedule", "constant", "--valid-every", "0", "--compile", "off", "--out", "run"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "priory", *words, "--steps", "1000000", "--checkpoint-every", "0.1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=env,
-    ) as process:
-        assert "digits" in process.stdout.readline()
-        wait_for_folder(tmp_path / "run" / "checkpoints", process)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=600)
-    assert process.returncode == code
+    long = [*words, "--steps", "1000000", "--checkpoint-every", "0.1"]
+    process = start_logged(command, long, log=tmp_path / "log")
+    wait_for_folder(tmp_path / "run" / "checkpoints", process)
+    os.kill(process.pid, number)
+    found, out, err = ended(process, tmp_path / "log")
+    assert found == code
+    assert "digits" in out.splitlines()[0]
     assert "Traceback" not in err
     (line,) = err.split("\n")[-2:-1]
     assert "stopped after step" in line
@@ -138,7 +143,14 @@ def test_command_line_stops_in_one_line_and_resumes(tmp_path, monkeypatch, capsy
     assert (tmp_path / "run" / "samples.png").read_bytes().startswith(b"\x89PNG")
 
 
+def command(words):
+    """Run a command as `python -m priory` does."""
+    sys.argv = ["priory", *words]
+    runpy.run_module("priory", run_name="__main__")
+
+
 def wait_for_folder(folder, process):
     """Wait until the first checkpoint is there."""
     while not (folder.is_dir() and checkpoints(folder)):
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive(), "the process ended too early"
+        time.sleep(0.01)
