@@ -27,6 +27,7 @@ import torch
 def pytest_configure(config):
     """Take one thread; let signals do what they usually do, in the background too."""
     torch.set_num_threads(1)
+    gc.set_threshold(50_000, 20, 50)  # little of what imports make, above all, is garbage
     for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_IGN:
