@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 # Each process has a home of its own, before anything is imported that could look for or write one.
 os.environ["HOME"] = tempfile.mkdtemp(prefix="priory-tests-")
@@ -75,6 +76,15 @@ def installed_once():
     with pytest.MonkeyPatch.context() as patch:
         known = functools.cache(importlib.metadata.entry_points)
         patch.setattr("importlib.metadata.entry_points", known)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_stacks():
+    """Seed without a listing of the stack, which torch keeps for each device not yet in use."""
+    with pytest.MonkeyPatch.context() as patch:
+        for device in (torch.cuda, torch.xpu, torch.mtia):
+            patch.setattr(device, "traceback", SimpleNamespace(format_stack=list))
         yield
 
 
