@@ -22,6 +22,7 @@ os.environ.update(
 
 import pyro
 import pytest
+import sklearn.datasets
 import torch
 
 
@@ -76,6 +77,15 @@ def installed_once():
     with pytest.MonkeyPatch.context() as patch:
         known = functools.cache(importlib.metadata.entry_points)
         patch.setattr("importlib.metadata.entry_points", known)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def digits_once():
+    """Read scikit-learn's digits, which are text, once: every data set copies their values."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = functools.cache(sklearn.datasets.load_digits)
+        patch.setattr("sklearn.datasets.load_digits", read)
         yield
 
 
