@@ -25,6 +25,8 @@ import pytest
 import sklearn.datasets
 import torch
 
+from priory import signatures
+
 
 def pytest_configure(config):
     """Take one thread; let signals do what they usually do, in the background too."""
@@ -86,6 +88,14 @@ def digits_once():
     with pytest.MonkeyPatch.context() as patch:
         read = functools.cache(sklearn.datasets.load_digits)
         patch.setattr("sklearn.datasets.load_digits", read)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hints_once():
+    """Look up the types of each function's arguments once, not for every command and text."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signatures, "hints_of", functools.cache(signatures.hints_of))
         yield
 
 
