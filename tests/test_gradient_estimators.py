@@ -14,6 +14,7 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
+from priory.distributions.categorical import OneHot
 from priory.inference import (
     CIWAE,
     ELBO,
@@ -453,6 +454,64 @@ def test_the_page_names_every_objective_and_estimator():
         assert f"| `{name}` |" in page
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
     exec(code.replace("epochs=1", "steps=2, valid_every=0"), {})
+
+
+class Slopes(nn.Module):
+    """Bits and a code of three values, and a log likelihood that is linear in them."""
+
+    def __init__(self, distribution=OneHot):
+        super().__init__()
+        torch.manual_seed(1)
+        self.bits, self.code = (nn.Parameter(torch.randn(n)) for n in (2, 3))
+        self.slopes = nn.Parameter(torch.randn(5))
+        self.distribution = distribution
+
+    def model(self, x):
+        pyro.module("slopes", self)
+        with pyro.plate("data", len(x)):
+            b = pyro.sample("b", dist.Bernoulli(logits=self.slopes[:2]).to_event(1))
+            c = pyro.sample("c", OneHot(logits=self.slopes[2:]))
+            total = (torch.cat([b, c], -1) * self.slopes).sum(-1)
+            pyro.sample("x", dist.Unit(total * x), obs=torch.empty(0))
+
+    def guide(self, x):
+        pyro.module("slopes", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("b", dist.Bernoulli(logits=self.bits).to_event(1))
+            pyro.sample("c", self.distribution(logits=self.code))
+
+
+def test_straight_through_is_exact_where_the_log_likelihood_is_linear():
+    pair, x = Slopes(), torch.tensor([0.7])
+    params = list(pair.parameters())
+    q = torch.cat([pair.bits.sigmoid(), pair.code.softmax(-1)])
+    p = torch.cat([pair.slopes[:2].sigmoid(), pair.slopes[2:].softmax(-1)])
+    bits = [torch.distributions.Bernoulli(s[:2]) for s in (q, p)]
+    codes = [torch.distributions.Categorical(s[2:]) for s in (q, p)]
+    kl = sum(torch.distributions.kl_divergence(*both).sum() for both in (bits, codes))
+    exact = flat(torch.autograd.grad(kl - 0.7 * (q * pair.slopes).sum(), params))
+    many = x.expand(20_000)
+    loss = ELBO(gradient="straight-through")(pair.model, pair.guide, many)
+    found = flat(torch.autograd.grad(loss, params))
+    torch.testing.assert_close(found, exact, atol=0.03, rtol=0)
+
+
+def test_straight_through_keeps_the_value_of_whole_draws():
+    pair, x = Slopes(), torch.ones(2)
+    for make in OBJECTIVES.values():
+        losses = []
+        for gradient in ("straight-through", "score"):
+            torch.manual_seed(3)
+            losses.append(make(2, gradient)(pair.model, pair.guide, x))
+        torch.testing.assert_close(*losses, atol=1e-12, rtol=0)
+        grads = torch.autograd.grad(losses[0], list(pair.parameters()))
+        assert all(bool(g.isfinite().all()) for g in grads)
+
+
+def test_straight_through_refuses_what_has_no_slope():
+    pair = Slopes(dist.OneHotCategorical)
+    with pytest.raises(ValueError, match=r"of bits and one-hot codes .*'c' is OneHotCat"):
+        ELBO(gradient="straight-through")(pair.model, pair.guide, torch.ones(2))
 
 
 class Twins:

@@ -21,6 +21,7 @@ TABLES = {
     "recipes": "priory.recipes:RECIPES",
     "priors": "priory.priors:PRIORS",
     "objectives": "priory.inference.objectives:OBJECTIVES",
+    "gradients": "priory.inference.objectives:GRADIENTS",
     "data": "priory.data:SETS",
     "domains": "priory.data:DOMAINS",
     "likelihoods": "priory.likelihoods:LIKELIHOODS",

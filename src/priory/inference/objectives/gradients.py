@@ -122,7 +122,7 @@ class Enumerate(Pathwise):
 
 
 class StickTheLanding(Gradient):
-    r"""The path's gradient alone: q's parameters are constants in :math:`\log q(z \mid x)`.
+    r"""The path's gradient alone: q's parameters are constants in log q(z | x).
 
     What is left out has mean 0 for the ELBO; at the exact posterior the estimator has no variance.
     With several particles under a logarithm what is left out has another mean: the gradient of the
@@ -286,6 +286,25 @@ class DisARM(Gradient):
         return awake, value
 
 
+class StraightThrough(Gradient):
+    r"""Bits and one-hot codes hand on the gradient of their means, as if they were these.
+
+    .. math:: b = b' + p - \mathrm{const}(p), \qquad b' \sim \mathrm{Bernoulli}(p)
+
+    The values are whole, and so is the bound; the gradient of the guide is biased, of low variance,
+    and costs one run. Bengio, Leonard and Courville, 2013, Estimating or propagating gradients
+    through stochastic neurons for conditional computation.
+    """
+
+    name = "straight-through"
+
+    def __call__(self, phases: Phases, weights: Weights, alpha: float) -> tuple[Phase, Tensor]:
+        """Return the bound, with the gradient of the means."""
+        awake = phases.straight_through
+        awake.refuse_soft()
+        return awake, bound(weights(awake), alpha)
+
+
 _OWN = (
     Pathwise,
     Enumerate,
@@ -295,6 +314,7 @@ _OWN = (
     LeaveOneOut,
     VIMCO,
     DisARM,
+    StraightThrough,
 )
 GRADIENTS: dict[str, type[Gradient]] = registry(Gradient, _OWN)
 """The estimators by name."""

@@ -14,7 +14,7 @@ from torch.distributions import Categorical, Transform
 
 from priory.inference.phases.sites import Site, base
 
-_MARK = "_no_pathwise_gradient"
+MARK = "_no_pathwise_gradient"
 _DEPTH = 6  # of distributions and transforms within one another
 
 
@@ -25,19 +25,19 @@ def mark(site: Site) -> None:
     lost where its distribution depends on nothing that is trained.
     """
     if torch.is_grad_enabled() and not site["fn"].has_rsample and _depends(site["fn"]):
-        site["infer"][_MARK] = True
+        site["infer"][MARK] = True
 
 
 def marked(sites: Mapping[str, Site]) -> Iterator[str]:
     """Yield the names of the marked sites, in the order in which they were drawn."""
-    return (name for name, site in sites.items() if site["infer"].get(_MARK))
+    return (name for name, site in sites.items() if site["infer"].get(MARK))
 
 
 def keep_marks(sites: Mapping[str, Site], earlier: Iterable[str]) -> None:
     """Mark sites whose values were taken from an earlier run that had marked them."""
     for name in earlier:
         if name in sites:
-            sites[name]["infer"][_MARK] = True
+            sites[name]["infer"][MARK] = True
 
 
 def lost(sites: Mapping[str, Site], until: str | None = None, *, itself: bool = True) -> str | None:
@@ -54,7 +54,7 @@ def lost(sites: Mapping[str, Site], until: str | None = None, *, itself: bool = 
         last = until is not None and name == until
         if last and not itself:
             return None
-        if site["infer"].get(_MARK):
+        if site["infer"].get(MARK):
             return name
         if last:
             return None

@@ -83,12 +83,13 @@ class Phases:
         constant_guide: bool = False,
         enumerated: tuple[str, ...] = (),
         draw: Antithetic | None = None,
+        straight: bool = False,
     ) -> None:
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
         self.latents, self.constant_guide = latents, constant_guide
-        self.enumerated, self.draw = enumerated, draw
+        self.enumerated, self.draw, self.straight = enumerated, draw, straight
         self._subsamples: dict[str, Tensor] = {}
         self._enumerated: dict[tuple[str, ...], Phase] = {}
         self._generated: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
@@ -129,7 +130,11 @@ class Phases:
         count = self.particles * max(map(len, values.values()), default=1)
         many = functools.partial(Recorder, particles=count, nesting=nesting, single=single)
         latents = {**(self.latents or {}), **self._dealt(values, nesting)}
-        guide = self._guided if count == 1 else self._guide(many(latents, draw=self.draw))
+        guide = (
+            self._guided
+            if count == 1
+            else self._guide(many(latents, draw=self.draw, straight=self.straight))
+        )
         self._subsamples = guide.subsamples
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
         model = many({**drawn, **guide.subsamples})
@@ -193,9 +198,21 @@ class Phases:
         return twins.awake
 
     @functools.cached_property
+    def straight_through(self) -> Phase:
+        """The awake phase whose draws of bits and codes hand on the gradient of their means.
+
+        Raises:
+            ValueError: if another draw has no reparameterised samples.
+        """
+        straight = Phases(
+            self.model, self.guide, columns=self.columns, particles=self.particles, straight=True
+        )
+        return straight.awake
+
+    @functools.cached_property
     def _guided(self) -> Recorder:
         """The guide on the data, where one particle asks for no dimension of its own."""
-        return self._guide(Recorder(self.latents))
+        return self._guide(Recorder(self.latents, straight=self.straight))
 
     def _guide(self, recorder: Recorder) -> Recorder:
         constants = (

@@ -16,6 +16,7 @@ from torch import Tensor
 from priory.inference.phases import pathwise
 from priory.inference.phases.precision import casting, widened
 from priory.inference.phases.sites import Site, depth, in_batch, plates_scale, same
+from priory.inference.phases.straight_through import passed_through
 
 _unscaled: ContextVar[bool] = ContextVar("unscaled", default=False)
 
@@ -65,6 +66,7 @@ class Recorder(Messenger):
         until: the site after which the program is broken off.
         mean: observed sites that are their means rather than drawn, where `draw_observed` is set.
         draw: draws the particles of a site in the batch plate, where they are not independent.
+        straight: whether draws without reparameterised samples hand on the gradient of their mean.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class Recorder(Messenger):
         until: str | None = None,
         mean: Collection[str] = (),
         draw: Callable[[Site], Tensor] | None = None,
+        straight: bool = False,
     ) -> None:
         super().__init__()
+        self.straight = straight
         self.draw = draw
         self.replay = replay or {}
         self.until = until
@@ -147,6 +151,8 @@ class Recorder(Messenger):
             raise DeeperPlates(plates)
         if not (msg["is_observed"] or name in self.replay or name in self.mean):
             pathwise.mark(msg)
+            if self.straight and msg["infer"].pop(pathwise.MARK, False):
+                msg["value"] = passed_through(msg)
         if self.unscaled and not same(msg["scale"], scale := plates_scale(msg)):
             msg["scale"] = scale
             msg["infer"] = {**msg["infer"], "_unscaled": True}
