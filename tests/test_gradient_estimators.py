@@ -14,6 +14,8 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
+from priory import fit
+from priory.data import Data
 from priory.distributions.categorical import OneHot
 from priory.inference import (
     CIWAE,
@@ -29,6 +31,8 @@ from priory.inference import (
 )
 from priory.inference.objectives.rates import Capacity, FreeBits, rate
 from priory.inference.objectives.wake import Wake
+from priory.models import VAE, HelmholtzMachine
+from priory.nets import MLP
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -454,6 +458,24 @@ def test_the_page_names_every_objective_and_estimator():
         assert f"| `{name}` |" in page
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
     exec(code.replace("epochs=1", "steps=2, valid_every=0"), {})
+
+
+@pytest.mark.parametrize("name", objectives.GRADIENTS)
+def test_every_estimator_trains_the_pairs_that_it_suits(name):
+    torch.set_default_dtype(torch.float32)
+    data = Data.named("digits", rows=64)
+    pairs = (VAE(encoder=MLP((4,)), decoder=MLP((4,)), latent=2), HelmholtzMachine((4, 2)))
+    losses, refusals = [], []
+    for pair in pairs:
+        try:
+            run = fit(pair, ELBO(particles=2, gradient=name), data, steps=2, valid_every=0)
+        except ValueError as error:
+            refusals.append(str(error))
+        else:
+            losses.append(run.history[-1]["loss"])
+    assert losses
+    assert all(0 < loss < 100 for loss in losses)
+    assert all("no reparameterised samples" in text for text in refusals)
 
 
 class Slopes(nn.Module):

@@ -12,7 +12,16 @@ from torch import nn
 from torch.distributions import Distribution
 
 from priory.posteriors import posterior_for
-from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
+from priory.priors import (
+    PRIORS,
+    Concrete,
+    Flow,
+    GaussianMixture,
+    Normal,
+    StickBreaking,
+    Uniform,
+    VampPrior,
+)
 from priory.priors.mixture import NormalMixture
 from processes import told
 
@@ -25,13 +34,14 @@ class Encoder(nn.Module):
     def __init__(self, latent, support):
         super().__init__()
         self.head = posterior_for(support)
-        self.net = nn.Linear(4, 2 * latent)
+        self.net = nn.Linear(4, self.head.params * latent)
 
     def forward(self, x):
-        return self.head(self.net(x).unflatten(-1, (2, -1)))
+        return self.head(self.net(x).unflatten(-1, (self.head.params, -1)))
 
 
 PARTS = {
+    "concrete": Concrete,
     "mixture": lambda: GaussianMixture(3),
     "normal": Normal,
     "vamp": lambda: VampPrior(3),

@@ -120,6 +120,7 @@ from priory.divergences import DIVERGENCES
 from priory.inference import Exponential, Objective
 from priory.inference.objectives import COSTS
 from priory.inference.objectives.games import Game
+from priory.inference.objectives.gradients import Pathwise
 from priory.likelihoods import Normal as NormalData
 from priory.models import VAE
 from priory.nets import MLP, DeepMean
@@ -180,6 +181,11 @@ class Shrunk(Objective):
 
 
 @register
+class Again(Pathwise):
+    name = "again"
+
+
+@register
 class Halved(Exponential):
     name = "halved"
 
@@ -211,6 +217,7 @@ register(
         "Nobody, 2026",
         MyVAE,
         "reconstruction + reconstruction:cost=quartic + (halved:1:0.5:2)*match:mean-gap:z + shrunk"
+        " + elbo:gradient=again"
         " + adversarial:x:critic=(my-critic:my-net:my-net:size=4):game=linear:mean=x",
         {"prior": "wide", "likelihood": "noisy", "encoder": "my-net:8", "decoder": "my-net:8"},
         {"steps": 2, "batch_size": 32, "valid_every": 0},
@@ -225,6 +232,7 @@ OF_EACH_KIND = {
     "divergences": "mean-gap",
     "domains": "doubled",
     "games": "linear",
+    "gradients": "again",
     "likelihoods": "noisy",
     "nets": "my-net",
     "objectives": "shrunk",
@@ -279,16 +287,18 @@ def test_a_part_of_each_kind_is_listed_and_trained_with(found, capsys):
     assert type(run.pair.encoder.head).__name__ == "Near"
     assert type(run.pair.likelihood).__name__ == "Noisy"
     assert type(run.pair.encoder.net).__name__ == "MyNet"
-    first, second, third, fourth, fifth = run.objective.terms()
+    first, second, third, fourth, bound, fifth = run.objective.terms()
     assert (first.cost, second.cost) == ("likelihood", "quartic")
     assert type(third.weight).__name__ == "Halved"
     assert third.objective.divergence.__name__ == "mean_gap"
     assert type(fourth).__name__ == "Shrunk"
+    assert bound.gradient == "again"
     assert (type(fifth.critic).__name__, fifth.game) == ("MyCritic", "linear")
     assert run.sample(3)["x"].shape == (3, 2)
 
 
-CONTRACTS = ("adversary", "data_named", "divergences", "joint", "models", "recipes", "registry")
+CONTRACTS = ("adversary", "data_named", "divergences", "gradient_estimators", "joint", "models")
+CONTRACTS += ("recipes", "registry")
 
 
 def test_a_part_of_each_kind_is_put_to_the_contract_tests(own, tmp_path):

@@ -6,6 +6,7 @@ from torch.distributions import constraints
 
 from priory.posteriors.base import Posterior as Posterior
 from priory.posteriors.bernoulli import BernoulliPosterior as BernoulliPosterior
+from priory.posteriors.concrete import ConcretePosterior as ConcretePosterior
 from priory.posteriors.delta import DeltaPosterior as DeltaPosterior
 from priory.posteriors.kumaraswamy import KumaraswamyPosterior as KumaraswamyPosterior
 from priory.posteriors.normal import NormalPosterior as NormalPosterior
@@ -37,7 +38,8 @@ def posterior_for(support: Any, deterministic: bool = False) -> Posterior:
         if posterior.covers(base):
             return posterior()
     raise ValueError(
-        f"no posterior for support {support}; the supported are real, unit_interval, boolean"
+        f"no posterior for support {support}; the supported are real, unit_interval, boolean, "
+        "log_odds"
     )
 
 

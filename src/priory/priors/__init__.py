@@ -1,6 +1,7 @@
 """Distributions over a latent, all exchangeable, one file each."""
 
 from priory.priors.base import Prior as Prior
+from priory.priors.concrete import Concrete as Concrete
 from priory.priors.flow import Flow as Flow
 from priory.priors.mixture import GaussianMixture as GaussianMixture
 from priory.priors.mixture import NormalMixture as NormalMixture

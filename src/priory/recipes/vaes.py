@@ -31,6 +31,13 @@ ROWS = (
         prior="stick-breaking:5",
     ),
     _vae(
+        "concrete-vae",
+        "Maddison, Mnih and Teh, 2017, The Concrete distribution: a continuous relaxation of "
+        "discrete random variables",
+        prior="concrete",
+        latent=32,
+    ),
+    _vae(
         "geco-vae",
         "Rezende and Viola, 2018, Taming VAEs",
         "kl + constraint:(reconstruction:cost=squared):at_most=5",
