@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks import (
     autoencoders,
     bidirectional,
+    bottleneck,
     classical,
     codes,
     conditional,
@@ -74,7 +75,7 @@ def rendered(text: str) -> str:
         tables["cycle"] = cycle.table()
     if discrete.results():
         tables["discrete"] = discrete.table()
-    alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional)
+    alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
     for made in (*alone, divergences, zoo):
         if made.FILE.exists():
             mark = made.__name__.rpartition(".")[2]

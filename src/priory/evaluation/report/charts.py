@@ -175,20 +175,17 @@ def bounds(values: Tensor) -> Figure:
     return figure
 
 
-def information_plane(points: Mapping[str, tuple[float, float]], entropy: float | None) -> Figure:
+def information_plane(points: Mapping[str, tuple[float, float]]) -> Figure:
     """Draw what codes tell of labels over what they tell of data, the most informative last.
 
     Args:
         points: I(z; x) and I(z; y) by label, in nats.
-        entropy: of the labels, which I(z; y) cannot exceed.
     """
     figure, axes = new_axes("Information plane", "I(z; x) at most, nats", "I(z; y) at least, nats")
     order = sorted(points, key=lambda label: points[label])
     axes.plot(*zip(*(points[label] for label in order), strict=True), c=PRIOR, lw=1.2, zorder=1)
     for n, label in enumerate(order):
         axes.scatter(*points[label], color=CLASSES[n % len(CLASSES)], s=30, label=label)
-    if entropy is not None:
-        axes.axhline(entropy, c=INK, lw=1.0, ls="--", label="H(y)")
     legend(axes, outside=True)
     return figure
 

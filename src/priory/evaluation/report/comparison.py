@@ -343,7 +343,7 @@ def _plane(table: Comparison) -> dict[str, Any]:
             points[row.label] = (float(both[0] or 0.0), float(both[1] or 0.0))
     if len(points) < 2:
         return {}
-    return {"Information plane": charts.information_plane(points, None)}
+    return {"Information plane": charts.information_plane(points)}
 
 
 def _headline(table: Comparison) -> str:
