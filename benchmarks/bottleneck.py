@@ -67,7 +67,7 @@ def measure(beta: str, args: argparse.Namespace) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Return results as Markdown."""
     lines = [
-        "| beta | error, % | -log p(y given x) | I(z; x) at most | I(z; y) at least | minutes |",
+        "| beta | error, % | -log p(y \\| x) | I(z; x) at most | I(z; y) at least | minutes |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["rows"]:

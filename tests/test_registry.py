@@ -297,6 +297,17 @@ def test_a_part_of_each_kind_is_listed_and_trained_with(found, capsys):
     assert run.sample(3)["x"].shape == (3, 2)
 
 
+def test_a_registered_pair_is_fitted_and_read_back_by_its_name(found, capsys):
+    words = ["my-vae", "--data", "blob", "--latent", "2", "--steps", "2", "--compile", "off"]
+    assert main(["fit", "my-vae", "--help"]) == 0
+    assert main(["fit", *words, "--out", "run"]) == 0
+    assert "--pair" not in capsys.readouterr().out.rpartition("next: ")[2]
+    assert main(["sample", "run", "--out", "draws.npz"]) == 0
+    assert main(["evaluate", "run", "--metrics", "nll", "--particles", "2"]) == 0
+    assert main(["fit", "my-va", "--steps", "2"]) == 2
+    assert "unknown recipe 'my-va'" in capsys.readouterr().err
+
+
 CONTRACTS = ("adversary", "data_named", "divergences", "gradient_estimators", "joint", "models")
 CONTRACTS += ("recipes", "registry")
 

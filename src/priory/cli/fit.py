@@ -20,7 +20,7 @@ from priory.inference.checkpoints.lock import check_unlocked
 from priory.inference.distributed import ranks
 from priory.inference.selection import judged
 from priory.parsing import OPTIMS
-from priory.recipes import RECIPES, Recipe, find_recipe
+from priory.recipes import RECIPES, Recipe, find_recipe, in_file
 from priory.serialisation import from_config, to_config
 from priory.signatures import Option, options_of
 
@@ -126,7 +126,7 @@ def train(recipe: Recipe, request: Request) -> None:
         data = source.open()
     print(data, flush=True)
     run = fit(pair, objective, data, **options)
-    _show(run, out, "" if request.name in RECIPES else f" --pair {request.name}")
+    _show(run, out, f" --pair {request.name}" if in_file(str(request.name)) else "")
 
 
 def go_on(request: Request) -> None:

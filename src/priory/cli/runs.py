@@ -12,6 +12,7 @@ from priory.inference import Run, load
 from priory.inference.checkpoints.folders import CONFIG, read_config
 from priory.inference.checkpoints.missing_data import opened
 from priory.recipes import pair_class
+from priory.registry import registered
 from priory.serialisation import from_config
 from priory.signatures import Option, options_of
 
@@ -75,7 +76,7 @@ def parts_of(folder: str, request: Request) -> tuple[Any, Data]:
     if family is not None:
         arguments = {k: from_config(v) for k, v in stored.items() if k in options_of(family)}
         pair = family(**arguments)
-    elif not str(stored.get("class", "priory.")).startswith("priory."):
+    elif not _is_known(str(stored.get("class", "priory."))):
         raise ValueError(
             f"the run's pair is {stored['class']}, which is no part of Priory: name the file that "
             "has it, --pair path/to/file.py:Class"
@@ -83,3 +84,8 @@ def parts_of(folder: str, request: Request) -> tuple[Any, Data]:
     else:
         pair = from_config(stored)
     return pair, source.open() if "data" in texts else opened(config)
+
+
+def _is_known(path: str) -> bool:
+    """Return whether a class is Priory's, or registered, so that a run of it is read back."""
+    return path.startswith("priory.") or registered(path) is not None

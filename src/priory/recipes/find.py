@@ -11,25 +11,39 @@ from typing import Any
 
 from priory.data.files import find
 from priory.lookup import named
+from priory.models import PAIRS
 from priory.recipes.recipe import Recipe
 from priory.recipes.table import RECIPES
+from priory.registry import find_installed
 from priory.signatures import summary
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a recipe by its name, or one for a pair of the user's own.
+    """Return a recipe by its name, or one for a pair by its own, or of the user's own.
 
     Args:
-        name: a name in `RECIPES`, or `path/to/file.py:Class`. The file is run.
+        name: a name in `RECIPES`, that of a registered pair, or `path/to/file.py:Class`. The file
+            is run.
 
     Raises:
         ValueError: if the name is unknown, or the file has no such class.
     """
-    found = re.fullmatch(r"(.+\.py)(?::(\w+))?", name)
-    if found is None:
+    found = in_file(name)
+    if found is None and name not in (*RECIPES, *PAIRS):
+        find_installed()  # a help has not looked for what other packages bring
+    if found is None and (name in RECIPES or name not in PAIRS):
         return named("recipe", name, RECIPES)
-    family = pair_class(found[1], found[2])
-    return Recipe(family.__name__, summary(family), family)
+    family = PAIRS[name] if found is None else pair_class(found[1], found[2])
+    return Recipe(name if found is None else family.__name__, summary(family), family)
+
+
+def in_file(name: str) -> re.Match[str] | None:
+    """Return the file and the class of a name that says `path/to/file.py:Class`, None of others.
+
+    Args:
+        name: as in `find_recipe`.
+    """
+    return re.fullmatch(r"(.+\.py)(?::(\w+))?", name)
 
 
 def pair_class(path: str, name: str | None = None) -> type[Any]:
