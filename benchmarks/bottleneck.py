@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import pages
 from benchmarks.machine import hardware, load
 from priory import __version__, evaluate
 from priory.data import Data
@@ -90,8 +91,6 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the command line."""
-    from benchmarks import readme  # which reads this module's table
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--betas", nargs="*", default=BETAS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
@@ -117,7 +116,7 @@ def main() -> None:
             for row in result["rows"]
         }
         information_plane(points).savefig(PICTURE, dpi=110, bbox_inches="tight")
-        readme.write()
+        pages.write(bottleneck=table(result))
         print(table(result))
 
 

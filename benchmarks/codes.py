@@ -24,6 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks import pages
 from benchmarks.machine import hardware
 from priory import __version__
 from priory.data import Data
@@ -217,8 +218,6 @@ def table() -> str:
 
 def main() -> None:
     """Run the command line."""
-    from benchmarks import readme  # which reads this module's table
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", choices=[[], *ROWS], help="rows; all if none is named")
     parser.add_argument("--table", action="store_true", help="only print the table")
@@ -261,7 +260,7 @@ def main() -> None:
             figure = picture(name, by_code(run))
             figure.savefig(RESULTS / f"{name}.png", dpi=110, bbox_inches="tight")
             (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-            readme.write()
+            pages.write(codes=table())
     print(table())
 
 

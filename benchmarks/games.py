@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import pages
 from benchmarks.game_rows import ELSEWHERE, FIXED, GAMES, NET, Game
 from benchmarks.machine import hardware
 from priory import __version__
@@ -199,8 +200,6 @@ def picture(found: dict[str, dict[str, Any]]) -> Any:
 
 def main() -> None:
     """Run the command line."""
-    from benchmarks import readme  # which reads this module's table
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("games", nargs="*", choices=[[], *GAMES], help="all if none is named")
     parser.add_argument("--data", nargs="*", choices=[*SETS], default=[*SETS])
@@ -222,7 +221,7 @@ def main() -> None:
     if args.picture:
         picture(results()).savefig(PICTURE, dpi=130)
     if args.steps is None:
-        readme.write()
+        pages.write(games=table())
     print(table())
 
 

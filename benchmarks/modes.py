@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import pages
 from benchmarks.games import SAMPLES, judged
 from benchmarks.machine import hardware
 from priory.cli import main as priory
@@ -85,8 +86,6 @@ def table() -> str:
 
 def main() -> None:
     """Run the command line."""
-    from benchmarks import readme  # which reads this module's table
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("recipe", choices=[*RECIPES])
     parser.add_argument("data", choices=[*DENSITIES])
@@ -98,7 +97,7 @@ def main() -> None:
         row = measured(args.recipe, args.data, seed)
         print(json.dumps(row), flush=True)
         keep(args.recipe, args.data, [row])
-    readme.write()
+    pages.write(modes=table())
 
 
 if __name__ == "__main__":

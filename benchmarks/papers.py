@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import pages
 from benchmarks.machine import hardware
 from priory import __version__
 from priory.data import Data
@@ -145,8 +146,6 @@ def table() -> str:
 
 def main() -> None:
     """Run the command line."""
-    from benchmarks import readme  # which reads this module's table
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="rows; all if none is named")
     parser.add_argument("--table", action="store_true", help="only print the table")
@@ -174,7 +173,7 @@ def main() -> None:
                 RESULTS.mkdir(parents=True, exist_ok=True)
                 file = RESULTS / f"{name}-seed{args.seed}.json"
                 file.write_text(json.dumps(result, indent=1) + "\n")
-                readme.write()
+                pages.write(papers=table())
     print(table())
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,13 @@ from benchmarks import (
     likelihoods,
     modes,
     outliers,
+    pages,
     papers,
     step,
     zoo,
 )
 from priory import load
 
-README = Path(__file__).parents[1] / "README.md"
-PAGES = (README, README.parent / "docs" / "results.md")
 PICTURE = Path(__file__).parent / "results" / "samples.png"
 COLUMNS = 16
 
@@ -49,41 +47,32 @@ def main() -> None:
     folder = parser.parse_args().runs
     if folder is not None:
         generated(folder).savefig(PICTURE, dpi=110, bbox_inches="tight")
-    write()
+    pages.write(**tables())
 
 
-def write() -> None:
-    """Replace what stands between each pair of marks in the pages."""
-    for page in PAGES:
-        page.write_text(rendered(page.read_text()))
-
-
-def rendered(text: str) -> str:
-    """Return a text with the tables of the result files between its marks."""
-    tables = {"papers": papers.table(), "step": steps()}
+def tables() -> dict[str, str]:
+    """Return the tables of the result files, by their marks."""
+    found = {"papers": papers.table(), "step": steps()}
     if games.results():
-        tables["games"] = games.table()
+        found["games"] = games.table()
     if modes.results():
-        tables["modes"] = modes.table()
+        found["modes"] = modes.table()
     if codes.results():
-        tables["codes"] = codes.table()
-    if found := layers.results():
-        tables["layers"] = layers.table(found)
+        found["codes"] = codes.table()
+    if trained := layers.results():
+        found["layers"] = layers.table(trained)
     if bidirectional.results():
-        tables["bidirectional"] = bidirectional.table()
+        found["bidirectional"] = bidirectional.table()
     if cycle.results():
-        tables["cycle"] = cycle.table()
+        found["cycle"] = cycle.table()
     if discrete.results():
-        tables["discrete"] = discrete.table()
+        found["discrete"] = discrete.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
     for made in (*alone, divergences, zoo):
         if made.FILE.exists():
             mark = made.__name__.rpartition(".")[2]
-            tables[mark] = made.table(json.loads(made.FILE.read_text()))
-    for mark, table in tables.items():
-        part = f"<!-- {mark} -->\n{table}\n<!-- /{mark} -->"
-        text = re.sub(f"<!-- {mark} -->.*<!-- /{mark} -->", lambda _, p=part: p, text, flags=re.S)
-    return text
+            found[mark] = made.table(json.loads(made.FILE.read_text()))
+    return found
 
 
 def generated(folder: Path) -> Figure:
