@@ -129,6 +129,7 @@ class Multiplier(nn.Module):
     mean: Tensor
     square: Tensor
     left: Tensor
+    left_square: Tensor
 
     def __init__(self, start: float, rate: float, momentum: float) -> None:
         super().__init__()
@@ -136,8 +137,8 @@ class Multiplier(nn.Module):
         self.register_buffer("log", torch.tensor(start, dtype=torch.float64).log())
         for name in ("mean", "square"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
-        # What the zeros at the start still weigh in each of the two averages.
-        self.register_buffer("left", torch.ones(2, dtype=torch.float64))
+        for name in ("left", "left_square"):  # what the zeros at the start still weigh in them
+            self.register_buffer(name, torch.ones((), dtype=torch.float64))
 
     def forward(self) -> Tensor:
         """Return the multiplier, shape ()."""
@@ -146,7 +147,7 @@ class Multiplier(nn.Module):
     @property
     def average(self) -> Tensor:
         """The moving average of the excess, shape (); 0 before the first step."""
-        return self.mean / (1 - self.left[0]).clamp(min=1e-12)
+        return self.mean / (1 - self.left).clamp(min=1e-12)
 
     @torch.no_grad()
     def move(self, excess: Tensor) -> None:
@@ -159,6 +160,7 @@ class Multiplier(nn.Module):
         ranks.average_([excess])
         self.mean.mul_(self.momentum).add_((1 - self.momentum) * excess)
         self.square.mul_(_SLOW).add_((1 - _SLOW) * excess.square())
-        self.left.mul_(self.left.new_tensor([self.momentum, _SLOW]))
-        unit = (self.square / (1 - self.left[1])).sqrt().clamp(min=1e-30)
+        self.left.mul_(self.momentum)
+        self.left_square.mul_(_SLOW)
+        unit = (self.square / (1 - self.left_square)).sqrt().clamp(min=1e-30)
         self.log.add_(self.rate * self.average / unit).clamp_(-_MOST, _MOST)
