@@ -134,6 +134,8 @@ def there(tmp_path_factory):
     for name in ("table.csv", "my_table.csv"):
         x = draw.normal(size=(60, 3))
         np.savetxt(folder / name, x, delimiter=",", header="a,b,c", comments="")
+    x = np.stack([np.arange(60) // 3, draw.normal(size=60)], 1)
+    np.savetxt(folder / "steps.csv", x, delimiter=",", header="id,a", comments="")
     (folder / "path" / "to").mkdir(parents=True)
     for name in ("my_pairs.py", "path/to/file.py"):
         (folder / name).write_text(OWN)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from priory.data import SETS, Data
-from priory.data.files import find
+from priory.data.files import find, is_table, no_table
 from priory.lookup import named
 from priory.parsing import read
 from priory.signatures import Collector, Option, options_of
@@ -66,9 +66,17 @@ class Source:
             else:
                 self.options[option] = errors.attempt(_number_or, options[option], text)
 
-    def open(self) -> Data:
-        """Load the data."""
-        return Data.open(self.name, **self.options)
+        if own and (sequence := self.options.get("sequence")) and not is_table(name):
+            errors.found.append(f"{no_table(sequence)}, and {name} is none")
+
+    def open(self, sequence: str | None = None) -> Data:
+        """Load the data.
+
+        Args:
+            sequence: column of sequences that a table has if none was typed, a run's own.
+        """
+        steps = {} if sequence is None or not is_table(self.name) else {"sequence": sequence}
+        return Data.open(self.name, **steps | self.options)
 
 
 def _number_or(option: Option, text: str) -> Any:

@@ -83,7 +83,8 @@ def parts_of(folder: str, request: Request) -> tuple[Any, Data]:
         )
     else:
         pair = from_config(stored)
-    return pair, source.open() if "data" in texts else opened(config)
+    own = config["data"]
+    return pair, source.open(own.get("sequence")) if "data" in texts else opened(config)
 
 
 def _is_known(path: str) -> bool:

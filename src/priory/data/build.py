@@ -19,6 +19,7 @@ from priory.data.partition import PARTS, gather, partition
 from priory.data.pixels import binarise_once
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, WEIGHT, Column, Split
+from priory.data.steps import LENGTH, blank, counted, is_padded
 from priory.data.units import centres, in_units, standards
 
 
@@ -65,22 +66,22 @@ def build(
     if pixels and any(_exceeds_one(_stored(array)) for array in arrays.values()):
         divisor = 255.0
         notes.append("0..255 scaled to [0, 1]")
+    lengths = {p: parts[p][LENGTH] for p in PARTS} if is_padded(parts) else {}
+    if lengths:
+        notes.append(_steps_told(lengths))
     mean = scale = None
     if standardise:
         _check_standardise(arrays["train"], binarise)
         mean, scale = standards(arrays["train"], divisor)
         notes.append("standardised")
-    elif binarise == "none" and (found := centres(arrays["train"])) is not None:
+    elif binarise == "none" and (found := _centres(arrays["train"], lengths)) is not None:
         mean, scale = found, np.ones_like(found)
         notes.append("centred, as it lies far from zero")
+    units = None if mean is None or scale is None else (mean, scale)
     for part, array in arrays.items():
-        if isinstance(array, Mapped):
-            columns[part]["x"] = Mapped(array.array, array.rows, divisor=divisor)
-            notes.append("mapped from its file")
-        elif mean is None or scale is None:
-            columns[part]["x"] = as_tensor(array, divisor=divisor, real=True)
-        else:
-            columns[part]["x"] = as_tensor(in_units(array, divisor, mean, scale), real=True)
+        columns[part]["x"] = _held(array, divisor, units, lengths.get(part))
+    if isinstance(arrays["train"], Mapped):
+        notes.append("mapped from its file")
     high = None if isinstance(arrays["train"], Mapped) else _extent(columns["train"]["x"])[1]
     if binarise != "none":
         _binarise(columns, binarise)
@@ -98,8 +99,33 @@ def build(
         mean=None if mean is None else tuple(mean.reshape(-1).tolist()),
         scale=None if scale is None else tuple(scale.reshape(-1).tolist()),
         classes=classes,
+        padded=bool(lengths),
     )
     return Built(splits, tuple(notes), preparation)
+
+
+def _held(array: Any, divisor: float, units: Any, length: NDArray[Any] | None) -> Column:
+    """Return x as a split holds it, divided and in the units of the training rows."""
+    if isinstance(array, Mapped):
+        return Mapped(array.array, array.rows, divisor=divisor)
+    if units is None:
+        return as_tensor(array, divisor=divisor, real=True)
+    values = in_units(array, divisor, *units)
+    return as_tensor(values if length is None else blank(values, length), real=True)
+
+
+def _steps_told(lengths: Mapping[str, NDArray[Any]]) -> str:
+    every = np.concatenate([*lengths.values()])
+    low, high = int(every.min()), int(every.max())
+    return f"sequences of {low} to {high} steps" if low < high else f"sequences of {low} steps"
+
+
+def _centres(x: Any, lengths: Mapping[str, NDArray[Any]]) -> NDArray[np.float64] | None:
+    """Return what the features are centred by: those of sequences by the same at every step."""
+    if not lengths or isinstance(x, Mapped):
+        return centres(x)
+    found = centres(x[counted(lengths["train"], x.shape[1])])
+    return None if found is None else np.broadcast_to(found, x.shape[1:]).copy()
 
 
 def _check_weights(weight: Column, part: str) -> None:

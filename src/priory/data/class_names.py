@@ -27,7 +27,7 @@ def label_array(values: object) -> NDArray[Any]:
     masked = np.ma.getmaskarray(array) if np.ma.isMA(array) else np.zeros(array.shape, bool)
     array = np.asarray(array)
     if array.dtype.kind == "O":
-        masked = masked | np.array([_is_missing(v) for v in array.flat], bool).reshape(array.shape)
+        masked = masked | np.array([is_missing(v) for v in array.flat], bool).reshape(array.shape)
         array = _plain(array, masked)
     if not masked.any():
         return array
@@ -36,7 +36,8 @@ def label_array(values: object) -> NDArray[Any]:
     return np.where(masked, np.nan, array.astype(np.float64))
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Return whether a cell is None, NaN or one of pandas' marks."""
     number = isinstance(value, float | np.floating)
     return value is None or type(value).__name__ in MISSING or (number and value != value)
 

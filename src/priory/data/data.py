@@ -17,7 +17,7 @@ from priory.data.build import Built, build, build_own, sent
 from priory.data.columns import features_of
 from priory.data.domains import with_other
 from priory.data.few_labels import summary, with_labelled
-from priory.data.files import find, read_columns
+from priory.data.files import find, read_columns, read_steps
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
@@ -130,6 +130,7 @@ class Data:
         standardise: bool = False,
         labelled: int | Sequence[bool] | None = None,
         seed: int = 0,
+        sequence: str | None = None,
         **columns: object,
     ) -> Data:
         """Return the user's own arrays as data.
@@ -149,6 +150,8 @@ class Data:
             labelled: training rows whose label may be seen, as for `named`; or a column of truths.
                 What stands in the place of an unseen label has no effect.
             seed: seed of the partition, and of which rows are labelled.
+            sequence: column of a table, here of data frames `x`, `x_valid` and `x_test`, that says
+                which sequence each row is a step of; a datum is then a sequence, with its `length`.
             **columns: further columns; the endings `_valid` and `_test` (`x_test`, `y_test`) give
                 rows of those splits, and the options of the same name are then without effect.
 
@@ -160,8 +163,11 @@ class Data:
             arrays: 80 train, 10 valid, 10 test; x (3,); labels 0-1
         """
         count, seen = (labelled, None) if isinstance(labelled, int | None) else (None, labelled)
-        options = check_options(valid, test, binarise, standardise, seed, count)
-        return cls._own({"x": x, "y": y, LABELLED: seen, **columns}, "arrays", "arrays", options)
+        options = check_options(valid, test, binarise, standardise, seed, count, sequence)
+        given: Mapping[str, object] = {"x": x, "y": y, LABELLED: seen, **columns}
+        if sequence is not None:
+            given = read_steps(given, sequence)
+        return cls._own(given, "arrays", "arrays", options)
 
     @classmethod
     def from_file(
@@ -174,6 +180,7 @@ class Data:
         standardise: bool = False,
         labelled: int | None = None,
         seed: int = 0,
+        sequence: str | None = None,
         sha256: str | None = None,
         mapped: bool | None = None,
     ) -> Data:
@@ -195,6 +202,8 @@ class Data:
             standardise: whether to standardise a table.
             labelled: training rows whose label may be seen, as for `named`.
             seed: seed of the partition.
+            sequence: column of a table that says which sequence each row is a step of, in the order
+                of the file; a datum is then a sequence, with its `length`.
             sha256: digest of the columns as it stands in `data.config`, to make sure of them.
             mapped: whether to leave `x` in its file, a .npy or an .npz without compression; by
                 default if the file is larger than an eighth of memory.
@@ -205,9 +214,9 @@ class Data:
             FileNotFoundError: if there is no such file.
             ImportError: if reading it needs an extra that isn't installed.
         """
-        options = check_options(valid, test, binarise, standardise, seed, labelled)
+        options = check_options(valid, test, binarise, standardise, seed, labelled, sequence)
         path = find(path)
-        columns = read_columns(path, mapped)
+        columns = read_columns(path, mapped, sequence)
         options |= {} if mapped is None else {"mapped": mapped}
         try:
             return cls._own(columns, path.stem, str(path), options, sha256)
@@ -254,7 +263,9 @@ class Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         built = with_labelled(built, options.get(LABELLED), options["seed"])
-        kept = replace(built.preparation, features=features_of(columns))
+        kept = replace(
+            built.preparation, features=features_of(columns), sequence=options.get("sequence")
+        )
         built = replace(built, preparation=kept)
         config = {"name": source, **options, "sha256": found}
         return cls(built, name=name, binarise=binarise, config=config)

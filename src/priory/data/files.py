@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from priory.data.class_names import label_array
-from priory.data.columns import Arrays, Table, features_of
+from priory.data.class_names import is_missing, label_array
+from priory.data.columns import Arrays, Table, features_of, is_frame
 from priory.data.images import read_folder
 from priory.data.mapped import (
     check_size,
@@ -25,6 +26,9 @@ from priory.data.mapped import (
     read_header,
     worth_mapping,
 )
+from priory.data.partition import PARTS
+from priory.data.steps import joined, keys_of, sequences
+from priory.lookup import named
 
 LABELS = ("y", "label", "class", "target")
 """Names of a table's column that holds labels, in any case."""
@@ -44,12 +48,18 @@ def find(path: str | PathLike[str]) -> Path:
         raise ValueError(f"{path!r} is no path: {error}") from error
 
 
-def read_columns(path: Path, mapped: bool | None) -> Arrays:
+def is_table(path: str | PathLike[str]) -> bool:
+    """Return whether a file's ending is that of a table, with columns that have names."""
+    return Path(path).suffix.lower() in TABLES
+
+
+def read_columns(path: Path, mapped: bool | None, sequence: str | None = None) -> Arrays:
     """Read or map the columns of a file.
 
     Args:
         path: the file, or a folder of images.
         mapped: whether to map it; if `None`, only if it is large.
+        sequence: column that says which sequence each row of a table is a step of.
 
     Raises:
         ValueError: if it can't be read so; the message names the file.
@@ -57,37 +67,70 @@ def read_columns(path: Path, mapped: bool | None) -> Arrays:
     if mapped is not None and not isinstance(mapped, bool):
         raise ValueError(f"mapped must be True, False or None, got {mapped!r}")
     stays = worth_mapping(path) if mapped is None else mapped
-    return map_file(path) if stays else read_file(path)
+    return map_file(path) if stays and sequence is None else read_file(path, sequence)
 
 
-def read_file(path: Path) -> Arrays:
+def read_file(path: Path, sequence: str | None = None) -> Arrays:
     """Read the columns of a file, or of a folder of images.
 
     Args:
         path: the file or folder; its ending decides how it is read.
+        sequence: column that says which sequence each row of a table is a step of.
 
     Raises:
         ValueError: if the content isn't what the ending says; the message names the file.
         FileNotFoundError: if there is nothing there.
         ImportError: if an extra is needed that isn't installed.
     """
-    if path.is_dir():
-        return read_folder(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    if sequence is not None and not is_table(path):
+        raise ValueError(f"{path}: {no_table(sequence)}; arrays of sequences are x and length")
+    if path.is_dir():
+        return read_folder(path)
+    kind = path.suffix.lower()
+    if kind not in (*READERS, *TABLES):
         raise ValueError(
             f"{path}: can't read {path.suffix or 'a file without ending'}; expected "
-            f"{', '.join(READERS)} or a folder of images"
+            f"{', '.join((*READERS, *TABLES))} or a folder of images"
         )
+    if kind in READERS:
+        with _sound(path):
+            return READERS[kind](path)
+    with _sound(path):
+        cells = TABLES[kind](path)
+    if sequence is None:
+        with _sound(path):
+            return _table(cells)
     try:
-        return reader(path)
+        return _table(cells, sequence)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def no_table(sequence: str) -> str:
+    """Return why what is no table has no column of sequences."""
+    return f"sequence={sequence!r} names a column of a table, {', '.join(TABLES)} or a data frame"
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Raise whatever a reader meets in a mangled file as a ValueError that names the file."""
+    try:
+        yield
     except (ImportError, FileNotFoundError):
         raise
-    except Exception as error:  # whatever a reader meets in a mangled file
+    except Exception as error:
         what = str(error) or type(error).__name__
         raise ValueError(f"{path}: not a sound {path.suffix} file: {what}") from error
+
+
+class _Cells(NamedTuple):
+    """A table as it was read: its columns, and whether the file gives their names."""
+
+    names: Sequence[str]
+    columns: Sequence[NDArray[Any]]
+    has_header: bool = True
 
 
 def _read_npy(path: Path) -> Arrays:
@@ -123,7 +166,7 @@ def _read_array(file: Any, size: int) -> NDArray[Any]:
     return array
 
 
-def _read_csv(path: Path) -> Arrays:
+def _read_csv(path: Path) -> _Cells:
     with path.open(newline="", encoding="utf-8-sig") as file:
         first = file.readline()
         file.seek(0)
@@ -143,7 +186,7 @@ def _read_csv(path: Path) -> Arrays:
     rows = lines[1:] if header else lines
     if not rows:
         raise ValueError("it has a header and no rows")
-    return _table(names, [np.array(cells) for cells in zip(*rows, strict=True)], named=header)
+    return _Cells(names, [np.array(cells) for cells in zip(*rows, strict=True)], header)
 
 
 def _has_header(lines: Sequence[Sequence[str]]) -> bool:
@@ -167,7 +210,7 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _read_parquet(path: Path) -> Arrays:
+def _read_parquet(path: Path) -> _Cells:
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -175,36 +218,46 @@ def _read_parquet(path: Path) -> Arrays:
     table = parquet.read_table(path)
     if not table.num_rows:
         raise ValueError("it has no rows")
-    columns = []
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
-        if column.null_count and name.lower() not in LABELS:
-            row = next(i for i, value in enumerate(column) if not value.is_valid)
-            raise ValueError(f"column {name!r} has no value in row {row}; fill or drop such rows")
-        columns.append(column.to_numpy(zero_copy_only=False))
-    return _table(list(table.column_names), columns)
+    columns = [table.column(name).combine_chunks() for name in table.column_names]
+    columns = [column.to_numpy(zero_copy_only=False) for column in columns]
+    return _Cells(list(table.column_names), columns)
 
 
-def _table(names: Sequence[str], columns: Sequence[NDArray[Any]], *, named: bool = True) -> Table:
-    """Stack the numeric columns of a table to `x`, and set the labels apart as `y`."""
+def _table(cells: _Cells, sequence: str | None = None) -> Table:
+    """Stack the numeric columns of a table to `x`, and set the labels apart as `y`.
+
+    Args:
+        cells: the table.
+        sequence: column that says which sequence each row is a step of, where rows are.
+    """
+    names, columns, has_header = cells
     if len(set(names)) < len(names):
         raise ValueError(f"two columns have the same name in {list(names)}")
+    keys = None
+    if sequence is not None:
+        table = dict(zip(names, columns, strict=True))
+        keys = keys_of(sequence, named("column", sequence, table))
+        kept = [i for i, name in enumerate(names) if name != sequence]
+        names, columns = [names[i] for i in kept], [columns[i] for i in kept]
     names, columns = _without_index(names, columns)
     labels = [name for name in names if name.lower() in LABELS]
     if len(labels) > 1:
         raise ValueError(f"more than one column of labels: {labels}; rename all but one")
     features = {
-        name: _numbers(name, column)
+        name: _numbers(name, column, keys)
         for name, column in zip(names, columns, strict=True)
         if name not in labels
     }
     if not features:
-        raise ValueError(f"no feature beside the labels {labels}")
-    arrays = {"x": np.stack(list(features.values()), 1)}
-    for name, column in zip(names, columns, strict=True):
-        if name in labels:
-            arrays["y"] = _classes(column)
-    return Table(arrays, tuple(features) if named else ())
+        others = labels if sequence is None else [sequence, *labels]
+        raise ValueError(f"no feature beside the {'columns' if keys else 'labels'} {others}")
+    x = np.stack(list(features.values()), 1)
+    y = {name: _classes(columns[names.index(name)]) for name in labels}
+    if keys is None:
+        arrays = {"x": x} | dict(zip("y", y.values(), strict=False))
+    else:
+        arrays = sequences(x, keys, y)
+    return Table(arrays, tuple(features) if has_header else ())
 
 
 def _without_index(
@@ -226,7 +279,7 @@ def _counts(column: NDArray[Any]) -> bool:
     return len(numbers) == len(cells)
 
 
-def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
+def _numbers(name: str, column: NDArray[Any], keys: list[Any] | None) -> NDArray[Any]:
     if column.dtype.kind not in "biufUO":
         raise ValueError(
             f"column {name!r} holds {column.dtype}, expected numbers; convert it first"
@@ -237,10 +290,12 @@ def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
         numbers = np.array([_value(cell) for cell in column])
     bad = np.flatnonzero(~np.isfinite(numbers))
     if len(bad):
-        cell = str(column[bad[0]])
-        what = "an empty cell" if not cell.strip() else repr(cell)
+        cell = column[bad[0]]
+        what = repr(str(cell)) if str(cell).strip() else "an empty cell"
+        what = "no value" if is_missing(cell) else what
+        place = f"row {bad[0]}" + ("" if keys is None else f", of sequence {keys[bad[0]]!r}")
         raise ValueError(
-            f"column {name!r} has {what} in row {bad[0]}, expected a finite number; "
+            f"column {name!r} has {what} in {place}, expected a finite number; "
             f"only a column named {', '.join(LABELS)} may hold text"
         )
     return numbers
@@ -265,23 +320,48 @@ def _classes(column: NDArray[Any]) -> NDArray[Any]:
     return text
 
 
-def read_frame(frame: Any) -> Arrays:
+def read_frame(frame: Any, sequence: str | None = None) -> Table:
     """Return the columns of a data frame, as those of a table in a file.
 
     Args:
         frame: of pandas, or one that answers `columns` and `frame[name].to_numpy()` alike.
+        sequence: column that says which sequence each row is a step of.
 
     Raises:
         ValueError: if a column other than the labels holds no numbers; the message names it.
     """
     names = [str(name) for name in frame.columns]
     columns = [frame.iloc[:, i].to_numpy() for i in range(len(names))]
-    return _table(names, columns, named=bool(features_of(frame)))
+    return _table(_Cells(names, columns, bool(features_of(frame))), sequence)
 
 
-READERS: dict[str, Callable[[Path], Arrays]] = {
-    ".npz": _read_npz,
-    ".npy": _read_npy,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-}
+def read_steps(columns: Mapping[str, Any], sequence: str) -> Table:
+    """Return columns of which `x`, `x_valid` and `x_test` are data frames of steps.
+
+    Args:
+        columns: by name; those beside the frames have a row for each sequence.
+        sequence: column of the frames that says which sequence each row is a step of.
+
+    Raises:
+        ValueError: if one is no data frame, or its rows can't be put together.
+    """
+    found: dict[str, Table] = {}
+    for end in ("", *(f"_{part}" for part in PARTS)):
+        frame = columns.get(f"x{end}")
+        if frame is None:
+            continue
+        if not is_frame(frame):
+            raise ValueError(f"{no_table(sequence)}, and x{end} is none; give x and length")
+        found[end] = read_frame(frame, sequence)
+    if "" not in found:
+        raise ValueError(f"a column 'x' is needed, got {sorted(columns)}")
+    table = joined(found)
+    others = {n: c for n, c in columns.items() if not (n.startswith("x") and n in table)}
+    twice = [name for name in table if others.get(name) is not None]
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is given twice, as an argument and by the frame")
+    return Table({**others, **table}, table.features)
+
+
+READERS: dict[str, Callable[[Path], Arrays]] = {".npz": _read_npz, ".npy": _read_npy}
+TABLES: dict[str, Callable[[Path], _Cells]] = {".csv": _read_csv, ".parquet": _read_parquet}

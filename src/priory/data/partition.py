@@ -49,6 +49,7 @@ def check_options(
     standardise: bool,
     seed: int,
     labelled: int | None = None,
+    sequence: str | None = None,
 ) -> dict[str, Any]:
     """Return the options for the user's own data, checked as far as they can be without it.
 
@@ -58,6 +59,13 @@ def check_options(
     named("binarise", binarise, BINARISE)
     if not isinstance(standardise, bool):
         raise ValueError(f"standardise must be True or False, got {standardise!r}")
+    if sequence is not None and not (isinstance(sequence, str) and sequence.strip()):
+        raise ValueError(f"sequence must be the name of a column, got {sequence!r}")
+    if sequence is not None and standardise:
+        raise ValueError(
+            "standardise=True is for tables whose rows are data, and sequence makes steps of them; "
+            "pairs for sequences work in the columns' own units: leave it out"
+        )
     return {
         "valid": _share("valid", valid),
         "test": _share("test", test),
@@ -65,6 +73,7 @@ def check_options(
         "standardise": standardise,
         "seed": whole("seed", seed),
         **({} if labelled is None else {"labelled": few(labelled)}),
+        **({} if sequence is None else {"sequence": sequence}),
     }
 
 

@@ -15,6 +15,7 @@ from priory.data.class_names import UNKNOWN, numbered
 from priory.data.columns import arrange, as_array, as_tensor, features_of
 from priory.data.mapped import Mapped
 from priory.data.pixels import binarise_once
+from priory.data.steps import LENGTH, blank, with_steps
 from priory.data.units import in_units, is_far
 
 Rows = Tensor | NDArray[Any]
@@ -37,6 +38,8 @@ class Preparation:
         classes: names of the classes 0, 1, ...; none without labels.
         features: names of the features, by which new rows are put in order; none where the training
             rows had no names.
+        padded: whether they are sequences, padded behind the steps that a column `length` counts.
+        sequence: column of a table that says which sequence each row is a step of.
 
     Example:
         >>> kept = Preparation((2,), "float32", mean=(1.0, 2.0), scale=(1.0, 10.0))
@@ -54,6 +57,8 @@ class Preparation:
     scale: tuple[float, ...] | None = None
     classes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    padded: bool = False
+    sequence: str | None = None
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values from which `from_config` makes the same again."""
@@ -142,7 +147,9 @@ class Preparation:
         arrays = {name: as_array(name, values) for name, values in given.items()}
         columns = {n: as_tensor(a) for n, a in arrays.items() if n not in ("x", "y")}
         if "x" in arrays:
-            columns["x"] = self._data(arrays["x"], stream, features_of(given))
+            length = arrays.get(LENGTH) if self.padded else None
+            x = arrays["x"] if length is None else with_steps(arrays["x"], length, self.shape[0])
+            columns["x"] = self._blank(self._data(x, stream, features_of(given)), length)
         if "y" in arrays:
             y = arrays["y"]
             if self.classes:
@@ -168,7 +175,13 @@ class Preparation:
     def _arranged(self, array: NDArray[Any], features: tuple[str, ...]) -> NDArray[Any]:
         """Return rows of the training rows' shape, their features in the same order."""
         order = self._order(features)
-        return self._shaped(arrange(array) if order is None else array[:, order])
+        return self._shaped(arrange(array) if order is None else array[..., order])
+
+    def _blank(self, x: Tensor, length: Any) -> Tensor:
+        """Return sequences with 0 behind their ends, where units would have moved them from it."""
+        if length is None or self.units is None:
+            return x
+        return torch.from_numpy(blank(x.cpu().numpy(), length)).to(x)
 
     @property
     def _unit(self) -> bool:
@@ -198,8 +211,9 @@ class Preparation:
         if shape == self.shape:
             return x
         if [n for n in shape if n != 1] != [n for n in self.shape if n != 1]:
+            steps = f"; open a table with sequence={self.sequence!r}" if self.sequence else ""
             raise ValueError(
-                f"x has rows of shape {shape}, expected {self.shape} as in the training rows"
+                f"x has rows of shape {shape}, expected {self.shape} as in the training rows{steps}"
             )
         return x.reshape(len(x), *self.shape)
 
@@ -266,15 +280,20 @@ class Preparation:
             )
         x: Tensor | Mapped = found["x"]
         array = (x.to("cpu") if isinstance(x, Mapped) else x.detach().cpu()).double().numpy()
-        array = self._shaped(array)
+        length = found[LENGTH].cpu().numpy() if former.padded and LENGTH in found else None
         if former.units is not None:
-            mean, scale = (v.reshape(self.shape) for v in former.units)
+            mean, scale = former.units
             array = array * scale + mean
+        if length is not None:
+            array = with_steps(array, length, self.shape[0])
+        array = self._shaped(array)
         if former.divisor != 1 and self.divisor == 1 and not self._unit:
             array = array * former.divisor
-        array = array if order is None else array[:, order]
+        array = array if order is None else array[..., order]
         if self.units is not None:
             array = in_units(array, 1.0, *self.units)
+        if length is not None:
+            array = blank(array, length)
         made = self._checked(torch.from_numpy(array).to(x.device, self.torch_dtype))
         found["x"] = made if dynamic else self._binary(made, stream)
         return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from priory.data.columns import is_frame
 from priory.data.data import Data
-from priory.data.files import read_frame
+from priory.data.files import is_table, read_frame
 from priory.data.partition import PARTS
 from priory.data.preparation import Preparation
 from priory.data.split import Split
@@ -37,13 +37,13 @@ def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False)
     if preparation is None or given is None:
         return given
     if isinstance(given, str | Path):
-        given = _opened(given)
+        given = _opened(given, preparation.sequence)
     if isinstance(given, Data):
         return given.like(preparation, drop=drop)
     if isinstance(given, Split):
         return _split(given, preparation, drop)
     if is_frame(given):
-        given = read_frame(given)
+        given = read_frame(given, preparation.sequence)
     if isinstance(given, Mapping):
         return given if "index" in given else preparation.columns(given, drop=drop)
     if all(hasattr(given, part) for part in PARTS):
@@ -56,11 +56,12 @@ def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False)
     return preparation.columns({"x": given}, drop=drop)
 
 
-def _opened(name: str | Path) -> Data:
-    """Open data with grey levels left as they are."""
+def _opened(name: str | Path, sequence: str | None) -> Data:
+    """Open data with grey levels left as they are, and tables as the sequences of their rows."""
     base = str(name).partition(":")[0]
     fixed = base in SETS and SETS[base].binarise == "none"
-    return Data.open(name, binarise="auto" if fixed else "none")
+    steps = {} if sequence is None or not is_table(name) else {"sequence": sequence}
+    return Data.open(name, binarise="auto" if fixed else "none", **steps)
 
 
 def _split(split: Split, preparation: Preparation, drop: bool) -> Split:
