@@ -353,3 +353,111 @@ def test_pixels_with_a_column_of_lengths_are_no_sequences():
         6,
         5,
     )
+
+
+# --- an oracle ----------------------------------------------------------------------------------
+
+
+def twins(kind):
+    """A pair with random parameters, its twin of hmmlearn, and sequences of different lengths."""
+    hmm = pytest.importorskip("hmmlearn.hmm", reason="hmmlearn, of the extra peers, is the oracle")
+    torch.manual_seed(5)
+    length = torch.randint(1, 15, (40,))
+    symbols = torch.randint(4, (40, 14)).to(torch.get_default_dtype())
+    x = symbols if kind == "symbols" else 2 * torch.randn(40, 14, 2) + torch.arange(2)
+    pair = HMM(3, symbols=4 if kind == "symbols" else 0)
+    pair.build(x)
+    with torch.no_grad():
+        for parameter in pair.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    options = {"n_components": 3, "n_iter": 1, "init_params": ""}
+    if kind == "symbols":
+        twin = hmm.CategoricalHMM(**options, n_features=4)
+        twin.emissionprob_ = pair.logits.detach()[:, 0].softmax(-1).numpy()
+    else:
+        options |= {"covars_prior": 0, "covars_weight": 1, "means_weight": 0}  # priors off
+        twin = hmm.GaussianHMM(**options, covariance_type="diag")
+        twin.means_ = pair.mean.detach().numpy()
+        twin.covars_ = pair.log_scale.detach().mul(2).exp().numpy()
+    twin.startprob_ = pair.initial.detach().softmax(-1).numpy()
+    twin.transmat_ = pair.transition.detach().softmax(-1).numpy()
+    return pair, twin, x, length
+
+
+def joined(x, length):
+    """Sequences one after the other, without the padding, as hmmlearn takes them."""
+    steps = [row[:n].reshape(int(n), -1).numpy() for row, n in zip(x, length, strict=True)]
+    return np.concatenate(steps)
+
+
+def along(pair, x, length, path):
+    """Log p(x, states) of sequences along one path each, summed."""
+    total = 0.0
+    sequences = pair.sequences(length)
+    shown = sequences.log_emissions(x)
+    for row, states, n in zip(shown, path, length.tolist(), strict=True):
+        states = states[:n]
+        total += sequences.initial[states[0]] + row[range(n), states].sum()
+        total += sequences.transition[states[:-1], states[1:]].sum()
+    return total.item()
+
+
+KINDS = pytest.mark.parametrize("kind", ["symbols", "normal"])
+
+
+@KINDS
+def test_likelihood_states_and_path_are_those_of_hmmlearn(double, kind):
+    pair, twin, x, length = twins(kind)
+    steps = joined(x, length)
+    steps = steps.astype(int) if kind == "symbols" else steps
+    with torch.no_grad():
+        log_p, states = pair.log_likelihood(x, length), pair.smooth(x, length)
+    assert log_p.sum().item() == pytest.approx(twin.score(steps, length.numpy()), abs=1e-6)
+    for row, n, own in zip(x, length, log_p, strict=True):
+        alone = joined(row[None], n[None])
+        alone = alone.astype(int) if kind == "symbols" else alone
+        assert own.item() == pytest.approx(twin.score(alone), abs=1e-6)
+    expected = twin.predict_proba(steps, length.numpy())
+    np.testing.assert_allclose(joined(states, length), expected, atol=1e-6)
+    best, path = twin.decode(steps, length.numpy())
+    own = pair.decode(x, length)
+    assert along(pair, x, length, own) == pytest.approx(best, abs=1e-6)
+    if kind == "normal":  # two paths over the same symbols may be alike
+        assert joined(own, length)[:, 0].tolist() == path.tolist()
+
+
+@KINDS
+def test_a_sweep_of_em_is_that_of_hmmlearn(double, kind):
+    pair, twin, x, length = twins(kind)
+    steps = joined(x, length)
+    twin.fit(steps.astype(int) if kind == "symbols" else steps, length.numpy())
+    pair.maximise(x, length)
+    found = {"startprob_": pair.initial.softmax(-1), "transmat_": pair.transition.softmax(-1)}
+    if kind == "symbols":
+        found["emissionprob_"] = pair.logits[:, 0].softmax(-1)
+    else:
+        found |= {"means_": pair.mean, "covars_": pair.log_scale.mul(2).exp()}
+    for name, value in found.items():
+        expected = getattr(twin, name)
+        expected = np.stack([np.diag(c) for c in expected]) if expected.ndim == 3 else expected
+        np.testing.assert_allclose(value.detach(), expected, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_the_cycles_are_fitted_as_by_hmmlearn(double):
+    hmm = pytest.importorskip("hmmlearn.hmm", reason="hmmlearn, of the extra peers, is the oracle")
+    train = Data.named("sunspots").train.columns
+    x, length = train["x"], train["length"]
+    torch.manual_seed(0)
+    pair = HMM(3)
+    pair.build(x)
+    for _ in range(200):
+        pair.maximise(x, length)
+    own = pair.log_likelihood(x, length).sum().item()
+    options = {"covars_prior": 0, "covars_weight": 1, "means_weight": 0, "n_iter": 200, "tol": 0}
+    best = max(
+        hmm.GaussianHMM(3, **options, random_state=seed)
+        .fit(joined(x, length), length.numpy())
+        .score(joined(x, length), length.numpy())
+        for seed in range(3)
+    )
+    assert own == pytest.approx(best, abs=1e-3)
