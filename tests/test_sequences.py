@@ -85,6 +85,38 @@ def test_cycles_are_fitted_judged_and_drawn_from_the_command_line(tmp_path, monk
     assert np.load("drawn.npz")["x"].shape == (64, 14, 1)
 
 
+def test_the_states_begin_at_steps_and_not_in_the_padding(double):
+    train = Data.named("sunspots").train.columns
+    torch.manual_seed(0)
+    pair = HMM(40)
+    pair.build(train["x"])
+    counted = torch.arange(14) < train["length"][:, None]
+    steps = train["x"][counted]
+    torch.testing.assert_close(pair.unit, steps.std(0, correction=0))
+    apart = (pair.mean - steps.T).abs().amin(1)
+    assert apart.max() < 0.5 * pair.unit
+    torch.manual_seed(0)
+    pair = HMM(40)
+    pair.build(train["x"] + torch.where(counted, 1000.0, 0.0)[..., None])
+    assert pair.mean.min() > 900
+    empty = HMM(2, symbols=0)
+    empty.build(torch.zeros(5, 3, 2))
+    assert empty.mean.shape == (2, 2)
+
+
+def test_four_states_have_one_likelihood_from_every_start(double):
+    train = Data.named("sunspots").train.columns
+    found = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        pair = HMM(4)
+        pair.build(train["x"])
+        for _ in range(200):
+            pair.maximise(train["x"], train["length"])
+        found.append(pair.log_likelihood(train["x"], train["length"]).mean().item())
+    assert max(found) - min(found) < 0.05
+
+
 # --- tables of steps ----------------------------------------------------------------------------
 
 # Three sequences of 3, 1 and 2 steps, whose rows are mixed.

@@ -24,7 +24,9 @@ class HMM(Tractable):
     analysis of probabilistic functions of Markov chains; Rabiner, 1989, A tutorial on hidden Markov
     models. A datum is a sequence: its first axis is time. Sequences of different lengths are
     padded, and the data's column `length` has the number of each one's steps; the padding never
-    counts. The states are summed out, so that the guide has none; `smooth` and `decode` find them.
+    counts. Means begin at steps drawn from the training rows, before the zeros at their ends, so
+    that 0 is the value to pad with. The states are summed out, so that the guide has none; `smooth`
+    and `decode` find them.
 
     Args:
         states: K, the number of states.
@@ -32,7 +34,7 @@ class HMM(Tractable):
             normal vectors. None takes symbols where all training values are integers from 0 to
             255.
         floor: Least probability of a symbol, a state and a transition; smallest variance, as a
-            share of the coordinate's at the first step of the training rows.
+            share of the coordinate's over the steps of the training rows.
 
     Raises:
         ValueError: A number is out of range; when it is built, if the data are no such symbols.
@@ -58,7 +60,7 @@ class HMM(Tractable):
         self.floor = floor
 
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
-        """Make the parameters: transitions and symbols nearly even, means at rows' first steps."""
+        """Make the parameters: transitions and symbols nearly even, means at steps of the rows."""
         x = x.reshape(len(x), x.shape[1] if x.dim() > 1 else 1, -1).double()
         count = self.states
         whole = bool(((x == x.round()) & (x >= 0)).all())
@@ -75,11 +77,11 @@ class HMM(Tractable):
         if self.symbols:
             self.logits = nn.Parameter(torch.randn(count, x.shape[-1], self.symbols) / 2)
             return
-        first = x[:, 0]
-        self.register_buffer("unit", column_variances(first).sqrt())
-        rows = torch.randperm(len(x))[torch.arange(count) % len(x)].to(x.device)
+        steps = _unpadded(x)
+        self.register_buffer("unit", column_variances(steps).sqrt())
+        rows = torch.randperm(len(steps))[torch.arange(count) % len(steps)].to(x.device)
         apart = 0.1 * torch.randn(count, x.shape[-1]).to(x) * self.unit
-        self.mean = nn.Parameter(first[rows] + apart)
+        self.mean = nn.Parameter(steps[rows] + apart)
         self.log_scale = nn.Parameter(self.unit.log().repeat(count, 1))
 
     def sequences(self, length: Tensor | None = None) -> MarkovSequence:
@@ -180,6 +182,17 @@ class HMM(Tractable):
     def guide(self, x: Tensor) -> None:
         """Declare nothing: the states are summed out."""
         self.register(x)
+
+
+def _unpadded(x: Tensor) -> Tensor:
+    """Return the steps (n, d) of sequences (rows, steps, d), without zeros behind the last other.
+
+    Lengths are not known where parameters are made, and padding is no place to begin at. The first
+    step always counts.
+    """
+    seen = (x != 0).any(-1).flip(1).cumsum(1).flip(1) > 0
+    seen[:, 0] = True
+    return x[seen]
 
 
 def _floored(counts: Tensor, floor: float) -> Tensor:
