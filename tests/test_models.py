@@ -19,12 +19,22 @@ from priory.likelihoods import LIKELIHOODS
 from priory.models import GAN, PAIRS, VAE, Pair
 from priory.models.pair import Labelled, Tractable
 from priory.nets import MLP, Conv, Decoder, Deconv, Encoder
-from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, Uniform, VampPrior
+from priory.priors import (
+    PRIORS,
+    Concrete,
+    Flow,
+    GaussianMixture,
+    Normal,
+    StickBreaking,
+    Uniform,
+    VampPrior,
+)
 
 pytestmark = pytest.mark.usefixtures("double")
 
 
 SMALL = {
+    "concrete": Concrete,
     "flow": lambda: Flow(1, (6,)),
     "mixture": lambda: GaussianMixture(3),
     "normal": Normal,
@@ -67,7 +77,7 @@ def traced(pair, x, particles=None):
 def test_the_tables_are_tested():
     assert SMALL.keys() == PRIORS.keys()
     elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
-    elsewhere |= {"helmholtz", "hierarchical-vae", "ladder-vae", "two-level-vae"}
+    elsewhere |= {"helmholtz", "hierarchical-vae", "ladder-vae", "two-level-vae", "vib"}
     exact = {name for name, pair in PAIRS.items() if issubclass(pair, Tractable)}
     assert exact >= {"ppca", "hmm"}  # test_classical
     assert set(PAIRS) == {"vae", "gan"} | elsewhere | exact  # test_codes, test_conditional, ...
