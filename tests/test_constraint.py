@@ -67,7 +67,7 @@ def test_the_saddle_point_is_found(scale):
     constraint = Constraint(scale * SQUARED(), at_most=scale, start=0.2 / scale)
     pair, _, _ = trained(KL() + constraint, 1500)
     assert float(pair.m.detach()) == pytest.approx(2, abs=0.03)
-    numbers = constraint.numbers()
+    numbers = constraint.multipliers()
     assert numbers["multiplier.reconstruction"] * scale == pytest.approx(1, abs=0.1)
     assert numbers["constraint.reconstruction"] == pytest.approx(scale, abs=0.1 * scale)
 
@@ -75,7 +75,7 @@ def test_the_saddle_point_is_found(scale):
 def test_a_constraint_that_holds_by_itself_costs_nothing():
     pair, _, _ = trained(KL() + (constraint := Constraint(SQUARED(), at_most=20.0)), 700)
     assert abs(float(pair.m.detach())) < 0.05
-    assert constraint.numbers()["multiplier.reconstruction"] < 2e-3
+    assert constraint.multipliers()["multiplier.reconstruction"] < 2e-3
 
 
 def test_information_goes_up_or_down_between_the_same_bounds():
@@ -105,7 +105,7 @@ def test_compiled_steps_move_the_multiplier_as_eager_ones_do(mode):
     assert svi.engine == {"trace": "traced", "inductor": "compiled"}[mode]
     assert plain == pytest.approx(compiled, rel=1e-5)
     assert float(eager.m.detach()) == pytest.approx(float(other.m.detach()), rel=1e-5)
-    assert one.numbers() == pytest.approx(two.numbers(), rel=1e-6)
+    assert one.multipliers() == pytest.approx(two.multipliers(), rel=1e-6)
 
 
 def test_it_moves_in_training_alone_and_not_by_a_step_that_is_passed_over():
@@ -113,7 +113,7 @@ def test_it_moves_in_training_alone_and_not_by_a_step_that_is_passed_over():
     constraint = Constraint(SQUARED(), at_most=1.0)
     with torch.no_grad():
         constraint(pair.model, pair.guide, x)
-    assert constraint.numbers()["multiplier.reconstruction"] == 1
+    assert constraint.multipliers()["multiplier.reconstruction"] == 1
     optim = partial(torch.optim.Adam, lr=0.01)
     svi = SVI(pair.model, pair.guide, optim, KL() + constraint, skip=1, check=False)
     svi.step(x)

@@ -10,10 +10,10 @@ from torch import nn
 
 from priory.cli import main
 from priory.data import Data
-from priory.inference import ELBO, Adversarial, Match, Phases, Reconstruction, fit, load
+from priory.inference import ELBO, Adversarial, Constraint, Match, Phases, Reconstruction, fit, load
 from priory.likelihoods import Delta, Normal
 from priory.likelihoods.values import is_binary, squashed
-from priory.models import CVAE, GAN, GLO, VAE, InfoGAN, StackedGAN
+from priory.models import CVAE, GAN, GLO, VAE, VIB, InfoGAN, StackedGAN
 from priory.nets import MLP
 from priory.recipes import RECIPES
 from priory.signatures import options_of
@@ -59,10 +59,15 @@ FEW = {"steps": 1, "valid_every": 0, "compile": "off", "progress": False}
 def kind(recipe):
     """What a recipe's first loss is in: images alone, a game's value, squared errors or nats.
 
-    What is fitted by EM has units of its own, or asks for its kind of data: see test_classical.py.
+    What is fitted by EM has units of its own, or asks for its kind of data: see test_classical.py;
+    what predicts labels has no bound of the data, and a sum of constraints counts it twice.
     """
     if recipe.objective().whole:
         return "fitted"
+    if recipe.family is VIB:
+        return "labels"
+    if sum(isinstance(term, Constraint) for term in recipe.objective().terms()) > 1:
+        return "several bounds"
     terms = [getattr(term, "objective", term) for term in recipe.objective().terms()]
     costs = {getattr(term, "cost", "") for term in terms}
     if ":" in recipe.data or "dcgan" in recipe.loss or "laplacian" in costs:

@@ -229,7 +229,7 @@ class Loop:
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
         self.evaluations.add(row, self.history, last=step >= self.total)
         if isinstance(self.objective, Objective):
-            row |= self.objective.numbers()
+            row |= self.objective.multipliers()
         row["rate"] = self._rate()
         if self.options.skip_nonfinite:
             row["skipped"] = self.svi.guard.skipped

@@ -286,7 +286,7 @@ class SVI(pyro.infer.SVI):
             for adversary, player in self.critics:
                 params = adversary.critic.named_parameters()
                 player.params = {n: p for n, p in params if p.requires_grad}
-            self.objective.place(device_of([*args, *columns.values()]))
+            self.objective.to(device_of([*args, *columns.values()]))
         share_statistics(*self._engine.modules)
         ranks.broadcast_(t for m in self._engine.modules for t in (*m.parameters(), *m.buffers()))
         self._engine.buffers = Buffers(self._engine.modules)

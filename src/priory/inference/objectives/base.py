@@ -121,7 +121,7 @@ class Objective(ABC):
         found = [m for t in self.terms() if t is not self for m in t.modules()]
         return list(dict.fromkeys(found))
 
-    def place(self, device: torch.device) -> None:
+    def to(self, device: torch.device) -> None:
         """Bring what the terms hold beside critics to the device of the data.
 
         Args:
@@ -129,13 +129,13 @@ class Objective(ABC):
         """
         for term in self.terms():
             if term is not self:
-                term.place(device)
+                term.to(device)
 
-    def numbers(self) -> dict[str, float]:
+    def multipliers(self) -> dict[str, float]:
         """Return what the objective has found so far, for the history: its multipliers."""
         found: dict[str, float] = {}
         for term in self.terms():
-            for name, value in term.numbers().items() if term is not self else ():
+            for name, value in term.multipliers().items() if term is not self else ():
                 alike = sum(n.rpartition("/")[0] == name or n == name for n in found)
                 found[f"{name}/{alike + 1}" if alike else name] = value
         return found

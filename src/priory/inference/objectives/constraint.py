@@ -78,7 +78,7 @@ class Constraint(Objective):
         """Return the price of what is above the bound; in training, then move the multiplier."""
         excess = self.objective.loss(phases) - current(self.at_most)
         if self.multiplier.log.device != excess.device:
-            self.place(excess.device)
+            self.to(excess.device)
         price = self.multiplier().to(excess)
         if excess.requires_grad and self.multiplier.training:
             self.multiplier.move(excess.detach())
@@ -92,12 +92,12 @@ class Constraint(Objective):
         """Return the multiplier, and what the bounded objective owns."""
         return [self.multiplier, *super().modules()]
 
-    def place(self, device: torch.device) -> None:
+    def to(self, device: torch.device) -> None:
         """Bring the multiplier to a device."""
         self.multiplier.to(device)
-        super().place(device)
+        super().to(device)
 
-    def numbers(self) -> dict[str, float]:
+    def multipliers(self) -> dict[str, float]:
         """Return the multiplier, and the average of the bounded objective."""
         inner = self.objective
         while isinstance(inner, Scaled):
@@ -105,7 +105,7 @@ class Constraint(Objective):
         name = getattr(inner, "name", "sum")
         average = float(self.multiplier.average) + float(current(self.at_most))
         found = {f"multiplier.{name}": float(self.multiplier()), f"constraint.{name}": average}
-        return {**found, **super().numbers()}
+        return {**found, **super().multipliers()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the multiplier and its averages."""
