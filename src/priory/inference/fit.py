@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from priory.data import Data
+from priory.inference.alone import alone
 from priory.inference.callback import Callback, OnEpoch
 from priory.inference.checkpoints.keeper import keeping
 from priory.inference.distributed import ranks
@@ -25,7 +26,6 @@ from priory.inference.objectives.base import Objective
 from priory.inference.objectives.bounds import ELBO
 from priory.inference.objectives.em import check_whole
 from priory.inference.options import FitOptions
-from priory.inference.phases.alone import alone
 from priory.inference.phases.arguments import Program, bind, build
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
@@ -65,11 +65,10 @@ def takes(kind: Callable[P, FitOptions]) -> Callable[[Callable[..., Run]], Fit[P
         options = inspect.signature(kind).parameters.values()
         function.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
         function.__annotations__ |= typing.get_type_hints(kind)
-        described = re.search(r"    Args:\n(.*?)\n\n", kind.__doc__ or "", re.DOTALL)
-        if described and function.__doc__:
-            function.__doc__ = re.sub(
-                r" {8}options: .*", lambda _: described[1], function.__doc__, count=1
-            )
+        # As `getdoc` gives them: from Python 3.13 on, the compiler takes the indentation off.
+        described = re.search(r"^Args:\n(.*?)\n\n", inspect.getdoc(kind) or "", re.S | re.M)
+        if described and (text := inspect.getdoc(function)):
+            function.__doc__ = re.sub(r" {4}options: .*", lambda _: described[1], text, count=1)
         return typing.cast(Fit[P], function)
 
     return decorate
