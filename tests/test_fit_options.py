@@ -2,6 +2,7 @@
 
 import functools
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,8 +13,11 @@ import torch
 
 from priory import evaluate, fit
 from priory.data import Data
+from priory.evaluation.subject import build
 from priory.inference import ELBO, SVI
+from priory.inference.alone import alone
 from priory.inference.distributed.noise import GlobalNoise, shared_by
+from priory.inference.randomness import own_randomness
 from priory.models import VAE
 
 DATA = Data.from_arrays(torch.arange(900.0).reshape(300, 3) / 900)
@@ -95,6 +99,30 @@ def test_threads_take_turns_and_each_is_right():
     for one, other in zip(alone, together, strict=True):
         assert one[:2] == other[:2]
         assert torch.equal(one[2], other[2])
+
+
+@pytest.mark.parametrize("way", ["build", "own randomness"])
+def test_no_thread_takes_back_the_draws_of_another(way):
+    """Each puts the random state back: while another trains, that would draw the same twice."""
+    pair, rows = VAE(latent=2), {"x": DATA.train.x}
+    entered, left = threading.Event(), threading.Event()
+
+    def keep():
+        entered.set()
+        if way == "build":
+            build(pair, rows)
+        else:
+            with own_randomness(torch.device("cpu")):
+                pass
+        left.set()
+
+    with alone():
+        other = threading.Thread(target=keep)
+        other.start()
+        assert entered.wait(10)
+        assert not left.wait(0.2)
+    assert left.wait(10)
+    other.join()
 
 
 def flat(x):

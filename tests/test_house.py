@@ -51,7 +51,8 @@ MAY_IMPORT = {
 
 # The same among the rooms of the inference; what is not named here stands on all of them.
 ROOMS = {
-    "randomness": set(),
+    "alone": set(),
+    "randomness": {"alone"},
     "distributed": set(),
     "phases": {"distributed"},
     "modules": {"phases"},

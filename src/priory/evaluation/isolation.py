@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from priory.inference.phases.alone import alone
+from priory.inference.alone import alone
 from priory.inference.phases.arguments import modules_of
 from priory.inference.phases.recorder import unscaled
 

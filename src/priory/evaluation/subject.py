@@ -10,6 +10,7 @@ import torch
 
 from priory.data.rows import prepared
 from priory.evaluation.rows import Columns
+from priory.inference.alone import alone
 from priory.inference.phases.arguments import build as build_from
 
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
@@ -92,7 +93,7 @@ def build(pair: Any, columns: Columns) -> None:
         columns: data like those that it is for.
     """
     if callable(getattr(pair, "build", None)) and "x" in columns:
-        with torch.random.fork_rng(devices=[]):
+        with alone(), torch.random.fork_rng(devices=[]):
             build_from(pair, columns["x"], columns)
 
 

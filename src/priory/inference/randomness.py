@@ -10,24 +10,29 @@ import numpy as np
 import pyro.util
 import torch
 
+from priory.inference.alone import alone
+
 
 @contextmanager
 def own_randomness(device: torch.device, seed: int | None = None) -> Iterator[None]:
     """Put the random states of torch, Python and NumPy, and of a CUDA device, back afterwards.
 
+    No other thread trains or judges meanwhile: its draws would be taken back.
+
     Args:
         device: where draws are made.
         seed: where the draws start; by default they go on from the present state.
     """
-    former = pyro.util.get_rng_state()
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            if seed is not None:
-                pyro.util.set_rng_seed(seed % 2**32)  # NumPy takes no larger ones
-                torch.manual_seed(seed)
-            yield
-    finally:
-        pyro.util.set_rng_state(former)
+    with alone():
+        former = pyro.util.get_rng_state()
+        try:
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                if seed is not None:
+                    pyro.util.set_rng_seed(seed % 2**32)  # NumPy takes no larger ones
+                    torch.manual_seed(seed)
+                yield
+        finally:
+            pyro.util.set_rng_state(former)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

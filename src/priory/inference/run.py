@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from priory.data import Data, Preparation
+from priory.inference.alone import alone
 from priory.inference.checkpoints.disk import sweep, write_folder
 from priory.inference.checkpoints.folders import (
     CONFIG,
@@ -32,7 +33,6 @@ from priory.inference.distributed import ranks
 from priory.inference.modules import eval_mode, modules
 from priory.inference.monitor import collected
 from priory.inference.objectives.base import Objective
-from priory.inference.phases.alone import alone
 from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
