@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from priory.data import SETS, Data
-from priory.data.files import find, is_table, no_table
+from priory.data.files import find, is_table, no_table, steps_option
 from priory.lookup import named
 from priory.parsing import read
 from priory.signatures import Collector, Option, options_of
@@ -75,8 +75,7 @@ class Source:
         Args:
             sequence: column of sequences that a table has if none was typed, a run's own.
         """
-        steps = {} if sequence is None or not is_table(self.name) else {"sequence": sequence}
-        return Data.open(self.name, **steps | self.options)
+        return Data.open(self.name, **steps_option(self.name, sequence) | self.options)
 
 
 def _number_or(option: Option, text: str) -> Any:

@@ -53,6 +53,16 @@ def is_table(path: str | PathLike[str]) -> bool:
     return Path(path).suffix.lower() in TABLES
 
 
+def steps_option(path: str | PathLike[str], sequence: str | None) -> dict[str, str]:
+    """Return the option by which a table is read as a run's own was; none for what is no table.
+
+    Args:
+        path: the file, or a data set's name.
+        sequence: the run's column of sequences, if it has one.
+    """
+    return {"sequence": sequence} if sequence is not None and is_table(path) else {}
+
+
 def read_columns(path: Path, mapped: bool | None, sequence: str | None = None) -> Arrays:
     """Read or map the columns of a file.
 
@@ -94,13 +104,11 @@ def read_file(path: Path, sequence: str | None = None) -> Arrays:
             f"{path}: can't read {path.suffix or 'a file without ending'}; expected "
             f"{', '.join((*READERS, *TABLES))} or a folder of images"
         )
-    if kind in READERS:
-        with _sound(path):
-            return READERS[kind](path)
     with _sound(path):
+        if kind in READERS:
+            return READERS[kind](path)
         cells = TABLES[kind](path)
-    if sequence is None:
-        with _sound(path):
+        if sequence is None:
             return _table(cells)
     try:
         return _table(cells, sequence)

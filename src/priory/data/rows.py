@@ -9,7 +9,7 @@ from typing import Any
 
 from priory.data.columns import is_frame
 from priory.data.data import Data
-from priory.data.files import is_table, read_frame
+from priory.data.files import read_frame, steps_option
 from priory.data.partition import PARTS
 from priory.data.preparation import Preparation
 from priory.data.split import Split
@@ -60,8 +60,8 @@ def _opened(name: str | Path, sequence: str | None) -> Data:
     """Open data with grey levels left as they are, and tables as the sequences of their rows."""
     base = str(name).partition(":")[0]
     fixed = base in SETS and SETS[base].binarise == "none"
-    steps = {} if sequence is None or not is_table(name) else {"sequence": sequence}
-    return Data.open(name, binarise="auto" if fixed else "none", **steps)
+    binarise = "auto" if fixed else "none"
+    return Data.open(name, binarise=binarise, **steps_option(name, sequence))
 
 
 def _split(split: Split, preparation: Preparation, drop: bool) -> Split:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priory.data.sets import DataSet, Parts
+from priory.data.steps import blank
 from priory.data.sunspots import FIRST_YEAR, SUNSPOT_NUMBERS
 
 _STEPS = (20, 60)  # the shortest and the longest
@@ -56,8 +57,7 @@ def _throws(rows: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         fair = rng.integers(6, size=rows)
         faces[:, t] = np.where(loaded, rng.choice(6, size=rows, p=_LOADED), fair)
         loaded ^= rng.random(rows) < np.where(loaded, _CHANGE[1], _CHANGE[0])
-    counted = np.arange(steps) < length[:, None]
-    return {"x": np.where(counted, faces, 0).astype(np.float32), "length": length}
+    return {"x": blank(faces, length).astype(np.float32), "length": length}
 
 
 @dataclass(frozen=True)

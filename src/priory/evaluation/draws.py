@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
-from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.isolation import placement, reseed, seeded
 from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
@@ -272,9 +272,9 @@ class Draws(Sets):
         """Reconstructions of the data."""
         if "x" not in self.phase.observed:
             raise Unavailable("the model has no observed site x")
-        errors, shown = [], (self.x[:0], self.x[:0])
-        for start, rows in blocks(self.columns, _ROWS, self._like):
-            reseed(self._device, self.seed, _RECONSTRUCTIONS, start)
+        errors: list[Tensor] = []
+        shown = self.x[:0], self.x[:0]
+        for rows in seeded(self, _RECONSTRUCTIONS, _ROWS):
             distribution = Phases(self.model, self.guide, columns=rows).awake.distribution(
                 "x", of="model"
             )
@@ -284,9 +284,9 @@ class Draws(Sets):
                 raise Unavailable(
                     f"p(x | z), a {type(distribution).__name__}, has no mean"
                 ) from error
-            errors.append(rows_of(rows["x"] - mean).double().square().mean(1).cpu())
-            if start == 0:
+            if not errors:
                 shown = (rows["x"][:SHOWN].cpu(), mean[:SHOWN].cpu())
+            errors.append(rows_of(rows["x"] - mean).double().square().mean(1).cpu())
         return Reconstructions(torch.cat(errors), *shown)
 
     def generated_rows(self, n: int) -> Tensor:

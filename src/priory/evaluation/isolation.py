@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from priory.evaluation.rows import Columns, blocks
 from priory.inference.alone import alone
 from priory.inference.phases.arguments import modules_of
 from priory.inference.phases.recorder import unscaled
@@ -66,6 +67,19 @@ def reseed(device: torch.device, *key: int) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+def seeded(draws: Any, stream: int, size: int) -> Iterator[Columns]:
+    """Yield the rows that a pair is judged on, where it is; each block has random draws of its own.
+
+    Args:
+        draws: of a pair.
+        stream: names the kind of draw.
+        size: rows of a block.
+    """
+    for start, rows in blocks(draws.columns, size, placement(draws.model, draws.guide)):
+        reseed(next(iter(rows.values())).device, draws.seed, stream, start)
+        yield rows
 
 
 def placement(*programs: Any) -> Tensor | None:

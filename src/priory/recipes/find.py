@@ -28,13 +28,14 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         ValueError: if the name is unknown, or the file has no such class.
     """
-    found = in_file(name)
-    if found is None and name not in (*RECIPES, *PAIRS):
+    if (found := in_file(name)) is not None:
+        family = pair_class(found[1], found[2])
+        return Recipe(family.__name__, summary(family), family)
+    if name not in (*RECIPES, *PAIRS):
         find_installed()  # a help has not looked for what other packages bring
-    if found is None and (name in RECIPES or name not in PAIRS):
-        return named("recipe", name, RECIPES)
-    family = PAIRS[name] if found is None else pair_class(found[1], found[2])
-    return Recipe(name if found is None else family.__name__, summary(family), family)
+    if name in PAIRS and name not in RECIPES:
+        return Recipe(name, summary(PAIRS[name]), PAIRS[name])
+    return named("recipe", name, RECIPES)
 
 
 def in_file(name: str) -> re.Match[str] | None:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.draws import Draws
-from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.isolation import seeded
 from priory.evaluation.latents.clustering import choices
 from priory.evaluation.latents.probes import check_labels
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
-from priory.evaluation.rows import blocks
 from priory.inference.phases.phases import Phases
 
 _INFORMATION, _ACCURACY = 41, 42  # random streams
@@ -87,9 +86,8 @@ def transferred_hits(
 def code_information(draws: Draws) -> Estimate:
     """Bound on what a sample tells of its own categorical code, from below."""
     site, values = _site(draws), 0
-    like, parts = placement(draws.model, draws.guide), []
-    for start, rows in blocks(draws.columns, _ROWS, like):
-        reseed(next(iter(rows.values())).device, draws.seed, _INFORMATION, start)
+    parts = []
+    for rows in seeded(draws, _INFORMATION, _ROWS):
         asleep = Phases(draws.model, draws.guide, columns=rows).asleep
         distribution = asleep.distribution(site, of="model")
         entropy = distribution.entropy().expand(len(asleep.log_q(site)[0]))
@@ -110,9 +108,8 @@ def code_accuracy(draws: Draws) -> Estimate:
     site, labels = _site(draws), draws.labels
     check_labels(labels)
     known = [labels, *([draws.train["y"]] if "y" in (draws.reference or {}) else [])]
-    like, hits = placement(draws.model, draws.guide), []
-    for start, rows in blocks(draws.columns, _ROWS, like):
-        reseed(next(iter(rows.values())).device, draws.seed, _ACCURACY, start)
+    hits = []
+    for rows in seeded(draws, _ACCURACY, _ROWS):
         distribution = Phases(draws.model, draws.guide, columns=rows).awake.distribution(site)
         found = choices(distribution)
         if found is None or found.dim() != 2:

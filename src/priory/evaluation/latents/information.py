@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from priory.distributions.independent import IndependentNormal
-from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.isolation import seeded
 from priory.evaluation.latents.collapse import collapse_words, dimension_kl
 from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_kl
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
-from priory.evaluation.rows import blocks
 from priory.evaluation.sample_sets import Sets
-from priory.inference.modules import device_of
 from priory.inference.phases.phases import Phases
 from priory.priors.mixture import NormalMixture
 
@@ -147,19 +145,17 @@ def label_information(draws: Sets) -> Estimate:
     """I_q(y; z), what a latent tells of the label that the model draws from it."""
     if "y" not in draws.phase.observed or not draws.phase.local:
         raise Unavailable("the model draws no label y after a latent")
-    like = placement(draws.model, draws.guide)
-    device = device_of([like, *draws.columns.values()])
-    parts = []
-    for start, rows in blocks(draws.columns, _ROWS, like):
-        reseed(device, draws.seed, _LABELS, start)
-        awake = Phases(draws.model, draws.guide, columns=rows).awake
-        parts.append(awake.log_p("y")[0].detach().double().cpu())
+    awake = (
+        Phases(draws.model, draws.guide, columns=rows).awake
+        for rows in seeded(draws, _LABELS, _ROWS)
+    )
+    found = torch.cat([phase.log_p("y")[0].detach().double().cpu() for phase in awake])
     labels = draws.labels.cpu()
     _, places, counts = labels.unique(return_inverse=True, return_counts=True)
     frequencies = (counts.double() / len(labels)).log()[places]
     entropy = -float(frequencies.mean())
     return Estimate.mean(
-        torch.cat(parts) - frequencies,
+        found - frequencies,
         kind="lower bound",
         unit="nats",
         note=f"H(y) + E log p(y | z), of one draw of z per datum; H(y) = {entropy:.3f}",

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 from priory.data.split import WEIGHT
-from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.isolation import seeded
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
-from priory.evaluation.rows import blocks
 from priory.evaluation.sample_sets import Sets, once
-from priory.inference.modules import device_of
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
@@ -71,13 +69,10 @@ def layers_of(draws: Any) -> list[Layer]:
         raise Unavailable(f"needs several latents of each datum; the model has {found}")
     if draws.density.auxiliary:
         raise Unavailable(f"the guide draws {draws.phase.auxiliary[0]!r}, which is no layer")
-    like = placement(draws.model, draws.guide)
-    device = device_of([like, *draws.columns.values()])
     kls: dict[str, list[Tensor]] = {site: [] for site in sites}
     losses: dict[str, list[Tensor]] = {site: [] for site in sites}
     means: dict[str, list[Tensor]] = {site: [] for site in sites}
-    for start, rows in blocks(draws.columns, _ROWS, like):
-        reseed(device, draws.seed, _LAYERS, start)
+    for rows in seeded(draws, _LAYERS, _ROWS):
         awake = [Phases(draws.model, draws.guide, columns=rows).awake for _ in range(_DRAWS)]
         kept = [[_kept(draws.model, rows, a, n) for n in range(len(sites) + 1)] for a in awake]
         likelihoods = torch.stack([torch.stack(scores) for scores in kept]).mean(0)

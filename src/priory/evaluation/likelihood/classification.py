@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.isolation import seeded
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
-from priory.evaluation.rows import blocks
 from priory.evaluation.sample_sets import Sets, once
-from priory.inference.modules import device_of
 from priory.inference.phases.arguments import owner
 
 _STREAM = 44  # random
@@ -27,13 +25,8 @@ def log_predicted(draws: Sets) -> Tensor:
     classify = getattr(owner(draws.model), "classify", None)
     if not callable(classify):
         raise Unavailable("the pair has no classify(x), which returns p(y | x)")
-    like = placement(draws.model, draws.guide)
-    device = device_of([like, *draws.columns.values()])
-    parts = []
-    for start, rows in blocks(draws.columns, _ROWS, like):
-        reseed(device, draws.seed, _STREAM, start)
-        parts.append(classify(rows["x"]).logits.detach().double().log_softmax(-1).cpu())
-    found = torch.cat(parts)
+    logits = [classify(rows["x"]).logits.detach() for rows in seeded(draws, _STREAM, _ROWS)]
+    found = torch.cat([part.double().log_softmax(-1).cpu() for part in logits])
     if len(bad := found.isnan().any(1).nonzero().flatten()):
         raise Unavailable(f"p(y | x) of row {int(bad[0])} and {len(bad) - 1} more is NaN")
     labels = draws.labels.cpu()
@@ -45,12 +38,11 @@ def log_predicted(draws: Sets) -> Tensor:
 @metric("likelihood", "labels", better="higher")
 def accuracy(draws: Sets) -> Estimate:
     """Share of data whose label is the likeliest by the pair's own p(y | x)."""
-    found = log_predicted(draws)
-    hits = (found.argmax(1) == draws.labels.cpu()).double()
-    labels = draws.labels.cpu().unique()
-    shares = [float(hits[draws.labels.cpu() == label].mean()) for label in labels]
-    worst = int(labels[min(range(len(shares)), key=shares.__getitem__)])
-    note = f"worst label {worst}: {min(shares):.3f}"
+    labels = draws.labels.cpu()
+    hits = (log_predicted(draws).argmax(1) == labels).double()
+    shares = {int(label): float(hits[labels == label].mean()) for label in labels.unique()}
+    worst = min(shares, key=shares.__getitem__)
+    note = f"worst label {worst}: {shares[worst]:.3f}"
     return Estimate.share(hits, kind="unbiased", note=note)
 
 

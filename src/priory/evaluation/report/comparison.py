@@ -336,14 +336,14 @@ def _page(table: Comparison) -> str:
 
 def _plane(table: Comparison) -> dict[str, Any]:
     """Return the information plane, where several codes tell of labels; empty where not."""
+    if not {"kl", "label_information"} <= {*table.metrics}:
+        return {}
     points = {}
     for row in table.rows:
-        both = [row.cells[n].value for n in ("kl", "label_information") if n in row.cells]
-        if len(both) == 2 and None not in both:
-            points[row.label] = (float(both[0] or 0.0), float(both[1] or 0.0))
-    if len(points) < 2:
-        return {}
-    return {"Information plane": charts.information_plane(points)}
+        rate, information = (row.cells[n].value for n in ("kl", "label_information"))
+        if rate is not None and information is not None:
+            points[row.label] = (rate, information)
+    return {"Information plane": charts.information_plane(points)} if len(points) > 1 else {}
 
 
 def _headline(table: Comparison) -> str:

@@ -180,7 +180,7 @@ def _compiled(graph: GraphModule, inputs: list[Tensor], wrapped: bool) -> Callab
 
     Args:
         graph: what is compiled.
-        inputs: of the graph.
+        inputs: of the graph, copies of those that it will have.
         wrapped: whether the calls between the kernels are compiled as well.
     """
     with torch.no_grad(), warnings.catch_warnings():
@@ -194,7 +194,7 @@ def _compiled(graph: GraphModule, inputs: list[Tensor], wrapped: bool) -> Callab
         options = {**_SAME_DRAWS, "cpp_wrapper": wrapped}
         with config.patch(options), own_randomness(inputs[0].device):
             compiled: Any = compile_fx(graph, inputs, decompositions=_decompositions())
-            compiled(*[x.clone() for x in inputs])
+            compiled(*inputs)
     result: Callable[..., Any] = compiled
     return result
 

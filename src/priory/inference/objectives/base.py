@@ -136,8 +136,11 @@ class Objective(ABC):
         found: dict[str, float] = {}
         for term in self.terms():
             for name, value in term.multipliers().items() if term is not self else ():
-                alike = sum(n.rpartition("/")[0] == name or n == name for n in found)
-                found[f"{name}/{alike + 1}" if alike else name] = value
+                key, number = name, 1
+                while key in found:
+                    number += 1
+                    key = f"{name}/{number}"
+                found[key] = value
         return found
 
     def __add__(self, other: Objective) -> Sum:
