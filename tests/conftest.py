@@ -79,35 +79,19 @@ def own_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def installed_once():
-    """Look through the installed packages once, not for every command: none is added meanwhile."""
+def looked_up_once():
+    """Look up once what no test changes; seed without a listing of the stack.
+
+    Installed packages, the types of functions' arguments, and scikit-learn's digits, which are text
+    and whose values every data set copies. Torch keeps the stack for each device not yet in use.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        known = functools.cache(importlib.metadata.entry_points)
-        patch.setattr("importlib.metadata.entry_points", known)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def digits_once():
-    """Read scikit-learn's digits, which are text, once: every data set copies their values."""
-    with pytest.MonkeyPatch.context() as patch:
-        read = functools.cache(sklearn.datasets.load_digits)
-        patch.setattr("sklearn.datasets.load_digits", read)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def hints_once():
-    """Look up the types of each function's arguments once, not for every command and text."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "hints_of", functools.cache(signatures.hints_of))
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_stacks():
-    """Seed without a listing of the stack, which torch keeps for each device not yet in use."""
-    with pytest.MonkeyPatch.context() as patch:
+        for place, name in (
+            (importlib.metadata, "entry_points"),
+            (sklearn.datasets, "load_digits"),
+            (signatures, "hints_of"),
+        ):
+            patch.setattr(place, name, functools.cache(getattr(place, name)))
         for device in (torch.cuda, torch.xpu, torch.mtia):
             patch.setattr(device, "traceback", SimpleNamespace(format_stack=list))
         yield

@@ -9,6 +9,26 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from priory.priors import (
+    Concrete,
+    Flow,
+    GaussianMixture,
+    Normal,
+    StickBreaking,
+    Uniform,
+    VampPrior,
+)
+
+SMALL_PRIORS = {
+    "concrete": Concrete,
+    "flow": lambda: Flow(2, (8,)),
+    "mixture": lambda: GaussianMixture(3),
+    "normal": Normal,
+    "stick-breaking": StickBreaking,
+    "uniform": Uniform,
+    "vamp": lambda: VampPrior(3),
+}
+
 
 class LinearGaussian(nn.Module):
     """Probabilistic PCA with its exact posterior, or one that is widened or shifted.

@@ -309,12 +309,12 @@ def test_a_separate_level_reads_data_in_training_and_its_dream_afterwards(double
 def test_a_stack_draws_the_label_that_is_asked_for():
     data = Data.named("digits", binarise="none")
     run = RECIPES["stacked-gan"].fit(
-        data, steps=250, lr=1e-3, batch_size=64, valid_every=0, compile="trace"
+        data, steps=350, lr=1e-3, batch_size=64, valid_every=0, compile="trace"
     )
     generated = run.sample(50, given={"y": 3})
     assert (generated["y"] == 3).all()
     report = evaluate(run, metrics=["label_agreement"], n_samples=300, pictures=False)
-    assert report["label_agreement"].value > 0.2  # chance is 0.1, within 0.02
+    assert report["label_agreement"].value > 0.3  # chance is 0.1
 
 
 # --- domains ------------------------------------------------------------------------------------

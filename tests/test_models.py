@@ -12,6 +12,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
+from pairs import SMALL_PRIORS
 from priory.data import Data
 from priory.inference import ELBO, fit, load
 from priory.inference.phases.arguments import bind
@@ -19,29 +20,11 @@ from priory.likelihoods import LIKELIHOODS
 from priory.models import GAN, PAIRS, VAE, Pair
 from priory.models.pair import Labelled, Tractable
 from priory.nets import MLP, Conv, Decoder, Deconv, Encoder
-from priory.priors import (
-    PRIORS,
-    Concrete,
-    Flow,
-    GaussianMixture,
-    Normal,
-    StickBreaking,
-    Uniform,
-    VampPrior,
-)
+from priory.priors import PRIORS, GaussianMixture, Normal, VampPrior
 
 pytestmark = pytest.mark.usefixtures("double")
 
 
-SMALL = {
-    "concrete": Concrete,
-    "flow": lambda: Flow(1, (6,)),
-    "mixture": lambda: GaussianMixture(3),
-    "normal": Normal,
-    "stick-breaking": StickBreaking,
-    "uniform": Uniform,
-    "vamp": lambda: VampPrior(4),
-}
 SHAPE = (1, 4, 5)
 
 
@@ -51,7 +34,7 @@ def data(n=6):
 
 
 def small(prior="normal", likelihood="bernoulli", latent=3):
-    prior = SMALL[prior]() if isinstance(prior, str) else prior
+    prior = SMALL_PRIORS[prior]() if isinstance(prior, str) else prior
     return VAE(prior, MLP((9,)), MLP((9,)), likelihood, latent)
 
 
@@ -75,7 +58,7 @@ def traced(pair, x, particles=None):
 
 
 def test_the_tables_are_tested():
-    assert SMALL.keys() == PRIORS.keys()
+    assert SMALL_PRIORS.keys() == PRIORS.keys()
     elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
     elsewhere |= {"helmholtz", "hierarchical-vae", "ladder-vae", "two-level-vae", "vib"}
     exact = {name for name, pair in PAIRS.items() if issubclass(pair, Tractable)}
@@ -83,7 +66,7 @@ def test_the_tables_are_tested():
     assert set(PAIRS) == {"vae", "gan"} | elsewhere | exact  # test_codes, test_conditional, ...
 
 
-@pytest.mark.parametrize("prior", SMALL)
+@pytest.mark.parametrize("prior", SMALL_PRIORS)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_every_prior_with_every_likelihood(prior, likelihood):
     pair, x = small(prior, likelihood), data()
@@ -109,7 +92,7 @@ def test_every_prior_with_every_likelihood(prior, likelihood):
         assert parameter.grad.abs().sum() > 0, key
 
 
-@pytest.mark.parametrize("prior", SMALL)
+@pytest.mark.parametrize("prior", SMALL_PRIORS)
 def test_copies_and_saved_weights(prior):
     pair, x = small(prior), data()
     pair.build(x)
@@ -128,7 +111,7 @@ def test_copies_and_saved_weights(prior):
     assert moved == (prior == "vamp")
 
 
-@pytest.mark.parametrize("prior", SMALL)
+@pytest.mark.parametrize("prior", SMALL_PRIORS)
 def test_pyros_own_svi_trains_it(prior):
     pair, x = small(prior), data(40)
     pair.build(x)
@@ -180,7 +163,7 @@ def test_a_users_own_modules():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("prior", SMALL)
+@pytest.mark.parametrize("prior", SMALL_PRIORS)
 def test_parameters_take_the_datas_precision(prior, dtype):
     pair = small(prior)
     pair.build(data().to(dtype))
@@ -208,9 +191,9 @@ def test_table_data_and_the_likelihood_by_itself():
     assert guide.nodes["z"]["log_prob"].shape == model.nodes["x"]["log_prob"].shape == (30,)
 
 
-@pytest.mark.parametrize("prior", sorted(set(SMALL) - {"vamp"}))
+@pytest.mark.parametrize("prior", sorted(set(SMALL_PRIORS) - {"vamp"}))
 def test_gan_dreams_with_gradients(prior):
-    pair, x = GAN(SMALL[prior](), MLP((9,)), latent=2), torch.randn(12, 2)
+    pair, x = GAN(SMALL_PRIORS[prior](), MLP((9,)), latent=2), torch.randn(12, 2)
     guide = poutine.trace(pair.guide).get_trace(x)
     assert [key for key, site in guide.nodes.items() if site["type"] == "sample"] == []
     generate = poutine.trace(poutine.uncondition(pair.model)).get_trace(x)
@@ -416,7 +399,7 @@ def test_nets_and_priors_are_not_shared_by_pairs_of_two_sizes():
     VAE(encoder=net, latent=2).build(x)
     with pytest.raises(ValueError, match="give each pair a net of its own"):
         VAE(encoder=net, latent=3).build(x)
-    for make in SMALL.values():
+    for make in SMALL_PRIORS.values():
         prior = make()
         VAE(prior, latent=2).build(x)
         with pytest.raises(ValueError, match="give each pair a prior of its own"):

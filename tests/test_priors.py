@@ -11,17 +11,9 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import nn
 from torch.distributions import Distribution
 
+from pairs import SMALL_PRIORS
 from priory.posteriors import posterior_for
-from priory.priors import (
-    PRIORS,
-    Concrete,
-    Flow,
-    GaussianMixture,
-    Normal,
-    StickBreaking,
-    Uniform,
-    VampPrior,
-)
+from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, VampPrior
 from priory.priors.mixture import NormalMixture
 from processes import told
 
@@ -41,13 +33,7 @@ class Encoder(nn.Module):
 
 
 PARTS = {
-    "concrete": Concrete,
-    "mixture": lambda: GaussianMixture(3),
-    "normal": Normal,
-    "vamp": lambda: VampPrior(3),
-    "stick-breaking": StickBreaking,
-    "uniform": Uniform,
-    "flow": lambda: Flow(2, (8,)),
+    **SMALL_PRIORS,
     "flow-maf": lambda: Flow(2, (8,), "maf"),
     "flow-realnvp": lambda: Flow(2, (8,), "realnvp"),
     "flow-nice": lambda: Flow(2, (8,), "nice"),
