@@ -13,7 +13,7 @@ from priory.data import Data
 from priory.distributions.independent import IndependentNormal
 from priory.evaluation import evaluate
 from priory.inference import ELBO, IWAE, Linear, Phases, fit
-from priory.inference.validation import collapsed, layer_rates
+from priory.inference.validation import collapsed, fallen, layer_rates
 from priory.models import VAE, HierarchicalVAE, LadderVAE, TwoLevelVAE
 from priory.models.ladder import merged
 from priory.nets import MLP, Conv, Deconv
@@ -363,6 +363,36 @@ def test_a_collapse_counts_after_the_warm_up_and_twice():
     rows = [{"step": 10 * i, "kl.z1": 3.0, "kl.z2": v} for i, v in enumerate((0, 0, 1, 0, 0, 0))]
     found = [collapsed(rows[i], rows[:i], ["z1", "z2"], 15) for i in range(6)]
     assert found == [[], [], [], [], ["z2"], []]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ([-500.0, -95.0, -94.0, -188.0], [None] * 4),  # the least that counts is its own size
+        ([-500.0, -95.0, None, -191.0, -1e6], [None, None, None, -95.0, None]),  # once
+        ([2.0, 8.0, -1.0, -2.5], [None, None, None, 8.0]),  # at least 10 nats
+        ([-90.0, -math.inf], [None, -90.0]),
+    ],
+)
+def test_a_bound_that_falls_by_its_own_size_is_reported_once(bounds, expected):
+    rows, found = [], []
+    for bound in bounds:
+        row = {"bound": bound}
+        best = None if bound is None else fallen(row, rows)
+        found.append(best)
+        rows.append(row if best is None else row | {"fallen": best})
+    assert found == expected
+
+
+def test_a_training_that_diverges_is_warned_of():
+    torch.set_default_dtype(torch.float32)
+    x = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
+    options = {"epochs": 6, "batch_size": 32, "lr": 0.05, "seed": 0, "progress": False}
+    run = fit(VAE(latent=2), ELBO(), Data.from_arrays(x), **options)
+    bounds = [row["bound"] for row in run.history]
+    (at,) = [i for i, row in enumerate(run.history) if "fallen" in row]
+    assert bounds[at] < 2 * run.history[at]["fallen"] < 0
+    assert "the training has diverged" in run.warnings[0]
 
 
 # --- each layer judged --------------------------------------------------------------------------

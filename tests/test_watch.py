@@ -1,4 +1,4 @@
-"""Training help: words on collapse, the best weights by a metric, the same dreams again."""
+"""Training help: words on collapse, the best weights by a metric, the same samples again."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
-from priory.inference.validation import collapse_words
+from priory.inference.validation import warnings_of
 from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
@@ -92,13 +92,11 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings of an adversarial training or a collapsed layer, and from which step on."""
-        layers = [
-            f"{text} (at step {row['step']:,})"
-            for row in self.history
-            for text in collapse_words(row)
+        """Warnings of a training that collapses or diverges, of dead layers, with their steps."""
+        told = [
+            f"{text} (at step {row['step']:,})" for row in self.history for text in warnings_of(row)
         ]
-        return collected(self.history) + layers
+        return collected(self.history) + told
 
     @property
     def seconds(self) -> float:

@@ -34,6 +34,7 @@ from priory.inference.svi import SVI
 
 _ROWS = 4096  # particles of the bound at a time
 COLLAPSED = 0.01  # nats, below which a layer holds nothing of the data
+FALLEN = 10.0  # nats, by which a bound has fallen at the least where that is reported
 
 
 class Evaluations:
@@ -100,7 +101,12 @@ class Evaluations:
         if self.watch.due(row["step"], history, last=last):
             self.watch.note(row, history)
         if row.get("bound") is not None:
+            best = fallen(row, history)
+            if best is not None:
+                row["fallen"] = best
             self._layers(row, history)
+            for text in warnings_of(row):
+                self.log(f"warning, step {row['step']:,}: {text}")
 
     def out_of_patience(self, row: dict[str, Any]) -> bool:
         """Keep the weights if they are the best so far; return whether patience is out.
@@ -180,7 +186,7 @@ class Evaluations:
             return None
 
     def _layers(self, row: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
-        """Write each layer's rate into a row, and warn of one that has collapsed."""
+        """Write each layer's rate into a row, and which one has collapsed."""
         with self._answering():
             rates, kls = layer_rates(
                 self.pair.model, self.pair.guide, self.data.valid, seed=self.options.seed
@@ -190,8 +196,6 @@ class Evaluations:
         dead = collapsed(row, history, kls, ended)
         if dead:
             row["collapsed"] = dead
-        for text in collapse_words(row):
-            self.log(f"warning, step {row['step']:,}: {text}")
 
     def _judge(self) -> float | None:
         criterion, seed = self.selection.criterion, self.options.seed
@@ -329,13 +333,36 @@ def collapsed(
     return found
 
 
-def collapse_words(row: Mapping[str, Any]) -> list[str]:
-    """Return a warning for each layer that a row of the history names as collapsed.
+def fallen(row: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the best bound before a row that has fallen by as much as it is worth, else None.
+
+    A fall by less than `FALLEN` nats, or after a reported one, is none.
+
+    Args:
+        row: The last row of the history.
+        history: The rows before it.
+    """
+    before = [r["bound"] for r in history if r.get("bound") is not None]
+    if not before or any("fallen" in r for r in history):
+        return None
+    best = float(max(before))
+    return best if best - row["bound"] > max(abs(best), FALLEN) else None
+
+
+def warnings_of(row: Mapping[str, Any]) -> list[str]:
+    """Return what a row of the history warns of: a bound that fell, layers that have collapsed.
 
     Args:
         row: The row.
     """
-    return [
+    found = []
+    if "fallen" in row:
+        found.append(
+            f"the validation bound has fallen from {row['fallen']:.5g} to {row['bound']:.5g} nats: "
+            "the training has diverged, or overfits badly; lower lr, clip the gradient "
+            "(clip=1.0), or keep the best weights (patience=10)"
+        )
+    return found + [
         f"the layer {site} holds {row[_KL + site]:.2g} nats of a datum, as if it were not there: "
         "raise the weight of the KL from 0 over the first half of the steps "
         "(elbo:beta=(linear:0:1:STEPS)), leave each layer some nats free (elbo + free-bits:0.5), "
