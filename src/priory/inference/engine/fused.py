@@ -67,7 +67,8 @@ class FusedAdam:
             if lists is None or not lists.current(group, self.optimizer.state):
                 lists = self._lists[i] = _Lists(group, self.optimizer.state)
             gradients = [p.grad for p in lists.params]
-            if not lists.usable or any(g is None or g.is_sparse for g in gradients):
+            dense = [g for g in gradients if g is not None and not g.is_sparse]
+            if not lists.usable or len(dense) < len(gradients):
                 return False
             ready.append((group, lists, gradients))
         for group, lists, gradients in ready:
@@ -145,9 +146,10 @@ class _Lists:
         # A tensor's hash is a call in Python: the dictionary is compared without looking into it.
         if not (_same([*state], self.keys) and _same([*state.values()], self.owners)):
             return False
-        if any(len(own) != len(_STATE) for own in self.own if own is not None):
+        own = [own for own in self.own if own is not None]
+        if {*map(len, own)} != {len(_STATE)}:
             return False
-        tensors = [own.get(key) for own in self.own if own is not None for key in _STATE]
+        tensors = [each.get(key) for each in own for key in _STATE]
         return _same(tensors, self.tensors) and self.layout == [p.stride() for p in params]
 
 
@@ -164,9 +166,7 @@ def _plain(group: dict[str, Any]) -> bool:
     other = ("amsgrad", "foreach", "capturable", "differentiable")
     numbers = (group["lr"], *group["betas"], group["weight_decay"], group["eps"])
     return bool(
-        group["fused"]
-        and not any(group[key] for key in other)
-        and all(type(number) in (float, int) for number in numbers)
+        group["fused"] and not any(map(group.get, other)) and {*map(type, numbers)} <= {float, int}
     )
 
 

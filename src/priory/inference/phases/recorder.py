@@ -99,15 +99,6 @@ class Recorder(Messenger):
         self.whole = False  # whether the program ran to its end
         self.given: dict[str, Any] = {}  # what a program passed as the value of an observed site
 
-    def _process_message(self, msg: Site) -> None:
-        # Most messages are a module's parameters: they pass at the price of one comparison.
-        if msg["type"] == "sample":
-            self._pyro_sample(msg)
-
-    def _postprocess_message(self, msg: Site) -> None:
-        if msg["type"] == "sample":
-            self._pyro_post_sample(msg)
-
     def _pyro_sample(self, msg: Site) -> None:
         name = msg["name"]
         if self.casting:
