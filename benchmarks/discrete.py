@@ -30,7 +30,7 @@ from priory.evaluation.rows import check, read, thin
 from priory.recipes import RECIPES
 
 RESULTS = Path(__file__).parent / "results" / "discrete"
-PARTICLES, IMAGES, EPOCHS, RATE = 5000, 2500, 60, 2e-3
+PARTICLES, IMAGES, EPOCHS, RATE = 5000, 2500, 150, 2e-3
 ROWS = ("wake-sleep", "rws", "vimco", "disarm")
 
 

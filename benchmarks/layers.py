@@ -27,7 +27,7 @@ from priory.data import Data
 from priory.recipes import RECIPES
 
 RESULTS = Path(__file__).parent / "results" / "layers"
-EPOCHS, BATCH, PARTICLES, IMAGES = 30, 100, 5000, 2500
+EPOCHS, BATCH, PARTICLES, IMAGES = 120, 100, 5000, 2500
 
 _TANH = {"encoder": "mlp:200,200:tanh", "decoder": "mlp:200,200:tanh"}
 _ONE = ("hierarchical-vae", {**_TANH, "latents": "50"})

@@ -60,8 +60,9 @@ class LadderVAE(Chain):
     autoencoders. The guide goes through the model's own distributions, so that it learns them too:
     where the datum says nothing of a layer, its guide is the model. The nets between layers have
     two hidden layers with batch normalisation and leaky rectifiers; the layers' deviations are
-    logarithms here, the authors' softplus. Train it by a bound with warm-up or `FreeBits`; with one
-    layer it has the form of the `VAE`.
+    logarithms here, the authors' softplus. Train it by a bound with warm-up or `FreeBits`, and with
+    the gradient clipped: while the KL weighs little, guide and prior sharpen together, and a rare
+    batch costs millions of nats. With one layer it has the form of the `VAE`.
 
     Args:
         prior: p(zL); an object or its name in `priory.priors.PRIORS`.

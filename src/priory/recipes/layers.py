@@ -8,12 +8,12 @@ from priory.recipes.recipe import Recipe
 _BURDA = "Burda et al., 2016, Importance weighted autoencoders; two layers"
 _TANH = {"encoder": "mlp:200,200:tanh", "decoder": "mlp:200,200:tanh", "inner": "mlp:100,100:tanh"}
 _DIGITS = {"encoder": "mlp:128", "decoder": "mlp:128"}
+_TRAINING = {"steps": 1000, "lr": 2e-3, "schedule": "cosine"}
 
 
 def _row(name: str, paper: str, family: type, loss: str, **options: Any) -> Recipe:
     """Return a row with a training sized for the digits."""
-    training = {"steps": 1000, "lr": 2e-3, "schedule": "cosine"}
-    return Recipe(name, paper, family, loss, options, training)
+    return Recipe(name, paper, family, loss, options, _TRAINING)
 
 
 ROWS = (
@@ -29,15 +29,18 @@ ROWS = (
         inner="mlp:64:tanh",
         latents="16,8,4",
     ),
-    _row(
+    Recipe(
         "ladder-vae",
         "Sonderby et al., 2016, Ladder variational autoencoders",
         LadderVAE,
         "elbo:beta=(linear:0.01:1:500)",
-        encoder="mlp:128:leaky-relu:batch_norm=true",
-        decoder="mlp:128:leaky-relu:batch_norm=true",
-        latents="16,8,4",
-        widths="128,64,32",
+        {
+            "encoder": "mlp:128:leaky-relu:batch_norm=true",
+            "decoder": "mlp:128:leaky-relu:batch_norm=true",
+            "latents": "16,8,4",
+            "widths": "128,64,32",
+        },
+        {**_TRAINING, "clip": 100.0},
     ),
     _row(
         "hierarchical-vamp-vae",
