@@ -116,6 +116,61 @@ def read_file(path: Path, sequence: str | None = None) -> Arrays:
         raise ValueError(f"{path}: {error}") from error
 
 
+def read_rows(
+    path: Path, sequence: str | None = None, names: str | None = None
+) -> tuple[Arrays, tuple[str, ...]]:
+    """Read all rows of a file in its order, and what one of its columns calls them.
+
+    Args:
+        path: the file, or a folder of images.
+        sequence: column that says which sequence each row of a table is a step of.
+        names: column of a table that names its rows, and is no feature.
+
+    Returns:
+        The columns, and the rows' names; none without such a column.
+
+    Raises:
+        ValueError: if the file can't be read so, or holds the rows of several splits; the message
+            names it.
+        FileNotFoundError: if there is nothing there.
+        ImportError: if an extra is needed that isn't installed.
+    """
+    arrays: Arrays
+    found: tuple[str, ...] = ()
+    if names is None:
+        arrays = read_columns(path, None, sequence)
+    else:
+        arrays, found = _named_rows(path, sequence, names)
+    if "index" in arrays:
+        raise ValueError(
+            f"{path}: the column 'index' is the number that a split gives to its rows; call yours "
+            "by another name, or leave it out"
+        )
+    if apart := [n for n in arrays if n.endswith(tuple(f"_{part}" for part in PARTS[1:]))]:
+        raise ValueError(
+            f"{path}: {', '.join(apart)} are the rows of other splits; give a file whose rows are "
+            "all in x"
+        )
+    return arrays, found
+
+
+def _named_rows(path: Path, sequence: str | None, names: str) -> tuple[Arrays, tuple[str, ...]]:
+    if not is_table(path) or sequence is not None:
+        reason = "whose rows are data, not steps" if is_table(path) else ", ".join(TABLES)
+        raise ValueError(f"{path}: id={names!r} names the rows of a table, {reason}")
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    with _sound(path):
+        cells = TABLES[path.suffix.lower()](path)
+    column = named("column", names, dict(zip(cells.names, cells.columns, strict=True)))
+    kept = [i for i, name in enumerate(cells.names) if name != names]
+    rest = _Cells(
+        [cells.names[i] for i in kept], [cells.columns[i] for i in kept], cells.has_header
+    )
+    with _sound(path):
+        return _table(rest), tuple(map(str, column.tolist()))
+
+
 def no_table(sequence: str) -> str:
     """Return why what is no table has no column of sequences."""
     return f"sequence={sequence!r} names a column of a table, {', '.join(TABLES)} or a data frame"

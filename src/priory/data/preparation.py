@@ -211,9 +211,11 @@ class Preparation:
         if shape == self.shape:
             return x
         if [n for n in shape if n != 1] != [n for n in self.shape if n != 1]:
-            steps = f"; open a table with sequence={self.sequence!r}" if self.sequence else ""
+            hint = f"; open a table with sequence={self.sequence!r}" if self.sequence else ""
+            if self.shape in (x.shape, x.shape[:-1] if shape == (1,) else None):
+                hint = "; one row alone is given as x[None]"
             raise ValueError(
-                f"x has rows of shape {shape}, expected {self.shape} as in the training rows{steps}"
+                f"x has rows of shape {shape}, expected {self.shape} as in the training rows{hint}"
             )
         return x.reshape(len(x), *self.shape)
 

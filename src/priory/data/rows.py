@@ -7,9 +7,12 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from priory.data.columns import is_frame
+import torch
+from torch import Tensor
+
+from priory.data.columns import as_array, as_tensor, is_frame
 from priory.data.data import Data
-from priory.data.files import read_frame, steps_option
+from priory.data.files import find, is_table, read_frame, read_rows, steps_option
 from priory.data.partition import PARTS
 from priory.data.preparation import Preparation
 from priory.data.split import Split
@@ -54,6 +57,40 @@ def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False)
     if hasattr(given, "columns"):
         return given
     return preparation.columns({"x": given}, drop=drop)
+
+
+def is_file(given: Any) -> bool:
+    """Return whether data are given by the path of a file or folder, not by the name of a set."""
+    return isinstance(given, str | Path) and str(given).partition(":")[0] not in SETS
+
+
+def rows_of_file(
+    path: str | Path, preparation: Preparation | None, names: str | None = None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return all rows of a file, in its order, prepared as the training rows were.
+
+    Args:
+        path: the file, or a folder of images.
+        preparation: of the training rows; `None` leaves all as it is.
+        names: column of a table that names its rows, and is no feature.
+
+    Returns:
+        The columns, with `index`, the rows' numbers; and their names, none without such a column.
+
+    Raises:
+        ValueError: if the file can't be read, or its rows cannot be prepared so.
+        FileNotFoundError: if there is nothing there.
+    """
+    sequence = None if preparation is None else preparation.sequence
+    arrays, called = read_rows(find(path), sequence if is_table(path) else None, names)
+    try:
+        if preparation is None:
+            columns = {n: as_tensor(as_array(n, a), real=n == "x") for n, a in arrays.items()}
+        else:
+            columns = preparation.columns(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return columns | {"index": torch.arange(len(columns["x"]))}, called
 
 
 def _opened(name: str | Path, sequence: str | None) -> Data:

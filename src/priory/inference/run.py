@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pyro
@@ -41,6 +42,9 @@ from priory.inference.validation import collapse_words
 from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
+
+_JUDGES = {name: f"priory.evaluation:{name}" for name in ("encode", "score")}
+"""Where the verbs are that judge single rows, imported when used: judging stands on training."""
 
 
 class Programs(nn.Module):
@@ -149,6 +153,30 @@ class Run:
             return draws
         restore = self.preparation.restore
         return {k: restore(v) if k in ("x", "x_mean") else v for k, v in draws.items()}
+
+    def encode(self, data: Any = None, **options: Any) -> Any:
+        """Encode each row: posterior means, scales and draws, clusters and classes.
+
+        Args:
+            data: the rows; the run's test rows if `None`.
+            **options: those of `priory.encode`, which this is.
+
+        Returns:
+            `priory.evaluation.Codes`.
+        """
+        return resolve_name(_JUDGES["encode"])(self, data, **options)
+
+    def score(self, data: Any = None, **options: Any) -> Any:
+        """Score each row by log p(x) in nats, with its standard error.
+
+        Args:
+            data: the rows; the run's test rows if `None`.
+            **options: those of `priory.score`, which this is.
+
+        Returns:
+            `priory.evaluation.Scores`.
+        """
+        return resolve_name(_JUDGES["score"])(self, data, **options)
 
     def every_value(self, site: str) -> list[int]:
         """Return the values of a label that the data have, or of a categorical site: 0, 1, ...
