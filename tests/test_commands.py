@@ -132,7 +132,7 @@ def there(tmp_path_factory):
     for name in ("fake.npz", "test.npz"):
         np.savez(folder / name, x=draw.normal(size=(40, 3)).astype("float32"))
     np.savez(folder / "new.npz", x=draw.random((12, 1, 8, 8)) < 0.5)  # as the runs' own digits
-    for name in ("table.csv", "my_table.csv"):
+    for name in ("table.csv", "my_table.csv", "gaps.csv"):
         x = draw.normal(size=(60, 3))
         np.savetxt(folder / name, x, delimiter=",", header="a,b,c", comments="")
     x = np.stack([np.arange(60) // 3, draw.normal(size=60)], 1)

@@ -19,7 +19,7 @@ from priory.lookup import named
 from priory.registry import find_installed
 from priory.signatures import Collector, Errors, Failures
 
-_RANKED = ("fit", "evaluate", "encode", "score")  # verbs of several processes, under torchrun
+_RANKED = ("fit", "evaluate", "encode", "score", "impute")  # of several processes, by torchrun
 
 
 def run(words: Sequence[str]) -> int:

@@ -5,6 +5,8 @@ from .criterion import ByMetric as ByMetric
 from .draws import Draws as Draws
 from .encoding import Codes as Codes
 from .encoding import encode as encode
+from .filling import Imputed as Imputed
+from .filling import impute_rows as impute_rows
 from .insight import auroc as auroc
 from .insight import balance as balance
 from .insight import bound as bound

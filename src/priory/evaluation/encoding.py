@@ -153,7 +153,7 @@ def encode(
 def _inferred(draws: Draws, count: int) -> Codes:
     """Return what the guide draws, and the moments, by blocks of rows."""
     parts: list[dict[str, list[_Moments]]] = []
-    size = max(1, min(_ROWS, _VALUES // max(1, draws.x[0].numel())))
+    size = max(1, min(_ROWS, _VALUES // max(1, draws.columns["x"][0].numel())))
     like = placement(draws.model, draws.guide)
     for start, rows in blocks(draws.columns, size, like):
         reseed(next(iter(rows.values())).device, draws.seed, _STREAM, start)

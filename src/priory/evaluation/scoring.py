@@ -144,9 +144,9 @@ def _units(draws: Draws, preparation: Any) -> list[str]:
     """Say in which units x is, and whether their change of volume is counted."""
     found = []
     if draws.units is not None and draws.quantity.is_density:
+        volume = "" if draws.quantity.partial else f", {-draws.log_scale:+.6g} nats a row,"
         found.append(
-            "x in its own units: the standardisation's change of volume, "
-            f"{-draws.log_scale:+.6g} nats a row, is counted"
+            f"x in its own units: the standardisation's change of volume{volume} is counted"
         )
     if draws.quantity.is_density and (divisor := getattr(preparation, "divisor", 1.0)) != 1.0:
         found.append(f"x divided by {divisor:g}, whose change of volume is not counted")

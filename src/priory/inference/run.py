@@ -43,7 +43,11 @@ from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
 
-_JUDGES = {name: f"priory.evaluation:{name}" for name in ("encode", "score")}
+_JUDGES = {
+    "encode": "priory.evaluation:encode",
+    "impute": "priory.evaluation:impute_rows",
+    "score": "priory.evaluation:score",
+}
 """Where the verbs are that judge single rows, imported when used: judging stands on training."""
 
 
@@ -177,6 +181,18 @@ class Run:
             `priory.evaluation.Scores`.
         """
         return resolve_name(_JUDGES["score"])(self, data, **options)
+
+    def impute(self, data: Any = None, **options: Any) -> Any:
+        """Fill missing entries in, given what is seen of their rows: means, quantiles and draws.
+
+        Args:
+            data: the rows, with NaN where an entry is missing; the run's test rows if `None`.
+            **options: those of `priory.impute_rows`, which this is.
+
+        Returns:
+            `priory.evaluation.Imputed`.
+        """
+        return resolve_name(_JUDGES["impute"])(self, data, **options)
 
     def every_value(self, site: str) -> list[int]:
         """Return the values of a label that the data have, or of a categorical site: 0, 1, ...
