@@ -394,10 +394,11 @@ def _numbers(
         cell = column[bad[0]]
         what = repr(str(cell)) if str(cell).strip() else "an empty cell"
         what = "no value" if is_missing(cell) else what
+        gap = "; missing='integrate' takes empty cells" if _is_gap(cell) and keys is None else ""
         place = f"row {bad[0]}" + ("" if keys is None else f", of sequence {keys[bad[0]]!r}")
         raise ValueError(
             f"column {name!r} has {what} in {place}, expected a finite number; "
-            f"only a column named {', '.join(LABELS)} may hold text"
+            f"only a column named {', '.join(LABELS)} may hold text{gap}"
         )
     return numbers
 
