@@ -131,7 +131,8 @@ def there(tmp_path_factory):
     draw = np.random.default_rng(0)
     for name in ("fake.npz", "test.npz"):
         np.savez(folder / name, x=draw.normal(size=(40, 3)).astype("float32"))
-    for name in ("table.csv", "my_table.csv"):
+    np.savez(folder / "new.npz", x=draw.random((12, 1, 8, 8)) < 0.5)  # as the runs' own digits
+    for name in ("table.csv", "my_table.csv", "gaps.csv"):
         x = draw.normal(size=(60, 3))
         np.savetxt(folder / name, x, delimiter=",", header="a,b,c", comments="")
     x = np.stack([np.arange(60) // 3, draw.normal(size=60)], 1)

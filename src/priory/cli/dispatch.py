@@ -19,6 +19,8 @@ from priory.lookup import named
 from priory.registry import find_installed
 from priory.signatures import Collector, Errors, Failures
 
+_RANKED = ("fit", "evaluate", "encode", "score", "impute")  # of several processes, by torchrun
+
 
 def run(words: Sequence[str]) -> int:
     """Run a verb.
@@ -66,7 +68,7 @@ def _run(words: Sequence[str]) -> None:
     wants_help = len(given) < len(rest)
     if not wants_help:
         find_installed()
-    with start(quiet=True) if verb in ("fit", "evaluate") else nullcontext():
+    with start(quiet=True) if verb in _RANKED else nullcontext():
         request = Request(given)
         command: Command = module.command(request)
         if wants_help:

@@ -12,6 +12,9 @@ VERBS = {
     "fit": "Train a recipe, or a pair of your own, and keep the run in a folder",
     "evaluate": "Judge a run, or samples of any origin, by the same measures as every other",
     "sample": "Draw samples from a run, as a picture or as arrays",
+    "encode": "Encode rows by a run: means, scales and draws of its latents, clusters and classes",
+    "score": "Score rows by a run: the log likelihood of each, with its standard error",
+    "impute": "Fill missing entries of rows in: means, quantiles and draws given what is seen",
     "compare": "Train every combination of priors, objectives and recipes, and judge all alike",
     "insight": (
         "Show which training rows a run covers thinly, and weigh all so that these come up more"

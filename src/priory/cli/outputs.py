@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from priory.cli.grammar import Request
 from priory.inference.checkpoints.lock import LOCK
@@ -75,6 +78,30 @@ def output_file(
         request.errors.found.append(f"{name} must end in {', '.join(endings)}, got {path}")
     request.errors.attempt(check_file, path, request.overwrite)
     return path
+
+
+def save_rows(path: Path, table: Mapping[str, Sequence[Any]], arrays: Mapping[str, Any]) -> None:
+    """Write what was found of each row: a table with a column of row numbers first, or arrays.
+
+    Args:
+        path: where to, .csv or .npz.
+        table: columns of the table by name; numbers are written with all their digits.
+        arrays: by name, likewise of the .npz.
+
+    Raises:
+        OSError: naming the file that cannot be written.
+    """
+    try:
+        if path.suffix == ".npz":
+            np.savez(path, **arrays)
+            return
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["row", *table])
+            rows = zip(*table.values(), strict=True)
+            writer.writerows((i, *cells) for i, cells in enumerate(rows))
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _writable(folder: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from priory.data.class_names import UNKNOWN, encode
 from priory.data.columns import Arrays, arrange, as_tensor, blocks, digest
 from priory.data.mapped import Mapped
+from priory.data.missing import SEEN, filled, moments, share_missing
 from priory.data.partition import PARTS, gather, partition
 from priory.data.pixels import binarise_once
 from priory.data.preparation import Preparation
@@ -51,6 +52,7 @@ def build(
         ValueError: if `x` can't be binarised or standardised.
     """
     parts, classes = _with_labels(parts, classes)
+    parts, fill = filled(parts) if SEEN in parts["train"] else (parts, None)
     columns: dict[str, dict[str, Column]] = {
         part: {n: as_tensor(a) for n, a in parts[part].items() if n != "x"} for part in PARTS
     }
@@ -58,6 +60,7 @@ def build(
         if WEIGHT in own:
             _check_weights(own[WEIGHT], part)
         own |= {n: c.bool() for n, c in own.items() if n == LABELLED and isinstance(c, Tensor)}
+        own |= {n: c.bool() for n, c in own.items() if n == SEEN and isinstance(c, Tensor)}
     arrays: dict[str, Any] = {part: parts[part]["x"] for part in PARTS}
     arrays = {p: a if isinstance(a, Mapped) else arrange(a) for p, a in arrays.items()}
     notes = []
@@ -69,15 +72,11 @@ def build(
     lengths = {p: parts[p][LENGTH] for p in PARTS} if is_padded(parts) else {}
     if lengths:
         notes.append(_steps_told(lengths))
-    mean = scale = None
-    if standardise:
-        _check_standardise(arrays["train"], binarise)
-        mean, scale = standards(arrays["train"], divisor)
-        notes.append("standardised")
-    elif binarise == "none" and (found := _centres(arrays["train"], lengths)) is not None:
-        mean, scale = found, np.ones_like(found)
-        notes.append("centred, as it lies far from zero")
-    units = None if mean is None or scale is None else (mean, scale)
+    seen = None if fill is None else parts["train"][SEEN]
+    units, note = _units(arrays["train"], divisor, lengths, seen, standardise, binarise)
+    notes += [note] if note else []
+    if fill is not None:
+        notes.append(share_missing({part: parts[part][SEEN] for part in PARTS}))
     for part, array in arrays.items():
         columns[part]["x"] = _held(array, divisor, units, lengths.get(part))
     if isinstance(arrays["train"], Mapped):
@@ -96,12 +95,34 @@ def build(
         divisor=divisor,
         high=high,
         binarise=binarise,
-        mean=None if mean is None else tuple(mean.reshape(-1).tolist()),
-        scale=None if scale is None else tuple(scale.reshape(-1).tolist()),
+        mean=None if units is None else tuple(units[0].reshape(-1).tolist()),
+        scale=None if units is None else tuple(units[1].reshape(-1).tolist()),
         classes=classes,
         padded=bool(lengths),
+        fill=None if fill is None else tuple(fill.reshape(-1).tolist()),
     )
     return Built(splits, tuple(notes), preparation)
+
+
+def _units(
+    x: Any,
+    divisor: float,
+    lengths: Mapping[str, NDArray[Any]],
+    seen: NDArray[np.bool_] | None,
+    standardise: bool,
+    binarise: str,
+) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]] | None, str]:
+    """Return what the features are centred and divided by, None for nothing, and a note of it."""
+    if standardise:
+        _check_standardise(x, binarise)
+    if standardise and seen is not None:
+        return moments(x.astype(np.float64), seen), "standardised"
+    if standardise:
+        return standards(x, divisor), "standardised"
+    found = _centres(x, lengths) if binarise == "none" else None
+    if found is None:
+        return None, ""
+    return (found, np.ones_like(found)), "centred, as it lies far from zero"
 
 
 def _held(array: Any, divisor: float, units: Any, length: NDArray[Any] | None) -> Column:

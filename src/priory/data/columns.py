@@ -137,6 +137,8 @@ def _check_finite(name: str, array: NDArray[Any]) -> None:
         where = f" at position {tuple(place)}" if place else ""
         value = block[(row, *place)]
         mend = "every value must be finite: drop or fill such rows first"
+        if np.isnan(value) and name.partition("_")[0] == "x":
+            mend += ", or see missing='integrate'"
         if np.isfinite(value):
             mend = f"{torch.get_default_dtype()} holds values up to {most:.3g}: scale the column"
         raise ValueError(f"column {name!r} has {value} in row {start + row}{where}; {mend}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from inspect import signature
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from priory.data.columns import features_of
 from priory.data.domains import with_other
 from priory.data.few_labels import summary, with_labelled
 from priory.data.files import find, read_columns, read_steps
+from priory.data.missing import apart, check_name
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
@@ -131,6 +132,7 @@ class Data:
         labelled: int | Sequence[bool] | None = None,
         seed: int = 0,
         sequence: str | None = None,
+        missing: Literal["refuse", "integrate"] = "refuse",
         **columns: object,
     ) -> Data:
         """Return the user's own arrays as data.
@@ -152,6 +154,9 @@ class Data:
             seed: seed of the partition, and of which rows are labelled.
             sequence: column of a table, here of data frames `x`, `x_valid` and `x_test`, that says
                 which sequence each row is a step of; a datum is then a sequence, with its `length`.
+            missing: "integrate" takes entries of `x` that are NaN, None or masked for missing, and
+                adds a column `seen`, by which a pair such as `MaskedVAE` leaves them out of the
+                likelihood; "refuse" says where they are.
             **columns: further columns; the endings `_valid` and `_test` (`x_test`, `y_test`) give
                 rows of those splits, and the options of the same name are then without effect.
 
@@ -163,7 +168,7 @@ class Data:
             arrays: 80 train, 10 valid, 10 test; x (3,); labels 0-1
         """
         count, seen = (labelled, None) if isinstance(labelled, int | None) else (None, labelled)
-        options = check_options(valid, test, binarise, standardise, seed, count, sequence)
+        options = check_options(valid, test, binarise, standardise, seed, count, sequence, missing)
         given: Mapping[str, object] = {"x": x, "y": y, LABELLED: seen, **columns}
         if sequence is not None:
             given = read_steps(given, sequence)
@@ -181,6 +186,7 @@ class Data:
         labelled: int | None = None,
         seed: int = 0,
         sequence: str | None = None,
+        missing: Literal["refuse", "integrate"] = "refuse",
         sha256: str | None = None,
         mapped: bool | None = None,
     ) -> Data:
@@ -204,6 +210,7 @@ class Data:
             seed: seed of the partition.
             sequence: column of a table that says which sequence each row is a step of, in the order
                 of the file; a datum is then a sequence, with its `length`.
+            missing: as for `from_arrays`; in a table empty cells, NaN, NA and null are missing.
             sha256: digest of the columns as it stands in `data.config`, to make sure of them.
             mapped: whether to leave `x` in its file, a .npy or an .npz without compression; by
                 default if the file is larger than an eighth of memory.
@@ -214,9 +221,12 @@ class Data:
             FileNotFoundError: if there is no such file.
             ImportError: if reading it needs an extra that isn't installed.
         """
-        options = check_options(valid, test, binarise, standardise, seed, labelled, sequence)
+        options = check_options(
+            valid, test, binarise, standardise, seed, labelled, sequence, missing
+        )
         path = find(path)
-        columns = read_columns(path, mapped, sequence)
+        holed = missing == "integrate"
+        columns = read_columns(path, mapped, sequence, missing=holed)
         options |= {} if mapped is None else {"mapped": mapped}
         try:
             return cls._own(columns, path.stem, str(path), options, sha256)
@@ -261,6 +271,8 @@ class Data:
         sha256: str | None = None,
     ) -> Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
+        check_name(columns)
+        columns = apart(columns) if options.get("missing") == "integrate" else columns
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         built = with_labelled(built, options.get(LABELLED), options["seed"])
         kept = replace(

@@ -33,6 +33,8 @@ from priory.lookup import named
 LABELS = ("y", "label", "class", "target")
 """Names of a table's column that holds labels, in any case."""
 
+_GAPS = ("", "nan", "na", "null")  # cells that stand for a missing entry, in any case
+
 
 def find(path: str | PathLike[str]) -> Path:
     """Return the absolute path that a user's path means.
@@ -63,29 +65,36 @@ def steps_option(path: str | PathLike[str], sequence: str | None) -> dict[str, s
     return {"sequence": sequence} if sequence is not None and is_table(path) else {}
 
 
-def read_columns(path: Path, mapped: bool | None, sequence: str | None = None) -> Arrays:
+def read_columns(
+    path: Path, mapped: bool | None, sequence: str | None = None, *, missing: bool = False
+) -> Arrays:
     """Read or map the columns of a file.
 
     Args:
         path: the file, or a folder of images.
         mapped: whether to map it; if `None`, only if it is large.
         sequence: column that says which sequence each row of a table is a step of.
+        missing: whether entries may be missing; the file is then read into memory.
 
     Raises:
         ValueError: if it can't be read so; the message names the file.
     """
+    if missing and mapped:
+        raise ValueError("mapped=True and missing='integrate' exclude each other")
     if mapped is not None and not isinstance(mapped, bool):
         raise ValueError(f"mapped must be True, False or None, got {mapped!r}")
     stays = worth_mapping(path) if mapped is None else mapped
-    return map_file(path) if stays and sequence is None else read_file(path, sequence)
+    stays = stays and sequence is None and not missing
+    return map_file(path) if stays else read_file(path, sequence, missing=missing)
 
 
-def read_file(path: Path, sequence: str | None = None) -> Arrays:
+def read_file(path: Path, sequence: str | None = None, *, missing: bool = False) -> Arrays:
     """Read the columns of a file, or of a folder of images.
 
     Args:
         path: the file or folder; its ending decides how it is read.
         sequence: column that says which sequence each row of a table is a step of.
+        missing: whether cells of a table may be empty; they are NaN in what is returned.
 
     Raises:
         ValueError: if the content isn't what the ending says; the message names the file.
@@ -109,11 +118,69 @@ def read_file(path: Path, sequence: str | None = None) -> Arrays:
             return READERS[kind](path)
         cells = TABLES[kind](path)
         if sequence is None:
-            return _table(cells)
+            return _table(cells, missing=missing)
     try:
         return _table(cells, sequence)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_rows(
+    path: Path, sequence: str | None = None, names: str | None = None, *, missing: bool = False
+) -> tuple[Arrays, tuple[str, ...]]:
+    """Read all rows of a file in its order, and what one of its columns calls them.
+
+    Args:
+        path: the file, or a folder of images.
+        sequence: column that says which sequence each row of a table is a step of.
+        names: column of a table that names its rows, and is no feature.
+        missing: whether cells of a table may be empty; they are NaN in what is returned.
+
+    Returns:
+        The columns, and the rows' names; none without such a column.
+
+    Raises:
+        ValueError: if the file can't be read so, or holds the rows of several splits; the message
+            names it.
+        FileNotFoundError: if there is nothing there.
+        ImportError: if an extra is needed that isn't installed.
+    """
+    arrays: Arrays
+    found: tuple[str, ...] = ()
+    if names is None:
+        arrays = read_columns(path, None, sequence, missing=missing)
+    else:
+        arrays, found = _named_rows(path, sequence, names, missing)
+    if "index" in arrays:
+        raise ValueError(
+            f"{path}: the column 'index' is the number that a split gives to its rows; call yours "
+            "by another name, or leave it out"
+        )
+    if apart := [n for n in arrays if n.endswith(tuple(f"_{part}" for part in PARTS[1:]))]:
+        raise ValueError(
+            f"{path}: {', '.join(apart)} are the rows of other splits; give a file whose rows are "
+            "all in x"
+        )
+    return arrays, found
+
+
+def _named_rows(
+    path: Path, sequence: str | None, names: str, missing: bool
+) -> tuple[Arrays, tuple[str, ...]]:
+    if not is_table(path) or sequence is not None:
+        reason = "whose rows are data, not steps" if is_table(path) else ", ".join(TABLES)
+        raise ValueError(f"{path}: id={names!r} names the rows of a table, {reason}")
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    with _sound(path):
+        cells = TABLES[path.suffix.lower()](path)
+    column = named("column", names, dict(zip(cells.names, cells.columns, strict=True)))
+    kept = [i for i, name in enumerate(cells.names) if name != names]
+    rest = _Cells(
+        [cells.names[i] for i in kept], [cells.columns[i] for i in kept], cells.has_header
+    )
+    with _sound(path):
+        return _table(rest, missing=missing), tuple(map(str, column.tolist()))
 
 
 def no_table(sequence: str) -> str:
@@ -231,14 +298,17 @@ def _read_parquet(path: Path) -> _Cells:
     return _Cells(list(table.column_names), columns)
 
 
-def _table(cells: _Cells, sequence: str | None = None) -> Table:
+def _table(cells: _Cells, sequence: str | None = None, *, missing: bool = False) -> Table:
     """Stack the numeric columns of a table to `x`, and set the labels apart as `y`.
 
     Args:
         cells: the table.
         sequence: column that says which sequence each row is a step of, where rows are.
+        missing: whether cells may be empty.
     """
     names, columns, has_header = cells
+    if missing and has_header:
+        _check_header(names)
     if len(set(names)) < len(names):
         raise ValueError(f"two columns have the same name in {list(names)}")
     keys = None
@@ -252,7 +322,7 @@ def _table(cells: _Cells, sequence: str | None = None) -> Table:
     if len(labels) > 1:
         raise ValueError(f"more than one column of labels: {labels}; rename all but one")
     features = {
-        name: _numbers(name, column, keys)
+        name: _numbers(name, column, keys, missing=missing)
         for name, column in zip(names, columns, strict=True)
         if name not in labels
     }
@@ -266,6 +336,24 @@ def _table(cells: _Cells, sequence: str | None = None) -> Table:
     else:
         arrays = sequences(x, keys, y)
     return Table(arrays, tuple(features) if has_header else ())
+
+
+def _check_header(names: Sequence[str]) -> None:
+    """Raise a ValueError if a line of names may as well be a row with missing entries."""
+    if any(_is_gap(name) for name in names) and not any(_is_word(name) for name in names):
+        raise ValueError(
+            "the first line has numbers and an empty cell: it may be the columns' names, or a row "
+            "with a missing entry; write a line of names above it"
+        )
+
+
+def _is_gap(cell: object) -> bool:
+    """Return whether a cell of a table stands for a missing entry."""
+    return is_missing(cell) or (isinstance(cell, str) and cell.strip().lower() in _GAPS)
+
+
+def _is_word(name: str) -> bool:
+    return not _is_gap(name) and _number(name) is None
 
 
 def _without_index(
@@ -287,7 +375,9 @@ def _counts(column: NDArray[Any]) -> bool:
     return len(numbers) == len(cells)
 
 
-def _numbers(name: str, column: NDArray[Any], keys: list[Any] | None) -> NDArray[Any]:
+def _numbers(
+    name: str, column: NDArray[Any], keys: list[Any] | None, *, missing: bool = False
+) -> NDArray[Any]:
     if column.dtype.kind not in "biufUO":
         raise ValueError(
             f"column {name!r} holds {column.dtype}, expected numbers; convert it first"
@@ -297,14 +387,18 @@ def _numbers(name: str, column: NDArray[Any], keys: list[Any] | None) -> NDArray
     else:
         numbers = np.array([_value(cell) for cell in column])
     bad = np.flatnonzero(~np.isfinite(numbers))
+    if missing:
+        bad = np.array([i for i in bad if not _is_gap(column[i])], dtype=np.int64)
+        numbers[[i for i, cell in enumerate(column) if _is_gap(cell)]] = np.nan
     if len(bad):
         cell = column[bad[0]]
         what = repr(str(cell)) if str(cell).strip() else "an empty cell"
         what = "no value" if is_missing(cell) else what
+        gap = "; missing='integrate' takes empty cells" if _is_gap(cell) and keys is None else ""
         place = f"row {bad[0]}" + ("" if keys is None else f", of sequence {keys[bad[0]]!r}")
         raise ValueError(
             f"column {name!r} has {what} in {place}, expected a finite number; "
-            f"only a column named {', '.join(LABELS)} may hold text"
+            f"only a column named {', '.join(LABELS)} may hold text{gap}"
         )
     return numbers
 
@@ -328,19 +422,20 @@ def _classes(column: NDArray[Any]) -> NDArray[Any]:
     return text
 
 
-def read_frame(frame: Any, sequence: str | None = None) -> Table:
+def read_frame(frame: Any, sequence: str | None = None, *, missing: bool = False) -> Table:
     """Return the columns of a data frame, as those of a table in a file.
 
     Args:
         frame: of pandas, or one that answers `columns` and `frame[name].to_numpy()` alike.
         sequence: column that says which sequence each row is a step of.
+        missing: whether cells may be empty; they are NaN in what is returned.
 
     Raises:
         ValueError: if a column other than the labels holds no numbers; the message names it.
     """
     names = [str(name) for name in frame.columns]
     columns = [frame.iloc[:, i].to_numpy() for i in range(len(names))]
-    return _table(_Cells(names, columns, bool(features_of(frame))), sequence)
+    return _table(_Cells(names, columns, bool(features_of(frame))), sequence, missing=missing)
 
 
 def read_steps(columns: Mapping[str, Any], sequence: str) -> Table:

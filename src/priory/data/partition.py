@@ -50,6 +50,7 @@ def check_options(
     seed: int,
     labelled: int | None = None,
     sequence: str | None = None,
+    missing: str = "refuse",
 ) -> dict[str, Any]:
     """Return the options for the user's own data, checked as far as they can be without it.
 
@@ -66,6 +67,10 @@ def check_options(
             "standardise=True is for tables whose rows are data, and sequence makes steps of them; "
             "pairs for sequences work in the columns' own units: leave it out"
         )
+    named("missing", missing, dict.fromkeys(("refuse", "integrate")))
+    if missing == "integrate" and (sequence is not None or binarise not in ("auto", "none")):
+        other = f"binarise={binarise!r}" if sequence is None else f"sequence={sequence!r}"
+        raise ValueError(f"missing='integrate' and {other} exclude each other")
     return {
         "valid": _share("valid", valid),
         "test": _share("test", test),
@@ -74,6 +79,7 @@ def check_options(
         "seed": whole("seed", seed),
         **({} if labelled is None else {"labelled": few(labelled)}),
         **({} if sequence is None else {"sequence": sequence}),
+        **({} if missing == "refuse" else {"missing": missing}),
     }
 
 

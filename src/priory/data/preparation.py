@@ -14,6 +14,7 @@ from torch import Tensor
 from priory.data.class_names import UNKNOWN, numbered
 from priory.data.columns import arrange, as_array, as_tensor, features_of
 from priory.data.mapped import Mapped
+from priory.data.missing import SEEN, check_name, holes
 from priory.data.pixels import binarise_once
 from priory.data.steps import LENGTH, blank, with_steps
 from priory.data.units import in_units, is_far
@@ -40,6 +41,8 @@ class Preparation:
             rows had no names.
         padded: whether they are sequences, padded behind the steps that a column `length` counts.
         sequence: column of a table that says which sequence each row is a step of.
+        fill: what stands, in the data's own units, in the place of a missing entry of each feature,
+            flat; None if rows may have none.
 
     Example:
         >>> kept = Preparation((2,), "float32", mean=(1.0, 2.0), scale=(1.0, 10.0))
@@ -59,6 +62,7 @@ class Preparation:
     features: tuple[str, ...] = ()
     padded: bool = False
     sequence: str | None = None
+    fill: tuple[float, ...] | None = None
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values from which `from_config` makes the same again."""
@@ -81,7 +85,7 @@ class Preparation:
         if not isinstance(getattr(torch, str(found.dtype), None), torch.dtype):
             raise ValueError(f"a preparation needs a dtype of torch, got {found.dtype!r}")
         size = int(np.prod(found.shape))
-        for units in (found.mean, found.scale):
+        for units in (found.mean, found.scale, found.fill):
             if units is not None and len(units) != size:
                 raise ValueError(f"a preparation of {size} features has {len(units)} means")
         return found
@@ -144,12 +148,21 @@ class Preparation:
         Raises:
             ValueError: if the rows cannot be prepared as the training rows were.
         """
+        features = features_of(given)
+        check_name(given)
+        seen = None
+        if self.fill is not None and "x" in given:
+            x, seen = holes(given["x"])
+            given = {**given, "x": x}
         arrays = {name: as_array(name, values) for name, values in given.items()}
         columns = {n: as_tensor(a) for n, a in arrays.items() if n not in ("x", "y")}
         if "x" in arrays:
             length = arrays.get(LENGTH) if self.padded else None
             x = arrays["x"] if length is None else with_steps(arrays["x"], length, self.shape[0])
-            columns["x"] = self._blank(self._data(x, stream, features_of(given)), length)
+            if seen is not None:
+                seen = self._arranged(seen, features)
+                columns[SEEN] = torch.from_numpy(np.ascontiguousarray(seen))
+            columns["x"] = self._blank(self._data(x, stream, features, seen), length)
         if "y" in arrays:
             y = arrays["y"]
             if self.classes:
@@ -157,9 +170,27 @@ class Preparation:
             columns["y"] = as_tensor(y)
         return columns
 
-    def _data(self, array: NDArray[Any], stream: int, features: tuple[str, ...]) -> Tensor:
+    def in_order(self, given: Mapping[str, Any]) -> NDArray[np.float64]:
+        """Return x as the user has it, in its own units, shaped and ordered as the training rows.
+
+        Args:
+            given: columns by name; 0 stands for a missing entry in what is returned.
+
+        Raises:
+            ValueError: if the rows have another shape, or other features.
+        """
+        return self._arranged(holes(given["x"])[0].astype(np.float64), features_of(given))
+
+    def _data(
+        self,
+        array: NDArray[Any],
+        stream: int,
+        features: tuple[str, ...],
+        seen: NDArray[np.bool_] | None,
+    ) -> Tensor:
         pixels = array.dtype == np.uint8
         x = self._arranged(array, features)
+        x = x if seen is None else self._filled(x, seen)
         divisor = self.divisor if pixels else 1.0
         if pixels and x.max(initial=0) > 1 and not self.pixels and self._unit:
             divisor = 255.0  # 8 bits, where the training rows are grey levels in [0, 1]
@@ -182,6 +213,11 @@ class Preparation:
         if length is None or self.units is None:
             return x
         return torch.from_numpy(blank(x.cpu().numpy(), length)).to(x)
+
+    def _filled(self, x: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return rows in the data's own units with what stands in the place of missing entries."""
+        fill = np.array(self.fill, x.dtype).reshape(self.shape)
+        return np.where(seen, x, fill)
 
     @property
     def _unit(self) -> bool:
@@ -211,9 +247,11 @@ class Preparation:
         if shape == self.shape:
             return x
         if [n for n in shape if n != 1] != [n for n in self.shape if n != 1]:
-            steps = f"; open a table with sequence={self.sequence!r}" if self.sequence else ""
+            hint = f"; open a table with sequence={self.sequence!r}" if self.sequence else ""
+            if self.shape in (x.shape, x.shape[:-1] if shape == (1,) else None):
+                hint = "; one row alone is given as x[None]"
             raise ValueError(
-                f"x has rows of shape {shape}, expected {self.shape} as in the training rows{steps}"
+                f"x has rows of shape {shape}, expected {self.shape} as in the training rows{hint}"
             )
         return x.reshape(len(x), *self.shape)
 
@@ -290,6 +328,9 @@ class Preparation:
         if former.divisor != 1 and self.divisor == 1 and not self._unit:
             array = array * former.divisor
         array = array if order is None else array[..., order]
+        if (seen := self._mask(found, former, order)) is not None:
+            found[SEEN] = torch.from_numpy(np.ascontiguousarray(seen)).to(x.device)
+            array = self._filled(array, seen)
         if self.units is not None:
             array = in_units(array, 1.0, *self.units)
         if length is not None:
@@ -298,10 +339,29 @@ class Preparation:
         found["x"] = made if dynamic else self._binary(made, stream)
         return found
 
+    def _mask(
+        self, found: Mapping[str, Any], former: Preparation, order: list[int] | None
+    ) -> NDArray[np.bool_] | None:
+        """Return which entries are seen; None if no row may have missing ones.
+
+        Raises:
+            ValueError: if there are missing ones, and rows may have none.
+        """
+        if former.fill is None:
+            whole = np.ones((len(found["x"]), *self.shape), bool)
+            return None if self.fill is None else whole
+        seen: NDArray[np.bool_] = found[SEEN].cpu().numpy()
+        if self.fill is None:
+            raise ValueError(
+                "the rows have missing entries (missing='integrate'), and the training rows may "
+                "have none; open both alike"
+            )
+        return self._shaped(seen if order is None else seen[..., order])
+
     def _same(self, former: Preparation) -> bool:
         """Return whether `x` was prepared alike."""
         ours, theirs = (
-            (p.shape, p.dtype, p.binarise, p.mean, p.scale, p.divisor if p.divisor != 1 else 1)
+            (p.shape, p.dtype, p.binarise, p.mean, p.scale, p.fill, p.divisor or 1)
             for p in (self, former)
         )
         return ours == theirs

@@ -3,6 +3,10 @@ from .arviz import loo as loo
 from .arviz import to_arviz as to_arviz
 from .criterion import ByMetric as ByMetric
 from .draws import Draws as Draws
+from .encoding import Codes as Codes
+from .encoding import encode as encode
+from .filling import Imputed as Imputed
+from .filling import impute_rows as impute_rows
 from .insight import auroc as auroc
 from .insight import balance as balance
 from .insight import bound as bound
@@ -70,5 +74,7 @@ from .samples.transport import sliced_wasserstein2 as sliced_wasserstein2
 from .samples.transport import wasserstein2 as wasserstein2
 from .samples.two_sample import logistic_test as logistic_test
 from .samples.two_sample import nearest_neighbour_test as nearest_neighbour_test
+from .scoring import Scores as Scores
+from .scoring import score as score
 from .table import METRICS as METRICS
 from .table import metric as metric

@@ -17,7 +17,7 @@ from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.quantity import Quantity, quantity_of
 from priory.evaluation.record import Unavailable
-from priory.evaluation.rows import Columns, blocks, place, rows_of
+from priory.evaluation.rows import Columns, blocks, has_missing, place, rows_of
 from priory.evaluation.sample_sets import Sets, Units
 from priory.evaluation.subject import FEW, SAMPLES, STEPS
 from priory.inference.checks import check_plates
@@ -194,8 +194,10 @@ class Draws(Sets):
         """
         k = self.particles if self.density.latents else 1
         found = log_likelihood(self.model, self.guide, columns, k, self.seed)
+        own = self.units is not None and self.quantity.is_density
+        volume = self.units.log_volume(columns) if self.units is not None and own else 0.0
         return found._replace(
-            log_likelihood=found.log_likelihood - self.log_scale, elbo=found.elbo - self.log_scale
+            log_likelihood=found.log_likelihood - volume, elbo=found.elbo - volume
         )
 
     @cached_property
@@ -205,7 +207,13 @@ class Draws(Sets):
 
     @property
     def log_scale(self) -> float:
-        """What a log density in the data's own units is less by, in nats per datum."""
+        """What a log density in the data's own units is less by, in nats per datum.
+
+        Raises:
+            Unavailable: if it is not the same for all rows.
+        """
+        if self.units and self.quantity.is_density and has_missing(self.columns):
+            raise Unavailable("rows that miss other entries have other units of density")
         return self.units.log_scale if self.units and self.quantity.is_density else 0.0
 
     @cached_property

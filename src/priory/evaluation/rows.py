@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.data.class_names import UNKNOWN
+from priory.data.missing import SEEN
 from priory.lookup import suggestion
 
 Columns = dict[str, Tensor]
@@ -107,6 +108,11 @@ def thin(columns: Columns, limit: int | None) -> Columns:
         return columns
     index = torch.linspace(0, rows - 1, limit, dtype=torch.float64).round().long()
     return {name: value[index.to(value.device)] for name, value in columns.items()}
+
+
+def has_missing(columns: Columns) -> bool:
+    """Return whether entries of x are missing."""
+    return SEEN in columns and not bool(columns[SEEN].all())
 
 
 def has_unknown(columns: Columns | None) -> bool:

@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+from priory.data.missing import SEEN
 from priory.data.toys import Mixture
 from priory.evaluation.record import Unavailable
-from priory.evaluation.rows import Columns, has_unknown, labelled_rows, rows_of, thin
+from priory.evaluation.rows import Columns, has_missing, has_unknown, labelled_rows, rows_of, thin
 from priory.evaluation.samples.pairwise import median_bandwidths
 from priory.evaluation.subject import SAMPLES
 from priory.likelihoods.values import is_binary
@@ -51,6 +52,19 @@ class Units(NamedTuple):
     def log_scale(self) -> float:
         """What a log density in the data's own units is less by, in nats per datum."""
         return float(self.scale.log().sum())
+
+    def log_volume(self, columns: Columns) -> Tensor | float:
+        """Return what a log density in the data's own units is less by, of what is seen.
+
+        Args:
+            columns: the rows, with a mask `seen` where entries may be missing.
+
+        Returns:
+            One number for all rows, or one for each, `(n,)`.
+        """
+        if SEEN not in columns:
+            return self.log_scale
+        return rows_of(columns[SEEN].cpu()).double() @ self.scale.log().reshape(-1)
 
     def own(self, x: Tensor) -> Tensor:
         """Return standardised rows in the data's own units, in double precision.
@@ -205,6 +219,8 @@ class Sets:
         """The data, `(n, *shape)`."""
         if "x" not in self.columns:
             raise Unavailable(f"the data have no column x, only {', '.join(self.columns)}")
+        if has_missing(self.columns):
+            raise Unavailable("x has missing entries, for which no value may be taken")
         return self.columns["x"]
 
     @cached_property

@@ -30,7 +30,7 @@ from priory.inference.phases.arguments import Program, bind, build
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Programs, Run
-from priory.inference.support import check_compared
+from priory.inference.support import check_compared, check_seen
 from priory.inference.svi import SVI
 from priory.lookup import suggestion
 
@@ -137,6 +137,7 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
             Progress(wanted.progress if ranks.is_main() else False, total) as bar,
         ):
             check_compared(objective, data.train.columns)
+            check_seen(pair.model, data.train.columns)
             prepare(pair, data, device)
             svi = _svi(pair, objective, wanted, total, bar.log)
             callbacks = [bar, OnEpoch(wanted.on_epoch), keeper]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pyro
@@ -41,6 +42,13 @@ from priory.inference.validation import warnings_of
 from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
+
+_JUDGES = {
+    "encode": "priory.evaluation:encode",
+    "impute": "priory.evaluation:impute_rows",
+    "score": "priory.evaluation:score",
+}
+"""Where the verbs are that judge single rows, imported when used: judging stands on training."""
 
 
 class Programs(nn.Module):
@@ -147,6 +155,42 @@ class Run:
             return draws
         restore = self.preparation.restore
         return {k: restore(v) if k in ("x", "x_mean") else v for k, v in draws.items()}
+
+    def encode(self, data: Any = None, **options: Any) -> Any:
+        """Encode each row: posterior means, scales and draws, clusters and classes.
+
+        Args:
+            data: the rows; the run's test rows if `None`.
+            **options: those of `priory.encode`, which this is.
+
+        Returns:
+            `priory.evaluation.Codes`.
+        """
+        return resolve_name(_JUDGES["encode"])(self, data, **options)
+
+    def score(self, data: Any = None, **options: Any) -> Any:
+        """Score each row by log p(x) in nats, with its standard error.
+
+        Args:
+            data: the rows; the run's test rows if `None`.
+            **options: those of `priory.score`, which this is.
+
+        Returns:
+            `priory.evaluation.Scores`.
+        """
+        return resolve_name(_JUDGES["score"])(self, data, **options)
+
+    def impute(self, data: Any = None, **options: Any) -> Any:
+        """Fill missing entries in, given what is seen of their rows: means, quantiles and draws.
+
+        Args:
+            data: the rows, with NaN where an entry is missing; the run's test rows if `None`.
+            **options: those of `priory.impute_rows`, which this is.
+
+        Returns:
+            `priory.evaluation.Imputed`.
+        """
+        return resolve_name(_JUDGES["impute"])(self, data, **options)
 
     def every_value(self, site: str) -> list[int]:
         """Return the values of a label that the data have, or of a categorical site: 0, 1, ...

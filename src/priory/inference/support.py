@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from priory.data.class_names import UNKNOWN
+from priory.data.missing import SEEN
 from priory.inference.checks import check_support
 from priory.inference.modules import eval_mode, modules
 from priory.inference.objectives.base import Objective
-from priory.inference.phases.arguments import Program, likelihood_at
+from priory.inference.phases.arguments import Program, likelihood_at, signature
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.recorder import MismatchError
 from priory.inference.randomness import own_randomness
@@ -39,6 +40,7 @@ def check_rows(model: Program, guide: Program, columns: Mapping[str, Tensor], wh
     """
     if not columns:
         return
+    check_seen(model, columns)
     try:
         _check_x(model, columns)
         device = next(iter(columns.values())).device
@@ -71,6 +73,24 @@ def check_compared(objective: Any, columns: Mapping[str, Any]) -> None:
                     f"the critic compares {site!r}, and {unknown} of {len(column)} rows have an "
                     "unknown one (-1); leave these rows out, or the site"
                 )
+
+
+def check_seen(model: Program, columns: Mapping[str, Any]) -> None:
+    """Raise if data have missing entries, and a model would take what stands there for data.
+
+    Args:
+        model: Pyro program.
+        columns: by name.
+
+    Raises:
+        ValueError: naming the mends.
+    """
+    if SEEN in columns and SEEN not in signature(model).names and not bool(columns[SEEN].all()):
+        raise ValueError(
+            "the data have missing entries (missing='integrate'), and the model takes no argument "
+            f"{SEEN!r}, by which it would leave them out: take MaskedVAE, the recipe miwae, or "
+            "fill them"
+        )
 
 
 class OutsideError(ValueError):

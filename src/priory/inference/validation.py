@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from priory.data import Data, Split
+from priory.data.missing import SEEN
 from priory.inference.checkpoints.weights import check_fit, put, tensors_of
 from priory.inference.checks import check_plates
 from priory.inference.modules import eval_mode, modules
@@ -175,7 +176,10 @@ class Evaluations:
                     seed=self.options.seed,
                 )
                 scale = self.data.scale  # of standardised data: a density in their own units
-                return bound if scale is None else bound - float(scale.double().log().sum())
+                if scale is None:
+                    return bound
+                seen = self.data.valid.columns.get(SEEN, torch.ones(1, device=scale.device))
+                return bound - float((scale.double().log() * seen).sum()) / len(seen)
         except NoBound as error:
             if self.options.patience is not None and self.selection.criterion is None:
                 raise ValueError(

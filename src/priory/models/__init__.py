@@ -14,6 +14,7 @@ from priory.models.infogan import InfoGAN as InfoGAN
 from priory.models.ladder import LadderVAE as LadderVAE
 from priory.models.linear_gaussian import FactorAnalysis as FactorAnalysis
 from priory.models.linear_gaussian import ProbabilisticPCA as ProbabilisticPCA
+from priory.models.masked import MaskedVAE as MaskedVAE
 from priory.models.mixtures import GMM as GMM
 from priory.models.mixtures import BernoulliMixture as BernoulliMixture
 from priory.models.naive_bayes import GaussianNaiveBayes as GaussianNaiveBayes

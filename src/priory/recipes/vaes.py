@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from priory.models import VAE
+from priory.models import VAE, MaskedVAE
 from priory.recipes.recipe import Recipe
 
 
@@ -19,6 +19,15 @@ ROWS = (
         "beta-vae", "Higgins et al., 2017, beta-VAE: learning basic visual concepts", "elbo:beta=2"
     ),
     _vae("iwae", "Burda et al., 2016, Importance weighted autoencoders", "iwae:5"),
+    Recipe(
+        "miwae",
+        "Mattei and Frellsen, 2019, MIWAE: deep generative modelling and imputation of incomplete "
+        "data sets",
+        MaskedVAE,
+        "iwae:20",
+        {"encoder": "mlp:128", "decoder": "mlp:128"},
+        {"steps": 1000, "lr": 2e-3, "schedule": "cosine"},
+    ),
     _vae(
         "gm-vae",
         "Jiang et al., 2017, Variational deep embedding; the component is summed out",

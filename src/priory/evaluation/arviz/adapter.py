@@ -209,7 +209,7 @@ def _opened(
 
 def _own(source: Draws) -> Array:
     """Return x in the data's own units."""
-    x = source.columns["x"]
+    x = source.x
     return np.asarray(x.cpu() if source.units is None else source.units.own(x))
 
 

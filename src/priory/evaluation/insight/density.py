@@ -109,7 +109,7 @@ def bound_of(run: Any, data: Any, *, particles: int = 100, seed: int = 0) -> Ten
     with opened(run) as pair:
         found = log_likelihood(pair.model, pair.guide, data, particles, seed).log_likelihood
     units = Units.of(getattr(run, "data", None))
-    return found if units is None else found - units.log_scale
+    return found if units is None else found - units.log_volume(read(data))
 
 
 def latent_density(

@@ -308,7 +308,7 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
         origin = f"clusters by q({site} | x)"
     else:
         site = draws.latent_site
-        count = _components(draws.phase.distribution(site, of="model"))
+        count = components_of(draws.phase.distribution(site, of="model"))
         if count is None or count < 2:
             return None, "the prior is no mixture"
         if count > most:
@@ -318,7 +318,7 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
         def probabilities(rows: Any, start: int) -> Tensor:
             given = z[start : start + len(next(iter(rows.values())))]
             phase = Phases(draws.model, draws.guide, columns=rows, latents={site: given}).awake
-            return _memberships(phase.distribution(site, of="model"), given)
+            return memberships(phase.distribution(site, of="model"), given)
 
         origin = f"clusters by the prior's {count} components at the posterior mean"
     like = placement(draws.model, draws.guide)
@@ -344,8 +344,12 @@ def choices(distribution: Any) -> Tensor | None:
     return distribution.probs if isinstance(distribution, kinds) else None
 
 
-def _components(distribution: Any) -> int | None:
-    """Return a mixture's number of components."""
+def components_of(distribution: Any) -> int | None:
+    """Return a mixture's number of components, None of what is no mixture.
+
+    Args:
+        distribution: the distribution.
+    """
     distribution = _base(distribution)
     if isinstance(distribution, NormalMixture):
         return distribution.logits.shape[-1]
@@ -354,8 +358,13 @@ def _components(distribution: Any) -> int | None:
     return None
 
 
-def _memberships(distribution: Any, z: Tensor) -> Tensor:
-    """Return p(component given z), `(n, components)`."""
+def memberships(distribution: Any, z: Tensor) -> Tensor:
+    """Return p(component | z) of a mixture, `(n, components)`.
+
+    Args:
+        distribution: the mixture, of batch shape `(n,)`.
+        z: `(n, *event)`.
+    """
     distribution = _base(distribution)
     if isinstance(distribution, NormalMixture):
         return distribution.components(z).softmax(-1)

@@ -289,12 +289,12 @@ def _smoothed(sizes: Tensor) -> Tensor:
 @metric("likelihood", "density", better="lower", slow=True, quantity=likelihood_of)
 def ais(draws: Draws) -> Estimate:
     """Negative log likelihood of a few rows by annealed importance sampling."""
+    shift = draws.log_scale
     found, bounds = annealed_of(draws), _bounds(draws)
     gain = found.log_likelihood - bounds.log_likelihood
     doubts = chain_doubts(found.ess, found.acceptance)
     if is_below_zero(gain):
         doubts += ("looser than the K-sample bound on the same rows: take more steps",)
-    shift = draws.log_scale
     nll = shift - float(bounds.log_likelihood.mean())
     return Estimate.mean(
         shift - found.log_likelihood,

@@ -128,9 +128,9 @@ def bidirectional(
 @metric("likelihood", "density", better="lower", slow=True, quantity=likelihood_of)
 def bdmc(draws: Draws) -> Estimate:
     """Bound on the mean error of annealing: reverse less forward estimate, on own samples."""
-    few = thin(draws.columns, draws.few)
+    few, volume = thin(draws.columns, draws.few), draws.log_scale
     found = bidirectional(draws.model, draws.guide, few, steps=draws.steps, seed=draws.seed)
-    low, high = (float(part.mean()) - draws.log_scale for part in (found.lower, found.upper))
+    low, high = (float(part.mean()) - volume for part in (found.lower, found.upper))
     return Estimate.mean(
         found.upper - found.lower,
         kind="upper bound",

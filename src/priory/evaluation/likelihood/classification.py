@@ -15,12 +15,14 @@ _STREAM = 44  # random
 _ROWS = 1000  # rows at a time
 
 
-@once
-def log_predicted(draws: Sets) -> Tensor:
-    """Return log p(y | x) of each datum and label, `(n, classes)`, in nats, float64, on the CPU.
+def log_classes(draws: Sets) -> Tensor:
+    """Return log p(y | x) of each datum and class, `(n, classes)`, in nats, float64, on the CPU.
+
+    Args:
+        draws: of a pair, with labels or without.
 
     Raises:
-        Unavailable: the pair has no method `classify`, or a label is none of its classes.
+        Unavailable: the pair has no method `classify`, or what it returns is NaN.
     """
     classify = getattr(owner(draws.model), "classify", None)
     if not callable(classify):
@@ -29,6 +31,17 @@ def log_predicted(draws: Sets) -> Tensor:
     found = torch.cat([part.double().log_softmax(-1).cpu() for part in logits])
     if len(bad := found.isnan().any(1).nonzero().flatten()):
         raise Unavailable(f"p(y | x) of row {int(bad[0])} and {len(bad) - 1} more is NaN")
+    return found
+
+
+@once
+def log_predicted(draws: Sets) -> Tensor:
+    """Return log p(y | x) of each datum and label, `(n, classes)`, in nats, float64, on the CPU.
+
+    Raises:
+        Unavailable: the pair has no method `classify`, or a label is none of its classes.
+    """
+    found = log_classes(draws)
     labels = draws.labels.cpu()
     if bool(((labels < 0) | (labels >= found.shape[1])).any()):
         raise Unavailable(f"the pair knows {found.shape[1]} classes, and the data have others")

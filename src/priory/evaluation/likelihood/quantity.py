@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from priory.evaluation.rows import Columns
+from priory.data.missing import SEEN
+from priory.evaluation.rows import Columns, has_missing
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.sites import is_discrete
@@ -18,11 +19,13 @@ class Quantity(NamedTuple):
         observed: sites that have a density.
         given: columns that the model takes besides.
         masses: the observed sites whose values are discrete: they have a probability, no density.
+        partial: whether x may have missing entries, which are integrated out.
     """
 
     observed: tuple[str, ...]
     given: tuple[str, ...] = ()
     masses: tuple[str, ...] = ()
+    partial: bool = False
 
     @property
     def name(self) -> str:
@@ -32,7 +35,8 @@ class Quantity(NamedTuple):
 
     def __str__(self) -> str:
         kinds = (f"{s} a {'mass' if s in self.masses else 'density'}" for s in self.observed)
-        return f"{self.name}: {', '.join(kinds)}"
+        seen = ", of the entries that are seen" if self.partial else ""
+        return f"{self.name}: {', '.join(kinds)}{seen}"
 
     @property
     def is_density(self) -> bool:
@@ -46,7 +50,8 @@ class Quantity(NamedTuple):
             sites: those that have a density.
             given: those that are given.
         """
-        return Quantity(tuple(sites), tuple(given), tuple(s for s in self.masses if s in sites))
+        masses = tuple(s for s in self.masses if s in sites)
+        return Quantity(tuple(sites), tuple(given), masses, self.partial)
 
 
 def quantity_of(phase: Phase, model: Callable[..., Any], columns: Columns) -> Quantity:
@@ -58,9 +63,11 @@ def quantity_of(phase: Phase, model: Callable[..., Any], columns: Columns) -> Qu
         columns: the data.
     """
     observed = sorted(phase.observed, key=lambda site: site != "x")
-    given = [n for n in bind(model, columns) if n not in observed and n not in ("x", "index")]
+    taken = bind(model, columns)
+    given = [n for n in taken if n not in observed and n not in ("x", "index", SEEN)]
     discrete = (s for s in observed if is_discrete(phase.distribution(s, of="model")))
-    return Quantity(tuple(observed), tuple(given), tuple(discrete))
+    partial = SEEN in taken and has_missing(columns)
+    return Quantity(tuple(observed), tuple(given), tuple(discrete), partial)
 
 
 def likelihood_of(draws: Any) -> tuple[str, str]:

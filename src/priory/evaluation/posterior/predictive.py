@@ -183,6 +183,7 @@ def _replicate(
     """Yield data, one replicate of each, and log p(x | z) of both, `count` times."""
     if "x" not in draws.phase.observed:
         raise Unavailable("the model has no observed site x")
+    _ = draws.x  # says why there is none
     like = placement(draws.model, draws.guide)
     columns = place(thin(draws.columns, rows), like)
     for index in range(count):

@@ -54,6 +54,8 @@ class Reconstruction(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return the mean cost."""
+        if self.cost != "likelihood":
+            phases.refuse_missing(f"the cost {self.cost!r}", self.site)
         awake = phases.reading(self.site)
         if self.cost != "features":
             return _cost(awake, self.site, "model", self.cost)

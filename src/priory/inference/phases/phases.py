@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
+from priory.data.missing import SEEN
 from priory.data.split import WEIGHT
 from priory.inference.phases.antithetic import Antithetic
 from priory.inference.phases.arguments import Program, bind, likelihood_at, modules_of, named, owner
@@ -374,6 +375,7 @@ class Phases:
         Raises:
             ValueError: if the guide's draw gives no gradient where one is to be had.
         """
+        self.refuse_missing(f"a comparison of {site!r}", site)
         column = site in self.columns
         guide = self._guided.sites if not column and self._lone(site) else None
         if guide is None and (model := self._generate(site, mean)) and site in model.given:
@@ -482,6 +484,19 @@ class Phases:
             raise ValueError(
                 f"{what} compares sets of samples, which have no weights; leave the column "
                 f"{WEIGHT!r} out, or draw the rows in proportion to it"
+            )
+
+    def refuse_missing(self, what: str, site: str) -> None:
+        """Raise a ValueError if entries of a site's data may be missing.
+
+        Args:
+            what: what would take a value for each.
+            site: the site; the mask is that of x.
+        """
+        if SEEN in self.columns and site in ("x", SEEN):
+            raise ValueError(
+                f"{what} takes a value for every entry, and entries may be missing "
+                "(missing='integrate'); train by a bound, such as IWAE(5)"
             )
 
     def classes(self, site: str) -> int:
