@@ -27,6 +27,7 @@ from benchmarks import (
     interpolation,
     layers,
     likelihoods,
+    missing,
     modes,
     outliers,
     pages,
@@ -68,7 +69,7 @@ def tables() -> dict[str, str]:
     if discrete.results():
         found["discrete"] = discrete.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
-    for made in (*alone, divergences, zoo):
+    for made in (*alone, divergences, missing, zoo):
         if made.FILE.exists():
             mark = made.__name__.rpartition(".")[2]
             found[mark] = made.table(json.loads(made.FILE.read_text()))
