@@ -2,6 +2,7 @@
 
 from priory.recipes import (
     autoencoders,
+    autoregressive,
     belief,
     categorical,
     classical,
@@ -19,6 +20,7 @@ _FAMILIES = (
     vaes,
     layers,
     autoencoders,
+    autoregressive,
     belief,
     categorical,
     classical,
@@ -26,6 +28,7 @@ _FAMILIES = (
     conditional,
     gans,
     joint,
+    autoregressive,
 )
 
 RECIPES: dict[str, Recipe] = registry(Recipe, (row for family in _FAMILIES for row in family.ROWS))
