@@ -224,6 +224,9 @@ def test_particles_are_scored_as_one_by_one():
     together = pair.decoder(z).log_prob(x)
     apart = [[pair.decoder(z[k, i]).log_prob(x[i]) for i in range(4)] for k in range(6)]
     torch.testing.assert_close(together, torch.stack([torch.stack(row) for row in apart]))
+    many = pair.decoder(z.repeat(100, 1, 1))
+    with torch.no_grad():  # in blocks
+        torch.testing.assert_close(many.log_prob(x), together.repeat(100, 1))
     assert pair.decoder(z[0]).expand((6, 4)).sample((2,)).shape == (2, 6, 4, 1, 3, 3)
 
 

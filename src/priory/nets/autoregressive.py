@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from priory.part import Part, Shape
 
+_ROWS = 1000  # at a time where no gradient is wanted
+
 
 class AutoregressiveNet(Part):
     r"""A map from a datum and a given vector to parameters, those of i by what stands before i.
@@ -94,4 +96,8 @@ class AutoregressiveNet(Part):
         lead = torch.broadcast_shapes(x.shape[:cut], given.shape[:-1])
         n = prod(lead)
         flat = x.expand(*lead, *shape).reshape(n, *shape), given.expand(*lead, -1).reshape(n, width)
-        return self.apply_flat(*flat).reshape(*lead, params, *shape)
+        # An evaluation's blocks are sized by the data, and the hidden layers are much larger.
+        size = n if torch.is_grad_enabled() else _ROWS
+        blocks = zip(*(part.split(max(size, 1)) for part in flat), strict=True)
+        out = [self.apply_flat(*block) for block in blocks]
+        return (out[0] if len(out) == 1 else torch.cat(out)).reshape(*lead, params, *shape)
