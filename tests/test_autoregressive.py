@@ -10,6 +10,7 @@ import torch
 from torch.func import jacrev
 
 from priory import evaluate, fit, load
+from priory.cli import main
 from priory.data import Data
 from priory.evaluation.interpolation import Codec
 from priory.evaluation.likelihood.imputation import impute
@@ -18,6 +19,7 @@ from priory.inference import ELBO, IWAE, Adversarial, Match, Phases, Reconstruct
 from priory.likelihoods import LIKELIHOODS, Delta, Normal
 from priory.models import VLAE, Autoregressive
 from priory.nets import AUTOREGRESSIVE, MADE, MLP, Affine, AutoregressiveDecoder, PixelCNN
+from priory.nets.autoregressive_decoder import watched
 from priory.recipes import RECIPES
 
 NETS = {
@@ -333,3 +335,23 @@ def test_a_traced_step_is_the_eager_one_and_a_broken_run_goes_on(name, tmp_path)
     for key, value in weights(**broken, resume=True).items():
         assert torch.equal(value, eager[key]), key
     assert torch.equal(load(tmp_path / "run").sample(3)["x"], load(tmp_path / "run").sample(3)["x"])
+
+
+def test_draws_report_their_places_to_who_watches_and_a_terminal_shows_a_bar(
+    tmp_path, monkeypatch, capsys
+):
+    torch.set_default_dtype(torch.float32)
+    run = RECIPES["made"].fit(Data.named("digits", rows=100), **SMALL["made"], steps=1)
+    reported = []
+    with watched(lambda *places: reported.append(places)):
+        run.sample(2)
+    assert reported == [(done, 64) for done in range(1, 65)]
+    run.sample(2)
+    assert len(reported) == 64
+    words = ["sample", str(run.save(tmp_path / "run")), "--n", "2", "--out"]
+    assert main([*words, str(tmp_path / "dark.npz")]) == 0
+    assert "sampling" not in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main([*words, str(tmp_path / "shown.npz")]) == 0
+    assert "sampling" in capsys.readouterr().err

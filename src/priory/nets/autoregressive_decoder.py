@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
@@ -12,6 +16,22 @@ from priory.lookup import lookup
 from priory.nets.autoregressive import AutoregressiveNet
 from priory.nets.decoder import Decoder, Embedding
 from priory.nets.table import AUTOREGRESSIVE
+
+_WATCH: ContextVar[Callable[[int, int], object] | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(report: Callable[[int, int], object]) -> Iterator[None]:
+    """Report how far draws are that are made place by place, for a while.
+
+    Args:
+        report: Is called after each place, with how many are drawn and how many there are.
+    """
+    token = _WATCH.set(report)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 class AutoregressiveDecoder(Decoder):
@@ -108,9 +128,12 @@ class AutoregressiveDecoder(Decoder):
         x = like.new_zeros(len(given), *self.built_for)
         seen = self.likelihood.read(x).clone()
         flat, read = (v.view(len(x), -1) for v in (x, seen))
-        for place, features in self.net.walk(seen, given):
+        report = _WATCH.get()
+        for done, (place, features) in enumerate(self.net.walk(seen, given), 1):
             flat[:, place] = self.likelihood(features).sample().reshape(flat.shape)[:, place]
             read[:, place] = self.likelihood.read(x).reshape(flat.shape)[:, place]
+            if report is not None:
+                report(done, self.net.places)
         return x
 
 
