@@ -281,6 +281,9 @@ def test_pictures_show_draws_where_there_is_no_mean(lossy):
     run = fit(pair, ELBO(), Data.from_arrays(x=x), steps=1, valid_every=0, snapshot_every=1)
     drawn = run.sample(5)
     assert "x_mean" not in drawn
+    data, redrawn = evaluate(run, metrics=["elbo"], particles=2).gallery.reconstructed
+    assert redrawn.shape == data.shape == (len(data), 1, 3, 3)
+    assert ((redrawn == 0) | (redrawn == 1)).all()
     assert ((drawn["x"] == 0) | (drawn["x"] == 1)).all()
     assert torch.equal(run.sample(5)["x"], drawn["x"])
 
