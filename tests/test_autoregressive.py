@@ -30,6 +30,7 @@ NETS = {
     "pixelcnn": (lambda: PixelCNN(channels=4, activation="tanh"), (1, 4, 5)),
     "window 1": (lambda: PixelCNN(1, 4, 1, activation="tanh"), (2, 4, 4)),
     "window 2": (lambda: PixelCNN(2, 4, 3, activation="tanh"), (1, 5, 6)),
+    "window 9": (lambda: PixelCNN(9, 4, 1, activation="tanh"), (1, 3, 4)),
     "window 3": (lambda: PixelCNN(3, 4, 0, activation="tanh"), (1, 5, 5)),
 }
 
@@ -249,7 +250,7 @@ def test_what_needs_a_mean_is_refused_in_words(lossy):
     options = {"particles": 5, "n_samples": 40}
     report = evaluate(pair, {"x": x}, metrics=metrics, few=10, **options)
     assert "(Autoregressive) has no mean" in report["reconstruction"].note
-    assert "Autoregressive, is not known to have independent" in report["imputation_nll"].note
+    assert "(Autoregressive) is not known to have independent" in report["imputation_nll"].note
     for name in ("nll", "predictive_p", "mmd"):
         assert math.isfinite(report[name].value)
     codec = Codec.of_pair(pair.model, pair.guide, {"x": x})

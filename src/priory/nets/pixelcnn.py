@@ -24,7 +24,7 @@ class PixelCNN(AutoregressiveNet):
         \theta = L f(h_n) + b
 
     Van den Oord, Kalchbrenner and Kavukcuoglu, 2016, Pixel recurrent neural networks; the two
-    stacks, v over the rows above and h along the row, which leave no blind spot, are those of van
+    stacks, v over rows and h along one, which reads v a row above its own, leave no blind spot: van
     den Oord et al., 2016, Conditional image generation with PixelCNN decoders. A pixel (r, s) reads
     rows r - w to r - 1 at columns s - w to s + w, and columns s - w to s - 1 of its own row. The
     kernels are cut to what they may read, so that nothing is masked: the first of each stack leaves
@@ -84,7 +84,8 @@ class PixelCNN(AutoregressiveNet):
             raise ValueError(
                 f"PixelCNN expected images (channels, height, width), got {shape}: use MADE"
             )
-        self.reach = self.window or max(*shape[1:], 2) - 1
+        most = max(*shape[1:], 2) - 1
+        self.reach = min(self.window or most, most)
         count, size = self.blocks + 1, self.channels
         first, *rest = (self.reach // count + (i < self.reach % count) for i in range(count))
         self.above = nn.ModuleList([_Cut(shape[0], size, first, rows=first - 1, right=first)])
