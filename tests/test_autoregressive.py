@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import pyro
 import pytest
 import torch
 from torch.func import jacrev
@@ -17,7 +18,7 @@ from priory.evaluation.likelihood.imputation import impute
 from priory.evaluation.record import Unavailable
 from priory.inference import ELBO, IWAE, Adversarial, Match, Phases, Reconstruction
 from priory.likelihoods import LIKELIHOODS, Delta, Normal
-from priory.models import VLAE, Autoregressive
+from priory.models import VLAE, Autoregressive, CycleGAN
 from priory.nets import AUTOREGRESSIVE, MADE, MLP, Affine, AutoregressiveDecoder, PixelCNN
 from priory.nets.autoregressive_decoder import watched
 from priory.recipes import RECIPES
@@ -359,3 +360,15 @@ def test_draws_report_their_places_to_who_watches_and_a_terminal_shows_a_bar(
     monkeypatch.setenv("TERM", "xterm")
     assert main([*words, str(tmp_path / "shown.npz")]) == 0
     assert "sampling" in capsys.readouterr().err
+
+
+def test_a_translation_without_a_mean_is_refused_in_words(monkeypatch):
+    pair, x = CycleGAN(MLP(()), MLP(())), torch.randn(20, 2)
+    pair.build(x)
+
+    def mean(_):
+        raise NotImplementedError("no closed form")
+
+    monkeypatch.setattr(pyro.distributions.Delta, "mean", property(mean))
+    report = evaluate(pair, {"x": x, "other": -x}, metrics=["pairing_accuracy"])
+    assert report["pairing_accuracy"].note == "a translation back has no mean: no closed form"
