@@ -93,6 +93,7 @@ NOT_WRITTEN = {
     inference.Programs,
     Encoder,
     Decoder,
+    nets.AutoregressiveDecoder,
     nets.ConditionalEncoder,
     nets.StochasticLayer,
 }

@@ -1,6 +1,7 @@
 """What latents hold, against closed forms, limits and a library's own numbers."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import pyro
@@ -12,7 +13,9 @@ from torch.distributions import kl_divergence
 
 from pairs import LinearGaussian
 from priory.distributions.independent import IndependentNormal
-from priory.evaluation import aggregate_log_density, evaluate, split_kl
+from priory.evaluation import METRICS, aggregate_log_density, evaluate, split_kl
+from priory.evaluation.draws import Draws
+from priory.evaluation.isolation import sealed
 from priory.evaluation.latents.clustering import (
     ari_values,
     confident_hits,
@@ -22,8 +25,12 @@ from priory.evaluation.latents.clustering import (
     nmi_values,
 )
 from priory.evaluation.latents.collapse import collapse_words, coordinate_kl
+from priory.evaluation.latents.information import distortion
 from priory.evaluation.latents.probes import linear_probe
+from priory.evaluation.sample_sets import Units
 from priory.evaluation.statistics import pseudo_values
+from priory.models import VAE, Autoregressive
+from priory.nets import MLP
 from priory.priors.mixture import NormalMixture
 
 
@@ -354,3 +361,41 @@ def test_a_probe_reads_the_labels_of_a_pair_with_training_rows():
     assert "fitted to 60 training rows" in report["linear_probe"].note
     bare = evaluate(LinearGaussian(3, 3), z, metrics=["linear_probe"])["linear_probe"]
     assert "no column y" in bare.note
+
+
+# Rate and distortion
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_distortion_is_what_a_linear_decoder_pays_and_makes_the_bound_with_the_kl(standardised):
+    pair = LinearGaussian(latent=2, observed=4, widen=1.3)
+    x = pair.marginal.sample((3000,)).detach()
+    centre, scale = torch.arange(4.0).double(), torch.tensor([1.0, 2.0, 4.0, 8.0]).double()
+    units = Units(centre, scale) if standardised else None
+    q, variance = pair.posterior(x), (2 * pair.log_s).exp()
+    missed = (x - pair.b - q.mean @ pair.w.T).square().sum(-1)
+    spread = (pair.w @ q.covariance_matrix[0] @ pair.w.T).diagonal().sum()
+    exact = (missed + spread) / (2 * variance) + 2 * (2 * math.pi * variance).log()
+    shift = float(scale.log().sum()) if standardised else 0.0
+    draws = Draws(pair.model, pair.guide, {"x": x}, units=units, particles=20)
+    with sealed(pair.model, pair.guide):
+        found = distortion(draws)
+        rate, bound = (METRICS[n].function(draws) for n in ("kl", "elbo"))
+    assert abs(found.value - float(exact.detach().mean()) - shift) < 4 * found.se
+    assert abs(found.value + rate.value + bound.value) < 0.1
+    assert "bits" not in found.note, "of a density"
+
+
+def test_the_bits_of_masses_are_split_between_code_and_decoder():
+    x = torch.rand(50, 4).round()
+    pair = VAE(latent=2, encoder=MLP((4,)), decoder=MLP((4,)))
+    pair.build(x)
+    report = evaluate(pair, {"x": x}, metrics=["distortion", "kl"])
+    note = report["distortion"].note
+    code, rest = re.search(r"; (\S+) bits of a datum in the code, (\S+) in", note).groups()
+    assert float(rest) == pytest.approx(report["distortion"].value / math.log(2), rel=0.01)
+    assert abs(float(code) - report["kl"].value / math.log(2)) < 8 * report["kl"].se + 0.05
+    alone = Autoregressive()
+    alone.build(x)
+    report = evaluate(alone, {"x": x}, metrics=["distortion"])
+    assert "no code of each datum" in report["distortion"].note

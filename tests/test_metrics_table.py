@@ -237,6 +237,7 @@ EXACT = {
     **dict.fromkeys(("amortisation_gap", "kl", "mutual_information", "mismatch"), "neither"),
     **dict.fromkeys(
         (
+            "distortion",
             "label_information",
             "layer_loss",
             "reconstruction",

@@ -123,7 +123,7 @@ from priory.inference.objectives.games import Game
 from priory.inference.objectives.gradients import Pathwise
 from priory.likelihoods import Normal as NormalData
 from priory.models import VAE
-from priory.nets import MLP, DeepMean
+from priory.nets import MADE, MLP, DeepMean
 from priory.posteriors import NormalPosterior
 from priory.priors import Normal
 from priory.recipes import Recipe
@@ -160,6 +160,11 @@ class Noisy(NormalData):
 @register
 class MyNet(MLP):
     name = "my-net"
+
+
+@register
+class MyOrder(MADE):
+    name = "my-order"
 
 
 @register
@@ -226,6 +231,7 @@ register(
 )
 """
 OF_EACH_KIND = {
+    "autoregressive": "my-order",
     "costs": "quartic",
     "critics": "my-critic",
     "data": "blob",
@@ -308,7 +314,15 @@ def test_a_registered_pair_is_fitted_and_read_back_by_its_name(found, capsys):
     assert "unknown recipe 'my-va'" in capsys.readouterr().err
 
 
-CONTRACTS = ("adversary", "data_named", "divergences", "gradient_estimators", "joint", "models")
+CONTRACTS = (
+    "adversary",
+    "autoregressive",
+    "data_named",
+    "divergences",
+    "gradient_estimators",
+    "joint",
+    "models",
+)
 CONTRACTS += ("recipes", "registry")
 
 

@@ -13,7 +13,7 @@ from priory.data import Data
 from priory.inference import ELBO, Adversarial, Constraint, Match, Phases, Reconstruction, fit, load
 from priory.likelihoods import Delta, Normal
 from priory.likelihoods.values import is_binary, squashed
-from priory.models import CVAE, GAN, GLO, VAE, VIB, InfoGAN, StackedGAN
+from priory.models import CVAE, GAN, GLO, VAE, VIB, VLAE, Autoregressive, InfoGAN, StackedGAN
 from priory.nets import MLP
 from priory.recipes import RECIPES
 from priory.signatures import options_of
@@ -91,6 +91,8 @@ def labelled(x):
 def first(recipe, x):
     """The loss of the first step, at the defaults."""
     options = {n: v for n, v in NETS.items() if n in options_of(RECIPES[recipe].family)}
+    if RECIPES[recipe].family in (Autoregressive, VLAE):
+        options["decoder"] = "made:8"  # of a table
     run = RECIPES[recipe].fit(labelled(x), batch_size=ROWS, **FEW, **options)
     return run.history[0]["loss"]
 

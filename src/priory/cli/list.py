@@ -27,6 +27,7 @@ TABLES = {
     "likelihoods": "priory.likelihoods:LIKELIHOODS",
     "posteriors": "priory.posteriors:POSTERIORS",
     "nets": "priory.nets:NETS",
+    "autoregressive": "priory.nets:AUTOREGRESSIVE",
     "critics": "priory.nets:CRITICS",
     "divergences": "priory.divergences:DIVERGENCES",
     "games": "priory.inference.objectives:GAMES",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from priory.cli.grammar import Command, Request
 from priory.cli.outputs import OVERWRITE, PICTURES, means_of, output_file, save_picture
 from priory.cli.runs import RUN, open_run, pair_option
 from priory.inference import Run
+from priory.nets.autoregressive_decoder import watched
 from priory.signatures import Option, options_of
 
 _OUT = "samples.png"
@@ -54,7 +58,8 @@ def act(request: Request) -> None:
     held, rows = errors.attempt(spread, asked, run) or ({}, 1)
     n = options.pop("n", None) or (64 if rows == 1 else _OF_EACH)
     given = {site: repeated(values, n) for site, values in held.items()}
-    draws = errors.attempt(run.sample, n * rows, given=given, **options) or {}
+    with _progress():
+        draws = errors.attempt(run.sample, n * rows, given=given, **options) or {}
     errors.check()
     means = None if out.suffix == ".npz" else errors.attempt(means_of, draws)
     errors.check()
@@ -69,3 +74,22 @@ def act(request: Request) -> None:
         split = means.unflatten(0, (rows, n))
         save_picture(by_label(split, names, of) if rows > 1 else generated(means), out)
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """Show a bar on a terminal while samples are drawn pixel by pixel; others are drawn at once."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("sampling", visible=False)
+
+        def report(done: int, places: int) -> None:
+            bars.update(task, completed=done, total=places, visible=True)
+
+        with watched(report):
+            yield

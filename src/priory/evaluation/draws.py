@@ -290,7 +290,7 @@ class Draws(Sets):
                 mean = distribution.mean.reshape(rows["x"].shape)
             except NotImplementedError as error:
                 raise Unavailable(
-                    f"p(x | z), a {type(distribution).__name__}, has no mean"
+                    f"p(x | z) ({type(distribution).__name__}) has no mean"
                 ) from error
             if not errors:
                 shown = (rows["x"][:SHOWN].cpu(), mean[:SHOWN].cpu())

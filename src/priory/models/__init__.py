@@ -1,6 +1,7 @@
 """Pairs of Pyro programs, one file for each family."""
 
 from priory.models.aae import AAE as AAE
+from priory.models.autoregressive import Autoregressive as Autoregressive
 from priory.models.conditional import CVAE as CVAE
 from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
@@ -23,6 +24,7 @@ from priory.models.pair import Pair as Pair
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE
 from priory.models.vib import VIB as VIB
+from priory.models.vlae import VLAE as VLAE
 from priory.registry import registry
 
 PAIRS: dict[str, type[Pair]] = registry(Pair, globals())

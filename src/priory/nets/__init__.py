@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from priory.nets.affine import Affine
+from priory.nets.autoregressive import AutoregressiveNet
+from priory.nets.autoregressive_decoder import AutoregressiveDecoder
 from priory.nets.base import Net, Wrapped, as_net
 from priory.nets.conv import Conv, Deconv
 from priory.nets.critics import Critic, Joint, Planes, Projection
@@ -12,12 +14,14 @@ from priory.nets.dcgan import DCGAN, DCGANCritic
 from priory.nets.decoder import Decoder
 from priory.nets.encoder import ConditionalEncoder, Encoder
 from priory.nets.fourier import Fourier
+from priory.nets.made import MADE
 from priory.nets.mlp import MLP
 from priory.nets.one_hot import one_hot
+from priory.nets.pixelcnn import PixelCNN
 from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
 from priory.nets.stochastic import StochasticLayer
-from priory.nets.table import NETS
+from priory.nets.table import AUTOREGRESSIVE, NETS
 from priory.registry import registry
 
 _SETS: dict[str, Any] = registry(Critic, globals())
@@ -25,11 +29,15 @@ _NETS: dict[str, Any] = NETS
 CRITICS: Mapping[str, type[Net] | type[Critic]] = ChainMap(_SETS, _NETS)  # as they grow
 
 __all__ = [
+    "AUTOREGRESSIVE",
     "CRITICS",
     "DCGAN",
+    "MADE",
     "MLP",
     "NETS",
     "Affine",
+    "AutoregressiveDecoder",
+    "AutoregressiveNet",
     "ConditionalEncoder",
     "Conv",
     "Critic",
@@ -41,6 +49,7 @@ __all__ = [
     "Fourier",
     "Joint",
     "Net",
+    "PixelCNN",
     "Planes",
     "Projection",
     "ResNet",

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from priory.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
 from priory.likelihoods.values import SMALL, starts_small
 from priory.lookup import lookup
-from priory.nets.base import Net
 from priory.nets.encoder import Width
 from priory.nets.one_hot import beside
 from priory.nets.table import net_of
@@ -70,7 +69,7 @@ class Decoder(Part):
         given: Width | int = 0,
     ) -> None:
         super().__init__()
-        self.net = net_of(net)
+        self.net: Any = self.named(net)
         self.auto = likelihood == "auto"
         self.likelihood: Any = (
             likelihood if self.auto else lookup("likelihood", likelihood, LIKELIHOODS)
@@ -79,8 +78,12 @@ class Decoder(Part):
         # In a tuple a module is no submodule, so its parameters are not listed twice.
         self._seen = (prior, given)
 
+    def named(self, net: nn.Module | str) -> nn.Module:
+        """Return a net, or that of a name."""
+        return net_of(net)
+
     @property
-    def constructor_argument(self) -> Net:
+    def constructor_argument(self) -> nn.Module:
         """What a pair's constructor is given to make it, for a run's configuration."""
         return self.net
 

@@ -4,17 +4,21 @@ from torch import nn
 
 from priory.lookup import lookup
 from priory.nets.affine import Affine as Affine
+from priory.nets.autoregressive import AutoregressiveNet
 from priory.nets.base import Net, as_net
 from priory.nets.conv import Conv as Conv
 from priory.nets.conv import Deconv as Deconv
 from priory.nets.dcgan import DCGAN as DCGAN
 from priory.nets.dcgan import DCGANCritic as DCGANCritic
 from priory.nets.fourier import Fourier as Fourier
+from priory.nets.made import MADE as MADE
 from priory.nets.mlp import MLP as MLP
+from priory.nets.pixelcnn import PixelCNN as PixelCNN
 from priory.nets.resnet import ResNet as ResNet
 from priory.registry import registry
 
 NETS: dict[str, type[Net]] = registry(Net, globals())
+AUTOREGRESSIVE: dict[str, type[AutoregressiveNet]] = registry(AutoregressiveNet, globals())
 
 
 def net_of(net: nn.Module | str) -> Net:

@@ -22,7 +22,7 @@ from priory.inference import Criterion
 from priory.inference.objectives import OBJECTIVES, SCHEDULES, Objective, Schedule
 from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.lookup import named, suggestion
-from priory.nets import CRITICS, NETS, Critic, Net
+from priory.nets import AUTOREGRESSIVE, CRITICS, NETS, AutoregressiveNet, Critic, Net
 from priory.priors import PRIORS, Prior
 from priory.signatures import REQUIRED, Collector, Errors, Option, number, options_of, split
 
@@ -183,6 +183,7 @@ class _Criteria(Mapping[str, Callable[..., Any]]):
 _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Prior: ("prior", PRIORS),
     Likelihood: ("likelihood", LIKELIHOODS),
+    AutoregressiveNet: ("autoregressive net", AUTOREGRESSIVE),
     Critic: ("critic", CRITICS),
     Net: ("net", NETS),
     nn.Module: ("net", NETS),

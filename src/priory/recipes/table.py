@@ -2,6 +2,7 @@
 
 from priory.recipes import (
     autoencoders,
+    autoregressive,
     belief,
     categorical,
     classical,
@@ -19,6 +20,7 @@ _FAMILIES = (
     vaes,
     layers,
     autoencoders,
+    autoregressive,
     belief,
     categorical,
     classical,

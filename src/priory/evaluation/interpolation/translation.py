@@ -95,12 +95,14 @@ def translate(
         sites = awake.latents
         if len(sites) != 1 or not _same(asleep.sample[sites[0]], rows["other"]):
             raise Unavailable("the model does not take its latent from the column other")
-        found = (
-            awake.sample[sites[0]],
-            asleep.sample["x"],
-            awake.distribution("x", of="model").mean,
-            asleep.distribution(sites[0]).mean,
-        )
+        try:
+            back = (
+                awake.distribution("x", of="model").mean,
+                asleep.distribution(sites[0]).mean,
+            )
+        except NotImplementedError as error:
+            raise Unavailable(f"a translation back has no mean: {error}") from error
+        found = (awake.sample[sites[0]], asleep.sample["x"], *back)
         parts.append([rows_of(v.reshape(rows["x"].shape)).cpu() for v in found])
     return Translations(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

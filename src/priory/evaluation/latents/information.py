@@ -13,6 +13,7 @@ from priory.distributions.independent import IndependentNormal
 from priory.evaluation.isolation import seeded
 from priory.evaluation.latents.collapse import collapse_words, dimension_kl
 from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_kl
+from priory.evaluation.likelihood.quantity import likelihood_of
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
 from priory.evaluation.sample_sets import Sets
@@ -22,7 +23,7 @@ from priory.priors.mixture import NormalMixture
 _BYTES = 32 * 2**20
 _MEAN_DRAWS = 64
 _ROWS = 1000  # rows at a time
-_LABELS = 45  # random stream
+_LABELS, _DECODED = 45, 46  # random streams
 
 
 class Split(NamedTuple):
@@ -138,6 +139,24 @@ def mismatch(draws: Sets) -> Estimate:
         unit="nats",
         note="KL(q(z), p(z)); with the mutual information it adds up to the kl; biased upwards",
     )
+
+
+@metric("latents", "density", quantity=likelihood_of)
+def distortion(draws: Sets) -> Estimate:
+    """Nats of a datum that the decoder pays beside the code; with the kl they make the bound."""
+    if not (draws.phase.local and draws.phase.local == draws.phase.latents):
+        raise Unavailable("the model has no code of each datum alone: what it pays is the bound")
+    parts = []
+    for rows in seeded(draws, _DECODED, _ROWS):
+        phase = Phases(draws.model, draws.guide, columns=rows).awake
+        rate = phase.log_q() - phase.log_p(phase.latents)
+        parts.append(torch.stack([rate[0], -phase.log_p(phase.observed)[0]]).detach())
+    rate, nats = torch.cat(parts, 1).double().cpu()
+    note = "-E log p(x | z), of one draw of z per datum"
+    if not draws.quantity.is_density:
+        code, rest = (float(part.mean()) / math.log(2) for part in (rate, nats))
+        note += f"; {code:.3g} bits of a datum in the code, {rest:.3g} in the decoder"
+    return Estimate.mean(nats + draws.log_scale, kind="unbiased", unit="nats", note=note)
 
 
 @metric("latents", "phase", "labels", better="higher")

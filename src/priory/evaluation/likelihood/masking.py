@@ -32,7 +32,7 @@ def coordinate_log_prob(distribution: Any, value: Tensor) -> Tensor:
         return coordinate_log_prob(base, value)
     if base is distribution or base.event_shape:
         raise Unavailable(
-            f"p(x | z), a {type(base).__name__}, is not known to have independent features"
+            f"p(x | z) ({type(base).__name__}) is not known to have independent features"
         )
     score = base.log_prob(value)
     return score.expand(value.shape)

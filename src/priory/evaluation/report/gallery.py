@@ -12,6 +12,7 @@ from torch import Tensor
 from priory.evaluation.draws import SHOWN
 from priory.evaluation.interpolation.path import strips
 from priory.evaluation.posterior.calibration import Calibration, ranks_of
+from priory.evaluation.posterior.predictive import replicates
 from priory.evaluation.record import Unavailable
 from priory.evaluation.report import charts, pictures
 from priory.evaluation.report.canvas import is_image
@@ -53,7 +54,8 @@ class Gallery:
     Args:
         x: data, `(n, *shape)`.
         generated: generated samples, or the means of p(x | z), `(n, *shape)`.
-        reconstructed: data and their reconstructions, each `(n, *shape)`.
+        reconstructed: data and their reconstructions, each `(n, *shape)`: the means of p(x | z), or
+            draws from it of images that have none.
         latents: posterior means, `(n, latent)`.
         labels: their labels, `(n,)`.
         prior: draws from the prior, `(n, latent)`.
@@ -95,12 +97,12 @@ def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
     if means is None:
         means = _try(lambda: draws.generated_rows(SHOWN if images else _POINTS))
     latents = None if site is None else _thin(draws.latents.mean)
-    pairs = _try(lambda: draws.reconstructions)
+    pairs = _try(lambda: _reconstructed(draws, images and site is not None))
     bounds = draws.__dict__.get("log_weight")
     return Gallery(
         x=None if x is None or images else _thin(x),
         generated=_kept(means),
-        reconstructed=None if pairs is None else (pairs.x, pairs.mean),
+        reconstructed=pairs,
         latents=latents,
         labels=None if latents is None else _try(lambda: _thin(draws.labels)),
         prior=None if site is None else rows_of(draws.generate(site, _POINTS)),
@@ -143,6 +145,23 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
     if len(gallery.history) > 1:
         figures["Training"] = charts.training(gallery.history)
     return figures
+
+
+def _reconstructed(draws: Sets, redrawn: bool) -> tuple[Tensor, Tensor]:
+    """Return data and the means of p(x | z) at their codes; draws from it where there are none.
+
+    Args:
+        draws: of a pair.
+        redrawn: whether draws may stand in for means.
+    """
+    try:
+        found = draws.reconstructions
+    except Unavailable:
+        if not redrawn:
+            raise
+        shown = thin(draws.columns, SHOWN)["x"].detach().cpu()
+        return shown, replicates(draws, SHOWN, 1)[0]
+    return found.x, found.mean
 
 
 def _labelled(draws: Sets, images: bool) -> tuple[Tensor, tuple[str, ...]]:
