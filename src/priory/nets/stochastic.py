@@ -64,7 +64,8 @@ class StochasticLayer(Part):
     def make(self, inputs: int, latent: int) -> None:
         """Make the net."""
         self.head = posterior_for(self.support)
-        self.net.build((inputs,), (self.head.params, latent))
+        self.head.build(latent)
+        self.net.build((inputs,), self.head.outputs(latent))
 
     @property
     def features(self) -> int:

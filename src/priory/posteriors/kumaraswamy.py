@@ -25,7 +25,7 @@ class KumaraswamyPosterior(Posterior):
     most = 1e6
     starts = (1.0, 5.0)
 
-    def __call__(self, features: Tensor) -> TorchDistribution:
+    def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
         kept = features.clamp(max=self.most).unbind(-2)
         a, b = (

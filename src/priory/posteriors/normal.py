@@ -20,7 +20,7 @@ class NormalPosterior(Posterior):
     support = constraints.real
     least, most = -12.0, 4.0
 
-    def __call__(self, features: Tensor) -> TorchDistribution:
+    def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
         loc, log_scale = features.unbind(-2)
         inner = log_scale.clamp(self.least, self.most)
