@@ -9,7 +9,10 @@ from priory.posteriors.base import Posterior as Posterior
 from priory.posteriors.bernoulli import BernoulliPosterior as BernoulliPosterior
 from priory.posteriors.concrete import ConcretePosterior as ConcretePosterior
 from priory.posteriors.delta import DeltaPosterior as DeltaPosterior
+from priory.posteriors.full import FullPosterior as FullPosterior
+from priory.posteriors.gamma import GammaPosterior as GammaPosterior
 from priory.posteriors.kumaraswamy import KumaraswamyPosterior as KumaraswamyPosterior
+from priory.posteriors.logit_normal import LogitNormalPosterior as LogitNormalPosterior
 from priory.posteriors.normal import NormalPosterior as NormalPosterior
 from priory.registry import registry
 

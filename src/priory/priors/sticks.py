@@ -1,21 +1,12 @@
 """The stick-breaking prior."""
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import constraints
 
+from priory.distributions.beta import InnerBeta
 from priory.priors.base import Encode, Prior
-
-
-class _InnerBeta(dist.Beta):
-    """The Beta distribution, its draws kept off 0 and 1, where densities may be infinite."""
-
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
-        draws: Tensor = super().rsample(sample_shape)
-        info = torch.finfo(draws.dtype)
-        return draws.clamp(info.tiny, 1 - info.eps)
 
 
 class StickBreaking(Prior):
@@ -73,4 +64,4 @@ class StickBreaking(Prior):
 
     def distribution(self) -> TorchDistribution:
         """Return the distribution of the shares v."""
-        return _InnerBeta(self.shapes[0], self.shapes[1]).to_event(1)
+        return InnerBeta(self.shapes[0], self.shapes[1]).to_event(1)
