@@ -9,6 +9,8 @@ from priory.posteriors.base import Posterior as Posterior
 from priory.posteriors.bernoulli import BernoulliPosterior as BernoulliPosterior
 from priory.posteriors.concrete import ConcretePosterior as ConcretePosterior
 from priory.posteriors.delta import DeltaPosterior as DeltaPosterior
+from priory.posteriors.flow import CouplingPosterior as CouplingPosterior
+from priory.posteriors.flow import IAFPosterior as IAFPosterior
 from priory.posteriors.full import FullPosterior as FullPosterior
 from priory.posteriors.gamma import GammaPosterior as GammaPosterior
 from priory.posteriors.kumaraswamy import KumaraswamyPosterior as KumaraswamyPosterior

@@ -8,6 +8,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from priory.distributions.flow import zuko_flows
 from priory.lookup import named, positive
 from priory.priors.base import Encode, Prior
 
@@ -83,7 +84,7 @@ class Flow(Prior):
         """Make the flow's nets."""
         if latent < 2 and self.kind in ("nice", "realnvp"):
             raise ValueError(f"kind {self.kind!r} couples two or more latents, got 1: use 'nsf'")
-        flow = getattr(_zuko_flows(), KINDS[self.kind])
+        flow = getattr(zuko_flows("Flow prior"), KINDS[self.kind])
         self.net: nn.Module = flow(
             features=latent, transforms=self.transforms, hidden_features=self.hidden
         )
@@ -91,15 +92,3 @@ class Flow(Prior):
     def distribution(self) -> TorchDistribution:
         """Return the flow's distribution."""
         return FlowDistribution(self.net())
-
-
-def _zuko_flows() -> Any:
-    """Import zuko, and undo that its import switches torch's validation off."""
-    validate = Distribution._validate_args
-    try:
-        import zuko.flows
-    except ImportError as error:
-        raise ImportError("the Flow prior needs zuko: pip install 'priory[flows]'") from error
-    finally:
-        Distribution.set_default_validate_args(validate)
-    return zuko.flows
