@@ -15,6 +15,7 @@ from priory.posteriors.full import FullPosterior as FullPosterior
 from priory.posteriors.gamma import GammaPosterior as GammaPosterior
 from priory.posteriors.kumaraswamy import KumaraswamyPosterior as KumaraswamyPosterior
 from priory.posteriors.logit_normal import LogitNormalPosterior as LogitNormalPosterior
+from priory.posteriors.mixture import MixturePosterior as MixturePosterior
 from priory.posteriors.normal import NormalPosterior as NormalPosterior
 from priory.registry import registry
 
