@@ -1,6 +1,8 @@
 """Posterior families: each against a closed form, a quadrature or a limit, and in every pair."""
 
 import math
+import re
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -592,3 +594,11 @@ def test_wake_learns_a_mixture_by_its_density():
     pair.build(x)
     Wake(3)(pair.model, pair.guide, x).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in pair.parameters())
+
+
+def test_the_page_lists_every_family():
+    page = (Path(__file__).parents[1] / "docs" / "posteriors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)(?::[^`]*)?`( \(auto\))? \|", page, re.M)
+    assert {name for name, _ in rows} == {*POSTERIORS} - {"delta"}
+    for name, auto in rows:
+        assert POSTERIORS[name].automatic == bool(auto)

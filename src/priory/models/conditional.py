@@ -25,7 +25,7 @@ class LabelledEncoder(ConditionalEncoder):
         net: From both to the family's features; a net, any module, or a name.
         support: Of the latent: a torch constraint.
         labels: What knows the number of classes once it is built.
-        posterior: The family of q(z | x, y), or its name; "auto" takes the support's own.
+        posterior: The family of q(z | x, y), or its name; "auto" takes the one of the support.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class CVAE(Labelled):
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latent: Number of latent coordinates.
         posterior: The family of q(z | x, y), or its name in `priory.posteriors.POSTERIORS`; "auto"
-            takes the prior's support's own.
+            takes the one of the prior's support.
 
     Raises:
         ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, or the
@@ -105,7 +105,7 @@ class CVAE(Labelled):
 
     @property
     def posterior(self) -> Posterior | str:
-        """The family of q(z | x, y); "auto" where it is the prior's support's own."""
+        """The family of q(z | x, y); "auto" where it is the one of the prior's support."""
         return self.encoder.posterior
 
     def model(self, x: Tensor, y: Tensor) -> None:

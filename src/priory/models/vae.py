@@ -23,7 +23,7 @@ class VAE(Pair):
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latent: Number of latent coordinates.
         deterministic: Whether z = g(x), as in an autoencoder.
-        posterior: The family of q(z | .), or its name; "auto" takes the prior's support's own.
+        posterior: The family of q(z | .), or its name; "auto" takes the one of the prior's support.
 
     Raises:
         ValueError: A name is unknown, a number isn't positive, or the posterior's family does not
@@ -52,7 +52,7 @@ class VAE(Pair):
 
     @property
     def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the prior's support's own."""
+        """The family of q(z | x); "auto" where it is the one of the prior's support."""
         return self.encoder.posterior
 
     def model(self, x: Tensor) -> None:

@@ -37,7 +37,7 @@ class VIB(Labelled):
         latent: Number of the code's coordinates.
         draws: Codes over which `classify` averages p(y | z).
         posterior: The family of q(z | x), or its name in `priory.posteriors.POSTERIORS`; "auto"
-            takes the prior's support's own.
+            takes the one of the prior's support.
 
     Raises:
         ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, or the
@@ -73,7 +73,7 @@ class VIB(Labelled):
 
     @property
     def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the prior's support's own."""
+        """The family of q(z | x); "auto" where it is the one of the prior's support."""
         return self.encoder.posterior
 
     def make(self, x: Tensor, y: Tensor | None) -> None:

@@ -40,7 +40,7 @@ class Encoder(Part):
         point: Whether the latent is g(x) itself, as in an autoencoder.
         noise: Standard deviation of normal noise on the net's inputs in training.
         posterior: The family of q(z | x), or its name in `priory.posteriors.POSTERIORS`; "auto"
-            takes the support's own.
+            takes the one of the support.
 
     Raises:
         ValueError: A name is unknown, the family does not cover the support, or the noise is
@@ -77,7 +77,7 @@ class Encoder(Part):
 
     @property
     def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the support's own."""
+        """The family of q(z | x); "auto" where it is the one of the support."""
         return "auto" if self.auto else self.head
 
     @property
@@ -146,7 +146,7 @@ class ConditionalEncoder(Encoder):
         net: From both to the family's features; a net, any module, or a name.
         support: Of the latent: a torch constraint.
         given: Number of the vector's coordinates, or what knows it once it is built.
-        posterior: The family of q(z | x, given), or its name; "auto" takes the support's own.
+        posterior: The family of q(z | x, given), or its name; "auto" takes the one of the support.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ def posterior_for(
     Args:
         support: A torch constraint on each coordinate of the latent, or on the whole event.
         deterministic: Whether it is to be a point, whatever the support.
-        posterior: The family, or its name in `POSTERIORS`; "auto" takes the support's own.
+        posterior: The family, or its name in `POSTERIORS`; "auto" takes the one of the support.
 
     Raises:
         ValueError: No family covers the support, or the one that is asked for does not.
