@@ -275,10 +275,10 @@ class Fitted(LinearGaussian):
         if not self.full:
             precision = exact.precision_matrix.diagonal(dim1=-2, dim2=-1)
             return IndependentNormal(exact.mean, -0.5 * precision.log(), 1)
-        factor = exact.scale_tril
-        below = factor[..., *torch.tril_indices(3, 3, -1)]
-        diagonal = factor.diagonal(dim1=-2, dim2=-1).log()
-        parts = [exact.mean, diagonal.expand_as(exact.mean), below.expand(len(x), -1)]
+        diagonal = exact.scale_tril.diagonal(dim1=-2, dim2=-1)
+        rows = 3 * exact.scale_tril / diagonal.unsqueeze(-1)
+        below = rows[..., *torch.tril_indices(3, 3, -1)]
+        parts = [exact.mean, diagonal.log().expand_as(exact.mean), below.expand(len(x), -1)]
         return self.family(torch.cat(parts, -1))
 
 

@@ -15,13 +15,15 @@ from priory.posteriors.normal import limited
 class FullPosterior(Posterior):
     r"""A normal distribution whose coordinates may be correlated, by a Cholesky factor.
 
-    .. math:: q(z \mid x) = N(z; m(x), C(x) C(x)^T)
+    .. math:: q(z \mid x) = N(z; m(x), C(x) C(x)^T), \qquad
+        C = \mathrm{diag}(s) (I + \tfrac1d L)
 
-    Features are the means, the logarithms of C's diagonal, within the bounds of the diagonal
-    family's log standard deviations, and C below its diagonal, row by row. Features of zero give
-    the standard normal. Rezende, Mohamed and Wierstra, 2014, Stochastic backpropagation and
-    approximate inference in deep generative models; Kingma and Welling, 2019, An introduction to
-    variational autoencoders.
+    Features are the means, the logarithms of s, within the bounds of the diagonal family's, and the
+    strictly lower L, row by row, in units of the row's s and of the number d of coordinates: as
+    they are, a new net's many small correlations add up to a start far from the prior. Features of
+    zero give the standard normal. Rezende, Mohamed and Wierstra, 2014, Stochastic backpropagation
+    and approximate inference in deep generative models; Kingma and Welling, 2019, An introduction
+    to variational autoencoders.
 
     Example:
         >>> posterior = FullPosterior()
@@ -40,7 +42,7 @@ class FullPosterior(Posterior):
         return (latent + latent * (latent + 1) // 2,)
 
     def make(self, latent: int) -> None:
-        """Make the places of the factor's elements among a zero, its diagonal and lower part."""
+        """Make the places of the factor's elements among a zero, ones and the lower part."""
         place = torch.diag(torch.arange(1, latent + 1))
         below = torch.tril_indices(latent, latent, -1)
         place[below[0], below[1]] = torch.arange(below.shape[1]) + latent + 1
@@ -53,8 +55,10 @@ class FullPosterior(Posterior):
         loc, log_diagonal, below = features.split(
             [latent, latent, features.shape[-1] - 2 * latent], -1
         )
-        parts = [torch.zeros_like(loc[..., :1]), limited(log_diagonal).exp(), below]
-        return MultivariateNormal(loc, scale_tril=torch.cat(parts, -1)[..., self.place])
+        parts = [torch.zeros_like(loc[..., :1]), torch.ones_like(loc), below / latent]
+        rows = torch.cat(parts, -1)[..., self.place]
+        scale = limited(log_diagonal).exp().unsqueeze(-1)
+        return MultivariateNormal(loc, scale_tril=scale * rows)
 
 
 @register_kl(torch.distributions.MultivariateNormal, IndependentNormal)  # type: ignore[untyped-decorator]
