@@ -12,7 +12,7 @@ from priory.distributions.flow import zuko_flows
 from priory.lookup import named, positive
 from priory.priors.base import Encode, Prior
 
-KINDS = {"maf": "MAF", "nice": "NICE", "nsf": "NSF", "realnvp": "RealNVP"}
+KINDS = {"iaf": "MAF", "maf": "MAF", "nice": "NICE", "nsf": "NSF", "realnvp": "RealNVP"}
 
 
 class FlowDistribution(TorchDistribution):
@@ -61,8 +61,9 @@ class Flow(Prior):
     Args:
         transforms: Number of transformations in the flow.
         hidden: Widths of the hidden layers in each of them.
-        kind: "nsf", "maf", "nice" or "realnvp". The autoregressive "nsf" and "maf" score in one
-            pass and draw in `latent` passes; the other two do both in one.
+        kind: "nsf", "maf", "iaf", "nice" or "realnvp". The autoregressive "nsf" and "maf" score in
+            one pass and draw in `latent` passes; "iaf", the inverse of "maf", draws in one and
+            scores in `latent`; the other two do both in one.
 
     Raises:
         ValueError: There is no transformation, or no such kind.
@@ -84,10 +85,13 @@ class Flow(Prior):
         """Make the flow's nets."""
         if latent < 2 and self.kind in ("nice", "realnvp"):
             raise ValueError(f"kind {self.kind!r} couples two or more latents, got 1: use 'nsf'")
-        flow = getattr(zuko_flows("Flow prior"), KINDS[self.kind])
+        flows = zuko_flows("Flow prior")
+        flow = getattr(flows, KINDS[self.kind])
         self.net: nn.Module = flow(
             features=latent, transforms=self.transforms, hidden_features=self.hidden
         )
+        if self.kind == "iaf":
+            self.net = flows.Flow(self.net.transform.inv, self.net.base)
 
     def distribution(self) -> TorchDistribution:
         """Return the flow's distribution."""
