@@ -39,7 +39,7 @@ from priory.inference import (
     fit,
     load,
 )
-from priory.models import CVAE, VAE, VIB
+from priory.models import CVAE, VAE, VIB, HierarchicalVAE
 from priory.nets import MLP
 from priory.parsing import parse
 from priory.posteriors import (
@@ -579,6 +579,39 @@ def test_pairs_of_labels_take_a_family():
         ELBO()(pair.model, pair.guide, x=x, y=y).backward()
         assert isinstance(pair.posterior, FullPosterior)
         assert pair.encoder.net.last.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["full", "iaf", "mixture"])
+def test_every_layer_of_a_hierarchy_takes_the_family(name):
+    posterior, nets = SMALL_POSTERIORS[name][1](), {"encoder": MLP((5,)), "decoder": MLP((5,))}
+    pair = HierarchicalVAE(**nets, inner=MLP((4,)), latents=(3, 2), posterior=posterior)
+    x = bits()
+    pair.build(x)
+    assert [type(part.head) for part in (pair.encoder, pair.up[0])] == 2 * [type(posterior)]
+    assert type(pair.down[0].head) is POSTERIORS["normal"]
+    ELBO(particles=2)(pair.model, pair.guide, x).backward()
+    last = [pair.encoder.net.last.weight, pair.up[0].net.last.weight]
+    assert all(w.grad.isfinite().all() and w.grad.abs().sum() > 0 for w in last)
+    with pytest.raises(ValueError, match="does not cover the prior's support"):
+        HierarchicalVAE("stick-breaking", posterior=name)
+
+
+def test_the_strata_of_two_layers_have_the_mean_of_plain_draws():
+    """The upper layer's weights depend on the lower one's draw."""
+    layers = {"encoder": MLP((5,)), "decoder": MLP((5,)), "inner": MLP((4,)), "latents": (2, 1)}
+    pair, x = HierarchicalVAE(**layers, posterior="mixture"), bits(1)
+    pair.build(x)
+    with torch.no_grad():
+        for parameter in pair.parameters():
+            parameter.normal_(0, 0.6)
+        x = x.expand(6000, -1)
+        strata = Phases(pair.model, pair.guide, (x,), particles=1).enumerating(("z1", "z2"))
+        assert strata.log_weight().shape == (9, 6000)
+        every = (strata.log_measure(1).exp() * strata.log_weight()).sum(0)
+        plain = Phases(pair.model, pair.guide, (x,), particles=1).awake.log_weight()[0]
+        error = math.sqrt((every.var() + plain.var()) / len(x))
+    assert abs(every.mean() - plain.mean()) < 4 * error
+    assert every.std() < plain.std()
 
 
 def test_a_family_is_written_with_its_options():
