@@ -21,7 +21,7 @@ class MixturePosterior(Posterior):
     .. math:: \sum_c w_c \, E_{z \sim N_c}\Bigl[\log \frac{p(x, z)}{q(z \mid x)}\Bigr], \qquad
         E \log \frac 1K \sum_k \sum_c w_c \frac{p(x, z_{kc})}{q(z_{kc} \mid x)}
 
-    Both are lower bounds on log p(x), and their gradients exact by the weights too. Nalisnick,
+    Both are lower bounds on log p(x), and their gradients unbiased by the weights too. Nalisnick,
     Hertel and Smyth, 2016, Approximate inference for deep latent Gaussian mixtures; Roeder, Wu and
     Duvenaud, 2017, Sticking the landing; Morningstar et al., 2021, Automatic differentiation
     variational inference with mixtures. A single draw has no gradient by the weights: objectives
