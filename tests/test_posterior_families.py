@@ -614,6 +614,16 @@ def test_the_strata_of_two_layers_have_the_mean_of_plain_draws():
     assert every.std() < plain.std()
 
 
+def test_a_familys_own_parameters_are_of_one_pair():
+    x, posterior = bits(), SMALL_POSTERIORS["iaf"][1]()
+    VAE(latent=2, posterior=posterior).build(x)
+    with pytest.raises(ValueError, match="another pair; give each pair a posterior of its own"):
+        VAE(latent=2, posterior=posterior).build(x)
+    shared = FullPosterior()  # which has none
+    for _ in range(2):
+        VAE(latent=2, posterior=shared).build(x)
+
+
 def test_a_family_is_written_with_its_options():
     posterior = parse("posterior", "iaf:transforms=3:hidden=8,8", POSTERIORS)
     assert (posterior.transforms, posterior.hidden, posterior.outputs(2)) == (3, (8, 8), (20,))

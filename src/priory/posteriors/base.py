@@ -35,14 +35,19 @@ class Posterior(Part):
         return self.params, latent
 
     def build(self, latent: int) -> None:
-        """Make its own parameters; a second call with the same size does nothing.
+        """Make its own parameters; one without any may be built again for the same size.
 
         Args:
             latent: Number of latent coordinates.
 
         Raises:
-            ValueError: It is already built for another size, or has none of this one.
+            ValueError: It is already built for another size, or has another pair's parameters.
         """
+        if self.built_for == latent and [*self.parameters()]:
+            raise ValueError(
+                f"{type(self).__name__} has the parameters of another pair; give each pair a "
+                "posterior of its own"
+            )
         self.build_once(latent, lambda: self.make(latent))
 
     def make(self, latent: int) -> None:
