@@ -9,6 +9,18 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from priory.posteriors import (
+    BernoulliPosterior,
+    ConcretePosterior,
+    CouplingPosterior,
+    FullPosterior,
+    GammaPosterior,
+    IAFPosterior,
+    KumaraswamyPosterior,
+    LogitNormalPosterior,
+    MixturePosterior,
+    NormalPosterior,
+)
 from priory.priors import (
     Concrete,
     Flow,
@@ -27,6 +39,18 @@ SMALL_PRIORS = {
     "stick-breaking": StickBreaking,
     "uniform": Uniform,
     "vamp": lambda: VampPrior(3),
+}
+SMALL_POSTERIORS = {  # with a prior that they fit, where one of ours does
+    "bernoulli": (None, BernoulliPosterior),
+    "concrete": ("concrete", ConcretePosterior),
+    "coupling": ("normal", lambda: CouplingPosterior(3, (4,), 2)),
+    "full": ("normal", FullPosterior),
+    "gamma": ("stick-breaking", GammaPosterior),
+    "iaf": ("normal", lambda: IAFPosterior(2, (4,), 2)),
+    "kumaraswamy": ("stick-breaking", KumaraswamyPosterior),
+    "logit-normal": ("stick-breaking", LogitNormalPosterior),
+    "mixture": ("normal", lambda: MixturePosterior(2)),
+    "normal": ("normal", NormalPosterior),
 }
 
 

@@ -439,7 +439,7 @@ def test_every_metric_on_a_run():
     factors = {"mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness"}
     known_mixture = {"modes", "high_quality", "mode_kl"}
     outliers = {"outlier_auroc", "outlier_auroc_complexity", "outlier_auroc_ratio"}
-    own = {"layer_loss", "bits_per_dim", "mmd_hamming", "class_kl"}
+    own = {"layer_loss", "sticks", "bits_per_dim", "mmd_hamming", "class_kl"}
     own |= {"code_accuracy", "code_information", "label_agreement"}
     own |= {"accuracy", "label_nll", "label_information"}
     domains = {"pairing_accuracy", "pairing_accuracy_back", "cycle_error"}

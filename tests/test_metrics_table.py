@@ -135,6 +135,8 @@ def stages():
         seen = z[:60] @ labelled.weight + labelled.means[y] + 0.7 * noise[:60]
     layered = HierarchicalVAE(latents=(2, 1))
     layered.build(seen)
+    broken = VAE("stick-breaking", MLP((4,)), MLP((4,)), latent=3)
+    broken.build(seen)
     bayes, bottleneck = GaussianNaiveBayes(), VIB(latent=2)
     for built in (bayes, bottleneck):
         built.build(seen, y)
@@ -158,6 +160,7 @@ def stages():
             judged(labelled, {"x": seen, "y": y}, ["conditional_nll"]),
             judged(turning, domains, ["paths"]),
             judged(layered, {"x": seen}, ["layer_loss"]),
+            judged(broken, {"x": seen}, ["sticks"]),
             judged(bayes, {"x": seen, "y": y}, ["accuracy", "label_nll"]),
             judged(bottleneck, {"x": seen, "y": y}, ["label_information"]),
             judged(Coded(), {"x": seen, "y": y}, ["code_information", "code_accuracy"]),
@@ -240,6 +243,7 @@ EXACT = {
             "distortion",
             "label_information",
             "layer_loss",
+            "sticks",
             "reconstruction",
             "c2st",
             "latent_mmd",

@@ -11,7 +11,10 @@ from torch.distributions import Beta, Independent, constraints, kl_divergence
 from torch.distributions import Kumaraswamy as LibraryKumaraswamy
 
 from priory.distributions.kumaraswamy import Kumaraswamy
-from priory.posteriors import KumaraswamyPosterior, NormalPosterior, posterior_for
+from priory.models import VAE
+from priory.nets import MLP
+from priory.posteriors import POSTERIORS, KumaraswamyPosterior, NormalPosterior, posterior_for
+from priory.serialisation import to_config
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -185,3 +188,39 @@ def test_log_scales_are_exact_within_their_bounds_and_tend_to_a_limit_beyond():
     assert found.tolist() == pytest.approx([-13, -12 - 2 / 3, -12, -3, 0, 4, 4.5, 5])
     (slope,) = torch.autograd.grad(found.sum(), s)
     assert slope.tolist() == pytest.approx([1e-18, 1 / 9, 1, 1, 1, 1, 0.25, 1e-18])
+
+
+# --- the family that is asked for ---------------------------------------------------------------
+
+
+def test_a_family_that_does_not_fit_is_refused_with_those_that_do():
+    with pytest.raises(ValueError, match=r"'kumaraswamy' does not cover .* do are .*normal"):
+        VAE(posterior="kumaraswamy")
+    with pytest.raises(ValueError, match=r"'normal' does not cover .* do are .*kumaraswamy"):
+        VAE("stick-breaking", posterior="normal")
+    with pytest.raises(ValueError, match="a point is deterministic=True"):
+        VAE(posterior="delta")
+    with pytest.raises(ValueError, match="leave posterior='auto', or deterministic=False"):
+        VAE(deterministic=True, posterior="normal")
+    with pytest.raises(ValueError, match="unknown posterior 'nomal', nearest 'normal'"):
+        VAE(posterior="nomal")
+
+
+@pytest.mark.parametrize(("prior", "name"), [("normal", "normal"), ("uniform", "kumaraswamy")])
+def test_the_family_by_name_is_the_one_of_the_support(prior, name):
+    x, found = torch.rand(6, 4).round(), []
+    written = f"priory.posteriors.{POSTERIORS[name].__name__}"
+    for posterior, config in (("auto", "auto"), (name, {"class": written})):
+        torch.manual_seed(0)
+        pair = VAE(prior, MLP((5,)), MLP((5,)), "bernoulli", 2, posterior=posterior)
+        pair.build(x)
+        found.append(pair.encoder(x).rsample())
+        assert to_config(pair)["posterior"] == config
+    assert torch.equal(*found)
+
+
+def test_one_family_of_its_own_size_for_each_pair():
+    head = NormalPosterior()
+    VAE(latent=2, posterior=head).build(torch.rand(6, 4))
+    with pytest.raises(ValueError, match="give each pair a posterior of its own"):
+        VAE(latent=3, posterior=head).build(torch.rand(6, 4))

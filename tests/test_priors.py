@@ -34,6 +34,7 @@ class Encoder(nn.Module):
 
 PARTS = {
     **SMALL_PRIORS,
+    "flow-iaf": lambda: Flow(2, (8,), "iaf"),
     "flow-maf": lambda: Flow(2, (8,), "maf"),
     "flow-realnvp": lambda: Flow(2, (8,), "realnvp"),
     "flow-nice": lambda: Flow(2, (8,), "nice"),
@@ -88,7 +89,8 @@ def test_saved_weights_load_into_one_built_on_zeros(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["mixture", "normal", "uniform", "vamp", "stick-breaking", "flow", "flow-maf"]
+    "name",
+    ["mixture", "normal", "uniform", "vamp", "stick-breaking", "flow", "flow-maf"],
 )
 def test_one_latent_integrates_to_one(name):
     prior = built(name, latent=1)
@@ -263,7 +265,7 @@ def test_sticks_in_single_precision():
     torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["nsf", "maf", "realnvp", "nice"])
+@pytest.mark.parametrize("kind", ["nsf", "maf", "iaf", "realnvp", "nice"])
 def test_flow_density_by_the_jacobian(kind):
     prior = Flow(2, (8,), kind)
     prior.build(3, DATA)
@@ -332,3 +334,17 @@ def test_mistakes_are_told():
         Flow(kind="nfs")
     with pytest.raises(ValueError, match="use 'nsf'"):
         Flow(kind="realnvp").build(1, DATA)
+
+
+def test_the_inverse_autoregressive_flow_is_the_inverse_of_the_autoregressive_one():
+    flows = []
+    for kind in ("maf", "iaf"):
+        torch.manual_seed(0)
+        flows.append(Flow(2, (8,), kind))
+        flows[-1].build(3, DATA)
+    forward, inverse = (flow.double().net().transform for flow in flows)
+    z = torch.randn(7, 3)
+    torch.testing.assert_close(inverse.inv(z), forward(z))
+    slopes = forward.log_abs_det_jacobian(z, forward(z))
+    torch.testing.assert_close(inverse.log_abs_det_jacobian(forward(z), z), -slopes)
+    assert (forward(z) - z).abs().max() > 0.01

@@ -21,6 +21,7 @@ _PASS = "pass the object itself, for instance load(folder, pair=MyPair())"
 _PACKAGES = (
     "models",
     "priors",
+    "posteriors",
     "likelihoods",
     "nets",
     "divergences",

@@ -19,6 +19,7 @@ from priory.evaluation.latents import (
     layers,
     prior_match,
     probes,
+    sticks,
 )
 from priory.evaluation.likelihood import (
     ais,
@@ -65,6 +66,7 @@ FILES = (
     information,
     layers,
     prior_match,
+    sticks,
     collapse,
     probes,
     clustering,

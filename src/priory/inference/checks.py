@@ -18,7 +18,7 @@ from priory.inference.phases.arguments import owner
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import vectorises
 from priory.inference.phases.phases import Phases
-from priory.inference.phases.sites import check_batch_plate, in_batch, is_observation
+from priory.inference.phases.sites import check_batch_plate, in_batch, is_observation, is_stratified
 from priory.inference.randomness import own_randomness
 
 
@@ -55,13 +55,14 @@ def check_pair(objective: Objective, phases: Phases) -> None:
             fn, value = awake.distribution(site, of="model"), awake.sample[site]
             if value.shape != fn.batch_shape + fn.event_shape:
                 raise ValueError(_shapes(site, fn, value))
-        if objective.particles > 1 and not vectorises(phases.model, phases.guide, phases.columns):
+        many = objective.particles > 1 or any(map(is_stratified, awake.guide_sites.values()))
+        if many and not vectorises(phases.model, phases.guide, phases.columns):
             raise ValueError(
-                f"the objective draws {objective.particles} particles, so that latents have the "
+                "the objective draws several particles of a datum, so that latents have the "
                 "shape (particles, batch, ...), and the pair does not take the leading dimension "
                 "for what it is; count dimensions from the right: dim=-1, x[..., 0]"
             )
-        if objective.particles > 1:
+        if many:
             check_norms(phases)
 
 

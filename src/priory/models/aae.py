@@ -1,5 +1,6 @@
 """The adversarial autoencoder with a categorical code beside the style."""
 
+from math import prod
 from typing import Any
 
 import pyro
@@ -49,14 +50,15 @@ class CodeEncoder(Encoder):
 
     def outputs(self, latent: int) -> Shape:
         """Return the number of features: the logits, and the style's."""
-        return (self.codes + self.head.params * latent,)
+        return (self.codes + prod(self.head.outputs(latent)),)
 
     def forward(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c | x) and q(z | x), batch shape (*batch), for data (*batch, *shape)."""
         features = self.net(self.read(x))
-        code, style = features.split([self.codes, self.head.params * self.latent], -1)
+        shape = self.head.outputs(self.latent)
+        code, style = features.split([self.codes, prod(shape)], -1)
         logits = self.normalise(code.reshape(-1, self.codes)).reshape(code.shape)
-        style = style.unflatten(-1, (self.head.params, self.latent))
+        style = style.unflatten(-1, shape)
         return self.code(logits=logits), self.head(style)
 
 

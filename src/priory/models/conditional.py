@@ -11,6 +11,7 @@ from priory.lookup import lookup
 from priory.models.class_prior import ClassPrior
 from priory.models.pair import Labelled
 from priory.nets import ConditionalEncoder, Decoder, one_hot
+from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior, VampPrior
 
 
@@ -24,10 +25,18 @@ class LabelledEncoder(ConditionalEncoder):
         net: From both to the family's features; a net, any module, or a name.
         support: Of the latent: a torch constraint.
         labels: What knows the number of classes once it is built.
+        posterior: The family of q(z | x, y), or its name; "auto" takes the one of the support.
     """
 
-    def __init__(self, net: nn.Module | str, support: Any, labels: ClassPrior) -> None:
-        super().__init__(net, support, labels)
+    def __init__(
+        self,
+        net: nn.Module | str,
+        support: Any,
+        labels: ClassPrior,
+        *,
+        posterior: Posterior | str = "auto",
+    ) -> None:
+        super().__init__(net, support, labels, posterior=posterior)
 
     def forward(self, x: Tensor, y: Tensor) -> TorchDistribution:  # type: ignore[override]
         """Return q(z | x, y), batch shape (*batch), for data (*batch, *shape), labels (*batch)."""
@@ -54,9 +63,12 @@ class CVAE(Labelled):
         decoder: From a latent and a label to the likelihood's features; likewise.
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latent: Number of latent coordinates.
+        posterior: The family of q(z | x, y), or its name in `priory.posteriors.POSTERIORS`; "auto"
+            takes the one of the prior's support.
 
     Raises:
-        ValueError: A number isn't positive, a name is unknown, or a net's size doesn't fit.
+        ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, or the
+            posterior's family does not cover the prior's support.
 
     Example:
         >>> import torch
@@ -76,6 +88,7 @@ class CVAE(Labelled):
         decoder: nn.Module | str = "mlp",
         likelihood: Likelihood | str = "auto",
         latent: int = 16,
+        posterior: Posterior | str = "auto",
     ) -> None:
         super().__init__(latent)
         self.labels = ClassPrior(classes)
@@ -85,8 +98,15 @@ class CVAE(Labelled):
                 "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
                 "use GaussianMixture"
             )
-        self.encoder = LabelledEncoder(encoder, self.prior.support, self.labels)
+        self.encoder = LabelledEncoder(
+            encoder, self.prior.support, self.labels, posterior=posterior
+        )
         self.decoder = Decoder(decoder, self.prior, likelihood, given=self.labels)
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of q(z | x, y); "auto" where it is the one of the prior's support."""
+        return self.encoder.posterior
 
     def model(self, x: Tensor, y: Tensor) -> None:
         with self.batch(x):

@@ -15,6 +15,7 @@ from priory.models.pair import Pair, build_prior
 from priory.nets import ConditionalEncoder, Decoder, Encoder, Net, StochasticLayer, Wrapped
 from priory.nets.decoder import Embedding
 from priory.nets.table import net_of
+from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior, VampPrior
 
 
@@ -67,10 +68,12 @@ class HierarchicalVAE(Chain):
             name.
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latents: Number of coordinates of each layer, z1 first.
+        posterior: The family of each layer in the guide, or its name in
+            `priory.posteriors.POSTERIORS`; "auto" takes those of the layers' supports.
 
     Raises:
-        ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, or the
-            prior is a VampPrior above other layers.
+        ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, the family
+            does not cover a layer's support, or the prior is a VampPrior above other layers.
 
     Example:
         >>> import torch
@@ -91,6 +94,7 @@ class HierarchicalVAE(Chain):
         inner: nn.Module | str = "mlp",
         likelihood: Likelihood | str = "auto",
         latents: Sequence[int] = (100, 50),
+        posterior: Posterior | str = "auto",
     ) -> None:
         sizes = sizes_of("latents", latents)
         super().__init__(sizes[0])
@@ -105,8 +109,11 @@ class HierarchicalVAE(Chain):
         self._inner = (template(inner),)
         real, top = constraints.real, self.prior.support
         supports = [*(real for _ in latents[1:]), top]
-        self.encoder = Encoder(encoder, supports[0])
-        self.up = nn.ModuleList(StochasticLayer(self._map(), s) for s in supports[1:])
+        self.encoder = Encoder(encoder, supports[0], posterior=posterior)
+        self.up = nn.ModuleList(
+            StochasticLayer(self._map(), s, posterior=copy.deepcopy(self.posterior))
+            for s in supports[1:]
+        )
         self.down = nn.ModuleList(StochasticLayer(self._map()) for _ in latents[1:])
         self.decoder = Decoder(decoder, self.seen[0], likelihood)
 
@@ -114,6 +121,11 @@ class HierarchicalVAE(Chain):
     def inner(self) -> Net:
         """What the maps between layers were made from."""
         return self._inner[0]
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of each layer in the guide; "auto" where they are those of the supports."""
+        return self.encoder.posterior
 
     def _map(self) -> Net:
         return copy.deepcopy(self._inner[0])

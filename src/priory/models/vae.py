@@ -7,6 +7,7 @@ from priory.likelihoods import Likelihood
 from priory.lookup import lookup
 from priory.models.pair import Pair
 from priory.nets import Decoder, Encoder
+from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior
 
 
@@ -16,12 +17,17 @@ class VAE(Pair):
     .. math:: z \sim p(z), \quad x \sim p(x \mid f(z)); \qquad z \sim q(z \mid g(x))
 
     Args:
-        prior: p(z); its support decides the posterior's family.
+        prior: p(z); its support decides which posteriors fit.
         encoder: g, from a datum to the posterior's features; a net, any module, or a name.
         decoder: f, from a latent to the likelihood's features; likewise.
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latent: Number of latent coordinates.
         deterministic: Whether z = g(x), as in an autoencoder.
+        posterior: The family of q(z | .), or its name; "auto" takes the one of the prior's support.
+
+    Raises:
+        ValueError: A name is unknown, a number isn't positive, or the posterior's family does not
+            cover the prior's support.
     """
 
     name = "vae"
@@ -34,12 +40,20 @@ class VAE(Pair):
         likelihood: Likelihood | str = "auto",
         latent: int = 16,
         deterministic: bool = False,
+        posterior: Posterior | str = "auto",
     ) -> None:
         super().__init__(latent)
         self.deterministic = deterministic
         self.prior = lookup("prior", prior, PRIORS)
-        self.encoder = Encoder(encoder, self.prior.support, point=deterministic)
+        self.encoder = Encoder(
+            encoder, self.prior.support, point=deterministic, posterior=posterior
+        )
         self.decoder = Decoder(decoder, self.prior, likelihood)
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of q(z | x); "auto" where it is the one of the prior's support."""
+        return self.encoder.posterior
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):

@@ -11,6 +11,7 @@ from priory.models.class_prior import ClassPrior, Labels
 from priory.models.pair import Labelled, build_prior
 from priory.nets import Encoder
 from priory.nets.table import net_of
+from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior
 
 
@@ -35,9 +36,12 @@ class VIB(Labelled):
         classifier: f, from the code to the labels' log-odds; likewise.
         latent: Number of the code's coordinates.
         draws: Codes over which `classify` averages p(y | z).
+        posterior: The family of q(z | x), or its name in `priory.posteriors.POSTERIORS`; "auto"
+            takes the one of the prior's support.
 
     Raises:
-        ValueError: A number isn't positive, a name is unknown, or a net's size doesn't fit.
+        ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, or the
+            posterior's family does not cover the prior's support.
 
     Example:
         >>> import torch
@@ -57,14 +61,20 @@ class VIB(Labelled):
         classifier: nn.Module | str = "linear",
         latent: int = 64,
         draws: int = 12,
+        posterior: Posterior | str = "auto",
     ) -> None:
         super().__init__(latent)
         self.labels = ClassPrior(classes)
         self.units = Normal("pixel")
         self.prior = lookup("prior", prior, PRIORS)
-        self.encoder = Encoder(encoder, self.prior.support)
+        self.encoder = Encoder(encoder, self.prior.support, posterior=posterior)
         self.classifier = net_of(classifier)
         self.draws = positive("draws", draws)
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of q(z | x); "auto" where it is the one of the prior's support."""
+        return self.encoder.posterior
 
     def make(self, x: Tensor, y: Tensor | None) -> None:
         """Make the parts' parameters; the encoder reads data in units of their columns."""

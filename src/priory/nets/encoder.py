@@ -15,7 +15,7 @@ from priory.nets.layers import check_noise, noisy
 from priory.nets.one_hot import beside, with_planes
 from priory.nets.table import net_of
 from priory.part import Part, Shape
-from priory.posteriors import posterior_for
+from priory.posteriors import Posterior, posterior_for
 
 
 class Width(Protocol):
@@ -31,17 +31,20 @@ class Encoder(Part):
 
     .. math:: q(z \mid x) = q(z; g(x))
 
-    The family follows from the prior's support. The net reads data in the likelihood's units, and
-    a table's odd values drawn in.
+    The family follows from the prior's support, unless one is asked for. The net reads data in the
+    likelihood's units, and a table's odd values drawn in.
 
     Args:
         net: g, from a datum to the family's features; a net, any module, or a name.
         support: Of the latent: a torch constraint.
         point: Whether the latent is g(x) itself, as in an autoencoder.
         noise: Standard deviation of normal noise on the net's inputs in training.
+        posterior: The family of q(z | x), or its name in `priory.posteriors.POSTERIORS`; "auto"
+            takes the one of the support.
 
     Raises:
-        ValueError: The name is unknown, or the noise is negative.
+        ValueError: A name is unknown, the family does not cover the support, or the noise is
+            negative.
 
     Example:
         >>> import torch
@@ -57,11 +60,25 @@ class Encoder(Part):
     _kind = "encoder"
 
     def __init__(
-        self, net: nn.Module | str, support: Any, *, point: bool = False, noise: float = 0.0
+        self,
+        net: nn.Module | str,
+        support: Any,
+        *,
+        point: bool = False,
+        noise: float = 0.0,
+        posterior: Posterior | str = "auto",
     ) -> None:
         super().__init__()
         self.net = net_of(net)
         self.support, self.point, self.noise = support, point, check_noise(noise)
+        self.auto = posterior == "auto"
+        if not self.auto:
+            self.head = posterior_for(support, point, posterior)
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of q(z | x); "auto" where it is the one of the support."""
+        return "auto" if self.auto else self.head
 
     @property
     def constructor_argument(self) -> Net:
@@ -85,7 +102,9 @@ class Encoder(Part):
         """Make the net, that of a table with small weights in its last layer."""
         # In a tuple a module is no submodule, so its parameters are not listed twice.
         self._likelihood = (likelihood,)
-        self.head = posterior_for(self.support, self.point)
+        if self.auto:
+            self.head = posterior_for(self.support, self.point)
+        self.head.build(latent)
         self.net.build(self.inputs(tuple(x.shape[1:])), self.outputs(latent))
         if starts_small(x):
             self.net.temper(SMALL)
@@ -96,7 +115,7 @@ class Encoder(Part):
 
     def outputs(self, latent: int) -> Shape:
         """Return the shape of the family's features."""
-        return self.head.params, latent
+        return self.head.outputs(latent)
 
     def read(self, x: Tensor) -> Tensor:
         """Return what the net reads of data (*batch, *shape)."""
@@ -127,10 +146,18 @@ class ConditionalEncoder(Encoder):
         net: From both to the family's features; a net, any module, or a name.
         support: Of the latent: a torch constraint.
         given: Number of the vector's coordinates, or what knows it once it is built.
+        posterior: The family of q(z | x, given), or its name; "auto" takes the one of the support.
     """
 
-    def __init__(self, net: nn.Module | str, support: Any, given: Width | int) -> None:
-        super().__init__(net, support)
+    def __init__(
+        self,
+        net: nn.Module | str,
+        support: Any,
+        given: Width | int,
+        *,
+        posterior: Posterior | str = "auto",
+    ) -> None:
+        super().__init__(net, support, posterior=posterior)
         self._given = (given,)
 
     @property

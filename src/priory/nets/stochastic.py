@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from priory.nets.base import Net
 from priory.nets.table import net_of
 from priory.part import Part
-from priory.posteriors import posterior_for
+from priory.posteriors import Posterior, posterior_for
 
 
 class StochasticLayer(Part):
@@ -25,9 +25,11 @@ class StochasticLayer(Part):
     Args:
         net: From the vector to the family's features; a net, any module, or a name.
         support: Of the latent: a torch constraint.
+        posterior: The family, or its name in `priory.posteriors.POSTERIORS`; "auto" takes the one
+            of the support.
 
     Raises:
-        ValueError: The name is unknown.
+        ValueError: A name is unknown, or the family does not cover the support.
 
     Example:
         >>> import torch
@@ -39,10 +41,18 @@ class StochasticLayer(Part):
 
     _kind = "layer"
 
-    def __init__(self, net: nn.Module | str, support: Any = constraints.real) -> None:
+    def __init__(
+        self,
+        net: nn.Module | str,
+        support: Any = constraints.real,
+        *,
+        posterior: Posterior | str = "auto",
+    ) -> None:
         super().__init__()
         self.net = net_of(net)
-        self.support = support
+        self.support, self.auto = support, posterior == "auto"
+        if not self.auto:
+            self.head = posterior_for(support, posterior=posterior)
 
     @property
     def constructor_argument(self) -> Net:
@@ -63,8 +73,10 @@ class StochasticLayer(Part):
 
     def make(self, inputs: int, latent: int) -> None:
         """Make the net."""
-        self.head = posterior_for(self.support)
-        self.net.build((inputs,), (self.head.params, latent))
+        if self.auto:
+            self.head = posterior_for(self.support)
+        self.head.build(latent)
+        self.net.build((inputs,), self.head.outputs(latent))
 
     @property
     def features(self) -> int:

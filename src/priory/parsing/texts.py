@@ -23,6 +23,7 @@ from priory.inference.objectives import OBJECTIVES, SCHEDULES, Objective, Schedu
 from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.lookup import named, suggestion
 from priory.nets import AUTOREGRESSIVE, CRITICS, NETS, AutoregressiveNet, Critic, Net
+from priory.posteriors import POSTERIORS, Posterior
 from priory.priors import PRIORS, Prior
 from priory.signatures import REQUIRED, Collector, Errors, Option, number, options_of, split
 
@@ -182,6 +183,7 @@ class _Criteria(Mapping[str, Callable[..., Any]]):
 
 _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Prior: ("prior", PRIORS),
+    Posterior: ("posterior", POSTERIORS),
     Likelihood: ("likelihood", LIKELIHOODS),
     AutoregressiveNet: ("autoregressive net", AUTOREGRESSIVE),
     Critic: ("critic", CRITICS),

@@ -14,6 +14,6 @@ class BernoulliPosterior(Posterior):
     params = 1
     support = constraints.boolean
 
-    def __call__(self, features: Tensor) -> TorchDistribution:
+    def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 1, latent)."""
         return Bernoulli(logits=features.squeeze(-2)).to_event(1)

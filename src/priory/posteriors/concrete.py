@@ -19,6 +19,6 @@ class ConcretePosterior(Posterior):
     support = log_odds
     temperature = 2 / 3
 
-    def __call__(self, features: Tensor) -> TorchDistribution:
+    def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 1, latent)."""
         return LogitConcrete(features.squeeze(-2), self.temperature, False).to_event(1)

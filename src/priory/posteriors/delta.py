@@ -12,6 +12,6 @@ class DeltaPosterior(Posterior):
     name = "delta"
     params = 1
 
-    def __call__(self, features: Tensor) -> TorchDistribution:
+    def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 1, latent)."""
         return Delta(features.squeeze(-2), event_dim=1)

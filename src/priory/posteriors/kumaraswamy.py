@@ -10,6 +10,23 @@ from torch.nn.functional import softplus
 from priory.distributions.kumaraswamy import Kumaraswamy
 from priory.posteriors.base import Posterior
 
+MOST, STARTS = 1e6, (1.0, 5.0)
+
+
+def shapes_from(features: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Return two positive shapes, (*batch, latent) each, 1 and 5 at features of zero.
+
+    Args:
+        features: Of any size, (*batch, 2, latent).
+        least: What the shapes stay above.
+    """
+    kept = features.clamp(max=MOST).unbind(-2)
+    a, b = (
+        softplus(feature + math.log(math.expm1(start - least))) + least
+        for feature, start in zip(kept, STARTS, strict=True)
+    )
+    return a, b
+
 
 class KumaraswamyPosterior(Posterior):
     """Independent Kumaraswamy coordinates in the unit interval.
@@ -21,15 +38,8 @@ class KumaraswamyPosterior(Posterior):
     name = "kumaraswamy"
     params = 2
     support = constraints.unit_interval
-    least = 1e-3
-    most = 1e6
-    starts = (1.0, 5.0)
 
-    def __call__(self, features: Tensor) -> TorchDistribution:
+    def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
-        kept = features.clamp(max=self.most).unbind(-2)
-        a, b = (
-            softplus(feature + math.log(math.expm1(start - self.least))) + self.least
-            for feature, start in zip(kept, self.starts, strict=True)
-        )
+        a, b = shapes_from(features, least=1e-3)
         return Kumaraswamy(a, b).to_event(1)

@@ -7,6 +7,19 @@ from torch.distributions import constraints
 from priory.distributions.independent import IndependentNormal
 from priory.posteriors.base import Posterior
 
+LEAST, MOST = -12.0, 4.0
+
+
+def limited(log_scale: Tensor) -> Tensor:
+    """Return log standard deviations as they are in [-12, 4]; beyond, they tend to -13 and 5.
+
+    Args:
+        log_scale: Of any shape and size.
+    """
+    inner = log_scale.clamp(LEAST, MOST)
+    rest = log_scale - inner
+    return inner + rest / (1 + rest.abs())
+
 
 class NormalPosterior(Posterior):
     """Independent normal coordinates: features are the means and the log standard deviations.
@@ -18,11 +31,8 @@ class NormalPosterior(Posterior):
     name = "normal"
     params = 2
     support = constraints.real
-    least, most = -12.0, 4.0
 
-    def __call__(self, features: Tensor) -> TorchDistribution:
+    def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
         loc, log_scale = features.unbind(-2)
-        inner = log_scale.clamp(self.least, self.most)
-        rest = log_scale - inner
-        return IndependentNormal(loc, inner + rest / (1 + rest.abs()), 1)
+        return IndependentNormal(loc, limited(log_scale), 1)

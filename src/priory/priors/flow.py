@@ -8,10 +8,11 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from priory.distributions.flow import zuko_flows
 from priory.lookup import named, positive
 from priory.priors.base import Encode, Prior
 
-KINDS = {"maf": "MAF", "nice": "NICE", "nsf": "NSF", "realnvp": "RealNVP"}
+KINDS = {"iaf": "MAF", "maf": "MAF", "nice": "NICE", "nsf": "NSF", "realnvp": "RealNVP"}
 
 
 class FlowDistribution(TorchDistribution):
@@ -60,8 +61,9 @@ class Flow(Prior):
     Args:
         transforms: Number of transformations in the flow.
         hidden: Widths of the hidden layers in each of them.
-        kind: "nsf", "maf", "nice" or "realnvp". The autoregressive "nsf" and "maf" score in one
-            pass and draw in `latent` passes; the other two do both in one.
+        kind: "nsf", "maf", "iaf", "nice" or "realnvp". The autoregressive "nsf" and "maf" score in
+            one pass and draw in `latent` passes; "iaf", the inverse of "maf", draws in one and
+            scores in `latent`; the other two do both in one.
 
     Raises:
         ValueError: There is no transformation, or no such kind.
@@ -83,23 +85,14 @@ class Flow(Prior):
         """Make the flow's nets."""
         if latent < 2 and self.kind in ("nice", "realnvp"):
             raise ValueError(f"kind {self.kind!r} couples two or more latents, got 1: use 'nsf'")
-        flow = getattr(_zuko_flows(), KINDS[self.kind])
+        flows = zuko_flows("Flow prior")
+        flow = getattr(flows, KINDS[self.kind])
         self.net: nn.Module = flow(
             features=latent, transforms=self.transforms, hidden_features=self.hidden
         )
+        if self.kind == "iaf":
+            self.net = flows.Flow(self.net.transform.inv, self.net.base)
 
     def distribution(self) -> TorchDistribution:
         """Return the flow's distribution."""
         return FlowDistribution(self.net())
-
-
-def _zuko_flows() -> Any:
-    """Import zuko, and undo that its import switches torch's validation off."""
-    validate = Distribution._validate_args
-    try:
-        import zuko.flows
-    except ImportError as error:
-        raise ImportError("the Flow prior needs zuko: pip install 'priory[flows]'") from error
-    finally:
-        Distribution.set_default_validate_args(validate)
-    return zuko.flows

@@ -1,21 +1,12 @@
 """The stick-breaking prior."""
 
-import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Size, Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 
+from priory.distributions.beta import InnerBeta
 from priory.priors.base import Encode, Prior
-
-
-class _InnerBeta(dist.Beta):
-    """The Beta distribution, its draws kept off 0 and 1, where densities may be infinite."""
-
-    def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
-        draws: Tensor = super().rsample(sample_shape)
-        info = torch.finfo(draws.dtype)
-        return draws.clamp(info.tiny, 1 - info.eps)
 
 
 class StickBreaking(Prior):
@@ -30,6 +21,8 @@ class StickBreaking(Prior):
 
     Args:
         concentration: The a of the Beta distribution; the larger, the more sticks share the weight.
+        learned: Whether a is only where it starts, and the bound is maximised by it as by any other
+            parameter: a point estimate, without a prior of its own.
 
     Raises:
         ValueError: The concentration isn't positive.
@@ -45,16 +38,18 @@ class StickBreaking(Prior):
     support = constraints.unit_interval
     shapes: Tensor
 
-    def __init__(self, concentration: float = 5.0) -> None:
+    def __init__(self, concentration: float = 5.0, learned: bool = False) -> None:
         super().__init__()
         if not concentration > 0:
             raise ValueError(f"concentration must be positive, got {concentration}")
-        self.concentration = concentration
+        self.concentration, self.learned = concentration, learned
 
     def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002
-        """Make the constants."""
+        """Make the constants, and the concentration's logarithm where it is learned."""
         shapes = torch.tensor([1.0, self.concentration]).unsqueeze(-1).repeat(1, latent)
         self.register_buffer("shapes", shapes, persistent=False)
+        if self.learned:
+            self.log_concentration = nn.Parameter(torch.tensor(float(self.concentration)).log())
 
     @property
     def features(self) -> int:
@@ -73,4 +68,7 @@ class StickBreaking(Prior):
 
     def distribution(self) -> TorchDistribution:
         """Return the distribution of the shares v."""
-        return _InnerBeta(self.shapes[0], self.shapes[1]).to_event(1)
+        first, second = self.shapes
+        if self.learned:
+            second = self.log_concentration.exp() * first
+        return InnerBeta(first, second).to_event(1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from priory.distributions.independent import IndependentNormal
+from priory.distributions.strata import StratifiedMixture
 from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_units
 from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import check_finite, metric
@@ -37,6 +38,11 @@ def coordinates(distribution: Any) -> Any:
         )
         return dist.MixtureSameFamily(
             weights, dist.Normal(distribution.loc.mT, distribution.log_scale.exp().mT)
+        )
+    if isinstance(distribution, StratifiedMixture):
+        return dist.MixtureSameFamily(
+            dist.Categorical(logits=distribution.logits.unsqueeze(-2)),
+            dist.Normal(distribution.loc.mT, distribution.log_scale.exp().mT),
         )
     if isinstance(distribution, torch.distributions.MultivariateNormal):
         return dist.Normal(distribution.mean, distribution.variance.sqrt())

@@ -76,7 +76,8 @@ class Gradient(ABC):
 class Pathwise(Gradient):
     """The gradient through reparameterised latents, as autograd finds it.
 
-    Latents that the guide marks, as `pyro.infer.config_enumerate` does, are enumerated.
+    Latents that the guide marks, as `pyro.infer.config_enumerate` does, are enumerated; of a
+    `StratifiedMixture` every component is drawn from, and weighed by its weight.
     """
 
     name = "pathwise"

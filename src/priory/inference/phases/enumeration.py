@@ -1,4 +1,4 @@
-"""All values of a guide's discrete latents, in the place of draws."""
+"""All values of a guide's discrete latents, and all components of a mixture, in turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from priory.inference.phases.sites import Site, base, in_batch, is_latent, pick
+from priory.inference.phases.sites import Site, base, in_batch, is_latent, is_stratified, pick
 
 MOST = 4096
 """Combinations of values that are enumerated for a datum."""
@@ -18,10 +18,13 @@ MOST = 4096
 def marked_sites(guide: Mapping[str, Site]) -> tuple[str, ...]:
     """Return the sites that a guide itself marks, as `pyro.infer.config_enumerate` does.
 
+    A site of a `StratifiedMixture` is one of them, by its components.
+
     Args:
         guide: its sites by name.
     """
-    return tuple(n for n, s in guide.items() if is_latent(s) and s["infer"].get("enumerate"))
+    latents = {n: s for n, s in guide.items() if is_latent(s)}
+    return tuple(n for n, s in latents.items() if s["infer"].get("enumerate") or is_stratified(s))
 
 
 def listed_sites(guide: Mapping[str, Site]) -> tuple[str, ...]:
@@ -36,6 +39,8 @@ def listed_sites(guide: Mapping[str, Site]) -> tuple[str, ...]:
 
 def combinations(guide: Mapping[str, Site], names: Iterable[str]) -> dict[str, Tensor]:
     """Return every combination of some sites' values, each `(combinations, *event)`.
+
+    Of a mixture they are the numbers of its components, `(combinations,)`.
 
     Args:
         guide: The guide's sites by name.
@@ -56,6 +61,8 @@ def _values(name: str, site: Site) -> Tensor:
     distribution, inner = site["fn"], base(site["fn"])
     if not in_batch(site) or sum(f.vectorized for f in site["cond_indep_stack"]) > 1:
         raise ValueError(f"{name!r} is enumerated for each datum: draw it in the batch plate alone")
+    if is_stratified(site):
+        return torch.arange(site["fn"].strata)
     if not getattr(inner, "has_enumerate_support", False):
         kind = type(inner).__name__
         raise ValueError(
@@ -70,6 +77,25 @@ def _values(name: str, site: Site) -> Tensor:
         list(itertools.product(range(len(support)), repeat=count)), device=support.device
     )
     return support[places].reshape(-1, *distribution.event_shape)
+
+
+class Strata:
+    """Draws the particles of mixtures, each from the component that is dealt to it.
+
+    Args:
+        components: Of each particle, `(particles,)`, by the site's name.
+    """
+
+    def __init__(self, components: Mapping[str, Tensor]) -> None:
+        self.components = components
+
+    def __call__(self, site: Site) -> Tensor:
+        """Return a site's values, (particles, *plates, *event)."""
+        if site["name"] in self.components:
+            plates = (1,) * (len(site["fn"].batch_shape) - 1)
+            site["fn"] = site["fn"].within(self.components[site["name"]].reshape(-1, *plates))
+        drawn: Tensor = site["fn"]()
+        return drawn
 
 
 def _is_listed(site: Site) -> bool:

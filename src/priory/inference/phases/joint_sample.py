@@ -40,6 +40,7 @@ from priory.inference.phases.sites import (
     is_latent,
     is_observation,
     is_observed,
+    is_stratified,
     log_prob,
     masked,
     pick,
@@ -233,12 +234,19 @@ class Phase:
     def log_measure(self, draws: int) -> Tensor | None:
         r"""Log of each particle's weight, :math:`\log q(c \mid x) - \log K`; None if all are equal.
 
-        A datum's weights add up to 1. Shape `(particles, batch)`.
+        Of a mixture c is the component. A datum's weights add up to 1. Shape `(particles, batch)`.
 
         Args:
             draws: K, particles for each combination of the values c.
         """
-        return self.log_q(self.enumerated) - math.log(draws) if self.enumerated else None
+        if not self.enumerated:
+            return None
+        mixtures = [n for n in self.enumerated if is_stratified(self._guide[n])]
+        log_share = self.log_q([n for n in self.enumerated if n not in mixtures])
+        for name in mixtures:
+            site = self._guide[name]
+            log_share = log_share + _leading(self._reduce(site, site["fn"].log_share))
+        return log_share - math.log(draws)
 
     def mean_log_p(self, sites: Iterable[str]) -> Tensor:
         """Log density of some of the model's sites, averaged over particles and data, shape ().

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Transform
 
-from priory.inference.phases.sites import Site, base
+from priory.inference.phases.sites import Site, base, is_stratified
 
 MARK = "_no_pathwise_gradient"
 _DEPTH = 6  # of distributions and transforms within one another
@@ -66,6 +66,12 @@ def refuse_guide(
 ) -> None:
     """Raise a ValueError if the guide's draws leave a gradient biased; see `lost`."""
     name = lost(sites, until, itself=itself)
+    if name is not None and is_stratified(sites[name]):
+        raise ValueError(
+            f"a draw of the guide's {name!r}, a mixture, has no path to the mixture's weights, so "
+            "this objective's gradient would be biased; take ELBO, IWAE or Renyi with "
+            "gradient='pathwise', which draw from every component, or another posterior"
+        )
     if name is not None:
         raise ValueError(
             f"the guide's {name!r} ({_kind(sites[name])}) has no reparameterised samples, so this "

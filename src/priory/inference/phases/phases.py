@@ -15,7 +15,7 @@ from priory.data.missing import SEEN
 from priory.data.split import WEIGHT
 from priory.inference.phases.antithetic import Antithetic
 from priory.inference.phases.arguments import Program, bind, likelihood_at, modules_of, named, owner
-from priory.inference.phases.enumeration import combinations
+from priory.inference.phases.enumeration import Strata, combinations
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.observed import arguments_of
 from priory.inference.phases.pathwise import (
@@ -35,6 +35,7 @@ from priory.inference.phases.sites import (
     in_batch,
     is_latent,
     is_observed,
+    is_stratified,
     pick,
     rows_of,
 )
@@ -127,14 +128,19 @@ class Phases:
         return Phases(self.model, self.guide, columns=self.columns).awake.nesting
 
     def _awake(self, nesting: int, single: bool) -> Phase:
-        values = combinations(self._guided.sites, self.enumerated) if self.enumerated else {}
-        count = self.particles * max(map(len, values.values()), default=1)
+        every = combinations(self._guided.sites, self.enumerated) if self.enumerated else {}
+        count = self.particles * max(map(len, every.values()), default=1)
+        mixtures = [n for n in every if is_stratified(self._guided.sites[n])]
+        strata = {n: every[n].repeat(self.particles) for n in mixtures}
+        values = {n: v for n, v in every.items() if n not in strata}
         many = functools.partial(Recorder, particles=count, nesting=nesting, single=single)
         latents = {**(self.latents or {}), **self._dealt(values, nesting)}
         guide = (
             self._guided
             if count == 1
-            else self._guide(many(latents, draw=self.draw, straight=self.straight))
+            else self._guide(
+                many(latents, draw=Strata(strata) if strata else self.draw, straight=self.straight)
+            )
         )
         self._subsamples = guide.subsamples
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
@@ -158,9 +164,9 @@ class Phases:
         return dealt
 
     def enumerating(self, sites: tuple[str, ...]) -> Phase:
-        """Return the awake phase over all values of some of the guide's latents.
+        """Return the awake phase over all values, or components, of some of the guide's latents.
 
-        The particles are K for each combination of values; `Phase.log_measure` weighs them.
+        The particles are K for each combination; `Phase.log_measure` weighs them.
 
         Args:
             sites: names of the latents.

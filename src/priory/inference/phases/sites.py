@@ -106,6 +106,11 @@ def is_discrete(distribution: Any) -> bool:
         return False
 
 
+def is_stratified(site: Site) -> bool:
+    """Return whether a site's draws can be taken from each component of a mixture in turn."""
+    return bool(getattr(site["fn"], "strata", 0))
+
+
 def base(distribution: Any) -> Any:
     """Return a distribution without what was wrapped around it."""
     while hasattr(distribution, "base_dist"):

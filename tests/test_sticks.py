@@ -1,0 +1,125 @@
+"""Sticks: a concentration that is learned, a truncation that costs nothing, those in use."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Beta, kl_divergence
+
+from priory.distributions.beta import InnerBeta
+from priory.evaluation import evaluate
+from priory.evaluation.latents.sticks import sticks_in_use
+from priory.inference import ELBO, Phases
+from priory.models import VAE
+from priory.nets import MLP
+from priory.parsing import parse
+from priory.priors import PRIORS, StickBreaking
+from priory.serialisation import from_config, to_config
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def built(latent, posterior="auto", **options):
+    pair = VAE(
+        StickBreaking(**options), MLP((4,)), "linear", "bernoulli", latent, posterior=posterior
+    )
+    pair.build(bits())
+    return pair
+
+
+def bits(rows=8):
+    generator = torch.Generator().manual_seed(2)
+    return torch.rand(rows, 5, generator=generator, dtype=torch.float64).round()
+
+
+def test_a_learned_concentration_is_that_of_most_likelihood():
+    """n / -sum log(1 - v) for shares v, and -1 / E log(1 - v) for their distributions."""
+    prior = parse("prior", "stick-breaking:2:learned=true", PRIORS)
+    prior.build(3, torch.zeros(1, 4))
+    prior.double()
+    (parameter,) = prior.parameters()
+    assert prior().base_dist.concentration0.tolist() == pytest.approx([2.0] * 3)
+    v = Beta(torch.tensor(1.0), torch.tensor(3.0)).sample((500, 3))
+    best = v.numel() / -torch.log1p(-v).sum()
+    for value, sign in ((best, 0), (0.7 * best, 1), (1.4 * best, -1)):
+        with torch.no_grad():
+            parameter.copy_(value.log())
+        (slope,) = torch.autograd.grad(prior().log_prob(v).sum(), [parameter])
+        assert slope.item() == pytest.approx(0, abs=1e-9) if not sign else slope * sign > 1
+    q = InnerBeta(torch.rand(6, 3) + 0.5, 4 * torch.rand(6, 3) + 0.5)
+    log_rest = torch.digamma(q.concentration0) - torch.digamma(q.concentration0 + q.concentration1)
+    with torch.no_grad():
+        parameter.copy_((-1 / log_rest.mean()).log())
+    loss = kl_divergence(q.to_event(1), prior()).sum()
+    assert torch.autograd.grad(loss, [parameter])[0].item() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_bound_learns_the_concentration_and_the_run_keeps_it():
+    pair, x = built(3, "gamma", learned=True), bits()
+    before = pair.prior.log_concentration.item()
+    assert before == pytest.approx(math.log(5))
+    sgd = torch.optim.SGD([pair.prior.log_concentration], lr=0.3)
+    objective = ELBO(analytic_kl=True)
+    for _ in range(100):
+        sgd.zero_grad()
+        objective(pair.model, pair.guide, x).backward()
+        sgd.step()
+    q = pair.encoder(x).base_dist
+    log_rest = torch.digamma(q.concentration0) - torch.digamma(q.concentration0 + q.concentration1)
+    learned = pair.prior.log_concentration.exp().item()
+    assert learned == pytest.approx((-1 / log_rest.mean()).item(), rel=1e-6)
+    assert learned != pytest.approx(5, rel=1e-3)
+    again = from_config(to_config(pair.prior))
+    assert (again.concentration, again.learned) == (5.0, True)
+    assert "prior.log_concentration" in pair.state_dict()
+    assert not [*built(3).prior.parameters()]
+
+
+def test_the_bound_is_not_worse_for_a_larger_truncation():
+    """One stick more, broken as by the prior and read as what was left, costs nothing."""
+    few, many, x = built(2), built(3), bits()
+    with torch.no_grad():
+        many.decoder.net.load_state_dict(
+            {**many.decoder.net.state_dict(), "last.bias": few.decoder.net.last.bias}
+        )
+        weight = few.decoder.net.last.weight * (3 / 4)  # weights are in units of their mean
+        many.decoder.net.last.weight.copy_(torch.cat([weight, weight[:, -1:]], 1))
+        for key in ("layers.0.weight", "layers.0.bias"):
+            if key in few.encoder.net.state_dict():
+                many.encoder.net.state_dict()[key].copy_(few.encoder.net.state_dict()[key])
+        for part in ("weight", "bias"):  # features: both shapes of each stick
+            old = getattr(few.encoder.net.last, part).unflatten(0, (2, 2))
+            new = getattr(many.encoder.net.last, part).unflatten(0, (2, 3))
+            new.zero_()
+            new[:, :2] = old
+    v = few.encoder(x).sample()
+    more = torch.cat([v, torch.rand(len(x), 1)], 1)
+    lower, upper = (
+        Phases(pair.model, pair.guide, (x,), latents={"z": z}).awake
+        for pair, z in ((few, v), (many, more))
+    )
+    torch.testing.assert_close(lower.log_p("x"), upper.log_p("x"))
+    torch.testing.assert_close(lower.kl("z"), upper.kl("z"), atol=1e-7, rtol=0)
+
+
+def test_the_sticks_in_use_are_the_fewest_that_hold_the_share():
+    weights = torch.tensor([[0.6, 0.3, 0.1], [0.995, 0.005, 0.0], [1 / 3, 1 / 3, 1 / 3]])
+    assert sticks_in_use(weights).tolist() == [3, 1, 3]
+    assert sticks_in_use(weights, 0.9).tolist() == [2, 1, 3]
+    equal = torch.full((1, 100), 0.01)
+    assert sticks_in_use(equal).tolist() == [99]
+
+
+def test_sticks_in_use_are_reported_with_their_error():
+    pair = built(6, concentration=1.0)
+    report = evaluate(pair, bits(300), metrics=["sticks"])
+    found = report["sticks"]
+    assert 1 <= found.value <= 7
+    assert 0 < found.se < 0.3
+    assert "of 7" in found.note
+    assert "concentration 1, fixed" in found.note
+    assert not found.warnings or "take a larger latent" in found.warnings[0]
+    short = evaluate(built(1, concentration=9.0), bits(300), metrics=["sticks"])["sticks"]
+    assert "left beyond the truncation: take a larger latent" in short.warnings[0]
+    other = evaluate(VAE(latent=2), bits(), metrics=["sticks"])["sticks"]
+    assert not other.applicable
