@@ -60,7 +60,7 @@ def traced(pair, x, particles=None):
 def test_the_tables_are_tested():
     assert SMALL_PRIORS.keys() == PRIORS.keys()
     elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
-    elsewhere |= {"helmholtz", "hierarchical-vae", "ladder-vae", "two-level-vae", "vib"}
+    elsewhere |= {"helmholtz", "hierarchical-vae", "ladder-vae", "two-level-vae", "vib", "gmvae"}
     exact = {name for name, pair in PAIRS.items() if issubclass(pair, Tractable)}
     assert exact >= {"ppca", "hmm"}  # test_classical
     assert set(PAIRS) == {"vae", "gan"} | elsewhere | exact  # test_codes, test_conditional, ...
@@ -345,6 +345,7 @@ UNBUILT = {
     "cyclegan": [lambda p, x: p.encoder(x)],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
+    "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],
     "helmholtz": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "hierarchical-vae": [
         lambda p, x: p.encoder(x),

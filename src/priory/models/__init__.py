@@ -6,6 +6,7 @@ from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
+from priory.models.gmvae import GMVAE as GMVAE
 from priory.models.helmholtz import HelmholtzMachine as HelmholtzMachine
 from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
 from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE
