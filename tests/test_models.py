@@ -60,7 +60,15 @@ def traced(pair, x, particles=None):
 def test_the_tables_are_tested():
     assert SMALL_PRIORS.keys() == PRIORS.keys()
     elsewhere = {"aae", "infogan", "conditional-gan", "cvae", "cyclegan", "stacked-gan", "glo"}
-    elsewhere |= {"helmholtz", "hierarchical-vae", "ladder-vae", "two-level-vae", "vib", "gmvae"}
+    elsewhere |= {
+        "helmholtz",
+        "hierarchical-vae",
+        "ladder-vae",
+        "two-level-vae",
+        "vib",
+        "gmvae",
+        "m2",
+    }
     exact = {name for name, pair in PAIRS.items() if issubclass(pair, Tractable)}
     assert exact >= {"ppca", "hmm"}  # test_classical
     assert set(PAIRS) == {"vae", "gan"} | elsewhere | exact  # test_codes, test_conditional, ...
@@ -270,9 +278,9 @@ def pair_of(name):
 def called(pair, x, labels):
     """What a pair's programs are called by: guide and model, each with the columns it names."""
     other = {"other": x} if "other" in inspect.signature(pair.model).parameters else {}
-    wants = {n for n in inspect.signature(pair.guide).parameters if n in labels}
-    yield lambda: pair.guide(x, **{n: labels[n] for n in wants})
-    yield lambda: pair.model(x, **labels, **other)
+    for program, more in ((pair.guide, {}), (pair.model, other)):
+        wants = {n for n in inspect.signature(program).parameters if n in labels}
+        yield lambda run=program, own={n: labels[n] for n in wants} | more: run(x, **own)
 
 
 WRONG = {
@@ -355,6 +363,11 @@ UNBUILT = {
     ],
     "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
     "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
+    "m2": [
+        lambda p, x: p.classify(x),
+        lambda p, x: p.encoder(x, torch.zeros(6, dtype=torch.long)),
+        lambda p, x: p.decoder(x, x),
+    ],
     "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.lower(x, x)],
     "two-level-vae": [
         lambda p, x: p.encoder(x),

@@ -8,6 +8,7 @@ from priory.recipes import (
     classifiers,
     clusters,
     conditional,
+    few_labels,
     gans,
     joint,
     layers,
@@ -26,6 +27,7 @@ _FAMILIES = (
     classifiers,
     clusters,
     conditional,
+    few_labels,
     gans,
     joint,
 )
