@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 
+from priory.distributions.chosen import Chosen
+from priory.distributions.independent import IndependentNormal
 from priory.inference import ELBO, IWAE, Phases
-from priory.models import GMVAE, VAE
-from priory.nets import MLP
+from priory.models import GMVAE, VAE, HierarchicalGMVAE
+from priory.nets import MLP, StochasticLayer
+from priory.priors import GaussianMixture
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -110,3 +113,138 @@ def test_one_cluster_is_the_vae():
         latents = {"z": q.mean + q.stddev * noise, "c": torch.ones(len(x), 1)}
         bounds.append(Phases(one.model, one.guide, columns={"x": x}, latents=latents).awake)
     torch.testing.assert_close(*(awake.log_weight() for awake in bounds))
+
+
+# --- the hierarchy of w, c and z ----------------------------------------------------------------
+
+
+def hierarchy(components=K):
+    torch.manual_seed(0)
+    nets = {part: MLP((4,), "tanh") for part in ("encoder", "upper_encoder", "upper", "decoder")}
+    pair = HierarchicalGMVAE(components, latents=(LATENT, 3), **nets)
+    pair.build(bits())
+    return pair
+
+
+def drawn(pair, x, seed=1):
+    """The awake phase, and its w and z."""
+    torch.manual_seed(seed)
+    awake = Phases(pair.model, pair.guide, columns={"x": x}).awake
+    return awake, awake.sample["w"][0], awake.sample["z"][0]
+
+
+def summed(pair, x, w, z):
+    """log p(x, z, w) - log q(z, w | x) with the cluster summed out, `(batch,)`."""
+    components = pair.upper(w)
+    each = [
+        torch.distributions.Normal(components.loc[:, k], components.log_scale[:, k].exp())
+        .log_prob(z)
+        .sum(-1)
+        for k in range(pair.components)
+    ]
+    prior = torch.stack(each).logsumexp(0) - math.log(pair.components) + pair.prior().log_prob(w)
+    q = pair.encoder(x).log_prob(z) + pair.upper_encoder(x).log_prob(w)
+    return prior + pair.decoder(z).log_prob(x) - q
+
+
+def test_one_draw_of_the_cluster_gives_the_bound_with_it_summed_out():
+    pair, x = hierarchy(), bits()
+    awake, w, z = drawn(pair, x)
+    exact = summed(pair, x, w, z)
+    torch.testing.assert_close(awake.log_weight()[0], exact)
+    # Every other cluster gives the same, by brute force.
+    for code in torch.eye(K):
+        latents = {"w": w, "z": z, "c": code.expand(len(x), -1)}
+        other = Phases(pair.model, pair.guide, columns={"x": x}, latents=latents).awake
+        torch.testing.assert_close(other.log_weight()[0], exact)
+
+
+@pytest.mark.parametrize("objective", [ELBO(), ELBO(beta=0.5), IWAE(3)])
+def test_the_gradient_of_one_draw_is_that_with_the_cluster_summed_out(objective):
+    pair, x = hierarchy(), bits()
+    torch.manual_seed(1)
+    phases = Phases(pair.model, pair.guide, columns={"x": x}, particles=objective.particles)
+    loss = objective.loss(phases)
+    found = torch.autograd.grad(loss, [*pair.parameters()], retain_graph=True)
+    w, z = phases.awake.sample["w"], phases.awake.sample["z"]
+    exact = torch.stack([summed(pair, x, *pairs) for pairs in zip(w, z, strict=True)])
+    if objective.particles > 1:
+        exact = exact.logsumexp(0) - math.log(objective.particles)
+    elif objective.beta != 1:
+        likelihood = pair.decoder(z[0]).log_prob(x)
+        exact = likelihood + objective.beta * (exact - likelihood)
+    torch.testing.assert_close(loss, -exact.mean())
+    for own, other in zip(
+        found, torch.autograd.grad(-exact.mean(), [*pair.parameters()]), strict=True
+    ):
+        torch.testing.assert_close(own, other)
+
+
+def test_the_price_of_the_clusters_and_its_gradient_have_the_exact_mean():
+    pair, x = hierarchy(), bits(1)
+    _, w, z = (v.detach() if isinstance(v, torch.Tensor) else v for v in drawn(pair, x))
+    parameters = [*pair.upper.parameters()]
+    q = pair.clusters(z, w)
+    exact = (q.probs * (q.probs.log() + math.log(K))).sum()
+    total = [torch.zeros_like(p) for p in parameters]
+    for weight, code in zip(q.probs[0].detach(), torch.eye(K), strict=True):
+        # A straight-through draw of each value, as the guide makes it.
+        c = code + q.probs - q.probs.detach()
+        one = (q.log_prob(c) + math.log(K)).sum()
+        slopes = torch.autograd.grad(one, parameters, retain_graph=True)
+        total = [t + weight * s for t, s in zip(total, slopes, strict=True)]
+    for own, other in zip(total, torch.autograd.grad(exact, parameters), strict=True):
+        torch.testing.assert_close(own, other)
+
+
+def test_the_clusters_are_bayes_rule_and_sum_to_one():
+    pair, x = hierarchy(), bits()
+    _, w, z = drawn(pair, x)
+    q = pair.clusters(z, w)
+    torch.testing.assert_close(q.probs.sum(-1), torch.ones(len(x)))
+    joint = []
+    for code in torch.eye(K):
+        c = code.expand(len(x), -1)
+        joint.append(Chosen(c, pair.upper(w)).log_prob(z) - math.log(K))
+    torch.testing.assert_close(q.probs, torch.stack(joint, -1).softmax(-1))
+
+
+def test_one_cluster_is_a_vae_of_two_layers():
+    pair, x = hierarchy(1), bits()
+    awake, w, z = drawn(pair, x)
+    chain = StochasticLayer(MLP((4,), "tanh"))
+    chain.build(3, LATENT)
+    chain.net.load_state_dict(pair.upper.net.state_dict())
+    prior = chain(w).log_prob(z) + pair.prior().log_prob(w)
+    q = pair.encoder(x).log_prob(z) + pair.upper_encoder(x).log_prob(w)
+    exact = prior + pair.decoder(z).log_prob(x) - q
+    torch.testing.assert_close(awake.log_weight()[0], exact)
+
+
+def test_a_chosen_normal_is_drawn_by_its_own_moments():
+    loc, scale = torch.tensor([[0.0, 1.0], [5.0, -5.0]]), torch.tensor([[1.0, 2.0], [0.1, 0.5]])
+    chosen = Chosen(torch.eye(2)[1], IndependentNormal(loc, scale.log(), 1))
+    torch.testing.assert_close(chosen.mean, loc[1])
+    torch.testing.assert_close(chosen.variance, scale[1].square())
+    torch.manual_seed(0)
+    draws = chosen.expand((20_000,)).rsample()
+    torch.testing.assert_close(draws.mean(0), loc[1], atol=0.02, rtol=0)
+    torch.testing.assert_close(draws.std(0), scale[1], atol=0.02, rtol=0)
+    normal = torch.distributions.Normal(loc[1], scale[1])
+    torch.testing.assert_close(
+        chosen.expand((7,)).log_prob(draws[:7]), normal.log_prob(draws[:7]).sum(-1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: GMVAE(0), "components must be a positive integer"),
+        (lambda: HierarchicalGMVAE(0), "components must be a positive integer"),
+        (lambda: HierarchicalGMVAE(latents=(3,)), "latents must be two numbers, of z and of w"),
+        (lambda: GaussianMixture(equal=True).component(torch.eye(10)), "call build first"),
+    ],
+)
+def test_mistakes_are_said(make, told):
+    with pytest.raises((ValueError, RuntimeError), match=told):
+        make()

@@ -67,6 +67,7 @@ def test_the_tables_are_tested():
         "two-level-vae",
         "vib",
         "gmvae",
+        "hierarchical-gmvae",
         "m2",
     }
     exact = {name for name, pair in PAIRS.items() if issubclass(pair, Tractable)}
@@ -355,6 +356,12 @@ UNBUILT = {
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
     "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],
     "helmholtz": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "hierarchical-gmvae": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.upper_encoder(x),
+        lambda p, x: p.upper(x),
+        lambda p, x: p.decoder(x),
+    ],
     "hierarchical-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.up[0](x),

@@ -7,6 +7,7 @@ from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
 from priory.models.gmvae import GMVAE as GMVAE
+from priory.models.gmvae import HierarchicalGMVAE as HierarchicalGMVAE
 from priory.models.helmholtz import HelmholtzMachine as HelmholtzMachine
 from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
 from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE
