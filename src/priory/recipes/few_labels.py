@@ -10,7 +10,7 @@ _NETS = {"encoder": "mlp:128", "classifier": "mlp:128", "decoder": "mlp:128"}
 
 def _few_labels(name: str, paper: str, **options: Any) -> Recipe:
     """Return a row for M2, with nets and training sized for the digits."""
-    loss = "labelled-elbo + 0.1*classification:y"
+    loss = "labelled-elbo + classification:y"
     training = {"steps": 1500, "lr": 2e-3, "schedule": "cosine"}
     return Recipe(name, f"{paper}; few labels: --data.labelled 100", M2, loss, options, training)
 
