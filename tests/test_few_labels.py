@@ -6,7 +6,8 @@ import torch
 from priory import evaluate
 from priory.data import Data
 from priory.inference import ELBO, Classification, LabelledELBO, Phases
-from priory.models import CVAE, M2
+from priory.inference.phases.conditioning import given_rows
+from priory.models import CVAE, M1, M2, VAE
 from priory.nets import MLP
 from priory.recipes import RECIPES
 
@@ -163,3 +164,53 @@ def test_few_labels_make_a_classifier_and_the_judge_bounds_the_data_alone():
     assert report["accuracy"].value > 0.5
     assert report["accuracy"].value == report["code_accuracy"].value
     assert report["nll"].kind == "upper bound"
+
+
+# --- M1 -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def m1():
+    torch.manual_seed(0)
+    nets = {part: MLP((4,)) for part in ("encoder", "classifier", "decoder")}
+    pair = M1(**nets, latent=LATENT)
+    pair.build(bits(), SEEN)
+    return pair
+
+
+def test_labels_move_the_classifier_of_m1_alone_and_its_bound_is_the_vaes(m1):
+    plain = VAE(encoder=MLP((4,)), decoder=MLP((4,)), latent=LATENT)
+    plain.build(bits())
+    mine = m1.state_dict()
+    plain.load_state_dict({k: mine[k] for k in plain.state_dict()})
+    phases = phases_of(m1, SEEN)
+    loss = (ELBO() + Classification("y")).loss(phases)
+    z = phases.awake.sample["z"][0]
+    torch.manual_seed(1)
+    bound = ELBO()(plain.model, plain.guide, bits())
+    seen = SEEN >= 0
+    classifier = torch.nn.functional.cross_entropy(m1.classifier(z.detach())[seen], SEEN[seen])
+    torch.testing.assert_close(loss, bound + classifier)
+    names = [name for name, _ in m1.named_parameters()]
+    slopes = dict(zip(names, torch.autograd.grad(loss, [*m1.parameters()]), strict=True))
+    for name, other in plain.named_parameters():
+        (slope,) = torch.autograd.grad(bound, [other], retain_graph=True)
+        torch.testing.assert_close(slopes[name], slope)
+    own = torch.autograd.grad(classifier, [*m1.classifier.parameters()])
+    for (name, _), slope in zip(m1.classifier.named_parameters(), own, strict=True):
+        torch.testing.assert_close(slopes[f"classifier.{name}"], slope)
+
+
+def test_m1_predicts_by_the_mean_over_its_codes(m1):
+    m1.draws = 4000
+    torch.manual_seed(0)
+    found = m1.classify(bits()).probs
+    draws = m1.encoder(bits()).sample((4000,))
+    exact = m1.explain(draws).softmax(-1).mean(0)
+    torch.testing.assert_close(found, exact, atol=0.02, rtol=0)
+    torch.testing.assert_close(found.sum(-1), torch.ones(len(found)))
+
+
+def test_data_of_a_class_are_not_drawn_of_m1(m1):
+    with pytest.raises(ValueError, match="x does not depend on y, which the model draws after it"):
+        given_rows(m1.model, {"x": bits()}, {"y": 1}, 3)

@@ -68,6 +68,7 @@ def test_the_tables_are_tested():
         "vib",
         "gmvae",
         "hierarchical-gmvae",
+        "m1",
         "m2",
     }
     exact = {name for name, pair in PAIRS.items() if issubclass(pair, Tractable)}
@@ -370,6 +371,7 @@ UNBUILT = {
     ],
     "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
     "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
+    "m1": [lambda p, x: p.classify(x), lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "m2": [
         lambda p, x: p.classify(x),
         lambda p, x: p.encoder(x, torch.zeros(6, dtype=torch.long)),
