@@ -166,6 +166,17 @@ def test_few_labels_make_a_classifier_and_the_judge_bounds_the_data_alone():
     assert report["nll"].kind == "upper bound"
 
 
+@pytest.mark.parametrize("recipe", ["gmvae", "gmvae-wzy", "m1", "m2"])
+def test_a_traced_step_is_the_eager_one(recipe):
+    data = Data.named("digits", labelled=20, rows=300)
+    options = {"steps": 4, "batch_size": 64, "valid_every": 0}
+    losses = [
+        RECIPES[recipe].fit(data, compile=mode, **options).history[-1]["loss"]
+        for mode in ("off", "trace")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 # --- M1 -------------------------------------------------------------------------------------------
 
 
