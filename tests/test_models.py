@@ -276,9 +276,9 @@ def pair_of(name):
 def called(pair, x, labels):
     """What a pair's programs are called by: guide and model, each with the columns it names."""
     other = {"other": x} if "other" in inspect.signature(pair.model).parameters else {}
-    wants = {n for n in inspect.signature(pair.guide).parameters if n in labels}
-    yield lambda: pair.guide(x, **{n: labels[n] for n in wants})
-    yield lambda: pair.model(x, **labels, **other)
+    for program, more in ((pair.guide, {}), (pair.model, other)):
+        wants = {n for n in inspect.signature(program).parameters if n in labels}
+        yield lambda run=program, own={n: labels[n] for n in wants} | more: run(x, **own)
 
 
 WRONG = {
@@ -352,7 +352,14 @@ UNBUILT = {
     "cyclegan": [lambda p, x: p.encoder(x)],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
+    "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],
     "helmholtz": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "hierarchical-gmvae": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.upper_encoder(x),
+        lambda p, x: p.upper(x),
+        lambda p, x: p.decoder(x),
+    ],
     "hierarchical-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.up[0](x),
@@ -362,6 +369,12 @@ UNBUILT = {
     "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
     "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
     "masked-vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "m1": [lambda p, x: p.classify(x), lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "m2": [
+        lambda p, x: p.classify(x),
+        lambda p, x: p.encoder(x, torch.zeros(6, dtype=torch.long)),
+        lambda p, x: p.decoder(x, x),
+    ],
     "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.lower(x, x)],
     "two-level-vae": [
         lambda p, x: p.encoder(x),

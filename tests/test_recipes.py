@@ -316,7 +316,8 @@ WHOLE = {
     "renyi": "renyi:0.5:3",
     "sleep": "elbo + 0.1*sleep:z:mean=x",
 }
-LABELLED = {"classification"}  # needs labels and a categorical code: see test_terms.py
+# Need labels and a categorical code: see test_terms.py and test_few_labels.py.
+LABELLED = {"classification", "labelled-elbo"}
 ALONE = {n for n, objective in OBJECTIVES.items() if objective.whole}  # see test_classical.py
 VALUES = {
     "bernoulli": lambda u: (u > 0.5).float(),

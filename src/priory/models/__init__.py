@@ -7,6 +7,8 @@ from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
+from priory.models.gmvae import GMVAE as GMVAE
+from priory.models.gmvae import HierarchicalGMVAE as HierarchicalGMVAE
 from priory.models.helmholtz import HelmholtzMachine as HelmholtzMachine
 from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
 from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE
@@ -21,6 +23,8 @@ from priory.models.mixtures import BernoulliMixture as BernoulliMixture
 from priory.models.naive_bayes import GaussianNaiveBayes as GaussianNaiveBayes
 from priory.models.naive_bayes import NaiveBayes as NaiveBayes
 from priory.models.pair import Pair as Pair
+from priory.models.semi_supervised import M1 as M1
+from priory.models.semi_supervised import M2 as M2
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE
 from priory.models.vib import VIB as VIB

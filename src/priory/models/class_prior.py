@@ -35,6 +35,7 @@ class ClassPrior(nn.Module):
 
     Args:
         classes: Number of labels; y is a integer from 0. None takes the training rows'.
+        partly: Whether rows may lack their label; the frequencies are those of the others.
 
     Raises:
         ValueError: The number isn't positive.
@@ -42,9 +43,10 @@ class ClassPrior(nn.Module):
 
     log_frequencies: Tensor
 
-    def __init__(self, classes: int | None = None) -> None:
+    def __init__(self, classes: int | None = None, partly: bool = False) -> None:
         super().__init__()
         self.classes: Any = None if classes is None else positive("classes", classes)
+        self.partly = partly
 
     @property
     def width(self) -> int:
@@ -60,6 +62,9 @@ class ClassPrior(nn.Module):
         Raises:
             ValueError: There are no labels, one is out of range, or a class has none.
         """
+        if self.partly and y is not None:
+            known = y[y != UNKNOWN]
+            y = known if len(known) else None
         self.classes = count_classes(self.classes, y)
         self.register_buffer("log_frequencies", label_frequencies(y, self.classes).log())
 
@@ -119,7 +124,7 @@ def label_frequencies(y: Tensor | None, classes: int) -> Tensor:
     if unknown:
         raise ValueError(
             f"{unknown} of {len(y)} rows have no label (-1), and this pair needs every row's: "
-            "leave them out, or use a pair that learns from few labels, such as the recipe aae-semi"
+            "leave them out, or use a pair that learns from few labels, such as the recipe m2"
         )
     outside = ((y < 0) | (y >= classes)).nonzero().flatten()
     if len(outside):

@@ -44,6 +44,24 @@ class LabelledEncoder(ConditionalEncoder):
         return super().forward(x, one_hot(y, self.width, x))
 
 
+def prior_beside_labels(prior: Prior | str) -> Prior:
+    """Return the prior of a latent whose posterior reads the label too.
+
+    Args:
+        prior: An object or its name.
+
+    Raises:
+        ValueError: The name is unknown, or the prior is made of posteriors of data alone.
+    """
+    found: Prior = lookup("prior", prior, PRIORS)
+    if isinstance(found, VampPrior):
+        raise ValueError(
+            "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
+            "use GaussianMixture"
+        )
+    return found
+
+
 class CVAE(Labelled):
     r"""The conditional variational autoencoder.
 
@@ -92,12 +110,7 @@ class CVAE(Labelled):
     ) -> None:
         super().__init__(latent)
         self.labels = ClassPrior(classes)
-        self.prior = lookup("prior", prior, PRIORS)
-        if isinstance(self.prior, VampPrior):
-            raise ValueError(
-                "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
-                "use GaussianMixture"
-            )
+        self.prior = prior_beside_labels(prior)
         self.encoder = LabelledEncoder(
             encoder, self.prior.support, self.labels, posterior=posterior
         )

@@ -9,6 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor, nn
 from torch.distributions import constraints
 
+from priory.distributions.independent import IndependentNormal
 from priory.lookup import positive
 from priory.priors.base import Encode, Prior
 
@@ -144,6 +145,7 @@ class GaussianMixture(Prior):
         components: Number of components.
         spread: Standard deviation of the means at the start, below 1.
         seed: Of the means at the start.
+        equal: Whether the weights stay equal.
 
     Raises:
         ValueError: There is no component, or the spread is outside [0, 1).
@@ -156,14 +158,18 @@ class GaussianMixture(Prior):
     """
 
     name = "mixture"
+    logits: Tensor
 
-    def __init__(self, components: int = 10, spread: float = 0.5, seed: int = 0) -> None:
+    def __init__(
+        self, components: int = 10, spread: float = 0.5, seed: int = 0, equal: bool = False
+    ) -> None:
         super().__init__()
         if not 0 <= spread < 1:
             raise ValueError(f"spread must be in [0, 1), got {spread}")
         self.components = positive("components", components)
         self.spread = spread
         self.seed = seed
+        self.equal = equal
 
     def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002
         """Make the weights, means and scales."""
@@ -175,10 +181,23 @@ class GaussianMixture(Prior):
         else:
             loc, log_scale = torch.zeros_like(loc), 0.0
         dtype = torch.get_default_dtype()
-        self.logits = nn.Parameter(torch.zeros(self.components, dtype=dtype))
+        logits = torch.zeros(self.components, dtype=dtype)
+        if self.equal:
+            self.register_buffer("logits", logits)
+        else:
+            self.logits = nn.Parameter(logits)
         self.loc = nn.Parameter(loc.to(dtype))
         self.log_scale = nn.Parameter(torch.full_like(self.loc, log_scale))
 
     def distribution(self) -> TorchDistribution:
         """Return the mixture."""
         return NormalMixture(self.logits, self.loc, self.log_scale)
+
+    def component(self, c: Tensor) -> TorchDistribution:
+        """Return p(z | c), batch shape (*batch), for one-hot codes (*batch, components).
+
+        Raises:
+            RuntimeError: The prior is not built.
+        """
+        self.check_built()
+        return IndependentNormal(c @ self.loc, c @ self.log_scale, 1)

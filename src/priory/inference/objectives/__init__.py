@@ -6,6 +6,7 @@ from priory.inference.objectives.bounds import CIWAE, ELBO, IWAE, KL, MIWAE, PIW
 from priory.inference.objectives.constraint import Constraint
 from priory.inference.objectives.costs import COSTS
 from priory.inference.objectives.em import EM
+from priory.inference.objectives.few_labels import LabelledELBO
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.gradients import GRADIENTS, Gradient
 from priory.inference.objectives.rates import Capacity, FreeBits
@@ -38,6 +39,7 @@ __all__ = [
     "Exponential",
     "FreeBits",
     "Gradient",
+    "LabelledELBO",
     "Linear",
     "Match",
     "Objective",

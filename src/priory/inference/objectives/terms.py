@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from priory.data.class_names import UNKNOWN
+from priory.data.split import LABELLED
 from priory.divergences import DIVERGENCES, Divergence
 from priory.inference.distributed import ranks
 from priory.inference.objectives.base import Adversary, Objective, joined
@@ -158,31 +159,61 @@ class Classification(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return the mean negative log-probability."""
-        if self.labels not in phases.columns:
-            raise ValueError(
-                f"Classification needs the column {self.labels!r}, the data have "
-                f"{', '.join(phases.columns)}"
-            )
-        labels = phases.columns[self.labels]
+        name = type(self).__name__
+        labels, seen = seen_labels(phases, self.labels, name)
         awake = phases.awake
         refuse_guide(awake.guide_sites, self.site, itself=False)
-        distribution = awake.distribution(self.site)
-        logits = getattr(base(distribution), "logits", None)
-        if logits is None:
-            raise ValueError(
-                f"Classification needs a categorical distribution at {self.site!r}, the guide has "
-                f"{type(distribution).__name__}"
-            )
-        logits = logits.log_softmax(-1)
-        seen = labels != UNKNOWN
-        if "labelled" in phases.columns:
-            seen = seen & phases.columns["labelled"].bool()
-        # What stands in the place of an unseen label, or comes of it, is never multiplied.
-        rows = one_hot(torch.where(seen, labels, 0), logits.shape[-1], logits)
+        logits = log_odds(awake, self.site, name).log_softmax(-1)
+        rows = one_hot(labels, logits.shape[-1], logits)
         cost = torch.where(seen, -(rows * logits).sum(-1), 0.0)
         if phases.weight is not None:
             cost = cost * phases.weight.to(cost)
         return cost.sum() / seen.expand_as(cost).sum().clamp(min=1)
+
+
+def log_odds(awake: Phase, site: str, what: str) -> Tensor:
+    """Return the log-odds of a categorical site of the guide, (*batch, classes).
+
+    Args:
+        awake: The guide's draws.
+        site: The site's name.
+        what: The name of what asks.
+
+    Raises:
+        ValueError: The site is not categorical.
+    """
+    distribution = awake.distribution(site)
+    logits: Tensor | None = getattr(base(distribution), "logits", None)
+    if logits is None:
+        raise ValueError(
+            f"{what} needs a categorical distribution at {site!r}, the guide has "
+            f"{type(distribution).__name__}"
+        )
+    return logits
+
+
+def seen_labels(phases: Phases, column: str, what: str) -> tuple[Tensor, Tensor]:
+    """Return labels, 0 in the place of those that may not be seen, and which may, both (batch,).
+
+    What stands in the place of an unseen label, or comes of it, is never multiplied.
+
+    Args:
+        phases: The batch's.
+        column: Name of the labels' column.
+        what: The name of what asks.
+
+    Raises:
+        ValueError: There is no such column.
+    """
+    if column not in phases.columns:
+        raise ValueError(
+            f"{what} needs the column {column!r}, the data have {', '.join(phases.columns)}"
+        )
+    labels = phases.columns[column]
+    seen = labels != UNKNOWN
+    if LABELLED in phases.columns:
+        seen = seen & phases.columns[LABELLED].bool()
+    return torch.where(seen, labels, 0), seen
 
 
 class Match(Objective):

@@ -49,6 +49,8 @@ def given_rows(
         site = recorder.sites.get(name)
         if site is not None and not in_batch(site):
             raise ValueError(f"{name} is shared by all samples, and can't be given to each")
+        if site is not None and name in _after_x(recorder.sites):
+            raise ValueError(f"x does not depend on {name}, which the model draws after it")
         distribution = None if site is None else site["fn"]
         like = rows[name] if site is None else site["value"]
         event = tuple(like.shape[1:]) if distribution is None else tuple(distribution.event_shape)
@@ -89,6 +91,12 @@ def every_value(
         f"{site}=all needs a column {site!r} of labels, which the data have not, or a categorical "
         f"site {site!r} of the model"
     )
+
+
+def _after_x(sites: Mapping[str, Any]) -> list[str]:
+    """Return the names of the sites that a model draws after x."""
+    order = [*sites]
+    return order[order.index("x") :] if "x" in order else []
 
 
 def _tried(

@@ -24,6 +24,7 @@ from pyro.distributions import Delta, MaskedDistribution
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from priory.distributions.categorical import StraightThroughCode
 from priory.inference.distributed.noise import shared_by
 from priory.inference.phases.pathwise import marked
 from priory.inference.phases.sites import (
@@ -421,7 +422,8 @@ class Phase:
     def _is_soft(self, site: str) -> bool:
         """Return whether the guide's value of a latent lies between those of the model."""
         value, drawn = self._guide[site]["value"], self._guide[site]["fn"]
-        if is_discrete(drawn) and not drawn.has_rsample:
+        whole = not drawn.has_rsample or isinstance(base(drawn), StraightThroughCode)
+        if is_discrete(drawn) and whole:
             return False  # known without a look, which a traced step cannot take
         return is_discrete(self._model[site]["fn"]) and bool(
             ((value - value.round()).abs() > 0).any()
