@@ -39,7 +39,7 @@ from priory.inference import (
     fit,
     load,
 )
-from priory.models import CVAE, VAE, VIB, HierarchicalVAE
+from priory.models import CVAE, VAE, VIB, VLAE, HierarchicalVAE
 from priory.nets import MLP
 from priory.parsing import parse
 from priory.posteriors import (
@@ -569,14 +569,16 @@ def test_every_family_is_judged(name):
     assert -report["nll"].value >= report["elbo"].value - 1e-6
 
 
-def test_pairs_of_labels_take_a_family():
+def test_other_pairs_take_a_family():
     x, y = bits(12), torch.arange(12) % 3
     for pair in (
         CVAE(3, encoder=MLP((5,)), decoder=MLP((5,)), latent=2, posterior="full"),
         VIB(3, encoder=MLP((5,)), latent=2, posterior="full"),
+        VLAE(encoder=MLP((5,)), latent=2, posterior="full"),
     ):
         pair.build(x, y)
-        ELBO()(pair.model, pair.guide, x=x, y=y).backward()
+        labels = {} if isinstance(pair, VLAE) else {"y": y}
+        ELBO()(pair.model, pair.guide, x=x, **labels).backward()
         assert isinstance(pair.posterior, FullPosterior)
         assert pair.encoder.net.last.weight.grad.abs().sum() > 0
 

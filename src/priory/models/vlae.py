@@ -7,6 +7,7 @@ from priory.likelihoods import Likelihood
 from priory.lookup import lookup
 from priory.models.pair import Pair
 from priory.nets import AutoregressiveDecoder, AutoregressiveNet, Encoder
+from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior
 
 
@@ -19,15 +20,16 @@ class VLAE(Pair):
     Variational lossy autoencoder. What f can predict from the coordinates that it sees costs no
     code, and the code holds the rest: an image's global structure where f sees a small window
     (`pixelcnn:window=2`), nothing where it sees all before. The prior `Flow(kind="maf")` is their
-    autoregressive one, as flexible as an inverse autoregressive posterior (their section 3.2).
+    autoregressive one, as flexible as the posterior `iaf` (their section 3.2).
 
     Args:
-        prior: p(z); its support decides the posterior's family.
+        prior: p(z); its support decides which posteriors fit.
         encoder: g, from a datum to the posterior's features; a net, any module, or a name.
         decoder: f, from a datum and a latent to the likelihood's features; an autoregressive net,
             or a name.
         likelihood: Of a coordinate; "auto" takes the one that fits the training data's values.
         latent: Number of latent coordinates.
+        posterior: The family of q(z | .), or its name; "auto" takes the one of the prior's support.
 
     Example:
         >>> import torch
@@ -47,11 +49,17 @@ class VLAE(Pair):
         decoder: AutoregressiveNet | str = "made",
         likelihood: Likelihood | str = "auto",
         latent: int = 16,
+        posterior: Posterior | str = "auto",
     ) -> None:
         super().__init__(latent)
         self.prior = lookup("prior", prior, PRIORS)
-        self.encoder = Encoder(encoder, self.prior.support)
+        self.encoder = Encoder(encoder, self.prior.support, posterior=posterior)
         self.decoder = AutoregressiveDecoder(decoder, self.prior, likelihood)
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of q(z | x); "auto" where it is the one of the prior's support."""
+        return self.encoder.posterior
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):
