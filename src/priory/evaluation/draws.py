@@ -29,7 +29,7 @@ from priory.inference.phases.sites import base
 
 SHOWN = 64  # rows that pictures show
 _ROWS = 500  # rows at a time
-_PROBE, _LATENTS, _RECONSTRUCTIONS, _DREAMS = 2, 3, 4, 5  # random streams; log_likelihood has 1
+_PROBE, _LATENTS, _RECONSTRUCTIONS, _GENERATED = 2, 3, 4, 5  # random streams; log_likelihood has 1
 
 
 class Latents(NamedTuple):
@@ -318,7 +318,7 @@ class Draws(Sets):
             size = min(_ROWS, n - start)
             index = torch.arange(start, start + size) % self.n
             rows = {name: value[index.to(value.device)] for name, value in self.columns.items()}
-            reseed(self._device, self.seed, _DREAMS, start)
+            reseed(self._device, self.seed, _GENERATED, start)
             held = {k: v[start : start + size] for k, v in (given or {}).items()}
             held = {k: v.to(self._device) for k, v in place(held, self._like).items()}
             drawn = generate(self.model, place(rows, self._like), size, held)
