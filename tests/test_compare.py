@@ -73,6 +73,15 @@ def test_every_combination_once():
     assert tasks[0].label == "vae, normal"
 
 
+def test_posteriors_are_combined_like_priors():
+    tasks = plan("digits", priors=["normal", "mixture"], posteriors=["normal", "full"], seeds=1)
+    labels = ["normal, normal", "normal, full", "mixture, normal", "mixture, full"]
+    assert [task.label for task in tasks] == labels
+    assert [task.prepare()[0].posterior.name for task in tasks] == 2 * ["normal", "full"]
+    with pytest.raises(Errors, match="does not cover the prior's support"):
+        plan("digits", priors="stick-breaking", posteriors=["kumaraswamy", "full"])
+
+
 def test_labels_name_only_what_differs():
     tasks = plan("digits", priors=["normal", "vamp"], objectives="iwae:2", seeds=1)
     assert [task.label for task in tasks] == ["normal", "vamp"]
@@ -155,7 +164,7 @@ def test_a_running_cluster_is_used_and_its_threads_take_turns(digits):
     with cluster:
         address = cluster.scheduler_address
         there = compare(digits, backend=f"dask:{address}", **given, **TINY, **JUDGE)
-        with distributed.Client(address) as client:
+        with distributed.Client(address, set_as_default=False) as client:
             assert client.scheduler_info()["workers"], "a cluster of the user's own stays up"
     assert values(here) == values(there)
 

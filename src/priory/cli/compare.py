@@ -30,6 +30,7 @@ SHOWN = ("nll", "active_units", "knn_accuracy", "mmd")
 _LISTS = {
     "recipe": "recipes, with commas between",
     "prior": "priors, with commas between: normal,vamp:100",
+    "posterior": "posteriors, with commas between: normal,full,iaf",
     "objective": "objectives, with commas between: elbo,iwae:10",
 }
 
@@ -41,7 +42,8 @@ def command(request: Request) -> Command:
 
 def _of_combinations() -> Command:
     base = RECIPES["vae"]
-    skip = ("data", "priors", "objectives", "recipes", "runs", "progress")
+    skip = ("data", *(f"{name}s" for name in _LISTS), "runs", "progress")
+    own = [f"pair.{name}" for name in _LISTS]
     training = training_options(base)
     return Command(
         "priory compare [options]\n       priory compare RUN RUN ... [options]",
@@ -50,7 +52,7 @@ def _of_combinations() -> Command:
         {
             "what to compare": {n: Option(n, str, None, text) for n, text in _LISTS.items()},
             "comparison": {n: o for n, o in options_of(compare).items() if n not in skip},
-            "the pairs": {n: o for n, o in pair_options(base).items() if n != "pair.prior"},
+            "the pairs": {n: o for n, o in pair_options(base).items() if n not in own},
             "training": {n: o for n, o in training.items() if n not in ("seed", "progress")},
             "data": data_options(base.data),
             "output": folder_options(
@@ -91,7 +93,7 @@ def compare_combinations(request: Request) -> None:
     texts, errors = request.texts, request.errors
     axes: dict[str, Any] = {f"{n}s": comma_list(texts[n]) for n in _LISTS if texts.get(n)}
     if not axes:
-        errors.found.append("give what to compare: --prior, --objective or --recipe")
+        errors.found.append("give what to compare: --prior, --posterior, --objective or --recipe")
     source = Source(texts.get("data", RECIPES["vae"].data), texts, errors)
     options = request.values("comparison")
     metrics = options.get("metrics")

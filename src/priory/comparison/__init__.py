@@ -1,4 +1,4 @@
-"""compare: combinations of recipes, priors and objectives, or runs that are there, side by side."""
+"""compare: combinations of recipes and their parts, or runs that are there, side by side."""
 
 from priory.comparison.fits import FailedFits, Task, compare, plan
 from priory.comparison.parts import fresh, labelled, slug, spell

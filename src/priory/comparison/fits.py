@@ -1,4 +1,4 @@
-"""Every combination of recipes, priors and objectives, trained and judged alike, on every core."""
+"""Every combination of recipes, priors, posteriors and objectives, judged alike, on every core."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ def compare(
     data: Data | str,
     *,
     priors: Parts | None = None,
+    posteriors: Parts | None = None,
     objectives: Parts | None = None,
     recipes: Parts = "vae",
     seeds: int | Sequence[int] = 3,
@@ -86,7 +87,7 @@ def compare(
     progress: bool = True,
     **options: Any,
 ) -> Comparison:
-    """Train every combination of recipes, priors and objectives, and judge all of them alike.
+    """Train every combination of recipes and parts, and judge all of them alike.
 
     Every fit has the same options and data and one thread; every run is judged by the same
     K-sample bound on the test rows, never by its own loss.
@@ -95,6 +96,7 @@ def compare(
         data: what on, or its name.
         priors: text ("vamp:100"), objects that are not built yet, or a mapping from labels to
             these; the recipes' own if None.
+        posteriors: likewise, of recipes whose pair can be asked for one.
         objectives: likewise.
         recipes: names, `path/to/file.py:Class`, or `Recipe` objects.
         seeds: how many, from 0 on, or which.
@@ -121,6 +123,7 @@ def compare(
     tasks = plan(
         data,
         priors=priors,
+        posteriors=posteriors,
         objectives=objectives,
         recipes=recipes,
         seeds=seeds,
@@ -160,6 +163,7 @@ def plan(
     data: Data | str,
     *,
     priors: Parts | None = None,
+    posteriors: Parts | None = None,
     objectives: Parts | None = None,
     recipes: Parts = "vae",
     seeds: int | Sequence[int] = 3,
@@ -174,6 +178,7 @@ def plan(
     Args:
         data: as in `compare`, like all that follow.
         priors: of the latents.
+        posteriors: of the latents.
         objectives: to train by.
         recipes: to start from.
         seeds: how many, or which.
@@ -195,7 +200,12 @@ def plan(
         errors.found.append("give seeds, not seed: a comparison sets the seed of each fit")
     if particles < 1:
         errors.found.append(f"particles must be at least 1, got {particles}")
-    axes = {"recipe": recipes, "prior": priors, "objective": objectives}
+    axes = {
+        "recipe": recipes,
+        "prior": priors,
+        "posterior": posteriors,
+        "objective": objectives,
+    }
     choices = {axis: labelled(given) for axis, given in axes.items() if given is not None}
     said = [axis for axis in choices if len(choices[axis]) > 1] or list(choices)[-1:]
     sent: Any = data
