@@ -155,13 +155,13 @@ def test_a_dask_cluster_of_processes_changes_nothing(digits):
 
 
 def test_a_running_cluster_is_used_and_its_threads_take_turns(digits):
-    distributed = pytest.importorskip("distributed")
+    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
     given = {"priors": ["normal", "vamp:5"], "seeds": 1}
     here = compare(digits, jobs=1, **given, **TINY, **JUDGE)
     cluster = distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     )
-    with cluster:
+    with dask.config.set(scheduler=None), cluster:  # a worker in this process sets it
         address = cluster.scheduler_address
         there = compare(digits, backend=f"dask:{address}", **given, **TINY, **JUDGE)
         with distributed.Client(address, set_as_default=False) as client:
