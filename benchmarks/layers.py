@@ -128,13 +128,14 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("rows", nargs="*", default=[*ROWS], help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--steps", type=int, help="a trial of so many steps")
     parser.add_argument("--particles", type=int, default=PARTICLES)
     parser.add_argument("--limit", type=int, default=IMAGES, help="test images")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     trial = args.steps or (args.limit, args.particles) != (IMAGES, PARTICLES)
-    length = {"steps": args.steps} if args.steps else {"epochs": EPOCHS}
+    length = {"steps": args.steps} if args.steps else {"epochs": args.epochs}
     for name in args.rows:
         found = measure(
             name, length=length, particles=args.particles, limit=args.limit, seed=args.seed

@@ -13,6 +13,7 @@ from priory.data import Data
 from priory.distributions.independent import IndependentNormal
 from priory.evaluation import evaluate
 from priory.inference import ELBO, IWAE, Linear, Phases, fit
+from priory.inference.selection import judged
 from priory.inference.validation import collapsed, fallen, layer_rates
 from priory.models import VAE, HierarchicalVAE, LadderVAE, TwoLevelVAE
 from priory.models.ladder import merged
@@ -393,6 +394,7 @@ def test_a_training_that_diverges_is_warned_of():
     (at,) = [i for i, row in enumerate(run.history) if "fallen" in row]
     assert bounds[at] < 2 * run.history[at]["fallen"] < 0
     assert "the training has diverged" in run.warnings[0]
+    assert not judged(run.history[at]), "the fall is no metric"
 
 
 # --- each layer judged --------------------------------------------------------------------------
