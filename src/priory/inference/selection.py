@@ -23,6 +23,7 @@ _OWN = (
     "watch",
     "warnings",
     "collapsed",
+    "stage",
 )
 
 
