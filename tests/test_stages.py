@@ -8,10 +8,11 @@ import torch
 from sklearn.mixture import GaussianMixture as Mixture
 from torch.distributions import Normal
 
-from priory import fit, load
+from priory import compare, fit, load
 from priory.cli import main
 from priory.data import Data
 from priory.evaluation.latents.clustering import hungarian_hits, majority_hits
+from priory.evaluation.report.charts import training
 from priory.inference import (
     ELBO,
     Adversarial,
@@ -229,6 +230,21 @@ def test_a_run_broken_in_any_stage_goes_on_to_the_same_bits(tmp_path, whole, epo
     assert outcome(tmp_path / "run") == whole
 
 
+@pytest.mark.parametrize("epoch", [2, 5])
+def test_traced_stages_go_on_to_the_same_bits(tmp_path, epoch):
+    def broken(row):
+        if row["epoch"] == epoch:
+            raise Broken
+
+    options = {"compile": "trace", "snapshot_every": 1}
+    staged(tmp_path / "whole", **options)
+    with pytest.raises(Broken):
+        staged(tmp_path / "run", on_epoch=broken, **options)
+    run = staged(tmp_path / "run", resume=True, **options)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    assert [*run.snapshots] == [7, 10, 13, 14]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_run_broken_between_stages_goes_on_to_the_same_bits(tmp_path, whole, monkeypatch, when):
     finish = MixtureOfCodes.finish
@@ -332,6 +348,22 @@ def test_options_of_a_stage_go_by_its_name():
         RECIPES["vade"].prepare(**{"autoencoder.lr": "fast"})
     with pytest.raises(ValueError, match="of the stage autoencoder, lr must be positive"):
         RECIPES["vade"].prepare(**{"autoencoder.lr": -1.0})
+
+
+def test_a_stage_ends_at_a_line_of_the_chart(start):
+    first, second = training(start[0].history).axes[0].lines[:2]
+    assert len(first.get_xdata()) == len(start[0].history)
+    assert list(second.get_xdata()) == [last_of_stage(start[0])["epoch"]] * 2
+
+
+def test_a_comparison_takes_stages(tmp_path):
+    options = {"autoencoder.steps": 2, "autoencoder.starts": 1, "steps": 1, "latent": 2}
+    compare("digits", recipes="vade", seeds=1, jobs=1, metrics=["nll"], runs=tmp_path, **options)
+    (run,) = (load(folder) for folder in tmp_path.iterdir())
+    assert [(row.get("stage"), row["step"]) for row in run.history] == [
+        ("autoencoder", 2),
+        (None, 3),
+    ]
 
 
 def test_a_run_in_stages_goes_on_and_begins_others(capsys, tmp_path, monkeypatch, no_pixels):

@@ -81,6 +81,7 @@ class Loop:
         self.stage, self.name, self.history = stage, name, [dict(row) for row in history]
         if history:
             self.before, self.epoch = history[-1]["step"], history[-1]["epoch"]
+            self.evaluations.before = self.before
             self._started = time.perf_counter() - history[-1]["seconds"]
 
     def prepare(self) -> None:
@@ -170,7 +171,7 @@ class Loop:
         for term, own in zip(terms, train["terms"], strict=True):
             term.load_state_dict(own)
         self.epoch, self.batch, self.counted = state["epoch"], state["batch"], train["counted"]
-        self.before = state.get("before", 0)
+        self.before = self.evaluations.before = state.get("before", 0)
         if "rate" in state:
             self._former = state["step"] - self.before, state["rate"]
         device = self.data.device
