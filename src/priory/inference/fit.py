@@ -151,9 +151,8 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
             callbacks = [bar, OnEpoch(wanted.on_epoch), keeper]
             history: list[dict[str, Any]] = []
             for number in range(standing(wanted), len(trainings)):
-                each, own = trainings[number]
-                svi = _svi(pair, each, own, totals[number], bar.log)
-                total = totals[number]
+                (each, own), total = trainings[number], totals[number]
+                svi = _svi(pair, each, own, total, bar.log)
                 loop = Loop(pair, each, data, svi, total, size, own, callbacks, bar.log)
                 _train(loop, wanted.stages, number, history)
                 history = loop.history
