@@ -42,6 +42,7 @@ from priory.inference import (
     Scaled,
     Schedule,
     Sleep,
+    Stage,
     Sum,
     fit,
 )
@@ -80,6 +81,10 @@ MADE = {
     Renyi: lambda: Renyi(0.5, 3),
     Scaled: lambda: 10 * Reconstruction(),
     Sleep: lambda: Sleep("z"),
+    inference.MixtureOfCodes: lambda: inference.MixtureOfCodes(
+        name="first", objective=KL(), lr=0.1
+    ),
+    inference.Stage: lambda: inference.Stage(name="first", objective=KL(), frozen=("prior",)),
     Sum: lambda: Reconstruction() + 10 * Match(mmd, "z") + KL(),
     DeepMean: lambda: DeepMean(MLP((4,)), MLP((3,)), width=5),
     Joint: lambda: Joint(MLP((4,)), MLP((3,)), width=5),
@@ -99,7 +104,7 @@ NOT_WRITTEN = {
 }
 
 
-KINDS = (nn.Module, Objective, Schedule, Criterion)
+KINDS = (nn.Module, Objective, Schedule, Criterion, Stage)
 PARTS = {
     f"{package.__name__}.{name}": value
     for package in PACKAGES

@@ -46,8 +46,10 @@ def parts(recipe):
 
 
 def small(recipe):
-    """Those, and small batches, unless the objective takes all rows at once."""
-    return parts(recipe) if recipe.objective().whole else {**parts(recipe), "batch_size": 64}
+    """Those, short stages, and small batches, unless the objective takes all rows at once."""
+    stages = {f"{stage.name}.steps": 20 for stage in recipe.stages}
+    batch = {} if recipe.objective().whole else {"batch_size": 64}
+    return {**parts(recipe), **stages, **batch}
 
 
 # --- text ---------------------------------------------------------------------------------------

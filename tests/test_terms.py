@@ -24,7 +24,7 @@ from priory.inference import (
 from priory.inference.objectives import COSTS, SCHEDULES
 from priory.inference.objectives.terms import Match
 from priory.inference.svi import NonFinite
-from priory.models import VAE
+from priory.models import VAE, HierarchicalVAE
 from priory.nets import MLP
 from priory.parsing import parse_objective
 from priory.serialisation import from_config, to_config
@@ -49,6 +49,54 @@ def test_reconstruction_and_divergence_are_the_bound(x, analytic):
     both = phases(pair, x=x)
     parts = (Reconstruction() + KL(analytic)).loss(both)
     torch.testing.assert_close(parts, ELBO(analytic_kl=analytic).loss(both))
+
+
+# --- an autoencoder of means ----------------------------------------------------------------------
+
+POINT = Reconstruction(point=True)
+
+
+def test_a_point_is_reconstructed_from_the_means(x):
+    pair = VAE(latent=2, likelihood="normal")
+    pair.build(x)
+    by_hand = -pair.decoder(pair.encoder(x).mean).log_prob(x).mean()
+    torch.testing.assert_close(POINT.loss(phases(pair, x=x)), by_hand)
+    drawn = Reconstruction().loss(phases(pair, x=x))
+    assert (drawn - by_hand).detach().abs() > 1e-3
+    (slope,) = torch.autograd.grad(by_hand, pair.encoder.net.last.weight)
+    POINT.loss(phases(pair, x=x)).backward()
+    torch.testing.assert_close(pair.encoder.net.last.weight.grad, slope)
+
+
+def test_the_mean_of_a_layer_is_that_given_the_mean_below(x):
+    pair = HierarchicalVAE(latents=(3, 2), likelihood="normal")
+    pair.build(x)
+    awake, again = (phases(pair, x=x).at_means for _ in range(2))
+    for site in ("z1", "z2"):
+        mean = awake.distribution(site, of="guide").mean
+        torch.testing.assert_close(awake.sample[site].squeeze(0), mean)
+        torch.testing.assert_close(awake.sample[site], again.sample[site])
+
+
+class Chooses(nn.Module):
+    """Draws a category in the guide."""
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", dist.Categorical(torch.ones(3)))
+            pyro.sample("x", dist.Normal(c.to(x)[:, None], 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("c", dist.Categorical(torch.ones(len(x), 3)))
+
+
+@pytest.mark.parametrize("pair", [VAE(latent=2, posterior="iaf", likelihood="normal"), Chooses()])
+def test_a_latent_without_a_mean_is_refused(pair, x):
+    if isinstance(pair, VAE):
+        pair.build(x)
+    with pytest.raises(ValueError, match=r"cannot be taken at its mean: .* has none that is"):
+        POINT.loss(phases(pair, x=x))
 
 
 class Shared(nn.Module):

@@ -28,7 +28,7 @@ _PACKAGES = (
     "inference",
     "evaluation",
 )
-_KINDS = ("Module", "Objective", "Schedule", "Criterion")
+_KINDS = ("Module", "Objective", "Schedule", "Criterion", "Stage")
 _MOST = 1_000_000  # values of a configuration
 _SCALARS = (str, int, float, bool, type(None))
 

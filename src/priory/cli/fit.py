@@ -63,6 +63,7 @@ def _of_recipe(name: str | None, recipe: Recipe) -> Command:
             f"the pair, {recipe.family.__name__}": pair_options(recipe),
             "objective": {"objective": replace(_OBJECTIVE, default=recipe.loss)},
             "training": training_options(recipe),
+            **({"earlier stages": recipe.staged()} if recipe.stages else {}),
             "data": data_options(recipe.data, recipe.rendering(recipe.data)),
             "output": folder_options("folder of the run; runs/NAME-DATA-seed by default")
             | _checkpoint_options(),
@@ -141,11 +142,12 @@ def go_on(request: Request) -> None:
     pair, data = parts_of(str(folder), request)
     config = read_config(folder)
     options = {**config["fit"], "optim": _optim(config["fit"]["optim"])}
-    options |= {n: from_config(options[n]) for n in ("schedule", "best") if n in options}
+    options |= {n: from_config(options[n]) for n in ("schedule", "best", "stages") if n in options}
     if any(n in values for n in _LENGTH):
         options |= dict.fromkeys(_LENGTH)
     print(data, flush=True)
     if warm:
+        options.pop("stages", None)  # their work is in the weights
         begun = load(folder, pair=pair, data=data)
         pair, objective, data = begun.pair, begun.objective, begun.data
         print(f"warm start: the weights of {folder}, with a new optimiser", flush=True)
@@ -229,6 +231,15 @@ def _show(run: Run, out: Path, own: str) -> None:
         f"{shown}loss {last['loss']:.2f} after {last['step']:,} steps "
         f"in {run.seconds:.1f} s{passed}"
     )
+    for row in run.history:
+        if "stage" in row and (values := judged(row)):
+            ended = {n: v for n, v in judged(last).items() if n in values}
+            then = f"; at the end: {_values(ended)}" if ended else ""
+            print(f"after the stage {row['stage']}: {_values(values)}{then}")
     for text in run.warnings:
         print(f"warning: {text}")
     print(f"saved in {out}\nnext: priory evaluate {out}{own}")
+
+
+def _values(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())

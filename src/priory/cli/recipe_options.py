@@ -30,4 +30,6 @@ def training_options(recipe: Recipe) -> dict[str, Option]:
 
 def is_of_recipe(name: str) -> bool:
     """Return whether an option, by its long name, is one that a recipe takes."""
+    if any(name in recipe.staged() for recipe in RECIPES.values() if recipe.stages):
+        return True
     return name.startswith("pair.") or name == "objective" or name in RECIPES["vae"].trainable()

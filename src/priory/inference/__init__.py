@@ -1,6 +1,7 @@
 """Phases, objectives, adversaries, and the engine that trains any Pyro pair with them."""
 
 from priory.inference.fit import fit
+from priory.inference.mixture_of_codes import MixtureOfCodes
 from priory.inference.objectives import (
     CIWAE,
     ELBO,
@@ -33,6 +34,7 @@ from priory.inference.phases.phases import Phases, generate
 from priory.inference.phases.recorder import MismatchError
 from priory.inference.run import Programs, Run, load
 from priory.inference.selection import Criterion
+from priory.inference.stage import Stage
 from priory.inference.svi import SVI
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "Linear",
     "Match",
     "MismatchError",
+    "MixtureOfCodes",
     "Objective",
     "Phases",
     "Programs",
@@ -66,6 +69,7 @@ __all__ = [
     "Scaled",
     "Schedule",
     "Sleep",
+    "Stage",
     "Sum",
     "Wake",
     "fit",

@@ -22,7 +22,8 @@ class Training(Protocol):
         svi: takes the steps.
         total: steps in all.
         options: of `fit`.
-        history: a row for each epoch.
+        history: a row for each epoch, those of earlier stages first.
+        stage: this training's number among the run's, from 0.
     """
 
     pair: Any
@@ -32,6 +33,7 @@ class Training(Protocol):
     total: int
     options: FitOptions
     history: list[dict[str, Any]]
+    stage: int
 
     @property
     def snapshots(self) -> dict[int, Tensor]:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any, ParamSpec, Protocol
@@ -18,10 +18,11 @@ from torch import nn
 from priory.data import Data
 from priory.inference.alone import alone
 from priory.inference.callback import Callback, OnEpoch
-from priory.inference.checkpoints.keeper import keeping
+from priory.inference.checkpoints.keeper import keeping, standing
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
 from priory.inference.loop import Loop, stateful
+from priory.inference.measures import Measured, measured
 from priory.inference.objectives.base import Objective
 from priory.inference.objectives.bounds import ELBO
 from priory.inference.objectives.em import check_whole
@@ -30,6 +31,7 @@ from priory.inference.phases.arguments import Program, bind, build
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Programs, Run
+from priory.inference.stage import Stage, check_stages
 from priory.inference.support import check_compared, check_seen
 from priory.inference.svi import SVI
 from priory.lookup import suggestion
@@ -126,25 +128,59 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
         data = data.to(device)
         size = min(wanted.batch_size, len(data.train))
         ranks.each(size)
-        check_whole(objective, size, len(data.train))
+        trainings = [*((s.objective, wanted.of_stage(s)) for s in wanted.stages)]
+        trainings.append((objective, wanted))
+        for each, _ in trainings:
+            check_whole(each, size, len(data.train))
+        check_stages(wanted.stages, objective)
         check_device(device)
-        total = wanted.total(len(data.train) // size)
+        totals = [own.total(len(data.train) // size) for _, own in trainings]
         kept: AbstractContextManager[Callback] = nullcontext(Callback())
         with (
-            keeping(wanted) if wanted.folder is not None else kept as keeper,
+            keeping(wanted, objective) if wanted.folder is not None else kept as keeper,
             pyro.get_param_store().scope() as state,
             own_randomness(device, wanted.seed),
-            Progress(wanted.progress if ranks.is_main() else False, total) as bar,
+            Progress(wanted.progress if ranks.is_main() else False, sum(totals)) as bar,
         ):
-            check_compared(objective, data.train.columns)
+            for each, _ in trainings:
+                check_compared(each, data.train.columns)
             check_seen(pair.model, data.train.columns)
             prepare(pair, data, device)
-            svi = _svi(pair, objective, wanted, total, bar.log)
+            for stage in wanted.stages:
+                stage.check(pair)
             callbacks = [bar, OnEpoch(wanted.on_epoch), keeper]
-            loop = Loop(pair, objective, data, svi, total, size, wanted, callbacks, bar.log)
-            loop.prepare()
-            loop.run()
+            history: list[dict[str, Any]] = []
+            for number in range(standing(wanted), len(trainings)):
+                (each, own), total = trainings[number], totals[number]
+                svi = _svi(pair, each, own, total, bar.log)
+                loop = Loop(pair, each, data, svi, total, size, own, callbacks, bar.log)
+                _train(loop, wanted.stages, number, history)
+                history = loop.history
+                if loop.answered:
+                    break
         return Run(pair, objective, data, wanted.config, loop.history, state, loop.snapshots)
+
+
+def _train(
+    loop: Loop, stages: Sequence[Stage], number: int, history: Sequence[Mapping[str, Any]]
+) -> None:
+    """Run a stage, and move the pair to where the next one begins; or the run's own training."""
+    pair, data, seed = loop.pair, loop.data, loop.options.seed
+    stage = stages[number] if number < len(stages) else None
+    loop.follow(number, history, "" if stage is None else stage.name)
+    if stage is None:
+        loop.callbacks = [Measured(stages), *loop.callbacks]
+        loop.prepare()
+        loop.run()
+        return
+    with stage.freezing(pair):
+        loop.prepare()
+        loop.run()
+    if loop.answered:
+        return
+    with own_randomness(data.device, seed):
+        loop.history[-1] |= stage.finish(pair, data, seed)
+    loop.history[-1] |= measured(stage.metrics, pair, data, seed)
 
 
 def pick_device(device: str | torch.device) -> torch.device:

@@ -39,6 +39,9 @@ class Loop:
         options: of `fit`.
         callbacks: called at each turn of the loop, in this order.
         log: gets a message of what goes wrong.
+
+    Attributes:
+        answered: whether the run turned out to be finished before the first step.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Loop:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
         self.total, self.size, self.options, self.callbacks = total, size, options, callbacks
         self.epoch = self.batch = 0
+        self.stage = self.before = 0
+        self.name, self.answered = "", False
         self.loss: Any = 0.0
         self.counted: Any = 0
         self.evaluations = Evaluations(pair, objective, data, svi, options, log)
@@ -64,6 +69,20 @@ class Loop:
         self.feed: Feed | None = None
         self._former: tuple[int, float] | None = None  # last step before a resume, and its rate
         self._started = time.perf_counter()
+
+    def follow(self, stage: int, history: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Take up steps, epochs and seconds where the stages before have ended.
+
+        Args:
+            stage: this training's number among the run's, from 0.
+            history: the rows before its own.
+            name: by which its own rows are called; not at all if it is empty.
+        """
+        self.stage, self.name, self.history = stage, name, [dict(row) for row in history]
+        if history:
+            self.before, self.epoch = history[-1]["step"], history[-1]["epoch"]
+            self.evaluations.before = self.before
+            self._started = time.perf_counter() - history[-1]["seconds"]
 
     def prepare(self) -> None:
         """Look at the pair by the first batch, and at all rows; register every parameter."""
@@ -86,7 +105,8 @@ class Loop:
 
     def run(self) -> None:
         """Train to the end, or until patience is out, unless a callback has the finished run."""
-        if any(callback.begin(self) for callback in self.callbacks):
+        self.answered = any(callback.begin(self) for callback in self.callbacks)
+        if self.answered:
             return
         if self.svi.steps == 0:
             self.evaluations.begin()
@@ -114,7 +134,9 @@ class Loop:
     def state(self) -> dict[str, Any]:
         """Return where the run stands, as plain values; of snapshots, the steps."""
         return {
-            "step": self.svi.steps,
+            "step": self.before + self.svi.steps,
+            "stage": self.stage,
+            "before": self.before,
             "epoch": self.epoch,
             "batch": self.batch,
             "seconds": time.perf_counter() - self._started,
@@ -149,8 +171,9 @@ class Loop:
         for term, own in zip(terms, train["terms"], strict=True):
             term.load_state_dict(own)
         self.epoch, self.batch, self.counted = state["epoch"], state["batch"], train["counted"]
+        self.before = self.evaluations.before = state.get("before", 0)
         if "rate" in state:
-            self._former = state["step"], state["rate"]
+            self._former = state["step"] - self.before, state["rate"]
         device = self.data.device
         loss = train["loss"]
         self.loss = loss.to(device) if isinstance(loss, Tensor) else loss
@@ -227,7 +250,11 @@ class Loop:
         step = self.svi.steps
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": step}
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
-        self.evaluations.add(row, self.history, last=step >= self.total)
+        own = [r for r in self.history if r["step"] > self.before]
+        since = [{**r, "step": r["step"] - self.before} for r in own]
+        self.evaluations.add(row, since, last=step >= self.total)
+        row["step"] = self.before + step
+        row |= {"stage": self.name} if self.name else {}
         if isinstance(self.objective, Objective):
             row |= self.objective.multipliers()
         row["rate"] = self._rate()

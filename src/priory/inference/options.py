@@ -6,8 +6,8 @@ import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,6 +18,7 @@ from priory.inference.engine.tracing import Mode
 from priory.inference.objectives.schedules import Cosine, Schedule
 from priory.inference.phases.precision import Precision
 from priory.inference.selection import Criterion
+from priory.inference.stage import Stage
 from priory.serialisation import to_config
 
 _LEAST = {
@@ -97,6 +98,7 @@ class FitOptions:
             there is none. Only epochs or steps may have changed.
         inexact: resume on another device, thread count or version too, not bit for bit.
         overwrite: remove the run that is in the folder.
+        stages: trainings of the same pair before this one; see `Stage`.
         progress: whether to show a progress bar; by default if the output is a terminal.
         on_epoch: called with each epoch's row of the history.
 
@@ -134,6 +136,7 @@ class FitOptions:
     resume: Resume = False
     inexact: bool = False
     overwrite: bool = False
+    stages: Sequence[Stage] = ()
     progress: bool | None = None
     on_epoch: Callable[[dict[str, Any]], None] | None = None
 
@@ -143,12 +146,22 @@ class FitOptions:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What a run's configuration holds of them, as plain values."""
+        """What a run's configuration holds of them, as plain values; `stages` if there are any."""
+        left_out = _NOT_KEPT if self.stages else {*_NOT_KEPT, "stages"}
         return {
             f.name: str(self.device) if f.name == "device" else to_config(getattr(self, f.name))
             for f in fields(self)
-            if f.name not in _NOT_KEPT
+            if f.name not in left_out
         }
+
+    def of_stage(self, stage: Stage) -> FitOptions:
+        """Return the options of a stage's training: its own, and what it shares with the run's.
+
+        Args:
+            stage: of this run.
+        """
+        none: dict[str, Any] = {"best": None, "patience": None, "snapshot_every": 0, "stages": ()}
+        return replace(self, **stage.training, **none)
 
     def total(self, batches: int) -> int:
         """Return the number of steps of the whole training.
@@ -244,10 +257,23 @@ def _parts(options: Mapping[str, Any]) -> Iterator[str]:
         yield f"device must be a name such as 'cpu' or a torch.device, got {device!r}"
     if not isinstance(options.get("folder"), str | os.PathLike | None):
         yield f"folder must be a path, got {options['folder']!r}"
+    yield from _stages(options.get("stages", ()))
     if options.get("on_epoch") is not None and not callable(options["on_epoch"]):
         yield f"on_epoch must be callable, got {options['on_epoch']!r}"
     if "optim" in options:
         yield from _optimiser(options["optim"], options.get("lr", 1e-3))
+
+
+def _stages(stages: Any) -> Iterator[str]:
+    """Find out whether something is a sequence of stages, each with options that hold."""
+    if not isinstance(stages, Sequence) or not all(isinstance(s, Stage) for s in stages):
+        yield f"stages must be a list of Stage, got {stages!r}"
+        return
+    for stage in stages:
+        try:
+            check_options(stage.training)
+        except ValueError as error:
+            yield f"of the stage {stage.name}, {error}"
 
 
 def _optimiser(optim: Any, lr: Any) -> Iterator[str]:

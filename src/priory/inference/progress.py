@@ -69,6 +69,6 @@ class Progress(Callback):
         self.bars.update(
             self.task,
             completed=row["step"],
-            description=f"epoch {row['epoch']}",
+            description=" ".join([*filter(None, [row.get("stage")]), f"epoch {row['epoch']}"]),
             figures=figures,
         )

@@ -24,6 +24,7 @@ _OWN = (
     "warnings",
     "collapsed",
     "fallen",
+    "stage",
 )
 
 

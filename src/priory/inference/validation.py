@@ -51,6 +51,9 @@ class Evaluations:
         svi: takes the steps.
         options: of `fit`; the best weights are chosen by `best`, with patience alone by the bound.
         log: gets a message of what goes wrong.
+
+    Attributes:
+        before: steps of the stages before this training, on from which its own are counted.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Evaluations:
     ) -> None:
         self.pair, self.objective, self.data, self.svi = pair, objective, data, svi
         self.options, self.log = options, log
+        self.before = 0
         self.bounded = bool(options.valid_every and len(data.valid))
         _check_rows(data, options.best, options.patience)
         self.selection = Selection(options.best, options.patience)
@@ -107,7 +111,7 @@ class Evaluations:
                 row["fallen"] = best
             self._layers(row, history)
             for text in warnings_of(row):
-                self.log(f"warning, step {row['step']:,}: {text}")
+                self.log(f"warning, step {self.before + row['step']:,}: {text}")
 
     def out_of_patience(self, row: dict[str, Any]) -> bool:
         """Keep the weights if they are the best so far; return whether patience is out.
@@ -127,7 +131,7 @@ class Evaluations:
         if not self.snapshots.due(epochs, last=last):
             return False
         with self.svi.averaged():
-            self.snapshots.take(self.svi.steps, self.pair, self.data)
+            self.snapshots.take(self.before + self.svi.steps, self.pair, self.data)
         return True
 
     def state(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Variational autoencoders with clusters, whose prior is a mixture with its component explicit."""
 
-from priory.models import GMVAE, HierarchicalGMVAE
+from priory.inference import MixtureOfCodes, Reconstruction
+from priory.models import GMVAE, VAE, HierarchicalGMVAE
 from priory.recipes.recipe import Recipe
 
 # At their whole price the latents are spent on fewer clusters, before these are found.
@@ -32,5 +33,24 @@ ROWS = (
             "latents": (8, 4),
         },
         _TRAINING,
+    ),
+    Recipe(
+        "vade",
+        "Jiang et al., 2017, Variational deep embedding: an unsupervised and generative approach "
+        "to clustering; the component is summed out",
+        VAE,
+        "elbo",
+        {"prior": "mixture:10", "encoder": "mlp:128", "decoder": "mlp:128", "latent": 8},
+        {"steps": 2000, "lr": 1e-3, "schedule": "cosine"},
+        stages=(
+            MixtureOfCodes(
+                name="autoencoder",
+                objective=Reconstruction(point=True),
+                frozen=("prior",),
+                metrics=("clustering_hungarian", "clustering_majority"),
+                steps=1000,
+                lr=2e-3,
+            ),
+        ),
     ),
 )

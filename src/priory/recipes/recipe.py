@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
 from priory.data import SETS, Data, ImageSet
-from priory.inference import Objective, Run, fit
+from priory.inference import Objective, Run, Stage, fit
 from priory.inference.fit import pick_device
 from priory.inference.options import FitOptions
+from priory.inference.stage import LENGTH
 from priory.lookup import named
 from priory.parsing import parse_objective, read
 from priory.signatures import REQUIRED, Collector, Option, options_of
@@ -31,6 +33,7 @@ class Recipe:
         training: of `fit`, where they differ from its defaults.
         data: name of its default data set.
         grey: whether images keep their grey levels, as a generator without a density needs them.
+        stages: trainings before its own, in their order.
 
     Example:
         >>> from priory.recipes import RECIPES
@@ -46,6 +49,7 @@ class Recipe:
     training: Mapping[str, Any] = field(default_factory=dict)
     data: str = "digits"
     grey: bool = False
+    stages: Sequence[Stage] = ()
 
     def pair(self, **options: Any) -> Any:
         """Build the pair, anew at each call.
@@ -83,15 +87,25 @@ class Recipe:
 
     def trainable(self) -> dict[str, Option]:
         """Return the options of `fit`, with this recipe's defaults."""
-        parts = ("pair", "objective", "data", "on_epoch")
+        parts = ("pair", "objective", "data", "on_epoch", "stages")
         return {n: o for n, o in options_of(fit).items() if n not in parts}
+
+    def staged(self) -> dict[str, Option]:
+        """Return the options of the trainings before its own, `autoencoder.epochs` say."""
+        return {
+            f"{stage.name}.{n}": replace(o, name=f"{stage.name}.{n}", default=getattr(stage, n))
+            for stage in self.stages
+            for n, o in options_of(type(stage)).items()
+            if n not in ("name", "objective", "frozen", "metrics")
+        }
 
     def prepare(self, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Build all that `fit` needs beside the data.
 
         Args:
             options: `objective`, options of the pair, and options of `fit`; of a name that both
-                have, `fit`'s own is meant, and `pair.name` is the pair's.
+                have, `fit`'s own is meant, and `pair.name` is the pair's; `stage.name` is that of
+                a training before, by its name.
 
         Returns:
             The pair, the objective, and the options of `fit`.
@@ -102,7 +116,7 @@ class Recipe:
         mine: dict[str, Any] = {}
         pair_options: dict[str, Any] = {}
         objective = options.pop("objective", None)
-        known = self.trainable()
+        known = {**self.trainable(), **self.staged()}
         errors = Collector()
         pair_known = options_of(self.family)
         for name, value in options.items():
@@ -118,11 +132,24 @@ class Recipe:
         mine = {**{k: read(known[k], v) for k, v in training.items()}, **mine}
         if isinstance(objective, str) or objective is None:
             objective = errors.attempt(self.objective, objective)
+        own = {n: mine.pop(n) for n in self.staged() if n in mine}
+        if self.stages and (stages := errors.attempt(self._stages, own)) is not None:
+            mine["stages"] = stages
         errors.attempt(lambda: FitOptions(**mine))
         errors.attempt(pick_device, mine.get("device", "auto"))
         pair = errors.attempt(self.pair, **pair_options)
         errors.check()
         return pair, objective, mine
+
+    def _stages(self, given: Mapping[str, Any]) -> list[Stage]:
+        """Return the trainings before its own, with the options that are given."""
+        made = []
+        for stage in self.stages:
+            prefix = f"{stage.name}."
+            own = {n.removeprefix(prefix): v for n, v in given.items() if n.startswith(prefix)}
+            length = dict.fromkeys(LENGTH) if {*LENGTH} & {*own} else {}
+            made.append(replace(deepcopy(stage), **{**length, **own}))
+        return made
 
     def rendering(self, name: str) -> dict[str, Any]:
         """Return the options of a named data set, where they differ from its defaults.

@@ -195,7 +195,8 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
 
     Args:
         history: records with `epoch` or `step`, and `loss`, and perhaps `bound`, the metric by
-            which the best weights, marked by a line, are chosen, layers' KL and multipliers.
+            which the best weights, marked by a line, are chosen, layers' KL and multipliers; a
+            dotted line marks where a `stage` ends.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -208,10 +209,13 @@ def training(history: Sequence[Mapping[str, Any]]) -> Figure:
     if both and np.array_equal(curves["loss"], curves["bound"] * [1, -1]):
         del curves["bound"]  # an ELBO's loss is its bound with the sign turned
     best = next((row[axis] for row in reversed(history) if row.get("best")), None)
+    ends = {row["stage"]: row[axis] for row in history if "stage" in row}
     figure = canvas(5.0, 2.0 * len(curves) + 1.2)
     for i, (name, curve) in enumerate(curves.items()):
         axes = figure.add_subplot(len(curves), 1, i + 1)
         axes.plot(*curve.T, c=MODEL, lw=1.8)
+        for end in ends.values():
+            axes.axvline(end, c=SOFT, lw=1.0, ls=":", zorder=1)
         if best is not None:
             axes.axvline(best, c=PRIOR, lw=1.2, ls="--", zorder=1)
         axes.set_ylabel(name.replace("_", " ") + nats.get(name, ""), color=SOFT)

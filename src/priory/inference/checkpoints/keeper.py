@@ -6,7 +6,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,12 @@ class Keeper(Callback):
         folder: the run's.
         signals: what has been asked of the process.
         options: of `fit`.
+        objective: what the run is trained by, after its stages.
     """
 
-    def __init__(self, folder: Path, signals: Signals, options: FitOptions) -> None:
+    def __init__(self, folder: Path, signals: Signals, options: FitOptions, objective: Any) -> None:
         self.folder, self.signals, self.options = folder, signals, options
+        self.objective, self._begun = objective, False
         self._config: dict[str, Any] = {}
         self._proven = False
         self._due = time.monotonic() + options.checkpoint_every
@@ -68,6 +70,8 @@ class Keeper(Callback):
     def begin(self, training: Training) -> bool:
         """Put a training where the folder's run stands, if it is to go on.
 
+        A stage that follows another in the same process begins from a checkpoint of its own.
+
         Returns:
             Whether that run is finished and of the same length.
 
@@ -75,16 +79,17 @@ class Keeper(Callback):
             ValueError: if the folder's run is another one, or damaged.
             FileNotFoundError: if there is nothing to resume from.
         """
-        resume = self.options.resume
-        config = described(
-            training.pair, training.objective, training.data, training.options.config
-        )
+        resume = False if self._begun else self.options.resume
+        self._begun = True
+        config = described(training.pair, self.objective, training.data, self.options.config)
         if resume and self._answer(training, config):
             return True
         if resume and not self._restore(training, config) and resume is True:
             raise FileNotFoundError(f"{self.folder} holds no checkpoint to resume from")
         ranks.barrier()  # every rank has read before one writes
         self._begin(training, config)
+        if training.stage and not training.svi.steps and ranks.is_main():
+            self.save(training)
         return False
 
     def _answer(self, training: Training, config: dict[str, Any]) -> bool:
@@ -132,9 +137,10 @@ class Keeper(Callback):
         state, train, device = found.state, found.train, training.data.device
         try:
             check_request(found.path, state["config"], config)
-            if state["step"] > training.total:
+            behind = state["step"] - state.get("before", 0)
+            if behind > training.total:
                 raise ValueError(
-                    f"{found.path} has {state['step']} steps behind it, and {training.total} are "
+                    f"{found.path} has {behind} steps behind it, and {training.total} are "
                     "asked for; ask for more, or begin in another folder"
                 )
             here = environment(device)
@@ -151,7 +157,7 @@ class Keeper(Callback):
                 raise
             training.snapshots.update(self._snapshots(state["snapshots"]))
             set_aside(self.folder / CHECKPOINTS, found.path)
-            check_schedule(found.path, state["config"], config, state["step"], training.total)
+            check_schedule(found.path, state["config"], config, behind, training.total)
         except (KeyError, TypeError) as error:
             raise Damaged(f"{found.path} is no checkpoint of a run: {error!r}") from error
         return True
@@ -206,6 +212,8 @@ class Keeper(Callback):
 
     def finish(self, training: Training) -> None:
         """Write the files of the finished run, and last the manifest that says it is finished."""
+        if training.stage < len(self.options.stages):
+            return
         if ranks.is_main():
             tensors = tensors_of(training.pair, training.objective, training.svi.params)
             files = run_files(self._config, training.history, tensors, training.snapshots)
@@ -216,14 +224,29 @@ class Keeper(Callback):
             self.signals.stop(f"the run is finished; saved in {self.folder}")
 
 
+def standing(options: FitOptions) -> int:
+    """Return the number of the stage in which a run goes on; 0 where none does.
+
+    Args:
+        options: of `fit`.
+    """
+    if options.folder is None or not options.resume or not options.stages:
+        return 0
+    with warnings.catch_warnings(), suppress(Damaged):  # said again when it is restored
+        warnings.simplefilter("ignore")
+        found = newest(Path(options.folder) / CHECKPOINTS)
+        stage = 0 if found is None else int(found.state.get("stage", 0))
+        return min(stage, len(options.stages))
+    return 0
+
+
 @contextmanager
-def keeping(
-    options: FitOptions,
-) -> Iterator[Keeper]:
+def keeping(options: FitOptions, objective: Any) -> Iterator[Keeper]:
     """Make and lock a run's folder, and watch for signals, for a while.
 
     Args:
         options: of `fit`, with a folder.
+        objective: what the run is trained by, after its stages.
 
     Raises:
         OSError: if the folder holds something else, cannot be written, or holds no run to resume.
@@ -234,7 +257,7 @@ def keeping(
     ranks.barrier()  # every rank has looked before one writes
     if not ranks.is_main():
         with Signals() as signals:
-            yield Keeper(folder, signals, options)
+            yield Keeper(folder, signals, options, objective)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -245,7 +268,7 @@ def keeping(
         sweep(folder / CHECKPOINTS)
         if options.overwrite:
             _clear(folder)
-        yield Keeper(folder, signals, options)
+        yield Keeper(folder, signals, options, objective)
 
 
 def _clear(folder: Path) -> None:

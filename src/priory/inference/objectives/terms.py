@@ -35,10 +35,11 @@ class Reconstruction(Objective):
     Args:
         site: the observed site.
         cost: "likelihood" or the name of a cost.
+        point: whether the latents are the guide's means, without a draw, as in an autoencoder.
 
     Raises:
         ValueError: if there is no such cost; at the first loss, if the likelihood is a point mass,
-            or no critic's features are to be had.
+            no critic's features are to be had, or a latent has no mean where it is asked for.
     """
 
     name = "reconstruction"
@@ -47,17 +48,19 @@ class Reconstruction(Objective):
         self,
         site: str = "x",
         cost: str = "likelihood",
+        point: bool = False,
     ) -> None:
         _check_cost(cost, "features")
         self.site = site
         self.cost = cost
+        self.point = point
         self._critic: nn.Module | None = None
 
     def loss(self, phases: Phases) -> Tensor:
         """Return the mean cost."""
         if self.cost != "likelihood":
             phases.refuse_missing(f"the cost {self.cost!r}", self.site)
-        awake = phases.reading(self.site)
+        awake = phases.at_means if self.point else phases.reading(self.site)
         if self.cost != "features":
             return _cost(awake, self.site, "model", self.cost)
         if self._critic is None:

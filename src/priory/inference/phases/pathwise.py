@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -202,6 +203,23 @@ def mean_of(name: str, distribution: Any) -> Tensor:
             "samples, or take them as constants, detached=True"
         ) from None
     return mean
+
+
+def point_of(name: str, distribution: Any) -> Tensor:
+    """Return the mean of a latent's distribution as a value of it, `(*batch, *event)`.
+
+    Raises:
+        ValueError: if it has no mean, or one that is no value.
+    """
+    inner = base(distribution)
+    with contextlib.suppress(NotImplementedError):
+        if not isinstance(inner, Categorical):
+            mean: Tensor = distribution.mean
+            return mean
+    raise ValueError(
+        f"the latent {name!r} cannot be taken at its mean: {type(inner).__name__} has none that is "
+        "a value; draw it, point=False"
+    )
 
 
 def _kind(site: Site) -> str:

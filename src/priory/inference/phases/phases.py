@@ -61,6 +61,7 @@ class Phases:
             by which densities are averaged, outside of any logarithm.
         particles: samples of the latents per datum, awake.
         latents: values of the guide's sites that are given rather than drawn, awake.
+        point: whether the guide's latents are their distributions' means, with one particle.
 
     Raises:
         ValueError: if `particles` is not positive, or an argument has no column.
@@ -86,12 +87,14 @@ class Phases:
         enumerated: tuple[str, ...] = (),
         draw: Antithetic | None = None,
         straight: bool = False,
+        point: bool = False,
     ) -> None:
         if particles < 1:
             raise ValueError(f"particles must be at least 1, got {particles}")
         self.model, self.guide, self.particles = model, guide, particles
         self.latents, self.constant_guide = latents, constant_guide
         self.enumerated, self.draw, self.straight = enumerated, draw, straight
+        self.point = point
         self._subsamples: dict[str, Tensor] = {}
         self._enumerated: dict[tuple[str, ...], Phase] = {}
         self._generated: dict[frozenset[str], Recorder] = {}  # by the sites that are their means
@@ -217,9 +220,18 @@ class Phases:
         return straight.awake
 
     @functools.cached_property
+    def at_means(self) -> Phase:
+        """The awake phase with each latent at its mean in the guide, given those before it.
+
+        Raises:
+            ValueError: if a latent's distribution has no mean.
+        """
+        return Phases(self.model, self.guide, columns=self.columns, point=True).awake
+
+    @functools.cached_property
     def _guided(self) -> Recorder:
         """The guide on the data, where one particle asks for no dimension of its own."""
-        return self._guide(Recorder(self.latents, straight=self.straight))
+        return self._guide(Recorder(self.latents, straight=self.straight, point=self.point))
 
     def _guide(self, recorder: Recorder) -> Recorder:
         constants = (

@@ -67,6 +67,7 @@ class Recorder(Messenger):
         mean: observed sites that are their means rather than drawn, where `draw_observed` is set.
         draw: draws the particles of a site in the batch plate, where they are not independent.
         straight: whether draws without reparameterised samples hand on the gradient of their mean.
+        point: whether latents are their distributions' means, without a draw.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class Recorder(Messenger):
         mean: Collection[str] = (),
         draw: Callable[[Site], Tensor] | None = None,
         straight: bool = False,
+        point: bool = False,
     ) -> None:
         super().__init__()
         self.straight = straight
+        self.point = point
         self.draw = draw
         self.replay = replay or {}
         self.until = until
@@ -117,6 +120,8 @@ class Recorder(Messenger):
                 msg["done"] = name in self.replay
                 if name in self.mean and not msg["done"]:
                     msg["value"], msg["done"] = pathwise.mean_of(name, msg["fn"]), True
+        elif self.point:
+            msg["value"], msg["done"] = pathwise.point_of(name, msg["fn"]), True
         elif self.particles > 1 and (self.single or in_batch(msg)):
             self._expand(msg)
             if self.draw is not None:
@@ -140,7 +145,7 @@ class Recorder(Messenger):
             raise MismatchError(f"two sites are called {name!r}; give each site its own name")
         if self.particles > 1 and (plates := depth([msg], self.single)) > self.nesting:
             raise DeeperPlates(plates)
-        if not (msg["is_observed"] or name in self.replay or name in self.mean):
+        if not (msg["is_observed"] or name in self.replay or name in self.mean or self.point):
             pathwise.mark(msg)
             if self.straight and msg["infer"].pop(pathwise.MARK, False):
                 msg["value"] = passed_through(msg)
