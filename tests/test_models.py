@@ -350,6 +350,12 @@ UNBUILT = {
         lambda p, x: p.decoder(x, torch.zeros(6, dtype=torch.long)),
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
+    "deep-gp-vae": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.explain(x),
+        lambda p, x: p.layers[0].prior(),
+        lambda p, x: p.layers[0].posterior(),
+    ],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
     "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],
