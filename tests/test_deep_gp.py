@@ -368,6 +368,17 @@ def test_what_judges_a_vae_judges_it(hidden, digits):
     assert {r.name for r in report if r.applicable} == {*names}
 
 
+def test_a_hidden_layer_that_both_programs_draw_alike_has_not_collapsed(digits):
+    torch.set_default_dtype(torch.float32)
+    options = {**SMALL, "hidden": (3,), "epochs": 3, "valid_every": 1, "compile": "off"}
+    run = RECIPES["vae-dgp"].fit(digits, **options)
+    assert run.history[-1]["kl.h1"] == 0 < run.history[-1]["kl.z"]
+    assert not any("h1" in warning for warning in run.warnings)
+    kl = evaluate(run, limit=20, metrics=["kl"], pictures=False)["kl"]
+    assert "h1 0 nats" in kl.note
+    assert not any("h1" in warning for warning in kl.warnings)
+
+
 @pytest.mark.parametrize("objective", ["elbo:analytic_kl=true", "elbo:beta=0.5", "elbo:2"])
 def test_other_weights_of_the_divergence_weigh_the_inducing_values_too(objective):
     pair, x = small(), images()

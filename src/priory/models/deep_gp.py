@@ -189,4 +189,4 @@ class DeepGPVAE(Pair):
         with self.of_rows(x):
             h = self.prior.embed(pyro.sample("z", self.encoder(x)))
             for n in range(len(self.hidden)):
-                h = pyro.sample(f"h{n + 1}", self.hide(n, h, u[n]))
+                h = pyro.sample(f"h{n + 1}", self.hide(n, h, u[n]), infer={"as_model": True})
