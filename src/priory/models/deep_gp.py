@@ -54,7 +54,8 @@ class DeepGPVAE(Pair):
         hidden: Number of coordinates of each hidden layer, from the latent on; none for one layer.
         inducing: Number of inducing points of each layer.
         kernel: Of each layer: "rbf", "linear" or "rbf+linear".
-        rows: N, the number of training rows; by default that of those that `build` sees.
+        rows: N, the number of training rows; by default that of those that `build` sees. A pair
+            that goes on with other data keeps it.
         posterior: The family of q(z | .), or its name; "auto" takes the one of the prior's support.
 
     Raises:
