@@ -23,6 +23,7 @@ from priory.posteriors import (
 )
 from priory.priors import (
     Concrete,
+    ExemplarPrior,
     Flow,
     GaussianMixture,
     Normal,
@@ -33,6 +34,7 @@ from priory.priors import (
 
 SMALL_PRIORS = {
     "concrete": Concrete,
+    "exemplar": lambda: ExemplarPrior(3),
     "flow": lambda: Flow(2, (8,)),
     "mixture": lambda: GaussianMixture(3),
     "normal": Normal,

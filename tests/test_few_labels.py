@@ -131,7 +131,7 @@ def test_a_label_beyond_the_classes_is_no_number(m2):
     ("make", "told"),
     [
         (lambda x: M2("vamp"), "classes must be"),
-        (lambda x: M2(prior="vamp"), "a VampPrior's pseudo-inputs have no labels"),
+        (lambda x: M2(prior="vamp"), "the inputs of VampPrior have no labels"),
         (lambda x: M2().build(x), "the number of classes is not known without labels"),
         (lambda x: M2().build(x, torch.full((6,), -1)), "not known without labels"),
         (lambda x: M2(4).build(x, SEEN), "no training row has the label 3 of the classes 0..3"),

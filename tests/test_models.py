@@ -114,7 +114,7 @@ def test_copies_and_saved_weights(prior):
         for parameter in twin.encoder.parameters():
             parameter.zero_()
     moved = not torch.allclose(twin.prior().log_prob(z), pair.prior().log_prob(z))
-    assert moved == (prior == "vamp")
+    assert moved == (prior in ("vamp", "exemplar"))
 
 
 @pytest.mark.parametrize("prior", SMALL_PRIORS)
@@ -197,7 +197,7 @@ def test_table_data_and_the_likelihood_by_itself():
     assert guide.nodes["z"]["log_prob"].shape == model.nodes["x"]["log_prob"].shape == (30,)
 
 
-@pytest.mark.parametrize("prior", sorted(set(SMALL_PRIORS) - {"vamp"}))
+@pytest.mark.parametrize("prior", sorted(set(SMALL_PRIORS) - {"exemplar", "vamp"}))
 def test_gan_dreams_with_gradients(prior):
     pair, x = GAN(SMALL_PRIORS[prior](), MLP((9,)), latent=2), torch.randn(12, 2)
     guide = poutine.trace(pair.guide).get_trace(x)
@@ -350,6 +350,12 @@ UNBUILT = {
         lambda p, x: p.decoder(x, torch.zeros(6, dtype=torch.long)),
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
+    "deep-gp-vae": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.explain(x),
+        lambda p, x: p.layers[0].prior(),
+        lambda p, x: p.layers[0].posterior(),
+    ],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
     "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],

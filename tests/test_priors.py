@@ -12,8 +12,17 @@ from torch import nn
 from torch.distributions import Distribution
 
 from pairs import SMALL_PRIORS
+from priory.models import VAE
 from priory.posteriors import posterior_for
-from priory.priors import PRIORS, Flow, GaussianMixture, Normal, StickBreaking, VampPrior
+from priory.priors import (
+    PRIORS,
+    ExemplarPrior,
+    Flow,
+    GaussianMixture,
+    Normal,
+    StickBreaking,
+    VampPrior,
+)
 from priory.priors.mixture import NormalMixture
 from processes import told
 
@@ -81,7 +90,7 @@ def test_contract(name):
 @pytest.mark.parametrize("name", PARTS)
 def test_saved_weights_load_into_one_built_on_zeros(name):
     prior, other = built(name), built(name, x=torch.zeros(7, 4))
-    if name == "vamp":
+    if name in ("vamp", "exemplar"):
         other._encode = prior._encode
     other.load_state_dict(prior.state_dict())
     z = prior().sample((4,))
@@ -90,7 +99,7 @@ def test_saved_weights_load_into_one_built_on_zeros(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["mixture", "normal", "uniform", "vamp", "stick-breaking", "flow", "flow-maf"],
+    ["mixture", "normal", "uniform", "vamp", "exemplar", "stick-breaking", "flow", "flow-maf"],
 )
 def test_one_latent_integrates_to_one(name):
     prior = built(name, latent=1)
@@ -231,6 +240,48 @@ def test_vamp_does_not_own_the_encoder():
         VampPrior(5).build(3, DATA)
 
 
+def test_exemplars_are_normals_of_one_scale_around_the_codes_of_rows():
+    encoder = Encoder(3, torch.distributions.constraints.real)
+    state = torch.get_rng_state()
+    prior = ExemplarPrior(5)
+    prior.build(3, DATA, encoder)
+    assert torch.equal(state, torch.get_rng_state())
+    assert set(prior.state_dict()) == {"exemplars", "log_scale"}
+    rows = (prior.exemplars[:, None] == DATA).all(-1).nonzero()[:, 1]
+    assert len(rows.unique()) == 5
+    with torch.no_grad():
+        prior.log_scale.fill_(-0.7)
+    z = torch.randn(7, 3)
+    around = dist.Normal(encoder(DATA[rows]).mean, math.exp(-0.7)).to_event(1)
+    by_hand = around.log_prob(z[:, None]).logsumexp(-1) - math.log(5)
+    torch.testing.assert_close(prior().log_prob(z), by_hand)
+    prior().log_prob(z).sum().backward()
+    assert encoder.net.weight.grad.abs().sum() > 0  # the encoder learns where the exemplars lie
+    assert not any(p is prior.exemplars for p in prior.parameters())
+
+
+def test_one_exemplar_is_a_normal_and_more_than_rows_are_repeated():
+    encoder = Encoder(3, torch.distributions.constraints.real)
+    one, many, z = ExemplarPrior(1, seed=4), ExemplarPrior(2 * len(DATA)), torch.randn(7, 3)
+    one.build(3, DATA, encoder)
+    normal = dist.Normal(encoder(one.exemplars).mean[0], one.log_scale.exp()).to_event(1)
+    torch.testing.assert_close(one().log_prob(z), normal.log_prob(z))
+    many.build(3, DATA, encoder)
+    every = dist.Normal(encoder(DATA).mean, 1.0).to_event(1).log_prob(z[:, None])
+    torch.testing.assert_close(many().log_prob(z), every.logsumexp(-1) - math.log(len(DATA)))
+
+
+def test_exemplars_need_the_means_of_normal_posteriors():
+    full, drawn = (VAE(ExemplarPrior(4), latent=2, posterior=p) for p in ("full", "mixture"))
+    for pair in (full, drawn):
+        pair.build(DATA)
+    assert full.prior().log_prob(torch.zeros(2)).isfinite()
+    with pytest.raises(ValueError, match="means of normal posteriors, and this pair's are"):
+        drawn.prior()
+    with pytest.raises(ValueError, match="ExemplarPrior is made of the posteriors"):
+        ExemplarPrior(5).build(3, DATA)
+
+
 @pytest.mark.parametrize("concentration", [0.5, 1.0, 5.0])
 def test_stick_weights(concentration):
     prior = StickBreaking(concentration)
@@ -321,7 +372,7 @@ def test_mistakes_are_told():
     prior.build(3, DATA)
     with pytest.raises(ValueError, match="Normal is built for 3, got 4"):
         prior.build(4, DATA)
-    for make in (GaussianMixture, VampPrior):
+    for make in (GaussianMixture, VampPrior, ExemplarPrior):
         with pytest.raises(ValueError, match="components must be a positive integer, got 0"):
             make(0)
     with pytest.raises(ValueError, match="spread must be in"):

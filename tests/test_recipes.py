@@ -40,8 +40,8 @@ def parts(recipe):
     ordered = str(recipe.options.get("decoder")).partition(":")[0]
     if ordered in ORDERED:
         fitting["decoder"] = ORDERED[ordered]
-    vamp = str(recipe.options.get("prior")).startswith("vamp")
-    prior = {"prior": "vamp:10"} if vamp else {}
+    prior = str(recipe.options.get("prior")).partition(":")[0]
+    prior = {"prior": f"{prior}:10"} if prior in ("vamp", "exemplar") else {}
     return {**fitting, **prior}
 
 
@@ -329,6 +329,7 @@ VALUES = {
     "delta": lambda u: 4 * u - 2,
 }
 IMPLICIT = {"delta"}
+FEW = {"exemplar": "exemplar:4", "flow": "flow:1:8", "vamp": "vamp:4"}
 
 
 def arrays(likelihood):
@@ -348,7 +349,11 @@ def arrays(likelihood):
 )
 def test_every_combination_trains_and_is_judged(prior, objective, likelihood):
     pair = VAE(
-        parse("prior", {"vamp": "vamp:4", "flow": "flow:1:8"}.get(prior, prior), PRIORS),
+        parse(
+            "prior",
+            {"vamp": "vamp:4", "exemplar": "exemplar:4", "flow": "flow:1:8"}.get(prior, prior),
+            PRIORS,
+        ),
         parse("net", "mlp:8", NETS),
         parse("net", "mlp:8", NETS),
         likelihood,
@@ -370,7 +375,7 @@ def test_every_combination_trains_and_is_judged(prior, objective, likelihood):
 
 
 @pytest.mark.parametrize("likelihood", sorted(IMPLICIT))
-@pytest.mark.parametrize("prior", [n for n in PRIORS if n not in ("vamp", "mixture")])
+@pytest.mark.parametrize("prior", [n for n in PRIORS if n not in ("vamp", "exemplar", "mixture")])
 def test_an_implicit_pair_trains_on_its_dreams(prior, likelihood):
     assert likelihood in LIKELIHOODS
     recipe = RECIPES["gan"]

@@ -301,8 +301,8 @@ def layer_rates(
         seed: Of the draws.
 
     Returns:
-        By the latents' names, and the names of those that are divergences; nothing of a pair with
-        a single latent, or with auxiliary draws.
+        By the latents' names, and the names of those that may collapse; nothing of a pair with a
+        single latent, or with auxiliary draws.
     """
     totals: dict[str, float] = {}
     with own_randomness(split.device, seed), pyro.validation_enabled(False), unscaled():
@@ -314,7 +314,7 @@ def layer_rates(
             for site in awake.local:
                 part = float(rate(awake, site, analytic=True)) * len(batch["x"]) / len(split)
                 totals[site] = totals.get(site, 0.0) + part
-    return totals, [site for site in totals if first.follows_parents(site)]
+    return totals, [site for site in totals if first.may_collapse(site)]
 
 
 def collapsed(
@@ -328,7 +328,7 @@ def collapsed(
     Args:
         row: The last row of the history.
         history: The rows before it.
-        sites: The layers whose rates are divergences.
+        sites: The layers that may collapse.
         after: Step at which the weights of the objective have their last values.
     """
     rows = [r for r in [*history, row] if r["step"] >= after]

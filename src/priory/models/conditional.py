@@ -12,7 +12,7 @@ from priory.models.class_prior import ClassPrior
 from priory.models.pair import Labelled
 from priory.nets import ConditionalEncoder, Decoder, one_hot
 from priory.posteriors import Posterior
-from priory.priors import PRIORS, Prior, VampPrior
+from priory.priors import PRIORS, AggregatedPosterior, Prior
 
 
 class LabelledEncoder(ConditionalEncoder):
@@ -54,10 +54,10 @@ def prior_beside_labels(prior: Prior | str) -> Prior:
         ValueError: The name is unknown, or the prior is made of posteriors of data alone.
     """
     found: Prior = lookup("prior", prior, PRIORS)
-    if isinstance(found, VampPrior):
+    if isinstance(found, AggregatedPosterior):
         raise ValueError(
-            "a VampPrior's pseudo-inputs have no labels, which this pair's posterior asks for: "
-            "use GaussianMixture"
+            f"the inputs of {type(found).__name__} have no labels, which this pair's posterior "
+            "asks for: use GaussianMixture"
         )
     return found
 

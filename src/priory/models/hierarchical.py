@@ -16,7 +16,7 @@ from priory.nets import ConditionalEncoder, Decoder, Encoder, Net, StochasticLay
 from priory.nets.decoder import Embedding
 from priory.nets.table import net_of
 from priory.posteriors import Posterior
-from priory.priors import PRIORS, Prior, VampPrior
+from priory.priors import PRIORS, AggregatedPosterior, Prior
 
 
 class Chain(Pair):
@@ -73,7 +73,8 @@ class HierarchicalVAE(Chain):
 
     Raises:
         ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, the family
-            does not cover a layer's support, or the prior is a VampPrior above other layers.
+            does not cover a layer's support, or the prior is made of posteriors (as a VampPrior
+            is) above other layers.
 
     Example:
         >>> import torch
@@ -100,10 +101,10 @@ class HierarchicalVAE(Chain):
         super().__init__(sizes[0])
         self.latents = sizes
         self.prior = lookup("prior", prior, PRIORS)
-        if isinstance(self.prior, VampPrior) and len(latents) > 1:
+        if isinstance(self.prior, AggregatedPosterior) and len(latents) > 1:
             raise ValueError(
-                "a VampPrior is made of posteriors of the top layer given a datum alone, and this "
-                "pair's reads the layer below: use TwoLevelVAE, or GaussianMixture"
+                f"{type(self.prior).__name__} is made of posteriors of the top layer given a datum "
+                "alone, and this pair's reads the layer below: use TwoLevelVAE, or GaussianMixture"
             )
         # In a tuple a module is no submodule: it is what the maps are copied from.
         self._inner = (template(inner),)

@@ -14,7 +14,7 @@ from priory.lookup import lookup
 from priory.models.pair import Pair
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
-from priory.priors import PRIORS, Prior, VampPrior
+from priory.priors import PRIORS, AggregatedPosterior, Prior
 
 
 class MaskedEncoder(Encoder):
@@ -97,10 +97,10 @@ class MaskedVAE(Pair):
     ) -> None:
         super().__init__(latent)
         self.prior = lookup("prior", prior, PRIORS)
-        if isinstance(self.prior, VampPrior):
+        if isinstance(self.prior, AggregatedPosterior):
             raise ValueError(
-                "a VampPrior's pseudo-inputs have no mask, which this pair's posterior reads: use "
-                "GaussianMixture"
+                f"the inputs of {type(self.prior).__name__} have no mask, which this pair's "
+                "posterior reads: use GaussianMixture"
             )
         self.encoder = MaskedEncoder(encoder, self.prior.support)
         self.decoder = Decoder(decoder, self.prior, likelihood)

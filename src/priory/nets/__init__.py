@@ -20,6 +20,7 @@ from priory.nets.one_hot import one_hot
 from priory.nets.pixelcnn import PixelCNN
 from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
+from priory.nets.sparse_gp import SparseGP
 from priory.nets.stochastic import StochasticLayer
 from priory.nets.table import AUTOREGRESSIVE, NETS
 from priory.registry import registry
@@ -53,6 +54,7 @@ __all__ = [
     "Planes",
     "Projection",
     "ResNet",
+    "SparseGP",
     "StochasticLayer",
     "TwoSample",
     "Wrapped",

@@ -1,7 +1,9 @@
 """Distributions over a latent, all exchangeable, one file each."""
 
+from priory.priors.aggregated import AggregatedPosterior as AggregatedPosterior
 from priory.priors.base import Prior as Prior
 from priory.priors.concrete import Concrete as Concrete
+from priory.priors.exemplar import ExemplarPrior as ExemplarPrior
 from priory.priors.flow import Flow as Flow
 from priory.priors.mixture import GaussianMixture as GaussianMixture
 from priory.priors.mixture import NormalMixture as NormalMixture
@@ -13,5 +15,5 @@ from priory.registry import registry
 
 PRIORS: dict[str, type[Prior]] = registry(Prior, globals())
 
-__all__ = ["PRIORS", "NormalMixture", "Prior"]
+__all__ = ["PRIORS", "AggregatedPosterior", "NormalMixture", "Prior"]
 __all__ += [part.__name__ for part in PRIORS.values()]

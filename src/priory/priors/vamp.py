@@ -6,12 +6,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.distributions.independent import IndependentNormal
-from priory.lookup import positive
-from priory.priors.base import Encode, Prior
+from priory.priors.aggregated import AggregatedPosterior
+from priory.priors.base import Encode
 from priory.priors.mixture import NormalMixture
 
 
-class VampPrior(Prior):
+class VampPrior(AggregatedPosterior):
     r"""A mixture of the pair's own posteriors at learned pseudo-inputs.
 
     .. math:: p(z) = \frac1C \sum_c q(z \mid u_c)
@@ -38,49 +38,19 @@ class VampPrior(Prior):
     bounds: Tensor
 
     def __init__(self, components: int = 500, noise: float = 0.01, seed: int = 0) -> None:
-        super().__init__()
-        self.components = positive("components", components)
+        super().__init__(components, seed)
         self.noise = noise
-        self.seed = seed
-
-    def build(self, latent: int, x: Tensor, encode: Encode | None = None) -> None:
-        """Make the pseudo-inputs; a second call by the same pair does nothing.
-
-        Args:
-            latent: Number of latent coordinates.
-            x: Training data, (n, *shape), among which the pseudo-inputs start.
-            encode: The pair's amortised posterior.
-
-        Raises:
-            ValueError: There is no posterior, or the prior is made of another pair's.
-        """
-        super().build(latent, x, encode)
-        if self._encode != (encode,):
-            raise ValueError(
-                "the VampPrior is made of another pair's posteriors; give each pair a prior of its "
-                "own"
-            )
 
     def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002
         """Make the pseudo-inputs, (components, *shape)."""
-        if encode is None:
-            raise ValueError(
-                "a VampPrior is made of the posteriors q(z | x) of an Encoder, and this pair has "
-                "no encoder of that very class (a subclass may read or return more): use "
-                "GaussianMixture"
-            )
         draw = torch.Generator().manual_seed(self.seed)
-        n, count = len(x), self.components
-        rows = torch.randperm(n, generator=draw).repeat(-(-count // n))[:count]
-        noise = torch.randn(count, *x.shape[1:], generator=draw, dtype=torch.float64)
-        start = x[rows.to(x.device)].detach()
+        start = self.chosen(x, draw)
+        noise = torch.randn(start.shape, generator=draw, dtype=torch.float64)
         start = start + self.noise * noise.to(start)
         inside = ((x >= 0) & (x <= 1)).all()
         bounds = torch.tensor([[-torch.inf, torch.inf], [0.0, 1.0]], device=x.device)[inside.long()]
         self.register_buffer("bounds", bounds.to(start.dtype))
         self.pseudo = nn.Parameter(start.clamp(self.bounds[0], self.bounds[1]))
-        # In a tuple a module is no submodule, so the encoder's parameters are not listed twice.
-        self._encode = (encode,)
 
     def inputs(self) -> Tensor:
         """Return the pseudo-inputs as the encoder sees them, (components, *shape)."""
@@ -88,7 +58,7 @@ class VampPrior(Prior):
 
     def distribution(self) -> TorchDistribution:
         """Return the mixture of posteriors, of whichever family the encoder has."""
-        posterior = self._encode[0](self.inputs())
+        posterior = self.posteriors(self.inputs())
         logits = torch.zeros(self.components, dtype=self.pseudo.dtype, device=self.pseudo.device)
         if isinstance(posterior, IndependentNormal):
             return NormalMixture(logits, posterior.loc, posterior.log_scale)

@@ -11,6 +11,7 @@ from priory.recipes import (
     conditional,
     few_labels,
     gans,
+    gaussian_processes,
     joint,
     layers,
     vaes,
@@ -31,6 +32,7 @@ _FAMILIES = (
     conditional,
     few_labels,
     gans,
+    gaussian_processes,
     joint,
 )
 

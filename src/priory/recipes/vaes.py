@@ -35,6 +35,12 @@ ROWS = (
     ),
     _vae("vamp-vae", "Tomczak and Welling, 2018, VAE with a VampPrior", prior="vamp:500"),
     _vae(
+        "exemplar-vae",
+        "Norouzi, Fleet and Norouzi, 2020, Exemplar VAE: linking generative models, nearest "
+        "neighbor retrieval, and data augmentation",
+        prior="exemplar:500",
+    ),
+    _vae(
         "sb-vae",
         "Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders",
         prior="stick-breaking:5",

@@ -37,7 +37,8 @@ class Layer(NamedTuple):
         kl: KL(q(z_l | .) || p(z_l | .)) of each datum, `(n,)`, in nats.
         variances: Of E[z_l | x] over the data, by coordinate; None of what has no mean.
         loss: What the decoder loses of each datum without it, `(n,)`, in nats.
-        nested: Whether the guide draws it after the layers above, so that `kl` is a divergence.
+        nested: Whether the guide draws it by itself after the layers above, so that `kl` is a
+            divergence that may collapse.
     """
 
     site: str
@@ -86,7 +87,7 @@ def layers_of(draws: Any) -> list[Layer]:
             torch.cat(kls[site]),
             _variances(torch.cat(means[site], 1)),
             torch.cat(losses[site]),
-            draws.phase.follows_parents(site),
+            draws.phase.may_collapse(site),
         )
         for site in sites
     ]

@@ -295,6 +295,17 @@ class Phase:
         parents = self.latents[: self.latents.index(site)]
         return all(order.index(parent) < order.index(site) for parent in parents)
 
+    def may_collapse(self, site: str) -> bool:
+        """Return whether a latent's rate is a divergence that training may push to 0.
+
+        A site that the guide marks by `infer={"as_model": True}` is drawn from the model's own
+        distribution, and its rate is 0 by that.
+
+        Args:
+            site: the latent's name.
+        """
+        return self.follows_parents(site) and not self._guide[site]["infer"].get("as_model")
+
     def _alike(self, q: Site, p: Site) -> bool:
         """Return whether two sites weigh their densities alike."""
         if isinstance(base(q["fn"]), Delta) or self._local(q) != self._local(p):
