@@ -5,9 +5,13 @@ import math
 
 import pytest
 import torch
+from pyro import distributions as dist
 from scipy.special import roots_jacobi
+from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Beta, Normal
 
+from priory.evaluation import encode, evaluate
+from priory.evaluation.latents.hierarchy import purity_values
 from priory.inference import ELBO, MAP, Phases
 from priory.models import VAE
 from priory.nets import MLP
@@ -230,3 +234,101 @@ def test_it_is_read_and_written_and_its_mistakes_are_named():
     ):
         with pytest.raises(ValueError, match=words):
             NestedCRP(**options)
+
+
+# --- what is said of the rows -------------------------------------------------------------------
+
+
+def brute_force(paths, labels):
+    """The dendrogram purity, pair by pair."""
+    found = []
+    for i, j in itertools.combinations(range(len(labels)), 2):
+        if labels[i] == labels[j]:
+            together = int((paths[i] == paths[j]).long().cumprod(0).sum())
+            node = (paths[:, :together] == paths[i, :together]).all(1)
+            found.append((labels[node] == labels[i]).double().mean().item())
+    return sum(found) / len(found)
+
+
+def test_dendrogram_purity_is_the_mean_over_pairs():
+    draw = torch.Generator().manual_seed(1)
+    leaf, labels = (torch.randint(0, k, (40,), generator=draw) for k in (8, 3))
+    paths = torch.stack([leaf // 4, leaf // 2, leaf], 1)
+    values = purity_values(paths, labels)
+    assert values.mean().item() == pytest.approx(brute_force(paths, labels), abs=1e-12)
+    assert values.std() > 0
+    shares = labels.bincount() / 40
+    pairs = labels.bincount() * (labels.bincount() - 1)
+    root = purity_values(torch.zeros(40, 1, dtype=torch.long), labels).mean()
+    torch.testing.assert_close(root, (shares * pairs).sum() / pairs.sum())
+    own = torch.stack([labels // 2, labels], 1)
+    assert purity_values(own, labels).mean().item() == pytest.approx(1, abs=1e-12)
+    last = purity_values(torch.stack([leaf // 4, torch.arange(40)], 1), labels).mean()
+    assert last.item() == pytest.approx(brute_force((leaf // 4)[:, None], labels), abs=1e-12)
+
+
+def test_purity_errors_are_those_of_rows_drawn_again():
+    draw = torch.Generator().manual_seed(1)
+    leaf = torch.randint(0, 4, (200,), generator=draw)
+    labels = torch.where(torch.rand(200, generator=draw) < 0.7, leaf, leaf // 2)
+    paths = torch.stack([leaf // 2, leaf], 1)
+    values = purity_values(paths, labels)
+    again = []
+    for _ in range(300):
+        rows = torch.randint(0, 200, (200,), generator=draw)
+        again.append(purity_values(paths[rows], labels[rows]).mean())
+    assert torch.stack(again).std() == pytest.approx(float(values.std() / 200**0.5), rel=0.15)
+
+
+@pytest.fixture
+def known():
+    """A tree of two levels with codes near its leaves, in a pair whose decoder is not used."""
+    pair = VAE(NestedCRP(2, 2), MLP((4,)), "linear", "normal", LATENT)
+    leaf = torch.arange(80) % 4
+    pair.build(torch.randn(80, LATENT))
+    with torch.no_grad():
+        pair.prior.log_scale.fill_(math.log(0.1))
+        pair.prior.offsets.div_(pair.prior.start)  # at a distance of tau
+    z = pair.prior.means()[leaf].detach() + 0.01 * torch.randn(80, LATENT)
+    return pair, z, leaf
+
+
+def near(x):
+    """The posterior of an encoder that returns its datum."""
+    return dist.Normal(x, 0.01).to_event(1)
+
+
+def test_rows_get_their_nodes_at_every_level(known, monkeypatch):
+    pair, z, leaf = known
+    monkeypatch.setattr(pair.encoder, "forward", near)
+    codes = encode(pair, z)
+    assert torch.equal(codes.cluster, leaf)
+    assert torch.equal(codes.probabilities["level1"].argmax(1), leaf // 2)
+    sums = codes.probabilities["cluster"].unflatten(1, (2, 2)).sum(-1)
+    torch.testing.assert_close(codes.probabilities["level1"], sums)
+    assert "2 nodes of level 1" in codes.notes["level1"]
+    swapped = torch.stack([leaf // 2, leaf.roll(4)], 1)  # the rows of a leaf, by another number
+    columns = {"x": z, "y": leaf, "path": swapped}
+    report = evaluate(pair, columns, metrics=["level_ari", "dendrogram_purity"])
+    assert report["level_ari"].value == pytest.approx(1)
+    assert report["dendrogram_purity"].value == pytest.approx(1)
+    wrong = torch.stack([leaf // 2, leaf // 2 + 2 * (torch.arange(80) % 8 // 4)], 1)
+    report = evaluate(pair, columns | {"path": wrong}, metrics=["level_ari"])
+    second = adjusted_rand_score(wrong[:, 1], leaf)
+    assert second < 0.6
+    assert report["level_ari"].value == pytest.approx((1 + second) / 2)
+    assert f"level 1 1.000, level 2 {second:.3f}" in report["level_ari"].note
+
+
+def test_what_has_no_tree_has_no_levels(known):
+    pair, z, leaf = known
+    found = evaluate(pair, {"x": z, "y": leaf}, metrics=["level_ari"])["level_ari"]
+    assert "no column 'path'" in found.note
+    odd = {"x": z, "y": torch.arange(80), "path": leaf.double()}
+    report = evaluate(pair, odd, metrics=["level_ari", "dendrogram_purity"])
+    assert "must have integers, (rows, levels), got (80,)" in report["level_ari"].note
+    assert "no two rows have the same label" in report["dendrogram_purity"].note
+    plain = VAE("mixture", MLP((4,)), "linear", "normal", LATENT)
+    plain.build(z)
+    found = evaluate(plain, {"x": z, "y": leaf}, metrics=["dendrogram_purity"])
+    assert "the pair's prior is no tree" in found["dendrogram_purity"].note
