@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from pyro import distributions as dist
@@ -10,10 +11,13 @@ from scipy.special import roots_jacobi
 from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Beta, Normal
 
-from priory.evaluation import encode, evaluate
+from priory.evaluation import Draws, encode, evaluate
+from priory.evaluation.isolation import sealed
 from priory.evaluation.latents.hierarchy import purity_values
+from priory.evaluation.report.gallery import Gallery, draw, gather
+from priory.evaluation.report.trees import Nodes
 from priory.inference import ELBO, MAP, Phases
-from priory.models import VAE
+from priory.models import CVAE, VAE, HierarchicalGMVAE
 from priory.nets import MLP
 from priory.parsing import parse
 from priory.priors import PRIORS, NestedCRP
@@ -332,3 +336,58 @@ def test_what_has_no_tree_has_no_levels(known):
     plain.build(z)
     found = evaluate(plain, {"x": z, "y": leaf}, metrics=["dendrogram_purity"])
     assert "the pair's prior is no tree" in found["dendrogram_purity"].note
+
+
+# --- the picture --------------------------------------------------------------------------------
+
+
+def test_the_picture_has_every_node_where_it_is(known, monkeypatch):
+    pair, z, leaf = known
+    monkeypatch.setattr(pair.encoder, "forward", near)
+    with sealed(pair.model, pair.guide):
+        found = gather(Draws(pair.model, pair.guide, {"x": z})).tree
+    assert [len(level) for level in found.means] == [1, 2, 4]
+    assert not found.images
+    torch.testing.assert_close(found.codes, z)
+    assert torch.equal(found.leaf, leaf)
+    (axes,) = draw(Gallery(tree=found))["Tree"].axes
+    points, *nodes = (torch.as_tensor(part.get_offsets()) for part in axes.collections)
+    torch.testing.assert_close(points, z)
+    torch.testing.assert_close(nodes, [*found.means[1:]])
+    edges = torch.from_numpy(np.stack([line.get_xydata() for line in axes.lines]))
+    parents = torch.cat([found.means[0].expand(2, -1), found.means[1].repeat_interleave(2, 0)])
+    torch.testing.assert_close(edges, torch.stack([parents, torch.cat(found.means[1:])], 1))
+
+
+def test_images_stand_at_the_nodes_that_they_are_of():
+    x = torch.rand(12, 1, 4, 4)
+    pair = VAE(NestedCRP(2, 3), MLP((4,)), MLP((4,)), "continuous-bernoulli", 3)
+    pair.build(x)
+    with sealed(pair.model, pair.guide):
+        found = gather(Draws(pair.model, pair.guide, {"x": x})).tree
+    for level in range(3):
+        exact = pair.decoder(pair.prior.means(level)).mean
+        torch.testing.assert_close(found.images[level], exact.detach())
+    (axes,) = draw(Gallery(tree=found))["Tree"].axes
+    assert len(axes.images) == 1 + 3 + 9
+    assert len(axes.lines) == 3 + 9
+    places = [sum(image.get_extent()[:2]) / 2 for image in axes.images]
+    assert places == pytest.approx([4.5, 1.5, 4.5, 7.5, *(k + 0.5 for k in range(9))])
+    starts = [line.get_xdata()[0] for line in axes.lines[3:]]
+    assert starts == pytest.approx([1.5] * 3 + [4.5] * 3 + [7.5] * 3)
+    wide = found.means[0], found.means[1]
+    assert draw(Gallery(tree=Nodes(wide)))["Tree"].axes[0].get_xlabel() == "first component"
+
+
+def test_a_tree_above_other_latents_or_beside_labels_is_drawn_as_far_as_it_goes():
+    x, y = torch.rand(12, 1, 4, 4), torch.arange(12) % 3
+    labelled = CVAE(3, NestedCRP(1, 3), MLP((4,)), MLP((4,)), latent=2)
+    labelled.build(x, y)
+    with sealed(labelled.model, labelled.guide):
+        found = gather(Draws(labelled.model, labelled.guide, {"x": x, "y": y})).tree
+    assert len(found.leaf) == 12
+    assert not found.images, "an image needs a label"
+    upper = HierarchicalGMVAE(3, NestedCRP(1, 2), *(MLP((4,)) for _ in range(4)), latents=(2, 2))
+    upper.build(x)
+    report = evaluate(upper, {"x": x, "y": y}, metrics=["dendrogram_purity"])
+    assert not report["dendrogram_purity"].applicable

@@ -320,7 +320,7 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
     return torch.cat(parts).double(), origin
 
 
-def component_probabilities(draws: Draws) -> Tensor:
+def component_probabilities(draws: Any) -> Tensor:
     """Return p(component | z) of a mixture prior at the posterior means, `(n, components)`.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.latents.clustering import (
     ari_values,
     component_probabilities,
+    components_of,
     contingency,
 )
 from priory.evaluation.latents.probes import check_labels
@@ -66,8 +67,8 @@ def purity_values(paths: Tensor, labels: Tensor) -> Tensor:
     return pseudo_values(statistic, len(labels))
 
 
-class Nodes(NamedTuple):
-    """The rows' nodes.
+class Levels(NamedTuple):
+    """The rows' nodes, level by level.
 
     Args:
         likeliest: the likeliest node of each row at each level below the root, `(n, depth)`.
@@ -78,17 +79,33 @@ class Nodes(NamedTuple):
     path: Tensor
 
 
-@once
-def _nodes(draws: Draws) -> Nodes:
-    """Return the nodes of a pair's tree at each row's posterior mean."""
-    prior = getattr(owner(draws.model), "prior", None)
+def tree_of(draws: Any) -> NestedCRP:
+    """Return the prior of a pair, if it is a tree.
+
+    Args:
+        draws: of the pair.
+
+    Raises:
+        Unavailable: if it is none.
+    """
+    prior = getattr(owner(getattr(draws, "model", None)), "prior", None)
     if not isinstance(prior, NestedCRP):
         raise Unavailable("the pair's prior is no tree, as nested-crp is")
+    site = draws.latent_site
+    if components_of(draws.phase.distribution(site, of="model")) != len(prior.log_weights()):
+        raise Unavailable(f"the tree is the prior of another latent than {site!r}")
+    return prior
+
+
+@once
+def _levels(draws: Draws) -> Levels:
+    """Return the nodes of a pair's tree at each row's posterior mean."""
+    prior = tree_of(draws)
     leaves = component_probabilities(draws)
     levels = range(1, prior.depth + 1)
     likeliest = [prior.at_level(leaves, level).argmax(1) for level in levels]
     sizes = prior.branching ** torch.arange(prior.depth).flip(0)
-    return Nodes(torch.stack(likeliest, 1), leaves.argmax(1, keepdim=True) // sizes)
+    return Levels(torch.stack(likeliest, 1), leaves.argmax(1, keepdim=True) // sizes)
 
 
 @metric("latents", "phase", better="higher")
@@ -96,7 +113,7 @@ def level_ari(draws: Draws) -> Estimate:
     """Agreement of a tree's nodes with the data's, level by level: mean adjusted Rand index."""
     if PATH not in draws.columns:
         raise Unavailable(f"the data have no tree: no column {PATH!r}, of the node at each level")
-    truth, found = draws.columns[PATH].cpu(), _nodes(draws).likeliest
+    truth, found = draws.columns[PATH].cpu(), _levels(draws).likeliest
     if truth.dim() != 2 or truth.is_floating_point() or not truth.shape[1]:
         raise Unavailable(
             f"the column {PATH!r} must have integers, (rows, levels), got {tuple(truth.shape)}"
@@ -115,6 +132,6 @@ def dendrogram_purity(draws: Draws) -> Estimate:
     labels = draws.labels.long().cpu()
     if len(labels.unique()) == len(labels):
         raise Unavailable("no two rows have the same label")
-    values = purity_values(_nodes(draws).path, labels)
+    values = purity_values(_levels(draws).path, labels)
     note = "over all pairs of rows of one class; by the likeliest leaf at the posterior mean"
     return Estimate.mean(values, kind="biased", note=note)
