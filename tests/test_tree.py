@@ -11,6 +11,8 @@ from scipy.special import roots_jacobi
 from sklearn.metrics import adjusted_rand_score
 from torch.distributions import Beta, Normal
 
+from priory import fit, load
+from priory.data import Data
 from priory.evaluation import Draws, encode, evaluate
 from priory.evaluation.isolation import sealed
 from priory.evaluation.latents.hierarchy import purity_values
@@ -220,6 +222,24 @@ def test_the_term_adds_a_rows_share_and_nothing_else():
     plain.build(x)
     with pytest.raises(ValueError, match=r"such as nested-crp, and VAE has none: leave the term"):
         MAP()(plain.model, plain.guide, x)
+
+
+def test_the_share_is_one_by_the_rows_that_are_trained_on(tmp_path):
+    """Not by those that the pair was built of, nor by those of the run whose weights it has."""
+    options = {"steps": 1, "batch_size": 8, "valid_every": 0, "progress": False}
+    x = torch.rand(60, 5).round()
+    few, many = (Data.from_arrays(x=x[:n].numpy(), valid=5, test=5) for n in (30, 60))
+    pair = VAE(NestedCRP(1, 2), MLP((4,)), MLP((4,)), latent=LATENT)
+    pair.build(few.train.x[:3])
+    fit(pair, ELBO() + MAP(), few, folder=tmp_path, **options)
+    assert pair.prior.size.item() == len(few.train) == 20
+    again = load(tmp_path, data=few).pair
+    assert again.prior.size.item() == 20
+    fit(again, ELBO() + MAP(), many, **options)
+    assert again.prior.size.item() == len(many.train) == 50
+    given = VAE(NestedCRP(1, 2, rows=1000), MLP((4,)), MLP((4,)), latent=LATENT)
+    fit(given, ELBO() + MAP(), few, **options)
+    assert given.prior.size.item() == 1000
 
 
 def test_it_is_read_and_written_and_its_mistakes_are_named():

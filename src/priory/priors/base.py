@@ -59,6 +59,13 @@ class Prior(Part):
         """
         return None
 
+    def set_rows(self, rows: int) -> None:
+        """Take notice of how many training rows there are, of which `build` may see a part.
+
+        Args:
+            rows: Number of training rows.
+        """
+
     @property
     def features(self) -> int:
         """How many numbers `embed` gives for one latent."""

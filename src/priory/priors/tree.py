@@ -40,7 +40,8 @@ class NestedCRP(Prior):
         start: Distance of a node from its parent at the start, in units of :math:`\tau_l`, 1 at
             most.
         seed: Of the means at the start.
-        rows: The number n of training rows; by default those that `build` sees.
+        rows: The number n of training rows; by default all that `fit` is given, without `fit` those
+            that `build` sees.
 
     Raises:
         ValueError: A number isn't positive, the spread is outside (0, 1) or the start outside
@@ -162,6 +163,11 @@ class NestedCRP(Prior):
         a = self.concentration
         each = logsigmoid(self.log_odds) + a * logsigmoid(-self.log_odds) + math.log(a)
         return total + each.sum()
+
+    def set_rows(self, rows: int) -> None:
+        """Set n, unless it was given."""
+        if self.rows is None:
+            self.size.fill_(rows)
 
     def log_share(self) -> Tensor:
         """Return a training row's share of `log_parameters`, 1/n of it."""
