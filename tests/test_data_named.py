@@ -108,6 +108,28 @@ def test_a_density_has_mass_one():
     assert RING.log_prob(x).dtype == torch.float32
 
 
+def test_the_tree_has_its_levels_noise_and_shape():
+    data = Data.named("tree", seed=2)
+    assert [len(s) for s in (data.train, data.valid, data.test)] == [3000, 1000, 3000]
+    y, path = (data.test.columns[name] for name in ("y", "path"))
+    assert torch.equal(path, torch.stack([y // 9, y // 3, y], 1))
+    assert (y.bincount(minlength=27) / 3000 - 1 / 27).abs().max() < 4 * (1 / 27 / 3000) ** 0.5
+    assert torch.equal(data.train.x, Data.named("tree", seed=2).train.x)
+    assert not torch.equal(data.train.x, Data.named("tree", seed=3).train.x)
+    assert (data.test.x[:1000] != data.valid.x).any(1).all()
+    # A surface in 20 dimensions: across it there is the noise alone, of variance 0.01.
+    spectrum = torch.linalg.eigvalsh(data.train.x.double().T.cov())
+    assert spectrum[0].item() == pytest.approx(0.01, rel=0.1)
+    assert spectrum[-2] > 0.3
+    # The nodes of each level hold more of the variance than those above, to all but the leaves'.
+    x, held = data.train.x.double(), [0.0]
+    for level in data.train.columns["path"].T:
+        means = torch.stack([x[level == k].mean(0) for k in range(int(level.max()) + 1)])
+        held.append(1 - float((x - means[level]).square().sum() / (x - x.mean(0)).square().sum()))
+    assert held[1] > 0.3
+    assert held[1] + 0.05 < held[2] < held[3] < 1
+
+
 def test_a_toy_by_itself():
     x, mode = toy("ring", 100, seed=5)
     assert x.shape == (100, 2)

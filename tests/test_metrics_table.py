@@ -22,7 +22,7 @@ from priory.evaluation.table import GROUPS
 from priory.inference import ELBO
 from priory.models import VAE, VIB, CycleGAN, GaussianNaiveBayes, HierarchicalVAE
 from priory.nets import MLP
-from priory.priors import GaussianMixture
+from priory.priors import GaussianMixture, NestedCRP
 
 SMALL = {"particles": 40, "steps": 6, "few": 4, "pictures": False}
 
@@ -133,10 +133,13 @@ def stages():
     y = torch.arange(60) % 3
     with torch.no_grad():
         seen = z[:60] @ labelled.weight + labelled.means[y] + 0.7 * noise[:60]
+    paths = torch.stack([y // 2, y], 1)
     layered = HierarchicalVAE(latents=(2, 1))
     layered.build(seen)
     broken = VAE("stick-breaking", MLP((4,)), MLP((4,)), latent=3)
     broken.build(seen)
+    tree = VAE(NestedCRP(2, 2), MLP((4,)), MLP((4,)), latent=2)
+    tree.build(seen)
     bayes, bottleneck = GaussianNaiveBayes(), VIB(latent=2)
     for built in (bayes, bottleneck):
         built.build(seen, y)
@@ -161,6 +164,7 @@ def stages():
             judged(turning, domains, ["paths"]),
             judged(layered, {"x": seen}, ["layer_loss"]),
             judged(broken, {"x": seen}, ["sticks"]),
+            judged(tree, {"x": seen, "y": y, "path": paths}, ["level_ari", "dendrogram_purity"]),
             judged(bayes, {"x": seen, "y": y}, ["accuracy", "label_nll"]),
             judged(bottleneck, {"x": seen, "y": y}, ["label_information"]),
             judged(Coded(), {"x": seen, "y": y}, ["code_information", "code_accuracy"]),
@@ -222,6 +226,7 @@ EXACT = {
     **dict.fromkeys(("code_accuracy", "accuracy", "label_nll"), "both"),
     **dict.fromkeys(("code_information",), "order"),
     **dict.fromkeys(("clustering_confident", "nmi", "ari", "mig", "sap"), "both"),
+    **dict.fromkeys(("level_ari", "dendrogram_purity"), "both"),
     **dict.fromkeys(("modes", "high_quality", "mode_kl", "rare", "copied"), "both"),
     **dict.fromkeys(("pairing_accuracy", "pairing_accuracy_back", "cycle_error"), "both"),
     **dict.fromkeys(("mmd", "mmd_imq", "mmd_hamming", "mmd_p", "energy"), "order"),

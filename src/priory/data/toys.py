@@ -83,6 +83,8 @@ def _swiss_roll(rows: int, rng: np.random.Generator) -> Points:
     return (x + 0.5 * rng.standard_normal((rows, 2))) / 10, (angle > 3 * np.pi).astype(np.int64)
 
 
+_TAU, _CHILDREN = (4.0, 2.0, 0.7), 3  # of a tree, at each level
+
 _angles = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
 _ticks = torch.arange(-4, 5, 2, dtype=torch.float64)
 
@@ -144,6 +146,52 @@ TOYS = (
     Toy("two-moons", _two_moons),
     Toy("swiss-roll", _swiss_roll),
 )
+
+
+@dataclass(frozen=True)
+class Tree(DataSet):
+    r"""Clusters of clusters: the leaves of a drawn tree in the plane, mapped to more dimensions.
+
+    .. math:: m_c \sim N(m_{\mathrm{parent}(c)}, \tau_l^2), \quad z \sim N(m_c, 0.3^2), \quad
+        x = \tanh(z A + b) B + e, \quad e \sim N(0, 0.1^2)
+
+    Three levels of three children each, with :math:`\tau` 4, 2 and 0.7, 27 equally likely leaves in
+    all, some of which overlap; 50 hidden units, 20 columns. `y` is the leaf, and `path`, (rows, 3),
+    the number of a row's node at each level. Another seed draws another tree and another map.
+    """
+
+    name: str = "tree"
+
+    def parts(self, valid: int | None, rows: int | None, seed: int) -> Parts:
+        """Return the three parts, drawn independently.
+
+        Args:
+            valid: validation rows, 1,000 by default.
+            rows: training rows, 3,000 by default; the test always has 3,000.
+            seed: seed of the tree, the map and the rows.
+        """
+        counts = {
+            "train": 3_000 if rows is None else rows,
+            "valid": 1_000 if valid is None else valid,
+            "test": 3_000,
+        }
+        rng = np.random.default_rng((seed, len(counts)))
+        means = np.zeros((1, 2))
+        for tau in _TAU:
+            means = means.repeat(_CHILDREN, 0)
+            means = means + tau * rng.standard_normal(means.shape)
+        first, bias = 0.25 * rng.standard_normal((2, 50)), rng.standard_normal(50)
+        last = rng.standard_normal((50, 20)) / 50**0.5
+        parts: Parts = {}
+        for stream, (part, count) in enumerate(counts.items()):
+            rng = np.random.default_rng((seed, stream))
+            leaf = rng.integers(len(means), size=count)
+            z = means[leaf] + 0.3 * rng.standard_normal((count, 2))
+            x = np.tanh(z @ first + bias) @ last + 0.1 * rng.standard_normal((count, 20))
+            path = leaf[:, None] // _CHILDREN ** np.arange(len(_TAU))[::-1]
+            parts[part] = {"x": x, "y": leaf, "path": path}
+        return parts
+
 
 DENSITIES: dict[str, Mixture] = {row.name: row.density for row in TOYS if row.density is not None}
 """The true densities of the toy sets for which it is known, by name."""

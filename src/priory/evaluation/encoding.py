@@ -25,6 +25,7 @@ from priory.inference.phases.sites import (
     is_latent,
     rows_of,
 )
+from priory.priors import NestedCRP
 
 if TYPE_CHECKING:
     from priory.evaluation.draws import Draws
@@ -46,7 +47,8 @@ class Codes:
         scale: standard deviations, likewise; a site that is a point has none.
         draws: from q(z | x), `(draws, n, *event)`, by latent site.
         probabilities: `(n, values)`: of a categorical site's values by its name; of the components
-            of a mixture prior, given the mean, as `cluster`; of the classes as `class`.
+            of a mixture prior, given the mean, as `cluster`, and of the inner nodes of a tree as
+            `level1` and so on; of the classes as `class`.
         cluster: each row's likeliest value or component, `(n,)`; `None` if there are no clusters.
         classes: names of the classes, in the order of their probabilities.
         notes: what each of these is, by its name.
@@ -272,6 +274,14 @@ def _add_components(codes: Codes, draws: Draws) -> None:
     codes.notes[CLUSTER] = (
         f"probabilities of the prior's {found.shape[1]} components at the mean of {site}"
     )
+    prior = getattr(owner(draws.model), "prior", None)
+    if isinstance(prior, NestedCRP) and found.shape[1] == prior.branching**prior.depth:
+        for level in range(1, prior.depth):
+            codes.probabilities[f"level{level}"] = each = prior.at_level(found, level)
+            codes.notes[f"level{level}"] = (
+                f"probabilities of the tree's {each.shape[1]} nodes of level {level}, sums of "
+                "those of the leaves below"
+            )
 
 
 def _add_classes(codes: Codes, draws: Draws, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ from priory.inference.stage import Stage, check_stages
 from priory.inference.support import check_compared, check_seen
 from priory.inference.svi import SVI
 from priory.lookup import suggestion
+from priory.priors import Prior
 
 P = ParamSpec("P")
 
@@ -205,6 +206,9 @@ def prepare(pair: Any, data: Data, device: torch.device) -> None:
         build(pair, data.train.resident().snapshot(), data.train.columns)
     if isinstance(pair, nn.Module):
         pair.to(device)
+        for part in pair.modules():
+            if isinstance(part, Prior):
+                part.set_rows(len(data.train))
 
 
 def _svi(

@@ -9,6 +9,7 @@ from priory.priors.mixture import GaussianMixture as GaussianMixture
 from priory.priors.mixture import NormalMixture as NormalMixture
 from priory.priors.normal import Normal as Normal
 from priory.priors.sticks import StickBreaking as StickBreaking
+from priory.priors.tree import NestedCRP as NestedCRP
 from priory.priors.uniform import Uniform as Uniform
 from priory.priors.vamp import VampPrior as VampPrior
 from priory.registry import registry

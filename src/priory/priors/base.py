@@ -52,6 +52,20 @@ class Prior(Part):
     def distribution(self) -> TorchDistribution:
         """Return the distribution over one latent: batch shape (), event shape (latent,)."""
 
+    def log_share(self) -> Tensor | None:
+        """Return a training row's share of the log density of the prior's own parameters.
+
+        Of shape (), in nats; None where these have no distribution. The term `MAP` adds it.
+        """
+        return None
+
+    def set_rows(self, rows: int) -> None:
+        """Take notice of how many training rows there are, of which `build` may see a part.
+
+        Args:
+            rows: Number of training rows.
+        """
+
     @property
     def features(self) -> int:
         """How many numbers `embed` gives for one latent."""

@@ -33,6 +33,16 @@ ROWS = (
         "Jiang et al., 2017, Variational deep embedding; the component is summed out",
         prior="mixture:10",
     ),
+    Recipe(
+        "ncrp-vae",
+        "Goyal et al., 2017, Nonparametric variational auto-encoders for hierarchical "
+        "representation learning; the path is summed out, the tree a point",
+        VAE,
+        "elbo:beta=(linear:0.01:1:1000) + map",
+        {"prior": "nested-crp:3:3", "encoder": "mlp:128", "decoder": "mlp:128", "latent": 2},
+        {"steps": 2000, "lr": 5e-3, "schedule": "cosine"},
+        data="tree",
+    ),
     _vae("vamp-vae", "Tomczak and Welling, 2018, VAE with a VampPrior", prior="vamp:500"),
     _vae(
         "exemplar-vae",

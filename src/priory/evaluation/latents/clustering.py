@@ -313,17 +313,26 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
             return None, "the prior is no mixture"
         if count > most:
             return None, f"the prior's {count} components are too many for clusters"
-        z = draws.latents.mean.reshape(draws.latents.z.shape)
-
-        def probabilities(rows: Any, start: int) -> Tensor:
-            given = z[start : start + len(next(iter(rows.values())))]
-            phase = Phases(draws.model, draws.guide, columns=rows, latents={site: given}).awake
-            return memberships(phase.distribution(site, of="model"), given)
-
         origin = f"clusters by the prior's {count} components at the posterior mean"
+        return component_probabilities(draws), origin
     like = placement(draws.model, draws.guide)
     parts = [probabilities(rows, at).cpu() for at, rows in blocks(draws.columns, _ROWS, like)]
     return torch.cat(parts).double(), origin
+
+
+def component_probabilities(draws: Any) -> Tensor:
+    """Return p(component | z) of a mixture prior at the posterior means, `(n, components)`.
+
+    Args:
+        draws: of a pair whose latent has a mixture as its prior.
+    """
+    site, z = draws.latent_site, draws.latents.mean.reshape(draws.latents.z.shape)
+    parts = []
+    for start, rows in blocks(draws.columns, _ROWS, placement(draws.model, draws.guide)):
+        given = z[start : start + len(next(iter(rows.values())))]
+        phase = Phases(draws.model, draws.guide, columns=rows, latents={site: given}).awake
+        parts.append(memberships(phase.distribution(site, of="model"), given).cpu())
+    return torch.cat(parts).double()
 
 
 def _base(distribution: Any) -> Any:

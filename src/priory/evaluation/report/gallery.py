@@ -11,17 +11,22 @@ from torch import Tensor
 
 from priory.evaluation.draws import SHOWN
 from priory.evaluation.interpolation.path import strips
+from priory.evaluation.latents.clustering import component_probabilities
+from priory.evaluation.latents.hierarchy import tree_of
 from priory.evaluation.posterior.calibration import Calibration, ranks_of
 from priory.evaluation.posterior.predictive import replicates
 from priory.evaluation.record import Unavailable
 from priory.evaluation.report import charts, pictures
 from priory.evaluation.report.canvas import is_image
 from priory.evaluation.report.interpolations import interpolations
+from priory.evaluation.report.trees import Nodes, tree
 from priory.evaluation.rows import rows_of, thin
 from priory.evaluation.sample_sets import Sets
 from priory.evaluation.samples.label_agreement import known_labels, labelled_samples
 from priory.evaluation.samples.memorisation import nearest_training
 from priory.evaluation.subject import SAMPLES
+from priory.inference.phases.arguments import signature
+from priory.inference.phases.phases import generate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +44,7 @@ PLACES: dict[str, str] = {
     "Reconstructions": "samples",
     "Nearest training rows": "samples",
     "Latents": "latents",
+    "Tree": "latents",
     "Bounds": "likelihood",
     "Calibration": "posterior",
     "Interpolations": "paths",
@@ -59,6 +65,7 @@ class Gallery:
         latents: posterior means, `(n, latent)`.
         labels: their labels, `(n,)`.
         prior: draws from the prior, `(n, latent)`.
+        tree: the nodes of a prior that is one.
         bounds: bound on log p(x) by datum, `(n,)`, in nats.
         history: the training's records, by epoch or step.
         strips: paths between pairs of data through the latent space, `(rows, steps, *shape)`.
@@ -73,6 +80,7 @@ class Gallery:
     latents: Tensor | None = None
     labels: Tensor | None = None
     prior: Tensor | None = None
+    tree: Nodes | None = None
     bounds: Tensor | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     strips: Tensor | None = None
@@ -106,6 +114,7 @@ def gather(draws: Sets, history: Sequence[Any] = ()) -> Gallery:
         latents=latents,
         labels=None if latents is None else _try(lambda: _thin(draws.labels)),
         prior=None if site is None else rows_of(draws.generate(site, _POINTS)),
+        tree=_try(lambda: _tree(draws, images)),
         bounds=None if bounds is None else bounds.log_likelihood.detach().cpu(),
         history=tuple(dict(row) for row in history),
         strips=_kept(_try(lambda: strips(draws, _STRIPS, _STEPS))),
@@ -137,6 +146,8 @@ def draw(gallery: Gallery) -> dict[str, Figure]:
         figures["Interpolations"] = interpolations(gallery.strips, gallery.x)
     if gallery.latents is not None:
         figures["Latents"] = charts.latents(gallery.latents, gallery.labels, gallery.prior)
+    if gallery.tree is not None:
+        figures["Tree"] = tree(gallery.tree)
     found = gallery.calibration
     if found is not None and len(found.ranks):
         figures["Calibration"] = charts.calibration(found.ranks.cpu(), found.levels, found.names)
@@ -162,6 +173,26 @@ def _reconstructed(draws: Sets, redrawn: bool) -> tuple[Tensor, Tensor]:
         shown = thin(draws.columns, SHOWN)["x"].detach().cpu()
         return shown, replicates(draws, SHOWN, 1)[0]
     return found.x, found.mean
+
+
+def _tree(draws: Sets, images: bool) -> Nodes:
+    """Return the nodes of the pair's tree, with images there or else with the rows' codes."""
+    prior = tree_of(draws)
+    means = tuple(prior.means(level).detach() for level in range(prior.depth + 1))
+    shown: tuple[Tensor, ...] = ()
+    if images and not {*signature(draws.model).required} - {"x"}:
+        z = torch.cat(means)
+        given = {"x": z.new_zeros(len(z), *draws.x.shape[1:])}
+        drawn = generate(draws.model, given, len(z), replay={draws.latent_site: z})
+        if "x_mean" in drawn:
+            shown = drawn["x_mean"].detach().cpu().split([len(level) for level in means])
+    leaf = component_probabilities(draws).argmax(1)
+    return Nodes(
+        tuple(level.cpu() for level in means),
+        shown,
+        _thin(draws.latents.mean),
+        _thin(leaf),
+    )
 
 
 def _labelled(draws: Sets, images: bool) -> tuple[Tensor, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from priory.inference.objectives.em import EM
 from priory.inference.objectives.few_labels import LabelledELBO
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.gradients import GRADIENTS, Gradient
+from priory.inference.objectives.parameters import MAP
 from priory.inference.objectives.rates import Capacity, FreeBits
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
 from priory.inference.objectives.terms import Classification, Match, Reconstruction, Sleep
@@ -27,6 +28,7 @@ __all__ = [
     "GRADIENTS",
     "IWAE",
     "KL",
+    "MAP",
     "MIWAE",
     "OBJECTIVES",
     "PIWAE",
