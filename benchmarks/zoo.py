@@ -161,10 +161,10 @@ def _later(result: dict[str, Any]) -> str:
     if not later:
         return ""
     names = ", ".join(r["recipe"] for r in later)
-    rounds, loads = {r["rounds"] for r in later}, [r["load"] for r in later]
+    rounds, loads = [r["rounds"] for r in later], [r["load"] for r in later]
     return (
-        f" By themselves, in {max(rounds)} rounds at a load of {max(loads):.1f}, so that their "
-        f"milliseconds are those of a busy machine: {names}."
+        f" By themselves, in {min(rounds)} to {max(rounds)} rounds at loads of {min(loads):.1f} to "
+        f"{max(loads):.1f}, so that their milliseconds are those of a busy machine: {names}."
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -183,7 +185,7 @@ def _compiled(graph: GraphModule, inputs: list[Tensor], wrapped: bool) -> Callab
         inputs: of the graph, copies of those that it will have.
         wrapped: whether the calls between the kernels are compiled as well.
     """
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _quiet("torch._inductor.ir"):
         warnings.simplefilter("ignore")  # inductor's own import warns of torch's own code
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx
@@ -197,6 +199,18 @@ def _compiled(graph: GraphModule, inputs: list[Tensor], wrapped: bool) -> Callab
             compiled(*inputs)
     result: Callable[..., Any] = compiled
     return result
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger to its errors: inductor warns of each kernel that it calls through Python."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
