@@ -93,6 +93,7 @@ def first(recipe, x):
     options = {n: v for n, v in NETS.items() if n in options_of(RECIPES[recipe].family)}
     if RECIPES[recipe].family in (Autoregressive, VLAE):
         options["decoder"] = "made:8"  # of a table
+    options |= {f"{stage.name}.steps": 1 for stage in RECIPES[recipe].stages}
     run = RECIPES[recipe].fit(labelled(x), batch_size=ROWS, **FEW, **options)
     return run.history[0]["loss"]
 
