@@ -15,7 +15,6 @@ from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks
 from priory.evaluation.subject import check_counts, preparation_of
 from priory.inference.phases.arguments import bind, owner, signature
-from priory.inference.phases.phases import Phases
 from priory.inference.phases.recorder import Recorder
 from priory.inference.phases.sites import (
     Site,
@@ -253,7 +252,7 @@ def _scale(runs: list[_Moments], varies: bool) -> Tensor:
 
 def _add_components(codes: Codes, draws: Draws) -> None:
     """Add the probabilities of a mixture prior's components, at the posterior mean."""
-    from priory.evaluation.latents.clustering import components_of, memberships
+    from priory.evaluation.latents.clustering import components_of, memberships_at
 
     if {*signature(draws.model).required} - {*draws.columns}:
         return
@@ -265,12 +264,8 @@ def _add_components(codes: Codes, draws: Draws) -> None:
     sites = [s for s in first if (components_of(phase.distribution(s, of="model")) or 1) > 1]
     if not sites:
         return
-    site, parts = sites[0], []
-    for start, rows in blocks(draws.columns, _ROWS, placement(draws.model, draws.guide)):
-        given = codes.mean[site][start : start + _ROWS].to(next(iter(rows.values())).device)
-        awake = Phases(draws.model, draws.guide, columns=rows, latents={site: given}).awake
-        parts.append(memberships(awake.distribution(site, of="model"), given).cpu())
-    codes.probabilities[CLUSTER] = found = torch.cat(parts)
+    site = sites[0]
+    codes.probabilities[CLUSTER] = found = memberships_at(draws, site, codes.mean[site])
     codes.notes[CLUSTER] = (
         f"probabilities of the prior's {found.shape[1]} components at the mean of {site}"
     )

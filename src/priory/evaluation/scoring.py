@@ -12,7 +12,6 @@ from priory.evaluation.per_row import drawn
 from priory.evaluation.record import Unavailable
 from priory.evaluation.subject import preparation_of
 from priory.inference.phases.arguments import owner
-from priory.models import Pair
 from priory.models.pair import Tractable
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def score(
         bounds = draws.log_weight
         if len(bad := bounds.log_likelihood.isnan().nonzero().flatten()):
             raise Unavailable(f"log p(x) of row {int(bad[0])} and {len(bad) - 1} more is NaN")
-        exact = not latents or _is_tractable(draws.model)
+        exact = not latents or isinstance(owner(draws.model), Tractable)
         error = torch.zeros_like(bounds.ess) if exact else _standard_error(bounds.ess, particles)
         return Scores(
             bounds.log_likelihood,
@@ -133,11 +132,6 @@ def _standard_error(ess: Tensor, particles: int) -> Tensor:
     if particles == 1:
         return torch.full_like(ess, torch.nan)
     return ((particles / ess - 1).clamp(min=0) / (particles - 1)).sqrt()
-
-
-def _is_tractable(model: Any) -> bool:
-    pair = owner(model)
-    return isinstance(pair, Pair) and isinstance(pair, Tractable)
 
 
 def _units(draws: Draws, preparation: Any) -> list[str]:

@@ -320,19 +320,32 @@ def _responsibilities(draws: Draws, most: int) -> tuple[Tensor | None, str]:
     return torch.cat(parts).double(), origin
 
 
+@once
 def component_probabilities(draws: Any) -> Tensor:
     """Return p(component | z) of a mixture prior at the posterior means, `(n, components)`.
 
     Args:
         draws: of a pair whose latent has a mixture as its prior.
     """
-    site, z = draws.latent_site, draws.latents.mean.reshape(draws.latents.z.shape)
+    z = draws.latents.mean.reshape(draws.latents.z.shape)
+    return memberships_at(draws, draws.latent_site, z).double()
+
+
+def memberships_at(draws: Any, site: str, z: Tensor) -> Tensor:
+    """Return p(component | z) of the mixture that is a site's prior, `(n, components)`.
+
+    Args:
+        draws: of the pair.
+        site: the latent's name.
+        z: a value for each row, `(n, *event)`.
+    """
     parts = []
     for start, rows in blocks(draws.columns, _ROWS, placement(draws.model, draws.guide)):
-        given = z[start : start + len(next(iter(rows.values())))]
+        first = next(iter(rows.values()))
+        given = z[start : start + len(first)].to(first.device)
         phase = Phases(draws.model, draws.guide, columns=rows, latents={site: given}).awake
         parts.append(memberships(phase.distribution(site, of="model"), given).cpu())
-    return torch.cat(parts).double()
+    return torch.cat(parts)
 
 
 def _base(distribution: Any) -> Any:
