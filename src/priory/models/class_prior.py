@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -28,6 +28,11 @@ class Labels(dist.Categorical):
         """Return the log-probability of labels (*batch), in nats."""
         rows = one_hot(value, self.logits.shape[-1], self.logits)
         return (rows * self.logits).sum(-1)
+
+
+def averaged(log_probs: Tensor) -> Labels:
+    """Return the mean of categorical distributions, given by log-probabilities (n, *batch, k)."""
+    return Labels(logits=log_probs.logsumexp(0) - math.log(len(log_probs)))
 
 
 class ClassPrior(nn.Module):
@@ -73,7 +78,7 @@ class ClassPrior(nn.Module):
 
         So a net that is just drawn heeds the label.
         """
-        return one_hot(y, self.classes, like) * sqrt(self.classes)
+        return one_hot(y, self.classes, like) * math.sqrt(self.classes)
 
     def forward(self) -> Labels:
         """Return p(y), batch shape ()."""

@@ -1,14 +1,12 @@
 """Pairs that learn from few labels: the class as a latent that some rows show."""
 
-import math
-
 import pyro
 from torch import Tensor, nn
 
 from priory.distributions.categorical import OneHot, StraightThroughCode
 from priory.likelihoods import Likelihood
 from priory.lookup import lookup, positive
-from priory.models.class_prior import ClassPrior, Labels
+from priory.models.class_prior import ClassPrior, Labels, averaged
 from priory.models.conditional import LabelledEncoder, prior_beside_labels
 from priory.models.pair import Labelled
 from priory.nets import Decoder, Encoder
@@ -151,8 +149,7 @@ class M1(Labelled):
 
     def classify(self, x: Tensor) -> Labels:
         """Return p(y | x), the mean of p(y | z) over `draws` codes, for data (*batch, *shape)."""
-        logits = self.explain(self.encoder(x).sample((self.draws,))).log_softmax(-1)
-        return Labels(logits=logits.logsumexp(0) - math.log(self.draws))
+        return averaged(self.explain(self.encoder(x).sample((self.draws,))).log_softmax(-1))
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):

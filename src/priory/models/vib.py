@@ -1,13 +1,11 @@
 """The variational information bottleneck: labels that are explained through a code of the data."""
 
-import math
-
 import pyro
 from torch import Tensor, nn
 
 from priory.likelihoods import Normal
 from priory.lookup import lookup, positive
-from priory.models.class_prior import ClassPrior, Labels
+from priory.models.class_prior import ClassPrior, Labels, averaged
 from priory.models.pair import Labelled, build_prior
 from priory.nets import Encoder
 from priory.nets.table import net_of
@@ -90,8 +88,7 @@ class VIB(Labelled):
 
     def classify(self, x: Tensor) -> Labels:
         """Return p(y | x), the mean of p(y | z) over `draws` codes, for data (*batch, *shape)."""
-        logits = self.explain(self.encoder(x).sample((self.draws,))).logits
-        return Labels(logits=logits.logsumexp(0) - math.log(self.draws))
+        return averaged(self.explain(self.encoder(x).sample((self.draws,))).logits)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> None:
         with self.batch(x):
