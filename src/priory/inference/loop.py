@@ -250,8 +250,10 @@ class Loop:
         step = self.svi.steps
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": step}
         row["loss"] = float(torch.as_tensor(self.loss) / self.counted)
-        own = [r for r in self.history if r["step"] > self.before]
-        since = [{**r, "step": r["step"] - self.before} for r in own]
+        since = self.history
+        if self.before:
+            own = (r for r in self.history if r["step"] > self.before)
+            since = [{**r, "step": r["step"] - self.before} for r in own]
         self.evaluations.add(row, since, last=step >= self.total)
         row["step"] = self.before + step
         row |= {"stage": self.name} if self.name else {}
