@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.func import jacrev
 
-from priory import evaluate, fit, load
+from priory import evaluate, fit
 from priory.cli import main
 from priory.data import Data
 from priory.evaluation.interpolation import Codec
@@ -22,6 +22,7 @@ from priory.models import VLAE, Autoregressive, CycleGAN
 from priory.nets import AUTOREGRESSIVE, MADE, MLP, Affine, AutoregressiveDecoder, PixelCNN
 from priory.nets.autoregressive_decoder import watched
 from priory.recipes import RECIPES
+from trainings import check_traced_and_resumed
 
 NETS = {
     "made": (lambda: MADE((7, 5), "tanh"), (6,)),
@@ -322,24 +323,8 @@ def test_a_traced_step_is_the_eager_one_and_a_broken_run_goes_on(name, tmp_path)
     torch.set_default_dtype(torch.float32)
     data, recipe = Data.named("digits", rows=200), RECIPES[name]
     options = {**SMALL[name], "batch_size": 50, "valid_every": 0, "steps": 6}
-
-    def interrupted(row):
-        if row["epoch"] == 1:
-            raise KeyboardInterrupt
-
-    def weights(on_epoch=None, **more):
-        pair, objective, training = recipe.prepare(**options, **more)
-        return fit(pair, objective, data, **training, on_epoch=on_epoch).pair.state_dict()
-
-    eager, traced = (weights(compile=mode) for mode in ("off", "trace"))
-    for key, value in eager.items():
-        torch.testing.assert_close(traced[key], value, rtol=1e-3, atol=1e-5, msg=key)
-    broken = {"folder": tmp_path / "run", "compile": "off", "checkpoint_every": 0.0}
-    with pytest.raises(KeyboardInterrupt):
-        weights(interrupted, **broken)
-    for key, value in weights(**broken, resume=True).items():
-        assert torch.equal(value, eager[key]), key
-    assert torch.equal(load(tmp_path / "run").sample(3)["x"], load(tmp_path / "run").sample(3)["x"])
+    back = check_traced_and_resumed(recipe, options, data, tmp_path / "run", atol=1e-5)
+    assert back.history[-1]["step"] == options["steps"]
 
 
 def test_draws_report_their_places_to_who_watches_and_a_terminal_shows_a_bar(

@@ -12,13 +12,14 @@ from torch.distributions import kl_divergence
 from priory.data import Data
 from priory.distributions.expected import ExpectedNormal
 from priory.evaluation import evaluate, log_likelihood
-from priory.inference import ELBO, IWAE, Phases, fit, load
+from priory.inference import ELBO, IWAE, Phases
 from priory.likelihoods import Normal
 from priory.models import DeepGPVAE, ProbabilisticPCA
 from priory.nets import MLP, Affine, SparseGP
 from priory.nets import sparse_gp as module
 from priory.parsing import parse_objective
 from priory.recipes import RECIPES
+from trainings import check_traced_and_resumed
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -335,26 +336,8 @@ def digits():
 def test_a_traced_step_is_the_eager_one_and_a_broken_run_goes_on(hidden, digits, tmp_path):
     torch.set_default_dtype(torch.float32)
     recipe, options = RECIPES["vae-dgp"], {**SMALL, "steps": 6, "hidden": hidden}
-
-    def interrupted(row):
-        if row["epoch"] == 1:
-            raise KeyboardInterrupt
-
-    def weights(on_epoch=None, **more):
-        pair, objective, training = recipe.prepare(**options, **more)
-        return fit(pair, objective, digits, **training, on_epoch=on_epoch).pair.state_dict()
-
-    eager, traced = (weights(compile=mode) for mode in ("off", "trace"))
-    for key, value in eager.items():
-        torch.testing.assert_close(traced[key], value, rtol=1e-3, atol=1e-4, msg=key)
-    broken = {"folder": tmp_path / "run", "compile": "off", "checkpoint_every": 0.0}
-    with pytest.raises(KeyboardInterrupt):
-        weights(interrupted, **broken)
-    for key, value in weights(**broken, resume=True).items():
-        assert torch.equal(value, eager[key]), key
-    back = load(tmp_path / "run")
+    back = check_traced_and_resumed(recipe, options, digits, tmp_path / "run", atol=1e-4)
     assert back.pair.rows == len(digits.train)
-    assert torch.equal(back.sample(3)["x"], load(tmp_path / "run").sample(3)["x"])
 
 
 @pytest.mark.parametrize("hidden", [(), (3,)])
