@@ -16,20 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import pages
-from benchmarks.machine import hardware, load
-from priory import __version__
+from benchmarks import kept, pages
 from priory.data import Data
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.evaluation.rows import check, read, thin
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "discrete"
+TABLE = "discrete"
 PARTICLES, IMAGES, EPOCHS, RATE = 5000, 2500, 150, 2e-3
 ROWS = ("wake-sleep", "rws", "vimco", "disarm")
 
@@ -72,17 +69,13 @@ def judge(name: str, run: Any, args: argparse.Namespace) -> dict[str, Any]:
         "rate": args.lr,
         "train_seconds": run.seconds,
         "judge_seconds": time.perf_counter() - started,
-        "threads": torch.get_num_threads(),
-        "load": load(),
-        "hardware": hardware(torch.device("cpu")),
-        "priory": __version__,
+        **kept.circumstances(),
     }
 
 
 def results() -> list[dict[str, Any]]:
     """Return all results that are kept, in the order of the rows."""
-    files = (p for name in ROWS for p in sorted(RESULTS.glob(f"{name}-seed*.json")))
-    return [json.loads(p.read_text()) for p in files]
+    return kept.results(TABLE, ROWS)
 
 
 def table() -> str:
@@ -99,8 +92,7 @@ def table() -> str:
             f"| {row['elbo']:.2f} | {row['particles']:,} | {row['images']:,} | {row['epochs']} "
             f"| {minutes:.1f} min |"
         )
-    places = sorted({row["hardware"] for row in found})
-    return "\n".join([*lines, "", f"Measured on {'; '.join(places)}."])
+    return "\n".join([*lines, "", kept.place(found)])
 
 
 def main() -> None:
@@ -124,9 +116,7 @@ def main() -> None:
         result = judge(name, train(name, args), args)
         print(json.dumps(result), flush=True)
         if usual:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            file = RESULTS / f"{name}-seed{args.seed}.json"
-            file.write_text(json.dumps(result, indent=1) + "\n")
+            kept.keep(TABLE, result)
             pages.write(discrete=table())
     print(table())
 

@@ -15,18 +15,14 @@ binarised once.
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.machine import hardware
-from priory import __version__, evaluate
+from benchmarks import kept
+from priory import evaluate
 from priory.data import Data
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "layers"
+TABLE = "layers"
 EPOCHS, BATCH, PARTICLES, IMAGES = 120, 100, 5000, 2500
 
 _TANH = {"encoder": "mlp:200,200:tanh", "decoder": "mlp:200,200:tanh"}
@@ -85,20 +81,13 @@ def measure(
         "particles": particles,
         "train_seconds": run.seconds,
         "rates": {k: v for k, v in last.items() if k.startswith("kl.")},
-        "threads": torch.get_num_threads(),
-        "hardware": hardware(torch.device("cpu")),
-        "priory": __version__,
     }
-    for record in report:
-        found[record.name] = {"value": record.value, "se": record.se, "note": record.note}
-    return found
+    return found | kept.circumstances() | kept.figures(report)
 
 
 def results() -> list[dict[str, Any]]:
     """Return the kept results, in the order of the rows."""
-    order = [*ROWS]
-    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda r: (order.index(r["row"]), r["seed"]))
+    return kept.results(TABLE, ROWS)
 
 
 def table(found: list[dict[str, Any]]) -> str:
@@ -120,8 +109,7 @@ def table(found: list[dict[str, Any]]) -> str:
             f"| {title} | {nll}, {r['particles']:,} | {published} | {units} | {kl} | {loss} "
             f"| {r['epochs']} | {r['train_seconds'] / 60:.0f} |"
         )
-    places = sorted({r["hardware"] for r in found})
-    return "\n".join([*lines, "", f"Measured on {'; '.join(places)}."])
+    return "\n".join([*lines, "", kept.place(found)])
 
 
 def main() -> None:
@@ -142,9 +130,7 @@ def main() -> None:
         )
         print(table([found]), f"\n{found['train_seconds'] / found['steps']:.4f} s a step")
         if not trial:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            file = RESULTS / f"{name}-seed{args.seed}.json"
-            file.write_text(json.dumps(found, indent=1) + "\n")
+            kept.keep(TABLE, found)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import (
     autoencoders,
+    autoregressive,
     bidirectional,
     bottleneck,
     classical,
@@ -54,6 +55,8 @@ def main() -> None:
 def tables() -> dict[str, str]:
     """Return the tables of the result files, by their marks."""
     found = {"papers": papers.table(), "step": steps()}
+    if autoregressive.results():
+        found["autoregressive"] = autoregressive.table()
     if games.results():
         found["games"] = games.table()
     if modes.results():

@@ -1,0 +1,62 @@
+"""Results of rows that train for minutes: a file for each row and seed, as soon as it is judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import hardware, load
+from priory import __version__
+from priory.evaluation import Report
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what a row's times belong to: threads, load, hardware, version."""
+    return {
+        "threads": torch.get_num_threads(),
+        "load": load(),
+        "hardware": hardware(torch.device("cpu")),
+        "priory": __version__,
+    }
+
+
+def figures(report: Report) -> dict[str, Any]:
+    """Return a report's records, by their names."""
+    names = ("value", "se", "kind", "note")
+    return {r.name: {name: getattr(r, name) for name in names} for r in report}
+
+
+def keep(table: str, found: dict[str, Any]) -> None:
+    """Write the result of a row and seed.
+
+    Args:
+        table: Whose row it is.
+        found: The result, with its `row` and `seed`.
+    """
+    folder = FOLDER / table
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{found['row']}-seed{found['seed']}.json"
+    file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def results(table: str, rows: Iterable[str]) -> list[dict[str, Any]]:
+    """Return a table's results, in the order of the rows and of their seeds.
+
+    Args:
+        table: Whose.
+        rows: Their names.
+    """
+    found = [json.loads(p.read_text()) for p in (FOLDER / table).glob("*-seed*.json")]
+    order = [*rows]
+    return sorted(found, key=lambda r: (order.index(r["row"]), r["seed"]))
+
+
+def place(found: Iterable[dict[str, Any]]) -> str:
+    """Return the line below a table that says where its results come from."""
+    return f"Measured on {'; '.join(sorted({r['hardware'] for r in found}))}."
