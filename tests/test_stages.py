@@ -358,12 +358,22 @@ def test_a_stage_ends_at_a_line_of_the_chart(start):
 
 def test_a_comparison_takes_stages(tmp_path):
     options = {"autoencoder.steps": 2, "autoencoder.starts": 1, "steps": 1, "latent": 2}
-    compare("digits", recipes="vade", seeds=1, jobs=1, metrics=["nll"], runs=tmp_path, **options)
-    (run,) = (load(folder) for folder in tmp_path.iterdir())
-    assert [(row.get("stage"), row["step"]) for row in run.history] == [
-        ("autoencoder", 2),
-        (None, 3),
-    ]
+    options |= {"seeds": 1, "jobs": 1, "metrics": ["nll"], "runs": tmp_path, "progress": False}
+    compare("digits", recipes=["vade", "vae"], **options)
+    stages = {
+        folder.name: [(row.get("stage"), row["step"]) for row in load(folder).history]
+        for folder in tmp_path.iterdir()
+    }
+    assert stages == {"vade-seed0": [("autoencoder", 2), (None, 3)], "vae-seed0": [(None, 1)]}
+    with pytest.raises(ValueError, match=r"autoencoder\.steps"):  # no recipe here has that stage
+        compare("digits", recipes="vae", **options)
+
+
+def test_a_comparison_takes_stages_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = "compare --recipe vade,vae --autoencoder.steps 1 --starts 1 --steps 1 --seeds 1 --jobs 1"
+    assert main([*line.split(), "--metrics", "nll", "--data.rows", "100"]) == 0
+    assert len(load("report/runs/vade-seed0").history) == 2
 
 
 def test_a_run_in_stages_goes_on_and_begins_others(capsys, tmp_path, monkeypatch, no_pixels):

@@ -54,6 +54,9 @@ def _of_combinations() -> Command:
             "comparison": {n: o for n, o in options_of(compare).items() if n not in skip},
             "the pairs": {n: o for n, o in pair_options(base).items() if n not in own},
             "training": {n: o for n, o in training.items() if n not in ("seed", "progress")},
+            "earlier stages, of the recipes that have them": {
+                n: o for recipe in RECIPES.values() for n, o in recipe.staged().items()
+            },
             "data": data_options(base.data),
             "output": folder_options(
                 "folder of the page, the numbers and the runs; report by default"

@@ -67,8 +67,7 @@ class Task:
         Raises:
             Errors: naming every error in them.
         """
-        recipe = find_recipe(self.recipe) if isinstance(self.recipe, str) else self.recipe
-        return recipe.prepare(**{k: fresh(v) for k, v in self.options.items()})
+        return _recipe(self.recipe).prepare(**{k: fresh(v) for k, v in self.options.items()})
 
 
 def compare(
@@ -107,7 +106,8 @@ def compare(
         metrics: names of metrics; all if None.
         runs: folder in which to save every run; on a cluster, one that all its machines share.
         progress: whether to write a line to the standard error after each fit.
-        options: of the pair and of `fit`, the same for all.
+        options: of the pair and of `fit`, the same for all; those of earlier stages,
+            `autoencoder.steps` say, go to the recipes that have them.
 
     Raises:
         Errors: if an option or a part is wrong, before the first fit.
@@ -208,6 +208,8 @@ def plan(
     }
     choices = {axis: labelled(given) for axis, given in axes.items() if given is not None}
     said = [axis for axis in choices if len(choices[axis]) > 1] or list(choices)[-1:]
+    known = {n: _staged(recipe, errors) for n, recipe in choices["recipe"].items()}
+    others = {n: set[str]().union(*known.values()) - own for n, own in known.items()}
     sent: Any = data
     if isinstance(data, Data) and data.config.get("name") != "arrays":
         sent = data.config
@@ -223,10 +225,21 @@ def plan(
             judge = {"particles": particles, "metrics": metrics, "pictures": (seed,) == chosen[:1]}
             folder = None if runs is None else Path(runs) / f"{slug(label)}-seed{seed}"
             own = {"valid_every": 0, **options, **values, "seed": seed, "progress": False}
+            own = {n: v for n, v in own.items() if n not in others[parts["recipe"][0]]}
             tasks.append(Task(label, recipe, own, sent, judge, folder))
         errors.attempt(tasks[-1].prepare)
     errors.check()
     return tasks
+
+
+def _recipe(given: str | Recipe) -> Recipe:
+    return find_recipe(given) if isinstance(given, str) else given
+
+
+def _staged(given: str | Recipe, errors: Collector) -> set[str]:
+    """Return the names of the options of a recipe's earlier stages."""
+    recipe = errors.attempt(_recipe, given)
+    return set() if recipe is None else {*recipe.staged()}
 
 
 def default_jobs() -> int:
