@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it says, what it writes, how it ends."""
 
 import json
+import os
 from pkgutil import resolve_name
 
 import numpy as np
@@ -313,3 +314,12 @@ def test_a_fit_that_failed_at_once_leaves_no_folder_in_the_way(capsys, folder):
     assert code == 1
     assert "Conv expected images" in err
     assert said(capsys, *words, "mlp:16")[0] == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "10000"), ("7", "7")])
+def test_waiting_threads_sleep_soon_unless_the_user_says_how_long(monkeypatch, before, after):
+    name = "GOMP_SPINCOUNT"
+    monkeypatch.setenv(name, "0")  # so that what main sets is undone
+    monkeypatch.delenv(name) if before is None else monkeypatch.setenv(name, before)
+    assert main(["list", "priors"]) == 0
+    assert os.environ[name] == after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -36,6 +37,10 @@ priory COMMAND --help shows a command's options, priory --version the version.
 Parts are written name, name:argument or name:key=value, for instance vamp:100, mlp:200,200:tanh,
 iwae:10, elbo:beta=0.5, 'reconstruction + 10*match:mmd'. priory list shows what there is."""
 
+_SPINS = "10000"
+"""How often a waiting thread of torch looks before it sleeps: by default it looks so long that two
+threads beside another busy process wait for each other."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -57,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"priory {__version__}")
         return 0
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     return uncollected("priory.cli.dispatch").run(words)  # imports torch
 
 
