@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.overrides import TorchFunctionMode
 
+from priory.inference.engine.products import by_faster_library, library_is_slow
 from priory.inference.engine.state import State
 from priory.inference.randomness import own_randomness
 from priory.lookup import first_line
@@ -110,7 +111,7 @@ class Traced:
 
         Inductor keeps what it compiles in a cache on disk, from which a second run takes it. On a
         CPU the calls between its kernels are C++ too, unless the environment variable
-        TORCHINDUCTOR_CPP_WRAPPER is 0.
+        TORCHINDUCTOR_CPP_WRAPPER is 0, and large products are by the faster of torch's libraries.
 
         Returns:
             Why these calls are Python, where they should not be; else "".
@@ -193,6 +194,8 @@ def _compiled(graph: GraphModule, inputs: list[Tensor], wrapped: bool) -> Callab
         for node in graph.graph.nodes:
             if node.op == "placeholder":  # a tensor of another kind than inductor's stand-ins
                 node.meta.pop("val", None)
+        if all(x.is_cpu for x in inputs) and library_is_slow():
+            graph = by_faster_library(graph)
         options = {**_SAME_DRAWS, "cpp_wrapper": wrapped}
         with config.patch(options), own_randomness(inputs[0].device):
             compiled: Any = compile_fx(graph, inputs, decompositions=_decompositions())
