@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -71,7 +71,6 @@ class Pair(nn.Module, ABC):
                 return part.likelihood
         raise AttributeError(f"{type(self).__name__} has no decoder, and so no likelihood")
 
-    @final
     def build(self, x: Tensor, y: Tensor | None = None) -> None:
         """Make the parameters for data like `x`; a second call only looks at the data.
 
@@ -209,6 +208,37 @@ class Tractable(Pair):
     def shaped(self, x: Tensor) -> Tensor:
         """Return vectors (*batch, d) as data, (*batch, *shape)."""
         return x.reshape(*x.shape[:-1], *(self.shape or ()))
+
+
+class Shared(Pair):
+    """A pair that has, in training mode, latents which all training rows share.
+
+    They stand before the plate of the batch, and enter a bound by their share 1/N.
+
+    Attributes:
+        rows: N, the number of training rows, None before it is known.
+    """
+
+    rows: int | None
+
+    def of_rows(self, x: Tensor) -> Any:
+        """Return the plate `data` of a batch, in training as one of N rows.
+
+        Args:
+            x: Data, (*batch, *shape).
+
+        Raises:
+            ValueError: There are more rows than N, in training mode.
+        """
+        if not self.training or self.rows is None:
+            return self.batch(x)
+        count = x.shape[-1 - len(self.shape or ())]
+        if count > self.rows:
+            raise ValueError(
+                f"the pair shares its inducing values among {self.rows} training rows, got a batch "
+                f"of {count}: give their number, rows=, or call eval() to judge new rows"
+            )
+        return pyro.plate("data", self.rows, subsample=torch.arange(count, device=x.device), dim=-1)
 
 
 class Labelled(Pair):
