@@ -14,7 +14,7 @@ from priory.distributions.expected import ExpectedNormal
 from priory.distributions.independent import IndependentNormal
 from priory.likelihoods import LIKELIHOODS, Likelihood, Normal
 from priory.lookup import lookup, positive
-from priory.models.pair import Shared, build_prior
+from priory.models.pair import Amortised, Shared, build_prior
 from priory.nets import Encoder, SparseGP
 from priory.nets.sparse_gp import Kernel
 from priory.posteriors import Posterior
@@ -25,7 +25,7 @@ _SMALL = 0.1  # standard deviation of a hidden function around its input at the 
 _NOISE = 1e-6  # of a hidden value, in variance, so that it has a density at an inducing point
 
 
-class DeepGPVAE(Shared):
+class DeepGPVAE(Amortised, Shared):
     r"""A variational autoencoder whose decoder is a Gaussian process, or a chain of them.
 
     .. math::
@@ -106,11 +106,6 @@ class DeepGPVAE(Shared):
     def likelihood(self) -> Likelihood:
         """The noise."""
         return self.noise
-
-    @property
-    def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the one of the prior's support."""
-        return self.encoder.posterior
 
     @torch.no_grad()
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002

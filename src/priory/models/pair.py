@@ -15,6 +15,7 @@ from priory.lookup import positive
 from priory.models.class_prior import ClassPrior
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
+from priory.posteriors import Posterior
 from priory.priors import Prior
 
 
@@ -208,6 +209,17 @@ class Tractable(Pair):
     def shaped(self, x: Tensor) -> Tensor:
         """Return vectors (*batch, d) as data, (*batch, *shape)."""
         return x.reshape(*x.shape[:-1], *(self.shape or ()))
+
+
+class Amortised(Pair):
+    """A pair whose part `encoder` gives q(z | .), by a family that is an option."""
+
+    encoder: Encoder
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of q(z | .); "auto" where it is the one of the prior's support."""
+        return self.encoder.posterior
 
 
 class Shared(Pair):
