@@ -212,7 +212,7 @@ class GPVAE(Shared):
         if self.span is None:
             raise ValueError(
                 "GPVAE's latents follow a column 't', which the training rows have not: give it, "
-                "Data.from_arrays(x=x, t=times), or its span"
+                "as in Data.from_arrays(x=x, t=times)"
             )
         self.rows = self.rows or len(x)
         self.process.build(self.latent, self.span, x)
