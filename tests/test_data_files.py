@@ -285,3 +285,21 @@ def test_an_absent_extra_is_named(tmp_path, monkeypatch):
     for path in (tmp_path / "own.parquet", tmp_path):
         with pytest.raises(ImportError, match=r"pip install 'priory\[files\]'"):
             load(path)
+
+
+@pytest.mark.parametrize("gap", ["", " ", "NA"])
+@pytest.mark.parametrize("options", [{}, {"missing": "integrate"}])
+def test_a_first_line_of_numbers_with_a_gap_is_no_header_without_a_word(tmp_path, gap, options):
+    path = tmp_path / "rows.csv"
+    path.write_text(f"1.5,{gap}\n2.5,3.5\n4.5,5.5\n6.5,7.5\n")
+    with pytest.raises(ValueError, match="or a row with a missing entry; write a line of names"):
+        load(path, **options)
+    path.write_text("a,b\n" + path.read_text())
+    if options:
+        assert load(path, **options).train.columns["seen"].tolist()[0] == [True, False]
+
+
+def test_the_numbers_of_columns_without_names_are_a_header(tmp_path):
+    path = tmp_path / "frame.csv"
+    path.write_text(",0,1\n0,2.5,3.5\n1,4.5,5.5\n")
+    assert load(path).train.x.tolist() == [[2.5, 3.5], [4.5, 5.5]]

@@ -311,3 +311,13 @@ def test_command_fills_a_file(capsys, trained, tmp_path, monkeypatch):
     with np.load("filled.npz") as found:
         assert np.array_equal(found["draws"], truth.draws.numpy())
         assert found["seen"].tolist() == [[False, True, True], [True, False, False]]
+
+
+def test_a_command_says_how_the_option_is_typed(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1.5,2\n,3\n2.5,1\n")
+    assert main(["fit", "vae", "--data", str(path), "--out", str(tmp_path / "run")]) == 1
+    text = capsys.readouterr().err
+    assert "an empty cell in row 1" in text
+    assert "; --missing integrate takes empty cells" in text
+    assert "missing='integrate'" not in text

@@ -19,7 +19,7 @@ from priory.data import Data
 from priory.inference import ELBO, fit, load
 from priory.inference.phases.arguments import bind
 from priory.likelihoods import LIKELIHOODS
-from priory.models import GAN, PAIRS, VAE, Pair
+from priory.models import GAN, GPVAE, PAIRS, VAE, Pair
 from priory.models.pair import Labelled, Tractable
 from priory.nets import MLP, Conv, Decoder, Deconv, Encoder
 from priory.priors import PRIORS, GaussianMixture, Normal, VampPrior
@@ -269,6 +269,7 @@ def pair_of(name):
     """A pair of the table with small nets, and arguments of its programs beside x."""
     options = {"classes": 3} if issubclass(PAIRS[name], Labelled) else {}
     labels = {"y": torch.arange(6) % 3} if options else {}
+    labels |= {"t": torch.arange(6)} if PAIRS[name] is GPVAE else {}
     return PAIRS[name](**options), labels
 
 
@@ -358,6 +359,11 @@ UNBUILT = {
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
     "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],
+    "gp-vae": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.decoder(x),
+        lambda p, x: p.process(x),
+    ],
     "helmholtz": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "hierarchical-gmvae": [
         lambda p, x: p.encoder(x),

@@ -1,5 +1,6 @@
 """Posterior heads and the Kumaraswamy law, against quadrature and closed forms."""
 
+import copy
 import math
 
 import pytest
@@ -7,14 +8,22 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from scipy import integrate
 from scipy.stats import kstest
-from torch.distributions import Beta, Independent, constraints, kl_divergence
+from torch.distributions import (
+    Beta,
+    Independent,
+    MultivariateNormal,
+    constraints,
+    kl_divergence,
+)
 from torch.distributions import Kumaraswamy as LibraryKumaraswamy
 
 from priory.distributions.kumaraswamy import Kumaraswamy
-from priory.models import VAE
+from priory.inference import ELBO, Phases
+from priory.models import AAE, VAE, MaskedVAE, TwoLevelVAE
 from priory.nets import MLP
 from priory.posteriors import POSTERIORS, KumaraswamyPosterior, NormalPosterior, posterior_for
-from priory.serialisation import to_config
+from priory.priors import VampPrior
+from priory.serialisation import from_config, to_config
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -224,3 +233,60 @@ def test_one_family_of_its_own_size_for_each_pair():
     VAE(latent=2, posterior=head).build(torch.rand(6, 4))
     with pytest.raises(ValueError, match="give each pair a posterior of its own"):
         VAE(latent=3, posterior=head).build(torch.rand(6, 4))
+
+
+NETS = {"likelihood": "bernoulli", "encoder": MLP((5,)), "decoder": MLP((5,))}
+PAIRS = {  # the sites whose family is an option
+    "masked": (lambda **o: MaskedVAE(latent=2, **copy.deepcopy(NETS), **o), ("z",)),
+    "style": (
+        lambda **o: AAE(
+            latent=2,
+            codes=3,
+            code="straight-through",
+            deterministic=False,
+            **copy.deepcopy(NETS),
+            **o,
+        ),
+        ("z",),
+    ),
+    "levels": (
+        lambda **o: TwoLevelVAE(
+            latents=(2, 3), lower_encoder=MLP((5,)), upper=MLP((5,)), **copy.deepcopy(NETS), **o
+        ),
+        ("z1", "z2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_other_pairs_take_a_family_too(name):
+    make, sites = PAIRS[name]
+    x, found = torch.rand(6, 4).round(), []
+    for posterior in ("auto", "normal", "full"):
+        torch.manual_seed(0)
+        pair = make(posterior=posterior)
+        pair.build(x)
+        phase = Phases(pair.model, pair.guide, columns={"x": x}).awake
+        found.append({site: phase.sample[site] for site in sites})
+        config = to_config(pair)
+        assert to_config(from_config(config)) == config
+    for site in sites:
+        assert torch.equal(found[0][site], found[1][site])
+        full = phase.distribution(site)
+        assert isinstance(full, MultivariateNormal)
+        torch.testing.assert_close(phase.log_q(site)[0], full.log_prob(found[2][site])[0])
+    ELBO()(pair.model, pair.guide, x).backward()
+    assert all(p.grad.abs().sum() > 0 for p in pair.encoder.net.last.parameters())
+    with pytest.raises(ValueError, match="'kumaraswamy' does not cover"):
+        make(posterior="kumaraswamy")
+
+
+def test_a_style_that_is_a_point_has_no_family():
+    with pytest.raises(ValueError, match="leave posterior='auto', or deterministic=False"):
+        AAE(posterior="full")
+
+
+def test_the_levels_of_a_vamp_prior_have_the_posteriors_family():
+    pair = TwoLevelVAE(VampPrior(3), latents=(2, 3), posterior="full")
+    pair.build(torch.rand(6, 4))
+    assert isinstance(pair.prior().component_distribution, MultivariateNormal)

@@ -92,6 +92,14 @@ def test_standardised_rows_are_scored_in_their_own_units(table):
     own = truth.log_prob(torch.from_numpy(table.x))
     torch.testing.assert_close(found.log_likelihood, own, atol=1e-4, rtol=1e-5)
     assert (found.kind, float(found.se.max())) == ("exact", 0)
+    report = evaluate(table.run, particles=3, metrics=["nll", "elbo"], pictures=False)
+    for name in ("nll", "elbo"):
+        assert (report[name].kind, report[name].particles) == ("exact", None)
+        assert abs(report[name].value) == pytest.approx(abs(report["nll"].value), rel=1e-5)
+    stranger = VAE(latent=1)
+    stranger.build(torch.randn(9, 3))
+    other = SimpleNamespace(model=table.run.pair.model, guide=stranger.guide)
+    assert score(other, torch.zeros(3, 3), particles=2).kind == "lower bound"
     counted = float(scale.log().sum())
     assert f"change of volume, {-counted:+.6g} nats a row, is counted" in found.about
 

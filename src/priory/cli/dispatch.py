@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -82,7 +83,16 @@ def _run(words: Sequence[str]) -> None:
 def _complain(lines: Sequence[str]) -> None:
     if not ranks.is_main():  # the main rank prints for all; each has logged its own failure
         return
-    print("\n".join(f"priory: {line}" for line in lines), file=sys.stderr)
+    print("\n".join(f"priory: {_as_typed(line)}" for line in lines), file=sys.stderr)
+
+
+def _as_typed(text: str) -> str:
+    """Return a message with the options of data as they are typed: --missing integrate."""
+    from priory.data import Data
+    from priory.signatures import options_of
+
+    names = "|".join(options_of(Data.from_file))
+    return re.sub(rf"\b({names})='([\w-]+)'", r"--\1 \2", text)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -258,6 +258,8 @@ def _read_csv(path: Path) -> _Cells:
     lines = [line for line in lines if line]
     header = _has_header(lines)
     names = [name.strip() for name in lines[0]] if header else [f"{i + 1}" for i in range(width)]
+    if header and not _of_unnamed(names):
+        _check_header(names)
     rows = lines[1:] if header else lines
     if not rows:
         raise ValueError("it has a header and no rows")
@@ -345,6 +347,11 @@ def _check_header(names: Sequence[str]) -> None:
             "the first line has numbers and an empty cell: it may be the columns' names, or a row "
             "with a missing entry; write a line of names above it"
         )
+
+
+def _of_unnamed(names: Sequence[str]) -> bool:
+    """Return whether names are those that pandas writes of rows and columns without any."""
+    return list(names) == ["", *(str(i) for i in range(len(names) - 1))]
 
 
 def _is_gap(cell: object) -> bool:

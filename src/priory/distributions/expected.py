@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import constraints
+from torch.distributions import constraints, kl_divergence
+from torch.distributions.kl import register_kl
 
 from priory.distributions.independent import IndependentNormal
 
@@ -62,8 +63,11 @@ class ExpectedNormal(IndependentNormal):
 
     def density(self, value: Tensor) -> Tensor:
         """Return the expected log density of events of shape (..., *event)."""
-        lost = (self.uncertainty * torch.exp(-2 * self.log_scale)).sum(self.dims)
-        return super().density(value) - lost / 2
+        return super().density(value) - self.lost()
+
+    def lost(self) -> Tensor:
+        """Return the sum of v / 2 s^2, (*batch), in nats."""
+        return (self.uncertainty * torch.exp(-2 * self.log_scale)).sum(self.dims) / 2
 
     def entropy(self) -> Tensor:
         """Return the entropy of the draws, in nats, (*batch)."""
@@ -74,3 +78,10 @@ class ExpectedNormal(IndependentNormal):
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + self.variance.sqrt() * noise
+
+
+@register_kl(IndependentNormal, ExpectedNormal)  # type: ignore[untyped-decorator]
+def _kl_to_expected(p: IndependentNormal, q: ExpectedNormal) -> Tensor:
+    """Return the mean over p of log p less what q scores."""
+    around = IndependentNormal(q.loc, q.log_scale, len(q.event_shape))
+    return kl_divergence(p, around) + q.lost()

@@ -22,10 +22,12 @@ from priory.evaluation.sample_sets import Sets, Units
 from priory.evaluation.subject import FEW, SAMPLES, STEPS
 from priory.inference.checks import check_plates
 from priory.inference.modules import device_of
+from priory.inference.phases.arguments import owner
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases, generate
 from priory.inference.phases.recorder import MismatchError
 from priory.inference.phases.sites import base
+from priory.models.pair import Tractable
 
 SHOWN = 64  # rows that pictures show
 _ROWS = 500  # rows at a time
@@ -149,6 +151,13 @@ class Draws(Sets):
             return Phases(self.model, self.guide, columns=few).awake
         except MismatchError as error:
             raise Unavailable(str(error)) from error
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether the log weights are log p(x) itself: no latents, or their exact posterior."""
+        pair = owner(self.model)
+        tractable = isinstance(pair, Tractable) and owner(self.guide) is pair
+        return tractable or not self.density.latents
 
     @cached_property
     def density(self) -> Phase:

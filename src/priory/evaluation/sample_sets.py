@@ -130,6 +130,7 @@ class Sets:
     few: Any = _OfPair()
     phase: Any = _OfPair()
     density: Any = _OfPair()
+    exact: Any = _OfPair()
     log_weight: Any = _OfPair()
     quantity: Any = _OfPair()
     log_scale: Any = _OfPair()

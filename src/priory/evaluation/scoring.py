@@ -11,8 +11,6 @@ from torch import Tensor
 from priory.evaluation.per_row import drawn
 from priory.evaluation.record import Unavailable
 from priory.evaluation.subject import preparation_of
-from priory.inference.phases.arguments import owner
-from priory.models.pair import Tractable
 
 if TYPE_CHECKING:
     from priory.evaluation.draws import Draws
@@ -112,14 +110,15 @@ def score(
         bounds = draws.log_weight
         if len(bad := bounds.log_likelihood.isnan().nonzero().flatten()):
             raise Unavailable(f"log p(x) of row {int(bad[0])} and {len(bad) - 1} more is NaN")
-        exact = not latents or isinstance(owner(draws.model), Tractable)
-        error = torch.zeros_like(bounds.ess) if exact else _standard_error(bounds.ess, particles)
+        error = (
+            torch.zeros_like(bounds.ess) if draws.exact else _standard_error(bounds.ess, particles)
+        )
         return Scores(
             bounds.log_likelihood,
             error,
             bounds.ess,
             bounds.khat,
-            "exact" if exact else "lower bound",
+            "exact" if draws.exact else "lower bound",
             str(draws.quantity),
             "; ".join(_units(draws, preparation_of(run))),
             particles if latents else None,

@@ -10,6 +10,7 @@ from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
 from priory.models.gmvae import GMVAE as GMVAE
 from priory.models.gmvae import HierarchicalGMVAE as HierarchicalGMVAE
+from priory.models.gp_vae import GPVAE as GPVAE
 from priory.models.helmholtz import HelmholtzMachine as HelmholtzMachine
 from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
 from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from priory.distributions.categorical import CODES, OneHot
 from priory.likelihoods import Likelihood
 from priory.lookup import at_least, lookup, named
-from priory.models.pair import Pair
+from priory.models.pair import Amortised
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
+from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior
 
 
@@ -27,6 +28,7 @@ class CodeEncoder(Encoder):
         code: What is drawn of the code.
         point: Whether the style is the net's output itself.
         noise: Standard deviation of normal noise on the net's inputs in training.
+        posterior: The family of q(z | x), or its name; "auto" takes the one of the support.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class CodeEncoder(Encoder):
         *,
         point: bool = False,
         noise: float = 0.0,
+        posterior: Posterior | str = "auto",
     ) -> None:
-        super().__init__(net, support, point=point, noise=noise)
+        super().__init__(net, support, point=point, noise=noise, posterior=posterior)
         self.codes, self.code = codes, named("code", code, CODES)
 
     def make(self, x: Tensor, latent: int, likelihood: Likelihood) -> None:
@@ -62,7 +65,7 @@ class CodeEncoder(Encoder):
         return self.code(logits=logits), self.head(style)
 
 
-class AAE(Pair):
+class AAE(Amortised):
     r"""An autoencoder whose latents are a categorical code, such as a class, and a style.
 
     .. math:: c \sim \mathrm{Cat}(1/K), \quad z \sim p(z), \quad x \sim p(x \mid f(c, z)); \qquad
@@ -85,9 +88,13 @@ class AAE(Pair):
             the paper's way, or "straight-through", a one-hot vector with their gradient.
         deterministic: Whether the encoder gives the style itself.
         noise: Standard deviation of normal noise on the encoder's inputs in training.
+        posterior: The family of the style's q(z | x), or its name in
+            `priory.posteriors.POSTERIORS`, where the encoder does not give the style itself; "auto"
+            takes the one of the prior's support.
 
     Raises:
-        ValueError: A number is out of range, a name is unknown, or a net's size doesn't fit.
+        ValueError: A number is out of range, a name is unknown, a net's size doesn't fit, or the
+            family does not cover the prior's support, or is one beside `deterministic`.
 
     Example:
         >>> pair = AAE(codes=16, latent=5)
@@ -111,13 +118,20 @@ class AAE(Pair):
         code: str = "softmax",
         deterministic: bool = True,
         noise: float = 0.0,
+        posterior: Posterior | str = "auto",
     ) -> None:
         super().__init__(latent)
         self.codes, self.code = at_least(2, "codes", codes), code
         self.deterministic, self.noise = deterministic, noise
         self.prior = lookup("prior", prior, PRIORS)
         self.encoder = CodeEncoder(
-            encoder, self.prior.support, codes, code, point=deterministic, noise=noise
+            encoder,
+            self.prior.support,
+            codes,
+            code,
+            point=deterministic,
+            noise=noise,
+            posterior=posterior,
         )
         self.decoder = Decoder(decoder, self.prior, likelihood, given=codes)
         self.register_buffer("uniform", torch.zeros(codes), persistent=False)

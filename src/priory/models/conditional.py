@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from priory.likelihoods import Delta, Likelihood
 from priory.lookup import lookup
 from priory.models.class_prior import ClassPrior
-from priory.models.pair import Labelled
+from priory.models.pair import Amortised, Labelled
 from priory.nets import ConditionalEncoder, Decoder, one_hot
 from priory.posteriors import Posterior
 from priory.priors import PRIORS, AggregatedPosterior, Prior
@@ -62,7 +62,7 @@ def prior_beside_labels(prior: Prior | str) -> Prior:
     return found
 
 
-class CVAE(Labelled):
+class CVAE(Amortised, Labelled):
     r"""The conditional variational autoencoder.
 
     .. math:: y \sim p(y), \quad z \sim p(z), \quad x \sim p(x \mid f(z, y)); \qquad
@@ -115,11 +115,6 @@ class CVAE(Labelled):
             encoder, self.prior.support, self.labels, posterior=posterior
         )
         self.decoder = Decoder(decoder, self.prior, likelihood, given=self.labels)
-
-    @property
-    def posterior(self) -> Posterior | str:
-        """The family of q(z | x, y); "auto" where it is the one of the prior's support."""
-        return self.encoder.posterior
 
     def model(self, x: Tensor, y: Tensor) -> None:
         with self.batch(x):

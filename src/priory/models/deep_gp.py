@@ -14,7 +14,7 @@ from priory.distributions.expected import ExpectedNormal
 from priory.distributions.independent import IndependentNormal
 from priory.likelihoods import LIKELIHOODS, Likelihood, Normal
 from priory.lookup import lookup, positive
-from priory.models.pair import Pair, build_prior
+from priory.models.pair import Amortised, Shared, build_prior
 from priory.nets import Encoder, SparseGP
 from priory.nets.sparse_gp import Kernel
 from priory.posteriors import Posterior
@@ -25,7 +25,7 @@ _SMALL = 0.1  # standard deviation of a hidden function around its input at the 
 _NOISE = 1e-6  # of a hidden value, in variance, so that it has a density at an inducing point
 
 
-class DeepGPVAE(Pair):
+class DeepGPVAE(Amortised, Shared):
     r"""A variational autoencoder whose decoder is a Gaussian process, or a chain of them.
 
     .. math::
@@ -107,11 +107,6 @@ class DeepGPVAE(Pair):
         """The noise."""
         return self.noise
 
-    @property
-    def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the one of the prior's support."""
-        return self.encoder.posterior
-
     @torch.no_grad()
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make the parts' parameters; the inducing points start at draws of the prior."""
@@ -137,18 +132,6 @@ class DeepGPVAE(Pair):
             else None
             for n, layer in enumerate(self.layers, 1)
         ]
-
-    def of_rows(self, x: Tensor) -> Any:
-        """Return the plate `data` of a batch, in training as one of N rows."""
-        if not self.training or self.rows is None:
-            return self.batch(x)
-        count = x.shape[-1 - len(self.shape or ())]
-        if count > self.rows:
-            raise ValueError(
-                f"the pair shares its inducing values among {self.rows} training rows, got a batch "
-                f"of {count}: give their number, rows=, or call eval() to judge new rows"
-            )
-        return pyro.plate("data", self.rows, subsample=torch.arange(count, device=x.device), dim=-1)
 
     def hide(self, n: int, h: Tensor, u: Tensor | None) -> TorchDistribution:
         """Return the distribution of the n-th layer's values, for those of the layer before."""

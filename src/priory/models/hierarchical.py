@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from priory.likelihoods import Likelihood
 from priory.likelihoods.values import SMALL, starts_small
 from priory.lookup import lookup, positive
-from priory.models.pair import Pair, build_prior
+from priory.models.pair import Amortised, Pair, build_prior
 from priory.nets import ConditionalEncoder, Decoder, Encoder, Net, StochasticLayer, Wrapped
 from priory.nets.decoder import Embedding
 from priory.nets.table import net_of
@@ -49,7 +49,7 @@ class Chain(Pair):
             pyro.sample("x", self.decoder(z), obs=x)
 
 
-class HierarchicalVAE(Chain):
+class HierarchicalVAE(Amortised, Chain):
     r"""A variational autoencoder with L layers of latents, z1 next to the datum and zL on top.
 
     .. math::
@@ -123,11 +123,6 @@ class HierarchicalVAE(Chain):
         """What the maps between layers were made from."""
         return self._inner[0]
 
-    @property
-    def posterior(self) -> Posterior | str:
-        """The family of each layer in the guide; "auto" where they are those of the supports."""
-        return self.encoder.posterior
-
     def _map(self) -> Net:
         return copy.deepcopy(self._inner[0])
 
@@ -148,7 +143,7 @@ class HierarchicalVAE(Chain):
                 z = pyro.sample(f"z{n}", layer(z))
 
 
-class TwoLevelVAE(Pair):
+class TwoLevelVAE(Amortised):
     r"""Two levels of latents, which the datum is drawn from and recognised by together.
 
     .. math::
@@ -166,10 +161,12 @@ class TwoLevelVAE(Pair):
         decoder: From z1 and z2 to the likelihood's features; likewise.
         likelihood: Of a datum; "auto" takes the one that fits the training data's values.
         latents: Number of coordinates of z1 and of z2.
+        posterior: The family of both levels in the guide, or its name in
+            `priory.posteriors.POSTERIORS`; "auto" takes those of the levels' supports.
 
     Raises:
-        ValueError: A number isn't positive, there are not two of them, a name is unknown, or a
-            net's size doesn't fit.
+        ValueError: A number isn't positive, there are not two of them, a name is unknown, a net's
+            size doesn't fit, or the family does not cover a level's support.
 
     Example:
         >>> import torch
@@ -190,6 +187,7 @@ class TwoLevelVAE(Pair):
         decoder: nn.Module | str = "mlp",
         likelihood: Likelihood | str = "auto",
         latents: Sequence[int] = (40, 40),
+        posterior: Posterior | str = "auto",
     ) -> None:
         sizes = sizes_of("latents", latents)
         if len(sizes) != 2:
@@ -197,9 +195,12 @@ class TwoLevelVAE(Pair):
         super().__init__(sizes[1])
         self.latents = sizes
         self.prior = lookup("prior", prior, PRIORS)
-        self.encoder = Encoder(encoder, self.prior.support)
+        self.encoder = Encoder(encoder, self.prior.support, posterior=posterior)
         self.lower_encoder = ConditionalEncoder(
-            lower_encoder, constraints.real, Embedded(self.prior)
+            lower_encoder,
+            constraints.real,
+            Embedded(self.prior),
+            posterior=copy.deepcopy(self.posterior),
         )
         self.upper = StochasticLayer(upper)
         self.decoder = Decoder(decoder, self.upper, likelihood, given=Embedded(self.prior))

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from priory.distributions.seen import Seen
 from priory.likelihoods import Likelihood
 from priory.lookup import lookup
-from priory.models.pair import Pair
+from priory.models.pair import Amortised
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
+from priory.posteriors import Posterior
 from priory.priors import PRIORS, AggregatedPosterior, Prior
 
 
@@ -26,6 +27,7 @@ class MaskedEncoder(Encoder):
     Args:
         net: From both to the family's features; a net, any module, or a name.
         support: Of the latent: a torch constraint.
+        posterior: The family of q(z | x_seen), or its name; "auto" takes the one of the support.
     """
 
     def inputs(self, shape: Shape) -> Shape:
@@ -53,7 +55,7 @@ class MaskedEncoder(Encoder):
         return self.head(self.net(torch.cat(flat, -1)))
 
 
-class MaskedVAE(Pair):
+class MaskedVAE(Amortised):
     r"""The variational autoencoder that integrates missing entries out, as MIWAE does.
 
     .. math:: z \sim p(z), \quad x_i \sim p(x_i \mid f(z)), \quad
@@ -65,17 +67,20 @@ class MaskedVAE(Pair):
     column `seen` is that of data with `missing="integrate"`; without it all entries are seen.
 
     Args:
-        prior: p(z); its support decides the posterior's family.
+        prior: p(z); its support decides which posteriors fit.
         encoder: g, from a datum and its mask to the posterior's features; a net, any module, or a
             name.
         decoder: f, from a latent to the likelihood's features; likewise.
         likelihood: Of a datum, with independent entries; "auto" takes the one that fits the
             training data's values.
         latent: Number of latent coordinates.
+        posterior: The family of q(z | .), or its name in `priory.posteriors.POSTERIORS`; "auto"
+            takes the one of the prior's support.
 
     Raises:
-        ValueError: A number isn't positive, or a name is unknown; when a density is asked for, if
-            the likelihood has no independent entries.
+        ValueError: A number isn't positive, a name is unknown, or the family does not cover the
+            prior's support; when a density is asked for, if the likelihood has no independent
+            entries.
 
     Example:
         >>> pair = MaskedVAE(latent=2)
@@ -94,6 +99,7 @@ class MaskedVAE(Pair):
         decoder: nn.Module | str = "mlp",
         likelihood: Likelihood | str = "auto",
         latent: int = 16,
+        posterior: Posterior | str = "auto",
     ) -> None:
         super().__init__(latent)
         self.prior = lookup("prior", prior, PRIORS)
@@ -102,7 +108,7 @@ class MaskedVAE(Pair):
                 f"the inputs of {type(self.prior).__name__} have no mask, which this pair's "
                 "posterior reads: use GaussianMixture"
             )
-        self.encoder = MaskedEncoder(encoder, self.prior.support)
+        self.encoder = MaskedEncoder(encoder, self.prior.support, posterior=posterior)
         self.decoder = Decoder(decoder, self.prior, likelihood)
 
     def explain(self, z: Tensor, seen: Tensor | None) -> Any:

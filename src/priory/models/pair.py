@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -15,6 +15,7 @@ from priory.lookup import positive
 from priory.models.class_prior import ClassPrior
 from priory.nets import Decoder, Encoder
 from priory.part import Shape
+from priory.posteriors import Posterior
 from priory.priors import Prior
 
 
@@ -71,7 +72,6 @@ class Pair(nn.Module, ABC):
                 return part.likelihood
         raise AttributeError(f"{type(self).__name__} has no decoder, and so no likelihood")
 
-    @final
     def build(self, x: Tensor, y: Tensor | None = None) -> None:
         """Make the parameters for data like `x`; a second call only looks at the data.
 
@@ -209,6 +209,48 @@ class Tractable(Pair):
     def shaped(self, x: Tensor) -> Tensor:
         """Return vectors (*batch, d) as data, (*batch, *shape)."""
         return x.reshape(*x.shape[:-1], *(self.shape or ()))
+
+
+class Amortised(Pair):
+    """A pair whose part `encoder` gives q(z | .), by a family that is an option."""
+
+    encoder: Encoder
+
+    @property
+    def posterior(self) -> Posterior | str:
+        """The family of q(z | .); "auto" where it is the one of the prior's support."""
+        return self.encoder.posterior
+
+
+class Shared(Pair):
+    """A pair that has, in training mode, latents which all training rows share.
+
+    They stand before the plate of the batch, and enter a bound by their share 1/N.
+
+    Attributes:
+        rows: N, the number of training rows, None before it is known.
+    """
+
+    rows: int | None
+
+    def of_rows(self, x: Tensor) -> Any:
+        """Return the plate `data` of a batch, in training as one of N rows.
+
+        Args:
+            x: Data, (*batch, *shape).
+
+        Raises:
+            ValueError: There are more rows than N, in training mode.
+        """
+        if not self.training or self.rows is None:
+            return self.batch(x)
+        count = x.shape[-1 - len(self.shape or ())]
+        if count > self.rows:
+            raise ValueError(
+                f"the pair shares its inducing values among {self.rows} training rows, got a batch "
+                f"of {count}: give their number, rows=, or call eval() to judge new rows"
+            )
+        return pyro.plate("data", self.rows, subsample=torch.arange(count, device=x.device), dim=-1)
 
 
 class Labelled(Pair):

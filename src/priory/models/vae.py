@@ -5,13 +5,13 @@ from torch import Tensor, nn
 
 from priory.likelihoods import Likelihood
 from priory.lookup import lookup
-from priory.models.pair import Pair
+from priory.models.pair import Amortised
 from priory.nets import Decoder, Encoder
 from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior
 
 
-class VAE(Pair):
+class VAE(Amortised):
     r"""The variational autoencoder of Kingma and Welling, 2014, and Rezende et al., 2014.
 
     .. math:: z \sim p(z), \quad x \sim p(x \mid f(z)); \qquad z \sim q(z \mid g(x))
@@ -49,11 +49,6 @@ class VAE(Pair):
             encoder, self.prior.support, point=deterministic, posterior=posterior
         )
         self.decoder = Decoder(decoder, self.prior, likelihood)
-
-    @property
-    def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the one of the prior's support."""
-        return self.encoder.posterior
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):

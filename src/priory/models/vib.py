@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from priory.likelihoods import Normal
 from priory.lookup import lookup, positive
 from priory.models.class_prior import ClassPrior, Labels, averaged
-from priory.models.pair import Labelled, build_prior
+from priory.models.pair import Amortised, Labelled, build_prior
 from priory.nets import Encoder
 from priory.nets.table import net_of
 from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior
 
 
-class VIB(Labelled):
+class VIB(Amortised, Labelled):
     r"""The deep variational information bottleneck, a classifier through a stochastic code.
 
     .. math:: z \sim p(z), \quad y \sim \mathrm{Cat}(\mathrm{softmax} f(z)); \qquad
@@ -68,11 +68,6 @@ class VIB(Labelled):
         self.encoder = Encoder(encoder, self.prior.support, posterior=posterior)
         self.classifier = net_of(classifier)
         self.draws = positive("draws", draws)
-
-    @property
-    def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the one of the prior's support."""
-        return self.encoder.posterior
 
     def make(self, x: Tensor, y: Tensor | None) -> None:
         """Make the parts' parameters; the encoder reads data in units of their columns."""

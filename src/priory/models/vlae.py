@@ -5,13 +5,13 @@ from torch import Tensor, nn
 
 from priory.likelihoods import Likelihood
 from priory.lookup import lookup
-from priory.models.pair import Pair
+from priory.models.pair import Amortised
 from priory.nets import AutoregressiveDecoder, AutoregressiveNet, Encoder
 from priory.posteriors import Posterior
 from priory.priors import PRIORS, Prior
 
 
-class VLAE(Pair):
+class VLAE(Amortised):
     r"""The variational lossy autoencoder of Chen et al., 2017.
 
     .. math:: z \sim p(z), \quad x_i \sim p(x_i; f_i(x_1, \dots, x_{i-1}, z)); \qquad
@@ -55,11 +55,6 @@ class VLAE(Pair):
         self.prior = lookup("prior", prior, PRIORS)
         self.encoder = Encoder(encoder, self.prior.support, posterior=posterior)
         self.decoder = AutoregressiveDecoder(decoder, self.prior, likelihood)
-
-    @property
-    def posterior(self) -> Posterior | str:
-        """The family of q(z | x); "auto" where it is the one of the prior's support."""
-        return self.encoder.posterior
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):

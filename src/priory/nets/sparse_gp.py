@@ -39,9 +39,11 @@ class SparseGP(Part):
         kernel: "rbf", "linear", or their sum, "rbf+linear".
         skip: Whether the mean of f is linear in z, as that of a hidden layer, or constant.
         spread: Standard deviations of q(u) at the start.
+        fixed: Whether s and b stay as they are built: f is then of a given mean and variance.
 
     Raises:
-        ValueError: There is no such kernel, or a number isn't positive.
+        ValueError: There is no such kernel, a number isn't positive, or `fixed` is for a kernel
+            whose variance is no constant.
 
     Example:
         >>> layer = SparseGP(inducing=8)
@@ -52,6 +54,8 @@ class SparseGP(Part):
     """
 
     _kind = "layer"
+    log_amplitude: Tensor
+    bias: Tensor
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class SparseGP(Part):
         *,
         skip: bool = False,
         spread: float = 0.1,
+        fixed: bool = False,
     ) -> None:
         super().__init__()
         self.inducing = positive("inducing", inducing)
@@ -67,7 +72,9 @@ class SparseGP(Part):
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, got {kernel!r}")
         if not spread > 0:
             raise ValueError(f"spread must be positive, got {spread}")
-        self.kernel, self.skip, self.spread = kernel, skip, spread
+        if fixed and (kernel != "rbf" or skip):
+            raise ValueError(f"fixed is for kernel='rbf' and no skip, got {kernel!r}, skip={skip}")
+        self.kernel, self.skip, self.spread, self.fixed = kernel, skip, spread, fixed
 
     def build(self, points: Tensor, bias: Tensor, amplitude: float) -> None:
         """Make the parameters; a second call for the same sizes does nothing.
@@ -88,16 +95,25 @@ class SparseGP(Part):
         width = torch.full_like(points[0], 0.5) * torch.tensor(float(inputs)).log().to(points)
         self.points = nn.Parameter(points.detach().clone())
         if "rbf" in self.kernel:
-            self.log_amplitude, self.log_length = nn.Parameter(size.clone()), nn.Parameter(width)
+            self.keep("log_amplitude", size)
+            self.log_length = nn.Parameter(width)
         if "linear" in self.kernel:
             self.log_slope = nn.Parameter(size - width)
         if self.skip:
             self.weight = nn.Parameter(torch.eye(outputs, inputs).to(points))
-        self.bias = nn.Parameter(bias.detach().clone())
+        self.keep("bias", bias)
         self.loc = nn.Parameter(self.spread * torch.randn(outputs, self.inducing).to(points))
         start = torch.full_like(points[:, 0], self.spread).log()
         self.log_scale = nn.Parameter(start)
         self.below = nn.Parameter(torch.zeros(self.inducing, self.inducing).to(points))
+
+    def keep(self, name: str, value: Tensor) -> None:
+        """Hold s or b, as a parameter unless they are fixed."""
+        value = value.detach().clone()
+        if self.fixed:
+            self.register_buffer(name, value)
+        else:
+            self.register_parameter(name, nn.Parameter(value))
 
     def prior(self) -> TorchDistribution:
         """Return p(u), event shape (outputs, inducing)."""
@@ -120,8 +136,11 @@ class SparseGP(Part):
         terms = []
         if "rbf" in self.kernel:
             left, right = a * (-self.log_length).exp(), b * (-self.log_length).exp()
-            squares = left.square().sum(-1).unsqueeze(-1) + right.square().sum(-1)
-            exponent = (left @ right.mT - squares / 2).clamp(max=0)
+            if left.shape[-1] == 1:  # products would round inputs that are many lengths from zero
+                exponent = -(left - right.mT).square() / 2
+            else:
+                squares = left.square().sum(-1).unsqueeze(-1) + right.square().sum(-1)
+                exponent = (left @ right.mT - squares / 2).clamp(max=0)
             terms.append((exponent + 2 * self.log_amplitude).exp())
         if "linear" in self.kernel:
             terms.append((a * (2 * self.log_slope).exp()) @ b.mT)

@@ -133,6 +133,7 @@ def mutual_information(draws: Sets) -> Estimate:
 @metric("latents", "posterior", better="lower")
 def mismatch(draws: Sets) -> Estimate:
     """KL divergence from the aggregated posterior q(z) to the prior."""
+    _refuse_many_priors(draws)
     return Estimate.mean(
         _split(draws).mismatch,
         kind="biased",
@@ -179,6 +180,17 @@ def label_information(draws: Sets) -> Estimate:
         unit="nats",
         note=f"H(y) + E log p(y | z), of one draw of z per datum; H(y) = {entropy:.3f}",
     )
+
+
+def _refuse_many_priors(draws: Sets) -> None:
+    """Raise Unavailable if the prior of one row's latent is not that of another's."""
+    point = draws.posterior.z[:1]
+    densities = torch.cat([p.log_prob(point).flatten() for p in draws.posterior.priors])
+    if not torch.allclose(densities, densities[:1], rtol=1e-4, atol=1e-4):
+        raise Unavailable(
+            "the prior of z differs from row to row, with a column that the model reads: there is "
+            "no one p(z) that all rows' q(z) could match"
+        )
 
 
 def _split(draws: Sets) -> Split:

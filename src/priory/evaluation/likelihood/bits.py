@@ -123,7 +123,7 @@ def bits_per_dim(draws: Draws) -> Estimate:
         draws.x[0].numel(),
         "",
     )
-    kind: Kind = "upper bound" if draws.density.latents else "exact"
+    kind: Kind = "exact" if draws.exact else "upper bound"
     spacing, warnings = 1.0, doubts(draws)
     x = draws.x if draws.units is None else draws.units.own(draws.x).float()
     if not is_discrete(distribution):
@@ -141,7 +141,7 @@ def bits_per_dim(draws: Draws) -> Estimate:
         nats_to_bits(-draws.log_weight.log_likelihood, features, spacing),
         kind=kind,
         unit="bits",
-        particles=draws.particles if draws.density.latents else None,
+        particles=None if draws.exact else draws.particles,
         note=f"over {features} features{note}",
         warnings=warnings,
     )

@@ -163,13 +163,12 @@ def _block(particles: int, columns: Columns, like: Tensor) -> tuple[int, int]:
 
 @metric("likelihood", "density", "log_weight", better="lower", quantity=likelihood_of)
 def nll(draws: Sets) -> Estimate:
-    """Negative log likelihood, by the K-sample bound; exact where there are no latents."""
-    exact = not draws.density.latents
+    """Negative log likelihood, by the K-sample bound; exact where the posterior is, or none."""
     return Estimate.mean(
         -draws.log_weight.log_likelihood,
-        kind="exact" if exact else "upper bound",
+        kind="exact" if draws.exact else "upper bound",
         unit="nats",
-        particles=None if exact else draws.particles,
+        particles=None if draws.exact else draws.particles,
         warnings=doubts(draws),
     )
 
@@ -179,9 +178,9 @@ def elbo(draws: Sets) -> Estimate:
     """Evidence lower bound, from the same log weights."""
     return Estimate.mean(
         draws.log_weight.elbo,
-        kind="lower bound",
+        kind="exact" if draws.exact else "lower bound",
         unit="nats",
-        particles=draws.particles,
+        particles=None if draws.exact else draws.particles,
         note=f"bounds {draws.quantity.name}; averaged over the K samples of each datum",
     )
 
@@ -229,7 +228,7 @@ def doubts(draws: Sets) -> tuple[str, ...]:
     Args:
         draws: of the pair.
     """
-    return doubts_of(draws.log_weight, draws.particles) if draws.density.latents else ()
+    return () if draws.exact else doubts_of(draws.log_weight, draws.particles)
 
 
 def doubts_of(bounds: Bounds, particles: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.bound import doubts, log_likelihood
-from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import metric
 from priory.evaluation.rows import Columns, blocks, check, read
 from priory.inference.modules import device_of
@@ -118,11 +118,13 @@ def conditional_nll(draws: Draws) -> Estimate:
     if seen:
         how = "exact" if found.exact else f"estimated by {draws.particles} draws from the prior"
         note += f", log p({seen}) {how} and taken off"
+    exact = found.exact and draws.exact
+    bound: Kind = "upper bound" if found.exact else "biased"
     mean = Estimate.mean(
         -found.log_likelihood,
-        kind="upper bound" if found.exact else "biased",
+        kind="exact" if exact else bound,
         unit="nats",
-        particles=draws.particles,
+        particles=None if exact else draws.particles,
         note=note,
         warnings=doubts(draws),
     )
