@@ -1,15 +1,19 @@
 """Sticks: a concentration that is learned, a truncation that costs nothing, those in use."""
 
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+from benchmarks.sticks import SeriesELBO, drawn, series_kl
 from torch.distributions import Beta, kl_divergence
 
 from priory.distributions.beta import InnerBeta
+from priory.distributions.kumaraswamy import Kumaraswamy
 from priory.evaluation import evaluate
 from priory.evaluation.latents.sticks import sticks_in_use
-from priory.inference import ELBO, Phases
+from priory.inference import ELBO, KL, Phases, Reconstruction
 from priory.models import VAE
 from priory.nets import MLP
 from priory.parsing import parse
@@ -123,3 +127,34 @@ def test_sticks_in_use_are_reported_with_their_error():
     assert "left beyond the truncation: take a larger latent" in short.warnings[0]
     other = evaluate(VAE(latent=2), bits(), metrics=["sticks"])["sticks"]
     assert not other.applicable
+
+
+def test_ten_terms_of_the_series_are_short_of_the_divergence():
+    a, b = torch.tensor([[2.0, 5.0, 1.0], [3.0, 5.0, 1.0]])
+    one, five = torch.ones(3), torch.full((3,), 5.0)
+    right = kl_divergence(Kumaraswamy(a, b), Beta(one, five))
+    ten, many = (series_kl(a, b, one, five, terms) for terms in (10, 100_000))
+    assert ten.tolist() == pytest.approx([1.3722, 3.4641, 2.0269], abs=1e-4)
+    assert right.tolist() == pytest.approx([1.3990, 3.5289, 2.3905], abs=1e-4)
+    torch.testing.assert_close(many, right, atol=1e-4, rtol=0)
+    assert right[2].item() == pytest.approx(math.log(1 / 5) + 5 - 1)
+
+
+def test_the_series_stands_in_the_place_of_the_divergence_alone():
+    pair, x = built(3), bits()
+    phases = Phases(pair.model, pair.guide, (x,))
+    wrong, cost, kl = (t.loss(phases) for t in (SeriesELBO(), Reconstruction(), KL(analytic=True)))
+    q, prior = pair.encoder(x).base_dist, pair.prior().base_dist
+    ten = series_kl(q.a, q.b, prior.concentration1, prior.concentration0)
+    torch.testing.assert_close(wrong, cost + ten.sum(-1).mean())
+    short = kl_divergence(q, prior) - ten
+    torch.testing.assert_close(cost + kl - wrong, short.sum(-1).mean())
+    assert (short > 1e-4).all()
+
+
+def test_neighbours_are_those_of_drawn_weights():
+    run = SimpleNamespace(pair=built(3), scope=nullcontext)
+    found = drawn(run, bits(), seed=3)
+    torch.testing.assert_close(found.sum(-1), torch.ones(8))
+    assert torch.equal(found, drawn(run, bits(), seed=3))
+    assert not torch.equal(found, drawn(run, bits(), seed=4))
