@@ -17,6 +17,7 @@ from priory.inference import ELBO, KL, Phases, Reconstruction
 from priory.models import VAE
 from priory.nets import MLP
 from priory.parsing import parse
+from priory.posteriors import GammaPosterior, KumaraswamyPosterior
 from priory.priors import PRIORS, StickBreaking
 from priory.serialisation import from_config, to_config
 
@@ -104,6 +105,16 @@ def test_the_bound_is_not_worse_for_a_larger_truncation():
     )
     torch.testing.assert_close(lower.log_p("x"), upper.log_p("x"))
     torch.testing.assert_close(lower.kl("z"), upper.kl("z"), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(("head", "least"), [(KumaraswamyPosterior, 1e-3), (GammaPosterior, 0.1)])
+def test_features_are_logarithms_of_shapes(head, least):
+    """A stick near v, as narrow as e^-f: all of its shapes within reach of small features."""
+    f = torch.linspace(-6, 11, 9)
+    q = head()(torch.stack([f, -f])).base_dist
+    a, b = (q.a, q.b) if head is KumaraswamyPosterior else (q.concentration1, q.concentration0)
+    torch.testing.assert_close((a - least) / (1 - least), f.exp())
+    torch.testing.assert_close((b - least) / (5 - least), (-f).exp())
 
 
 def test_the_sticks_in_use_are_the_fewest_that_hold_the_share():

@@ -5,25 +5,27 @@ import math
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.functional import softplus
 
 from priory.distributions.kumaraswamy import Kumaraswamy
 from priory.posteriors.base import Posterior
+from priory.posteriors.normal import limited
 
-MOST, STARTS = 1e6, (1.0, 5.0)
+STARTS, GROWTH = (1.0, 5.0), 1e5
 
 
 def shapes_from(features: Tensor, least: float) -> tuple[Tensor, Tensor]:
     """Return two positive shapes, (*batch, latent) each, 1 and 5 at features of zero.
 
+    Features are logarithms of the shapes, as those of a normal's scale. A stick whose width is a
+    tenth of what it is needs shapes of ten, and a thousand and more where it is short besides.
+
     Args:
         features: Of any size, (*batch, 2, latent).
         least: What the shapes stay above.
     """
-    kept = features.clamp(max=MOST).unbind(-2)
     a, b = (
-        softplus(feature + math.log(math.expm1(start - least))) + least
-        for feature, start in zip(kept, STARTS, strict=True)
+        least + (start - least) * limited(feature, math.log(GROWTH)).exp()
+        for feature, start in zip(features.unbind(-2), STARTS, strict=True)
     )
     return a, b
 
@@ -31,8 +33,9 @@ def shapes_from(features: Tensor, least: float) -> tuple[Tensor, Tensor]:
 class KumaraswamyPosterior(Posterior):
     """Independent Kumaraswamy coordinates in the unit interval.
 
-    Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features of zero give the
-    distribution Kumaraswamy(1, 5), which is Beta(1, 5). Shapes are at most about 10^6.
+    Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features are the logarithms
+    of both shapes, from the distribution Kumaraswamy(1, 5) on, which is Beta(1, 5). Shapes are
+    between 10^-3 and about 10^6.
     """
 
     name = "kumaraswamy"

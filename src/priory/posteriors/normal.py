@@ -10,13 +10,14 @@ from priory.posteriors.base import Posterior
 LEAST, MOST = -12.0, 4.0
 
 
-def limited(log_scale: Tensor) -> Tensor:
-    """Return log standard deviations as they are in [-12, 4]; beyond, they tend to -13 and 5.
+def limited(log_scale: Tensor, most: float = MOST) -> Tensor:
+    """Return log standard deviations as they are in [-12, most]; beyond, they tend to one more.
 
     Args:
         log_scale: Of any shape and size.
+        most: Up to where they are taken as they are.
     """
-    inner = log_scale.clamp(LEAST, MOST)
+    inner = log_scale.clamp(LEAST, most)
     rest = log_scale - inner
     return inner + rest / (1 + rest.abs())
 
