@@ -97,6 +97,12 @@ ROWS: dict[str, tuple[str, str, dict[str, str], tuple[str, str]]] = {
         {"prior": f"{_STICKS}:learned=true"},
         ("-", "-"),
     ),
+    "shares": (
+        "Kumaraswamy, shares read",
+        "sb-vae",
+        {"prior": f"{_STICKS}:reads=shares"},
+        ("-", "-"),
+    ),
     "few": ("Kumaraswamy, truncated at 20", "sb-vae", {"latent": "20"}, ("-", "-")),
     "many": ("Kumaraswamy, truncated at 100", "sb-vae", {"latent": "100"}, ("-", "-")),
 }

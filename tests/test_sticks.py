@@ -19,6 +19,7 @@ from priory.nets import MLP
 from priory.parsing import parse
 from priory.posteriors import GammaPosterior, KumaraswamyPosterior
 from priory.priors import PRIORS, StickBreaking
+from priory.priors.sticks import READINGS
 from priory.serialisation import from_config, to_config
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -80,15 +81,21 @@ def test_the_bound_learns_the_concentration_and_the_run_keeps_it():
     assert not [*built(3).prior.parameters()]
 
 
-def test_the_bound_is_not_worse_for_a_larger_truncation():
-    """One stick more, broken as by the prior and read as what was left, costs nothing."""
-    few, many, x = built(2), built(3), bits()
+@pytest.mark.parametrize("reads", READINGS)
+def test_the_bound_is_not_worse_for_a_larger_truncation(reads):
+    """One stick more, broken as by the prior and read as what was left, or not, costs nothing."""
+    few, many, x = built(2, reads=reads), built(3, reads=reads), bits()
     with torch.no_grad():
         many.decoder.net.load_state_dict(
             {**many.decoder.net.state_dict(), "last.bias": few.decoder.net.last.bias}
         )
-        weight = few.decoder.net.last.weight * (3 / 4)  # weights are in units of their mean
-        many.decoder.net.last.weight.copy_(torch.cat([weight, weight[:, -1:]], 1))
+        weight = few.decoder.net.last.weight
+        if reads == "weights":
+            weight = weight * (3 / 4)  # they are in units of their mean
+            weight = torch.cat([weight, weight[:, -1:]], 1)
+        else:
+            weight = torch.cat([weight, torch.zeros_like(weight[:, :1])], 1)
+        many.decoder.net.last.weight.copy_(weight)
         for key in ("layers.0.weight", "layers.0.bias"):
             if key in few.encoder.net.state_dict():
                 many.encoder.net.state_dict()[key].copy_(few.encoder.net.state_dict()[key])
@@ -105,6 +112,24 @@ def test_the_bound_is_not_worse_for_a_larger_truncation():
     )
     torch.testing.assert_close(lower.log_p("x"), upper.log_p("x"))
     torch.testing.assert_close(lower.kl("z"), upper.kl("z"), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("concentration", [0.5, 5.0])
+def test_shares_that_are_read_are_in_standard_units(concentration):
+    prior = parse("prior", f"stick-breaking:{concentration}:reads=shares", PRIORS)
+    prior.build(2, torch.zeros(1, 4))
+    share = Beta(torch.tensor(1.0), torch.tensor(concentration))
+    units = torch.tensor([0.0, 1.0, -2.0])
+    v = (share.mean + units * share.stddev).unsqueeze(-1).expand(3, 2)
+    torch.testing.assert_close(prior.embed(v), units.unsqueeze(-1).expand(3, 2))
+    assert (prior.features, from_config(to_config(prior)).reads) == (2, "shares")
+    # They say as much as the weights, of which they can be made.
+    weights = prior.weights(torch.tensor([0.3, 0.6]))
+    left = 1 - weights.cumsum(-1)
+    again = weights[:2] / torch.stack([torch.tensor(1.0), left[0]])
+    torch.testing.assert_close(again, torch.tensor([0.3, 0.6]))
+    with pytest.raises(ValueError, match="unknown reading of sticks 'share', nearest 'shares'"):
+        StickBreaking(reads="share")
 
 
 @pytest.mark.parametrize(("head", "least"), [(KumaraswamyPosterior, 1e-3), (GammaPosterior, 0.1)])
