@@ -17,7 +17,7 @@ from priory.inference import ELBO, KL, Phases, Reconstruction
 from priory.models import VAE
 from priory.nets import MLP
 from priory.parsing import parse
-from priory.posteriors import GammaPosterior, KumaraswamyPosterior
+from priory.posteriors import GammaPosterior, KumaraswamyPosterior, LogitNormalPosterior
 from priory.priors import PRIORS, StickBreaking
 from priory.priors.sticks import READINGS
 from priory.serialisation import from_config, to_config
@@ -132,7 +132,7 @@ def test_shares_that_are_read_are_in_standard_units(concentration):
         StickBreaking(reads="share")
 
 
-@pytest.mark.parametrize(("head", "least"), [(KumaraswamyPosterior, 1e-3), (GammaPosterior, 0.1)])
+@pytest.mark.parametrize(("head", "least"), [(KumaraswamyPosterior, 0.15), (GammaPosterior, 0.1)])
 def test_features_are_logarithms_of_shapes(head, least):
     """A stick near v, as narrow as e^-f: all of its shapes within reach of small features."""
     f = torch.linspace(-6, 11, 9)
@@ -140,6 +140,19 @@ def test_features_are_logarithms_of_shapes(head, least):
     a, b = (q.a, q.b) if head is KumaraswamyPosterior else (q.concentration1, q.concentration0)
     torch.testing.assert_close((a - least) / (1 - least), f.exp())
     torch.testing.assert_close((b - least) / (5 - least), (-f).exp())
+
+
+@pytest.mark.parametrize("head", [KumaraswamyPosterior, LogitNormalPosterior, GammaPosterior])
+def test_no_divergence_by_draws_is_below_zero(head):
+    """Draws that leave single precision have another's density: too small, the bound too large."""
+    sizes = torch.tensor([-1e6, -90.0, -12.0, -3.0, 0.0, 3.0, 11.0, 90.0, 1e6])
+    q = head()(torch.cartesian_prod(sizes, sizes).T.unsqueeze(0).float()).base_dist
+    torch.manual_seed(0)
+    v = q.sample((500,))
+    prior = Beta(torch.tensor(1.0).float(), torch.tensor(5.0).float())
+    kl = (q.log_prob(v) - prior.log_prob(v)).double()
+    assert (kl.mean(0) > -5 * kl.std(0) / math.sqrt(500) - 1e-3).all()
+    assert kl.mean(0).max() > 1
 
 
 def test_the_sticks_in_use_are_the_fewest_that_hold_the_share():

@@ -11,6 +11,7 @@ from priory.posteriors.base import Posterior
 from priory.posteriors.normal import limited
 
 STARTS, GROWTH = (1.0, 5.0), 1e5
+LEAST = 0.15  # at a b of 10^6, the a below which most draws underflow in single precision
 
 
 def shapes_from(features: Tensor, least: float) -> tuple[Tensor, Tensor]:
@@ -24,7 +25,7 @@ def shapes_from(features: Tensor, least: float) -> tuple[Tensor, Tensor]:
         least: What the shapes stay above.
     """
     a, b = (
-        least + (start - least) * limited(feature, math.log(GROWTH)).exp()
+        least + (start - least) * limited(feature, most=math.log(GROWTH)).exp()
         for feature, start in zip(features.unbind(-2), STARTS, strict=True)
     )
     return a, b
@@ -35,7 +36,8 @@ class KumaraswamyPosterior(Posterior):
 
     Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features are the logarithms
     of both shapes, from the distribution Kumaraswamy(1, 5) on, which is Beta(1, 5). Shapes are
-    between 10^-3 and about 10^6.
+    between 0.15 and about 10^6, so that few draws underflow in single precision: those that do are
+    kept off 0, where their density is another's.
     """
 
     name = "kumaraswamy"
@@ -44,5 +46,5 @@ class KumaraswamyPosterior(Posterior):
 
     def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
-        a, b = shapes_from(features, least=1e-3)
+        a, b = shapes_from(features, LEAST)
         return Kumaraswamy(a, b).to_event(1)

@@ -10,15 +10,16 @@ from priory.posteriors.base import Posterior
 LEAST, MOST = -12.0, 4.0
 
 
-def limited(log_scale: Tensor, most: float = MOST) -> Tensor:
-    """Return log standard deviations as they are in [-12, most]; beyond, they tend to one more.
+def limited(value: Tensor, least: float = LEAST, most: float = MOST) -> Tensor:
+    """Return values as they are between two limits; those beyond tend to one more.
 
     Args:
-        log_scale: Of any shape and size.
-        most: Up to where they are taken as they are.
+        value: Of any shape and size, such as a log standard deviation.
+        least: From where they are taken as they are.
+        most: Up to where.
     """
-    inner = log_scale.clamp(LEAST, most)
-    rest = log_scale - inner
+    inner = value.clamp(least, most)
+    rest = value - inner
     return inner + rest / (1 + rest.abs())
 
 
