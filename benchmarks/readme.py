@@ -34,6 +34,7 @@ from benchmarks import (
     pages,
     papers,
     step,
+    sticks,
     zoo,
 )
 from priory import load
@@ -71,6 +72,8 @@ def tables() -> dict[str, str]:
         found["cycle"] = cycle.table()
     if discrete.results():
         found["discrete"] = discrete.table()
+    if sticks.results():
+        found["sticks"] = sticks.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
     for made in (*alone, divergences, missing, zoo):
         if made.FILE.exists():

@@ -18,8 +18,8 @@ class GammaPosterior(Posterior):
     The Gamma posterior of Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders, whose
     gradients are approximate; here they are the implicit ones of Figurnov, Mohamed and Mnih, 2018,
     Implicit reparameterization gradients, and the divergence from a Beta prior is in closed form.
-    Features of zero give Beta(1, 5). Shapes are between 0.1, below which Gamma variables underflow
-    in single precision, and about 10^6.
+    Features are the logarithms of both shapes, from Beta(1, 5) on. Shapes are between 0.1, below
+    which Gamma variables underflow in single precision, and about 10^6.
     """
 
     name = "gamma"

@@ -5,25 +5,28 @@ import math
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
-from torch.nn.functional import softplus
 
 from priory.distributions.kumaraswamy import Kumaraswamy
 from priory.posteriors.base import Posterior
+from priory.posteriors.normal import limited
 
-MOST, STARTS = 1e6, (1.0, 5.0)
+STARTS, GROWTH = (1.0, 5.0), 1e5
+LEAST = 0.15  # at a b of 10^6, the a below which most draws underflow in single precision
 
 
 def shapes_from(features: Tensor, least: float) -> tuple[Tensor, Tensor]:
     """Return two positive shapes, (*batch, latent) each, 1 and 5 at features of zero.
 
+    Features are logarithms of the shapes, as those of a normal's scale. A stick whose width is a
+    tenth of what it is needs shapes of ten, and a thousand and more where it is short besides.
+
     Args:
         features: Of any size, (*batch, 2, latent).
         least: What the shapes stay above.
     """
-    kept = features.clamp(max=MOST).unbind(-2)
     a, b = (
-        softplus(feature + math.log(math.expm1(start - least))) + least
-        for feature, start in zip(kept, STARTS, strict=True)
+        least + (start - least) * limited(feature, most=math.log(GROWTH)).exp()
+        for feature, start in zip(features.unbind(-2), STARTS, strict=True)
     )
     return a, b
 
@@ -31,8 +34,10 @@ def shapes_from(features: Tensor, least: float) -> tuple[Tensor, Tensor]:
 class KumaraswamyPosterior(Posterior):
     """Independent Kumaraswamy coordinates in the unit interval.
 
-    Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features of zero give the
-    distribution Kumaraswamy(1, 5), which is Beta(1, 5). Shapes are at most about 10^6.
+    Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. Features are the logarithms
+    of both shapes, from the distribution Kumaraswamy(1, 5) on, which is Beta(1, 5). Shapes are
+    between 0.15 and about 10^6, so that few draws underflow in single precision: those that do are
+    kept off 0, where their density is another's.
     """
 
     name = "kumaraswamy"
@@ -41,5 +46,5 @@ class KumaraswamyPosterior(Posterior):
 
     def forward(self, features: Tensor) -> TorchDistribution:
         """Return the distribution for features (*batch, 2, latent)."""
-        a, b = shapes_from(features, least=1e-3)
+        a, b = shapes_from(features, LEAST)
         return Kumaraswamy(a, b).to_event(1)

@@ -10,6 +10,8 @@ from priory.distributions.logit_normal import LogitNormal
 from priory.posteriors.base import Posterior
 from priory.posteriors.normal import limited
 
+LOCS, LEAST = (-60.0, 8.0), -6.0  # within which single precision tells a draw from its neighbours
+
 
 class LogitNormalPosterior(Posterior):
     """Independent coordinates in the unit interval whose log-odds are normal.
@@ -17,7 +19,9 @@ class LogitNormalPosterior(Posterior):
     The Gauss-Logit posterior of Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders.
     Features are the log-odds' means and log standard deviations, from those of Beta(1, 5) on: of
     mean -25/12 and variance pi^2/3 - 205/144. Of all logit-normals that one is nearest to Beta(1,
-    5), by the divergence of the latter from it; it is none of its family.
+    5), by the divergence of the latter from it; it is none of its family. Means in [-60, 8] and log
+    standard deviations in [-6, 4] are taken as they are, those beyond tend to one more: single
+    precision has no more numbers near 1, and a draw's density would be another's.
     """
 
     name = "logit-normal"
@@ -30,4 +34,5 @@ class LogitNormalPosterior(Posterior):
         """Return the distribution for features (*batch, 2, latent)."""
         loc, log_scale = features.unbind(-2)
         start, spread = self.starts
-        return LogitNormal(loc + start, limited(log_scale + spread)).to_event(1)
+        loc, log_scale = limited(loc + start, *LOCS), limited(log_scale + spread, LEAST)
+        return LogitNormal(loc, log_scale).to_event(1)

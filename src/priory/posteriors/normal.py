@@ -10,14 +10,16 @@ from priory.posteriors.base import Posterior
 LEAST, MOST = -12.0, 4.0
 
 
-def limited(log_scale: Tensor) -> Tensor:
-    """Return log standard deviations as they are in [-12, 4]; beyond, they tend to -13 and 5.
+def limited(value: Tensor, least: float = LEAST, most: float = MOST) -> Tensor:
+    """Return values as they are between two limits; those beyond tend to one more.
 
     Args:
-        log_scale: Of any shape and size.
+        value: Of any shape and size, such as a log standard deviation.
+        least: From where they are taken as they are.
+        most: Up to where.
     """
-    inner = log_scale.clamp(LEAST, MOST)
-    rest = log_scale - inner
+    inner = value.clamp(least, most)
+    rest = value - inner
     return inner + rest / (1 + rest.abs())
 
 

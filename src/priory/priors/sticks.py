@@ -1,12 +1,17 @@
 """The stick-breaking prior."""
 
+import math
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from priory.distributions.beta import InnerBeta
+from priory.lookup import named
 from priory.priors.base import Encode, Prior
+
+READINGS = {"weights": 1, "shares": 0}  # how many numbers more than there are breaks
 
 
 class StickBreaking(Prior):
@@ -17,15 +22,18 @@ class StickBreaking(Prior):
     Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders. The latent is v; the decoder
     sees the latent + 1 weights, the last of which is what remains of the stick, in units of their
     mean 1 / (latent + 1): as they are they are so small that a decoder started for inputs of unit
-    size hardly learns from them.
+    size hardly learns from them. A weight has the earlier ones' noise in it, by what they leave;
+    the shares, which it can be made of and they of it, have not.
 
     Args:
         concentration: The a of the Beta distribution; the larger, the more sticks share the weight.
         learned: Whether a is only where it starts, and the bound is maximised by it as by any other
             parameter: a point estimate, without a prior of its own.
+        reads: What the decoder sees: "weights", as in the paper, or "shares", less their mean and
+            over their standard deviation by the concentration that is given.
 
     Raises:
-        ValueError: The concentration isn't positive.
+        ValueError: The concentration isn't positive, or there is nothing of that name to read.
 
     Example:
         >>> prior = StickBreaking(concentration=1.0)
@@ -38,11 +46,14 @@ class StickBreaking(Prior):
     support = constraints.unit_interval
     shapes: Tensor
 
-    def __init__(self, concentration: float = 5.0, learned: bool = False) -> None:
+    def __init__(
+        self, concentration: float = 5.0, learned: bool = False, reads: str = "weights"
+    ) -> None:
         super().__init__()
         if not concentration > 0:
             raise ValueError(f"concentration must be positive, got {concentration}")
-        self.concentration, self.learned = concentration, learned
+        named("reading of sticks", reads, READINGS)
+        self.concentration, self.learned, self.reads = concentration, learned, reads
 
     def make(self, latent: int, x: Tensor, encode: Encode | None) -> None:  # noqa: ARG002
         """Make the constants, and the concentration's logarithm where it is learned."""
@@ -53,12 +64,15 @@ class StickBreaking(Prior):
 
     @property
     def features(self) -> int:
-        """How many weights the decoder sees."""
-        return self.latent + 1
+        """How many weights, or shares, the decoder sees."""
+        return self.latent + READINGS[self.reads]
 
     def embed(self, z: Tensor) -> Tensor:
-        """Map shares (*batch, latent) to weights in units of their mean, (*batch, latent + 1)."""
-        return self.weights(z) * self.features
+        """Map shares (*batch, latent) to what the decoder sees, (*batch, features)."""
+        if self.reads == "weights":
+            return self.weights(z) * self.features
+        a = self.concentration
+        return ((1 + a) * z - 1) * math.sqrt((2 + a) / a)
 
     def weights(self, z: Tensor) -> Tensor:
         """Map broken-off shares (*batch, latent) to weights (*batch, latent + 1) that sum to 1."""
