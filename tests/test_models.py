@@ -375,6 +375,13 @@ UNBUILT = {
     "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
     "masked-vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "m1": [lambda p, x: p.classify(x), lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "m1-m2": [
+        lambda p, x: p.classify(x),
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.decoder(x),
+        lambda p, x: p.upper(x),
+        lambda p, x: p.upper_encoder(x),
+    ],
     "m2": [
         lambda p, x: p.classify(x),
         lambda p, x: p.encoder(x, torch.zeros(6, dtype=torch.long)),
