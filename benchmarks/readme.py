@@ -23,6 +23,7 @@ from benchmarks import (
     cycle,
     discrete,
     divergences,
+    few_labels,
     games,
     interpolation,
     layers,
@@ -68,6 +69,8 @@ def tables() -> dict[str, str]:
         found["cycle"] = cycle.table()
     if discrete.results():
         found["discrete"] = discrete.table()
+    if few_labels.results():
+        found["few-labels"] = few_labels.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
     for made in (*alone, divergences, missing, zoo):
         if made.FILE.exists():
