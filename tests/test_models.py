@@ -357,6 +357,11 @@ UNBUILT = {
     ],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
+    "dlgmm": [
+        lambda p, x: p.mixture(x, x),
+        lambda p, x: p.weigher(x),
+        lambda p, x: p.decoder(x),
+    ],
     "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],
     "helmholtz": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "hierarchical-gmvae": [
