@@ -64,7 +64,7 @@ _M1 = {
     "classifier": "mlp:300",
     "latent": 50,
     "objective": "elbo + classification:y",
-    "steps": 15_000,
+    "steps": 25_000,
     "lr": 1e-3,
 }
 _M2 = {
@@ -78,10 +78,10 @@ _BOTH = {
     **_nets(500, "encoder", "decoder"),
     **_nets(300, "classifier", "upper_encoder", "upper"),
     "latents": (50, 10),
-    "objective": "of:m2:(labelled-elbo + 10*classification:y)",
+    "objective": "of:m2:(labelled-elbo + 2*classification:y)",
     "m1.steps": 12_000,
     "m1.lr": 1e-3,
-    "steps": 15_000,
+    "steps": 22_000,
     "lr": 1e-3,
 }
 
