@@ -78,7 +78,7 @@ _BOTH = {
     **_nets(500, "encoder", "decoder"),
     **_nets(300, "classifier", "upper_encoder", "upper"),
     "latents": (50, 10),
-    "objective": "of:m2:(labelled-elbo + 2*classification:y)",
+    "objective": "of:m2:(labelled-elbo + 0.5*classification:y)",
     "m1.steps": 12_000,
     "m1.lr": 1e-3,
     "steps": 22_000,
@@ -88,7 +88,7 @@ _BOTH = {
 
 def _share(percent: int, recipe: str, title: str, published: str) -> Row:
     """Return a row of the table by shares of labels."""
-    options = {**_M2, "steps": 5000}  # sticks cost more: as many for both
+    options = {**_M2, "steps": 10_000}  # sticks cost more: as many for both
     return Row(f"{title}, {percent}%", recipe, 500 * percent, options, published, SMYTH)
 
 
