@@ -24,6 +24,7 @@ from benchmarks import (
     cycle,
     discrete,
     divergences,
+    few_labels,
     games,
     interpolation,
     layers,
@@ -74,6 +75,8 @@ def tables() -> dict[str, str]:
         found["discrete"] = discrete.table()
     if sticks.results():
         found["sticks"] = sticks.table()
+    if few_labels.results():
+        found["few-labels"] = few_labels.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
     for made in (*alone, divergences, missing, zoo):
         if made.FILE.exists():

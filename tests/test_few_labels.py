@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from priory import evaluate
+from priory import evaluate, fit, load
 from priory.data import Data
-from priory.inference import ELBO, Classification, LabelledELBO, Phases
+from priory.inference import ELBO, Adversarial, Classification, LabelledELBO, Of, Phases
 from priory.inference.phases.conditioning import given_rows
-from priory.models import CVAE, M1, M2, VAE
+from priory.models import CVAE, M1, M1M2, M2, VAE
 from priory.nets import MLP
 from priory.recipes import RECIPES
+from processes import outcome
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -166,10 +167,11 @@ def test_few_labels_make_a_classifier_and_the_judge_bounds_the_data_alone():
     assert report["nll"].kind == "upper bound"
 
 
-@pytest.mark.parametrize("recipe", ["gmvae", "gmvae-wzy", "m1", "m2"])
+@pytest.mark.parametrize("recipe", ["gmvae", "gmvae-wzy", "m1", "m2", "m1-m2"])
 def test_a_traced_step_is_the_eager_one(recipe):
     data = Data.named("digits", labelled=20, rows=300)
     options = {"steps": 4, "batch_size": 64, "valid_every": 0}
+    options |= {f"{stage.name}.steps": 4 for stage in RECIPES[recipe].stages}
     losses = [
         RECIPES[recipe].fit(data, compile=mode, **options).history[-1]["loss"]
         for mode in ("off", "trace")
@@ -225,3 +227,144 @@ def test_m1_predicts_by_the_mean_over_its_codes(m1):
 def test_data_of_a_class_are_not_drawn_of_m1(m1):
     with pytest.raises(ValueError, match="x does not depend on y, which the model draws after it"):
         given_rows(m1.model, {"x": bits()}, {"y": 1}, 3)
+
+
+# --- M1+M2 ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def both():
+    torch.manual_seed(0)
+    names = ("encoder", "decoder", "classifier", "upper_encoder", "upper")
+    pair = M1M2(**{part: MLP((4,)) for part in names}, latents=(3, LATENT))
+    pair.build(bits(), SEEN)
+    return pair
+
+
+def test_the_first_stage_is_a_vae(both):
+    plain = VAE(encoder=MLP((4,)), decoder=MLP((4,)), latent=3)
+    plain.build(bits())
+    mine = both.state_dict()
+    plain.load_state_dict({k: mine[k] for k in plain.state_dict()})
+    losses = []
+    for pair, objective in ((both, Of("m1", ELBO(particles=4))), (plain, ELBO(particles=4))):
+        torch.manual_seed(2)
+        losses.append(objective(pair.model, pair.guide, bits()))
+    torch.testing.assert_close(*losses)
+    own = torch.autograd.grad(losses[0], [*both.encoder.parameters(), *both.decoder.parameters()])
+    other = torch.autograd.grad(losses[1], [*plain.parameters()])
+    assert all(map(torch.equal, own, other))
+
+
+def test_the_second_stage_is_m2_of_fresh_codes_by_enumeration(both):
+    columns, loss = {"x": bits(), "y": SEEN}, LabelledELBO() + 0.7 * Classification("y")
+    torch.manual_seed(5)
+    found = Of("m2", loss)(both.model, both.guide, **columns)
+    torch.manual_seed(5)
+    z1 = both.encoder(bits()).sample()
+    torch.manual_seed(5)
+    codes = Phases(both.model, both.guide, columns=columns).data("z1")
+    assert torch.equal(codes, z1)
+    phases = Phases(*both.m2, columns={**columns, "z1": z1})
+    torch.testing.assert_close(found, loss.loss(phases), rtol=0, atol=0)
+    z2, each = phases.enumerating(("y",)).sample["z2"], []
+    for label in range(CLASSES):
+        y = torch.full((len(z1),), label)
+        joint = both.below(z2[label], y).log_prob(z1) + both.prior().log_prob(z2[label])
+        each.append(joint + both.labels().log_prob(y) - both.above(z1, y).log_prob(z2[label]))
+    each, q, seen = torch.stack(each), both.explain(z1).probs.mT, SEEN >= 0
+    held = each.gather(0, SEEN.clamp(min=0)[None])[0]
+    bound = torch.where(seen, held, (q * (each - q.log())).sum(0)).mean()
+    classifier = torch.nn.functional.cross_entropy(both.classifier(z1)[seen], SEEN[seen])
+    torch.testing.assert_close(found, 0.7 * classifier - bound)
+
+
+def test_a_bound_of_the_whole_is_one_of_the_stacked_model(both):
+    torch.manual_seed(3)
+    phase = Phases(both.model, both.guide, columns={"x": bits()}).awake
+    z1, y, z2 = (phase.sample[n][0] for n in ("z1", "y", "z2"))
+    x = bits()
+    outer = both.decoder(z1).log_prob(x) - both.encoder(x).log_prob(z1)
+    p = both.labels().log_prob(y) + both.prior().log_prob(z2) + both.below(z2, y).log_prob(z1)
+    q = both.explain(z1).log_prob(y) + both.above(z1, y).log_prob(z2)
+    torch.testing.assert_close(phase.log_weight()[0], outer + p - q)
+
+
+def test_an_upper_layer_that_says_nothing_leaves_the_vae(both):
+    """Features of zero: p(z1) is N(0, I), and y and z2 have their priors in both programs."""
+    with torch.no_grad():
+        for net in (both.classifier, both.upper_encoder.net, both.upper.net):
+            for parameter in net.parameters():
+                parameter.zero_()
+    phase = Phases(both.model, both.guide, columns={"x": bits()}).enumerating(("y",))
+    z1 = phase.sample["z1"]
+    vae = both.decoder(z1).log_prob(bits()) + both.codes().log_prob(z1)
+    torch.testing.assert_close(phase.log_weight(), vae - both.encoder(bits()).log_prob(z1))
+
+
+def test_m1_m2_is_taken_apart_where_it_does_not_fit(both):
+    x = bits()
+    with pytest.raises(ValueError, match=r"a tuple of two programs as M1M2\.m3, got NoneType"):
+        Of("m3", ELBO())(both.model, both.guide, x)
+    with pytest.raises(ValueError, match="without a critic"):
+        Of("m1", Adversarial(MLP((4,)), "z1"))
+    with pytest.raises(ValueError, match="latents must be two numbers"):
+        M1M2(latents=(3,))
+
+
+OPTIONS = {
+    **dict.fromkeys(("encoder", "decoder", "classifier", "upper_encoder", "upper"), "mlp:4"),
+    "latents": (3, 2),
+    "batch_size": 16,
+    "compile": "off",
+    "valid_every": 0,
+    "progress": False,
+    "checkpoint_every": 0.0,
+    "m1.steps": 4,
+    "steps": 4,
+}
+
+
+class Broken(Exception):
+    """Stands for a process that dies: nothing is saved on the way out."""
+
+
+def stacked(folder, **options):
+    """Train M1+M2 in two stages of two epochs each; return what the parameters were after each."""
+    data, seen = Data.named("digits", labelled=20, rows=60), {}
+    pair, objective, own = RECIPES["m1-m2"].prepare(**OPTIONS)
+
+    def look(row):
+        seen[row["epoch"]] = {n: p.detach().clone() for n, p in pair.named_parameters()}
+        if row["epoch"] == options.get("until"):
+            raise Broken
+
+    own |= {"on_epoch": look, "resume": options.get("resume", False)}
+    fit(pair, objective, data, folder=folder, **own)
+    return seen
+
+
+def test_each_stage_of_m1_m2_moves_its_own_layer_and_resumes_to_the_same_bits(tmp_path):
+    seen = stacked(tmp_path / "whole")
+    outer = {n for n in seen[1] if n.startswith(("encoder", "decoder"))}
+    after, first, last = sorted(seen)[1:4]
+    for one, other, moving in ((1, after, outer), (after, first, {*seen[1]} - outer)):
+        same = {n for n in seen[1] if torch.equal(seen[one][n], seen[other][n])}
+        assert same == {*seen[1]} - moving
+    for until in (1, last):
+        with pytest.raises(Broken):
+            stacked(tmp_path / f"run{until}", until=until)
+        stacked(tmp_path / f"run{until}", resume="auto")
+        assert outcome(tmp_path / f"run{until}") == outcome(tmp_path / "whole")
+    config = load(tmp_path / "whole").config
+    assert config["frozen"] == ["encoder", "decoder"]
+
+
+def test_parts_that_are_frozen_must_be_there_and_may_learn_again():
+    data = Data.named("digits", labelled=20, rows=200)
+    with pytest.raises(ValueError, match="fit freezes 'mind', which is no part of VAE"):
+        fit(VAE(latent=2), ELBO(), data, frozen=["mind"], steps=1)
+    with pytest.raises(ValueError, match="frozen must be a list of names"):
+        fit(VAE(latent=2), ELBO(), data, frozen="encoder", steps=1)
+    _, _, options = RECIPES["m1-m2"].prepare(frozen="none")
+    assert options["frozen"] is None

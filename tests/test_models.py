@@ -358,6 +358,11 @@ UNBUILT = {
     ],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
+    "dlgmm": [
+        lambda p, x: p.mixture(x, x),
+        lambda p, x: p.weigher(x),
+        lambda p, x: p.decoder(x),
+    ],
     "gmvae": [lambda p, x: p.clusters(x), lambda p, x: p.encoder(x, x), lambda p, x: p.decoder(x)],
     "gp-vae": [
         lambda p, x: p.encoder(x),
@@ -381,6 +386,13 @@ UNBUILT = {
     "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
     "masked-vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "m1": [lambda p, x: p.classify(x), lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "m1-m2": [
+        lambda p, x: p.classify(x),
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.decoder(x),
+        lambda p, x: p.upper(x),
+        lambda p, x: p.upper_encoder(x),
+    ],
     "m2": [
         lambda p, x: p.classify(x),
         lambda p, x: p.encoder(x, torch.zeros(6, dtype=torch.long)),

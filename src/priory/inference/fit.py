@@ -31,7 +31,7 @@ from priory.inference.phases.arguments import Program, bind, build
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Programs, Run
-from priory.inference.stage import Stage, check_stages
+from priory.inference.stage import Stage, check_frozen, check_stages, freezing
 from priory.inference.support import check_compared, check_seen
 from priory.inference.svi import SVI
 from priory.lookup import suggestion
@@ -149,6 +149,7 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
             prepare(pair, data, device)
             for stage in wanted.stages:
                 stage.check(pair)
+            check_frozen(pair, wanted.frozen or (), "fit")
             callbacks = [bar, OnEpoch(wanted.on_epoch), keeper]
             history: list[dict[str, Any]] = []
             for number in range(standing(wanted), len(trainings)):
@@ -171,13 +172,10 @@ def _train(
     loop.follow(number, history, "" if stage is None else stage.name)
     if stage is None:
         loop.callbacks = [Measured(stages), *loop.callbacks]
+    with freezing(pair, loop.options.frozen or ()):
         loop.prepare()
         loop.run()
-        return
-    with stage.freezing(pair):
-        loop.prepare()
-        loop.run()
-    if loop.answered:
+    if stage is None or loop.answered:
         return
     with own_randomness(data.device, seed):
         loop.history[-1] |= stage.finish(pair, data, seed)

@@ -98,6 +98,7 @@ class FitOptions:
             there is none. Only epochs or steps may have changed.
         inexact: resume on another device, thread count or version too, not bit for bit.
         overwrite: remove the run that is in the folder.
+        frozen: parts of the pair that are not trained, by the names of their attributes.
         stages: trainings of the same pair before this one; see `Stage`.
         progress: whether to show a progress bar; by default if the output is a terminal.
         on_epoch: called with each epoch's row of the history.
@@ -136,6 +137,7 @@ class FitOptions:
     resume: Resume = False
     inexact: bool = False
     overwrite: bool = False
+    frozen: Sequence[str] | None = None
     stages: Sequence[Stage] = ()
     progress: bool | None = None
     on_epoch: Callable[[dict[str, Any]], None] | None = None
@@ -146,8 +148,8 @@ class FitOptions:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What a run's configuration holds of them, as plain values; `stages` if there are any."""
-        left_out = _NOT_KEPT if self.stages else {*_NOT_KEPT, "stages"}
+        """What a run's configuration holds of them, as plain values; empty lists left out."""
+        left_out = {*_NOT_KEPT, *(n for n in ("frozen", "stages") if not getattr(self, n))}
         return {
             f.name: str(self.device) if f.name == "device" else to_config(getattr(self, f.name))
             for f in fields(self)
@@ -161,7 +163,7 @@ class FitOptions:
             stage: of this run.
         """
         none: dict[str, Any] = {"best": None, "patience": None, "snapshot_every": 0, "stages": ()}
-        return replace(self, **stage.training, **none)
+        return replace(self, **stage.training, **none, frozen=stage.frozen)
 
     def total(self, batches: int) -> int:
         """Return the number of steps of the whole training.
@@ -257,6 +259,9 @@ def _parts(options: Mapping[str, Any]) -> Iterator[str]:
         yield f"device must be a name such as 'cpu' or a torch.device, got {device!r}"
     if not isinstance(options.get("folder"), str | os.PathLike | None):
         yield f"folder must be a path, got {options['folder']!r}"
+    frozen = options.get("frozen") or ()
+    if not isinstance(frozen, Sequence) or isinstance(frozen, str) or {*map(type, frozen)} - {str}:
+        yield f"frozen must be a list of names of the pair's parts, got {frozen!r}"
     yield from _stages(options.get("stages", ()))
     if options.get("on_epoch") is not None and not callable(options["on_epoch"]):
         yield f"on_epoch must be callable, got {options['on_epoch']!r}"

@@ -85,12 +85,7 @@ class Stage:
         Raises:
             ValueError: if the pair has not the parts that are frozen.
         """
-        for name in self.frozen:
-            if not isinstance(getattr(pair, name, None), nn.Module):
-                raise ValueError(
-                    f"the stage {self.name} freezes {name!r}, which is no part of "
-                    f"{type(pair).__name__}"
-                )
+        check_frozen(pair, self.frozen, f"the stage {self.name}")
 
     def finish(self, pair: Any, data: Data, seed: int) -> dict[str, float]:  # noqa: ARG002
         """Move the pair to where the next stage begins; return numbers for the history.
@@ -102,20 +97,42 @@ class Stage:
         """
         return {}
 
-    @contextmanager
-    def freezing(self, pair: Any) -> Iterator[None]:
-        """Take what is frozen out of the training for a while."""
-        parts = [getattr(pair, name) for name in self.frozen]
-        found = [p for part in parts for p in part.parameters() if p.requires_grad]
+
+def check_frozen(pair: Any, names: Sequence[str], what: str) -> None:
+    """Raise unless a pair has the parts that are to be frozen.
+
+    Args:
+        pair: built.
+        names: of its attributes.
+        what: freezes them, for the message.
+
+    Raises:
+        ValueError: naming the first part that the pair has not.
+    """
+    for name in names:
+        if not isinstance(getattr(pair, name, None), nn.Module):
+            raise ValueError(f"{what} freezes {name!r}, which is no part of {type(pair).__name__}")
+
+
+@contextmanager
+def freezing(pair: Any, names: Sequence[str]) -> Iterator[None]:
+    """Take parts of a pair out of the training for a while.
+
+    Args:
+        pair: built.
+        names: of its attributes.
+    """
+    parts = [getattr(pair, name) for name in names]
+    found = [p for part in parts for p in part.parameters() if p.requires_grad]
+    for parameter in found:
+        parameter.requires_grad_(False)
+    try:
+        with warnings.catch_warnings():  # Pyro's, of every parameter that is not trained
+            warnings.filterwarnings("ignore", ".* not registered in the param store")
+            yield
+    finally:
         for parameter in found:
-            parameter.requires_grad_(False)
-        try:
-            with warnings.catch_warnings():  # Pyro's, of every parameter that is not trained
-                warnings.filterwarnings("ignore", ".* not registered in the param store")
-                yield
-        finally:
-            for parameter in found:
-                parameter.requires_grad_(True)
+            parameter.requires_grad_(True)
 
 
 def check_stages(stages: Any, objective: Any) -> None:

@@ -6,6 +6,7 @@ from priory.models.conditional import CVAE as CVAE
 from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.deep_gp import DeepGPVAE as DeepGPVAE
+from priory.models.dlgmm import DLGMM as DLGMM
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
 from priory.models.gmvae import GMVAE as GMVAE
@@ -26,6 +27,7 @@ from priory.models.naive_bayes import GaussianNaiveBayes as GaussianNaiveBayes
 from priory.models.naive_bayes import NaiveBayes as NaiveBayes
 from priory.models.pair import Pair as Pair
 from priory.models.semi_supervised import M1 as M1
+from priory.models.semi_supervised import M1M2 as M1M2
 from priory.models.semi_supervised import M2 as M2
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE

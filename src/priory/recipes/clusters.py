@@ -1,7 +1,7 @@
 """Variational autoencoders with clusters, whose prior is a mixture with its component explicit."""
 
 from priory.inference import MixtureOfCodes, Reconstruction
-from priory.models import GMVAE, VAE, HierarchicalGMVAE
+from priory.models import DLGMM, GMVAE, VAE, HierarchicalGMVAE
 from priory.recipes.recipe import Recipe
 
 # At their whole price the latents are spent on fewer clusters, before these are found.
@@ -32,6 +32,15 @@ ROWS = (
             "decoder": "mlp:128",
             "latents": (8, 4),
         },
+        _TRAINING,
+    ),
+    Recipe(
+        "dlgmm",
+        "Nalisnick, Hertel and Smyth, 2016, Approximate inference for deep latent Gaussian "
+        "mixtures",
+        DLGMM,
+        "elbo",
+        {"encoder": "mlp:128", "weigher": "mlp:128", "decoder": "mlp:128", "latent": 8},
         _TRAINING,
     ),
     Recipe(

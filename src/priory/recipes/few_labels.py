@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from priory.models import M1, M2
+from priory.inference import ELBO, Of, Stage
+from priory.models import M1, M1M2, M2
 from priory.recipes.recipe import Recipe
 
 _NETS = {"encoder": "mlp:128", "classifier": "mlp:128", "decoder": "mlp:128", "latent": 8}
@@ -19,6 +20,28 @@ def _few_labels(name: str, paper: str, family: type[Any], loss: str, **options: 
 ROWS = (
     _few_labels("m1", f"{_PAPER} M1", M1, "elbo"),
     _few_labels("m2", f"{_PAPER} M2", M2, "labelled-elbo"),
+    Recipe(
+        "m1-m2",
+        f"{_PAPER} M1+M2; few labels: --data.labelled 100",
+        M1M2,
+        "of:m2:(labelled-elbo + 10*classification:y)",
+        {
+            **dict.fromkeys(("encoder", "decoder", "classifier"), "mlp:128"),
+            **dict.fromkeys(("upper_encoder", "upper"), "mlp:128"),
+            "latents": (16, 8),
+        },
+        {"steps": 1500, "lr": 2e-3, "schedule": "cosine", "frozen": ("encoder", "decoder")},
+        stages=(
+            Stage(
+                name="m1",
+                objective=Of("m1", ELBO()),
+                frozen=("prior", "classifier", "upper_encoder", "upper"),
+                steps=1500,
+                lr=2e-3,
+                schedule="cosine",
+            ),
+        ),
+    ),
     _few_labels(
         "sb-dgm",
         "Nalisnick and Smyth, 2017, Stick-breaking variational autoencoders",

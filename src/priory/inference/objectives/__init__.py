@@ -9,6 +9,7 @@ from priory.inference.objectives.em import EM
 from priory.inference.objectives.few_labels import LabelledELBO
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.gradients import GRADIENTS, Gradient
+from priory.inference.objectives.of import Of
 from priory.inference.objectives.parameters import MAP
 from priory.inference.objectives.rates import Capacity, FreeBits
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
@@ -45,6 +46,7 @@ __all__ = [
     "Linear",
     "Match",
     "Objective",
+    "Of",
     "Reconstruction",
     "Renyi",
     "Scaled",

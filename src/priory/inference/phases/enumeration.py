@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -82,12 +82,19 @@ def _values(name: str, site: Site) -> Tensor:
 class Strata:
     """Draws the particles of mixtures, each from the component that is dealt to it.
 
+    The latents before all that is enumerated are drawn once for all combinations, so that the
+    weights of these, which may depend on them, add up to one.
+
     Args:
         components: Of each particle, `(particles,)`, by the site's name.
+        before: Names of the latents that the guide draws before all that is enumerated.
+        count: Combinations, the particles of one draw.
     """
 
-    def __init__(self, components: Mapping[str, Tensor]) -> None:
-        self.components = components
+    def __init__(
+        self, components: Mapping[str, Tensor], before: Collection[str], count: int
+    ) -> None:
+        self.components, self.before, self.count = components, before, count
 
     def __call__(self, site: Site) -> Tensor:
         """Return a site's values, (particles, *plates, *event)."""
@@ -95,6 +102,8 @@ class Strata:
             plates = (1,) * (len(site["fn"].batch_shape) - 1)
             site["fn"] = site["fn"].within(self.components[site["name"]].reshape(-1, *plates))
         drawn: Tensor = site["fn"]()
+        if site["name"] in self.before:
+            return drawn[:: self.count].repeat_interleave(self.count, 0)
         return drawn
 
 

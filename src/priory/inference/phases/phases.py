@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -132,18 +133,19 @@ class Phases:
 
     def _awake(self, nesting: int, single: bool) -> Phase:
         every = combinations(self._guided.sites, self.enumerated) if self.enumerated else {}
-        count = self.particles * max(map(len, every.values()), default=1)
+        combined = max(map(len, every.values()), default=1)
+        count = self.particles * combined
         mixtures = [n for n in every if is_stratified(self._guided.sites[n])]
         strata = {n: every[n].repeat(self.particles) for n in mixtures}
         values = {n: v for n, v in every.items() if n not in strata}
+        before = itertools.takewhile(lambda n: n not in every, self._guided.sites if strata else ())
+        dealt = Strata(strata, {*before}, combined) if strata else self.draw
         many = functools.partial(Recorder, particles=count, nesting=nesting, single=single)
         latents = {**(self.latents or {}), **self._dealt(values, nesting)}
         guide = (
             self._guided
             if count == 1
-            else self._guide(
-                many(latents, draw=Strata(strata) if strata else self.draw, straight=self.straight)
-            )
+            else self._guide(many(latents, draw=dealt, straight=self.straight))
         )
         self._subsamples = guide.subsamples
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
