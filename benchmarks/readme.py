@@ -18,6 +18,7 @@ from benchmarks import (
     bidirectional,
     bottleneck,
     classical,
+    clusters,
     codes,
     conditional,
     cycle,
@@ -54,6 +55,7 @@ def main() -> None:
 def tables() -> dict[str, str]:
     """Return the tables of the result files, by their marks."""
     found = {"papers": papers.table(), "step": steps()}
+    found["clusters"] = clusters.table(clusters.results())
     if games.results():
         found["games"] = games.table()
     if modes.results():
