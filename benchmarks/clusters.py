@@ -75,14 +75,14 @@ _PLAIN = {
 }
 _UPPER = {
     "encoder": "mlp:500,500",
-    "upper_encoder": "mlp:500,500",
-    "upper": "mlp:500:tanh",
+    "upper_encoder": "mlp:200,200",
+    "upper": "mlp:200:tanh",
     "decoder": "mlp:500,500",
-    "latents": "32,16",
-    "objective": "elbo:beta=(linear:0.01:1:5000)",
-    "batch_size": "200",
-    "epochs": "60",
-    "lr": "1e-3",
+    "latents": "32,8",
+    "objective": "elbo:beta=(linear:0.01:1:1500)",
+    "batch_size": "250",
+    "epochs": "50",
+    "lr": "2e-3",
     "schedule": "cosine",
 }
 _VADE = {
@@ -93,7 +93,7 @@ _VADE = {
     "autoencoder.epochs": "25",
     "autoencoder.lr": "2e-3",
     "autoencoder.schedule": "cosine",
-    "objective": "elbo",
+    "objective": "elbo:beta=(linear:0.02:1:8000)",
     "epochs": "50",
     "lr": "1e-3",
     "schedule": "cosine",
