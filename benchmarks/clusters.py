@@ -62,7 +62,7 @@ class Row:
         return {"components": str(self.components)}
 
 
-# The price is whole from the start: where it rises, all rows end in one cluster.
+# With 32 latents and a price that rose from 0.01, all rows ended in one cluster.
 _PLAIN = {
     "encoder": "mlp:256,256",
     "classifier": "mlp:256,256",
