@@ -19,6 +19,7 @@ from benchmarks import (
     bidirectional,
     bottleneck,
     classical,
+    clusters,
     codes,
     conditional,
     cycle,
@@ -59,6 +60,7 @@ def tables() -> dict[str, str]:
     found = {"papers": papers.table(), "step": steps()}
     if autoregressive.results():
         found["autoregressive"] = autoregressive.table()
+    found["clusters"] = clusters.table(clusters.results())
     if games.results():
         found["games"] = games.table()
     if modes.results():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from priory.distributions.chosen import Chosen
 from priory.distributions.independent import IndependentNormal
@@ -93,6 +94,20 @@ def test_with_the_bounds_as_log_odds_of_clusters_it_is_their_logsumexp(gmvae, mo
         bounds.append(bound()[0])
     torch.testing.assert_close(bounds[0], each.logsumexp(0).mean())
     assert bounds[1] < bounds[0] - 1e-3
+
+
+def test_the_datum_is_multiplied_once_for_all_clusters(gmvae):
+    x = bits(columns=5)
+    every = torch.eye(K)[:, None].expand(K, len(x), K)
+    with FlopCounterMode(display=False) as counted:
+        found = gmvae.encoder(x, every)
+    hidden, features = 4, 2 * LATENT
+    once, each = x.numel() * hidden, K * len(x) * hidden * (K + features)
+    assert counted.get_total_flops() == 2 * (once + each)
+    joined = torch.cat([x.expand(K, -1, -1), every], -1)
+    apart = gmvae.encoder.head(gmvae.encoder.net(joined))
+    torch.testing.assert_close(found.mean, apart.mean, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.stddev, apart.stddev, rtol=0, atol=1e-10)
 
 
 def test_one_cluster_is_the_vae():

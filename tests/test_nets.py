@@ -48,6 +48,33 @@ def test_particles_are_independent(name):
     assert net(x[0, 0]).shape == outputs
 
 
+@pytest.mark.parametrize("name", [name for name, (_, inputs, _) in CASES.items() if inputs == (6,)])
+@pytest.mark.parametrize("lead", [(3, 4), (4,)])
+def test_what_stands_beside_an_input_is_read_as_if_joined_to_it(name, lead):
+    net, _, outputs = built(name)
+    x, given = torch.randn(4, 4), torch.randn(*lead, 2)
+    found = net.beside(x, given)
+    joined = net(torch.cat([x.expand(*lead, -1), given], -1))
+    torch.testing.assert_close(found, joined, rtol=0, atol=1e-12)
+    assert net.beside(x[0], given[..., 0, :]).shape == (*lead[:-1], *outputs)
+    with pytest.raises(ValueError, match="expected inputs of shape"):
+        net.beside(x, given[..., :1])
+
+
+class Doubled(MLP):
+    """A net that reads its inputs in a way of its own."""
+
+    def apply_flat(self, x):
+        return super().apply_flat(2 * x)
+
+
+def test_a_subclass_with_a_way_of_its_own_keeps_it_beside_other_vectors():
+    net = Doubled((7,))
+    net.build((6,), (3,))
+    x, given = torch.randn(4, 4), torch.randn(4, 2)
+    torch.testing.assert_close(net.beside(x, given), net(torch.cat([x, given], -1)))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_parameter_gets_a_gradient(name):
     net, inputs, _ = built(name)

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from priory.nets.one_hot import beside
 from priory.part import Part, Shape
 
 
@@ -76,6 +77,19 @@ class Net(Part):
     @abstractmethod
     def apply_flat(self, x: Tensor) -> Tensor:
         """Map (n, *inputs) to n outputs of any shape with the right number of elements."""
+
+    def beside(self, x: Tensor, given: Tensor) -> Tensor:
+        """Map vectors with other vectors beside them to (*batch, *outputs).
+
+        Args:
+            x: Vectors, (*batch, d); of fewer leading dims where many vectors stand beside each.
+            given: What stands beside them, (*batch, inputs - d).
+
+        Raises:
+            RuntimeError: The net is not built.
+            ValueError: It was built for another width.
+        """
+        return self(beside(x, given))
 
     def features(self, x: Tensor) -> Tensor:  # noqa: ARG002
         """Map (n, *inputs) to what the last layer reads, (n, features).

@@ -12,7 +12,7 @@ from priory.likelihoods import Likelihood
 from priory.likelihoods.values import SMALL, starts_small
 from priory.nets.base import Net
 from priory.nets.layers import check_noise, noisy
-from priory.nets.one_hot import beside, with_planes
+from priory.nets.one_hot import with_planes
 from priory.nets.table import net_of
 from priory.part import Part, Shape
 from priory.posteriors import Posterior, posterior_for
@@ -187,4 +187,4 @@ class ConditionalEncoder(Encoder):
         if self.images:
             return self.head(self.net(with_planes(data, given)))
         flat = data.flatten(x.dim() - self.dims) if self.dims else data.unsqueeze(-1)
-        return self.head(self.net(beside(flat, given)))
+        return self.head(self.net.beside(flat, given))

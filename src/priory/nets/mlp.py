@@ -5,6 +5,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from priory.lookup import named
 from priory.nets.base import ACTIVATIONS, Net, start_layer
@@ -74,10 +75,10 @@ class MLP(Net):
         layers: list[nn.Module] = []
         width = prod(inputs)
         for size in self.hidden:
-            linear = nn.Linear(width, 2 * size if self.gated else size)
-            start_layer(linear, "linear" if self.gated else self.activation)
+            layer = nn.Linear(width, 2 * size if self.gated else size)
+            start_layer(layer, "linear" if self.gated else self.activation)
             layers += hidden_layer(
-                linear,
+                layer,
                 "gate" if self.gated else self.activation,
                 batch_norm=self.batch_norm,
                 dropout=self.dropout,
@@ -107,6 +108,33 @@ class MLP(Net):
         """Map (n, *inputs) to what the last layer reads, (n, features)."""
         out: Tensor = self.layers(x.flatten(1))
         return out
+
+    def beside(self, x: Tensor, given: Tensor) -> Tensor:
+        """Map vectors with other vectors beside them to (*batch, *outputs).
+
+        The first layer's W [x, y] is taken as U x + V y, so that all y of one x share its product.
+
+        Args:
+            x: Vectors, (*batch, d); of fewer leading dims where many vectors stand beside each.
+            given: What stands beside them, (*batch, inputs - d).
+
+        Raises:
+            RuntimeError: The net is not built.
+            ValueError: It was built for another width.
+        """
+        self.check_built()
+        (inputs, outputs), width = self.built_for, x.shape[-1]
+        first = next(iter(self.layers), None)
+        # A subclass may run its layers in a way of its own.
+        plain = type(self) is MLP and type(first) is nn.Linear
+        if not plain or inputs != (width + given.shape[-1],):
+            return super().beside(x, given)
+        assert isinstance(first, nn.Linear)  # noqa: S101
+        own, other = first.weight[:, :width], first.weight[:, width:]
+        hidden = linear(x, own) + linear(given, other, first.bias)
+        lead = hidden.shape[:-1]
+        last = self.last(self.layers[1:](hidden.reshape(-1, hidden.shape[-1])))
+        return ranged(self.output, last).reshape((*lead, *outputs))
 
     def apply_flat(self, x: Tensor) -> Tensor:
         """Map (n, *inputs) to (n, numel of outputs)."""

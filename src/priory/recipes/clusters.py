@@ -56,7 +56,7 @@ ROWS = (
                 name="autoencoder",
                 objective=Reconstruction(point=True),
                 frozen=("prior",),
-                metrics=("clustering_hungarian", "clustering_majority"),
+                metrics=("clustering_hungarian", "clustering_majority", "clustering_confident"),
                 steps=1000,
                 lr=2e-3,
             ),
