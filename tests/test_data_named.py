@@ -121,6 +121,9 @@ def test_the_tree_has_its_levels_noise_and_shape():
     assert torch.equal(data.train.x, Data.named("tree", seed=2).train.x)
     assert not torch.equal(data.train.x, Data.named("tree", seed=3).train.x)
     assert (data.test.x[:1000] != data.valid.x).any(1).all()
+    leaves = SETS["tree"].nodes(2)[-1]
+    assert leaves.shape == (27, 2)
+    assert SETS["tree-4d"].nodes(2)[0].shape == (3, 4)
     # A surface in 20 dimensions: across it there is the noise alone, of variance 0.01.
     spectrum = torch.linalg.eigvalsh(data.train.x.double().T.cov())
     assert spectrum[0].item() == pytest.approx(0.01, rel=0.1)

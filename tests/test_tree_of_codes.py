@@ -108,10 +108,10 @@ def pair(prior="nested-crp:2:2", **options):
     return VAE(prior, MLP((4,)), MLP((4,)), "normal", LATENT, **options)
 
 
-def finished(data, prior=None, **options):
+def finished(data, by=None, **options):
     """The tree that the stage makes of data that are their own codes, with variance 0.01."""
-    prior = prior or tree(2, 2)
-    coded = SimpleNamespace(prior=prior, encoder=lambda x: Normal(x, 0.1))
+    prior, by = tree(2, 2), torch.eye(LATENT) if by is None else by
+    coded = SimpleNamespace(prior=prior, encoder=lambda x: Normal(x @ by, 0.1))
     stage = TreeOfCodes(name="codes", objective=ELBO(), **options)
     return prior, stage.finish(coded, data, 0)
 
@@ -135,6 +135,15 @@ def test_leaves_are_the_clusters_of_codes_and_near_ones_have_a_parent(groups):
     assert found["log_p_z"] == pytest.approx(prior().log_prob(x).mean().item())
     again, _ = finished(data, groups=groups)
     assert all(map(torch.equal, prior.parameters(), again.parameters()))
+
+
+def test_a_linear_map_of_the_codes_leaves_rows_and_tree_as_they_are():
+    data, skewed = rows(noise=0.5), torch.tensor([[3.0, 1.0], [0.0, 0.05]])
+    (one, _), (other, _) = (finished(data, by=by) for by in (torch.eye(2), skewed))
+    same = torch.cdist(other.means(), one.means() @ skewed).argmin(1)
+    torch.testing.assert_close(other.means(), one.means()[same] @ skewed)
+    torch.testing.assert_close(other.log_weights(), one.log_weights()[same])
+    assert (same // 2).tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
 
 
 def test_rows_of_a_group_have_one_leaf():
@@ -181,5 +190,8 @@ def test_a_pair_that_the_tree_does_not_suit_is_refused(made, words):
 def test_groups_are_integers_and_starts_are_there():
     with pytest.raises(ValueError, match="must have an integer for each row"):
         finished(rows(group=torch.rand(48), group_valid=torch.rand(4), group_test=torch.rand(4)))
+    alone = torch.arange(48)
+    with pytest.raises(ValueError, match="48 rows in 48 do not: take more rows"):
+        finished(rows(group=alone))
     with pytest.raises(ValueError, match="starts must be at least 1, got 0"):
         TreeOfCodes(name="codes", objective=ELBO(), starts=0)

@@ -182,11 +182,7 @@ class Tree(DataSet):
             "valid": 1_000 if valid is None else valid,
             "test": 3_000,
         }
-        rng = np.random.default_rng((seed, len(counts)))
-        means = np.zeros((1, self.dims))
-        for tau in _TAU:
-            means = means.repeat(_CHILDREN, 0)
-            means = means + tau * rng.standard_normal(means.shape)
+        (*_, means), rng = self._drawn(seed)
         first, bias = 0.25 * rng.standard_normal((self.dims, 50)), rng.standard_normal(50)
         last = rng.standard_normal((50, 20)) / 50**0.5
         parts: Parts = {}
@@ -199,6 +195,24 @@ class Tree(DataSet):
             path = leaf[:, None] // _CHILDREN ** np.arange(len(_TAU))[::-1]
             parts[part] = {"x": x, "y": leaf, "path": path, "group": group}
         return parts
+
+    def nodes(self, seed: int) -> list[NDArray[np.float64]]:
+        """Return the true means of the nodes, (nodes, dims), of each level below the root.
+
+        Args:
+            seed: seed of the tree.
+        """
+        return self._drawn(seed)[0]
+
+    def _drawn(self, seed: int) -> tuple[list[NDArray[np.float64]], np.random.Generator]:
+        """Return the nodes of each level, and the generator that goes on to the map."""
+        rng = np.random.default_rng((seed, 3))
+        levels, means = [], np.zeros((1, self.dims))
+        for tau in _TAU:
+            means = means.repeat(_CHILDREN, 0)
+            means = means + tau * rng.standard_normal(means.shape)
+            levels.append(means)
+        return levels, rng
 
 
 TREES = (Tree(), Tree("tree-4d", 4))

@@ -24,14 +24,16 @@ _ROWS = 4096  # rows at a time
 class TreeOfCodes(Stage):
     r"""A stage at whose end a tree prior gets its leaves from the training codes.
 
-    .. math:: m, c = \arg\min \sum_g n_g \, |\bar\mu_g - m_{c(g)}|^2, \qquad
-        \mathrm{tree} = \arg\max \log p(m \mid \mathrm{tree})
+    .. math:: m, c = \arg\min \sum_g n_g \, |W^{-1/2} (\bar\mu_g - m_{c(g)})|^2, \qquad
+        \mathrm{tree} = \arg\max \log p(W^{-1/2} m \mid \mathrm{tree})
 
     The leaves are the centres of k-means on the codes, which are the posterior's means; where the
     data have a column `group`, on each group's mean code, as the rows of a group share their leaf
-    (Goyal et al., 2017, cluster videos by their frames). Which leaves have a parent in common is
-    then found by `assembled`. A leaf's weight is its share of the rows, and s is the standard
-    deviation of the rows' posteriors about their leaves.
+    (Goyal et al., 2017, cluster videos by their frames). W is the codes' covariance within groups,
+    or else within the leaves of a first k-means: in its units codes are as wide about a leaf in all
+    directions, as the prior has them, whatever linear map of the codes a net has found. Which
+    leaves have a parent in common is then found by `assembled`. A leaf's weight is its share of the
+    rows, and s is the standard deviation of the rows' posteriors about their leaves.
 
     Args:
         starts: Of k-means, and of the search for the tree; the best is kept.
@@ -87,8 +89,9 @@ class TreeOfCodes(Stage):
             `log_p_tree`, in nats.
 
         Raises:
-            ValueError: if there are fewer rows or groups than leaves, codes are NaN or infinite, or
-                the column `group` is not of integers, one for each row.
+            ValueError: if there are fewer rows or groups than leaves, codes are NaN or infinite or
+                do not vary within groups, or the column `group` is not of integers, one for each
+                row.
         """
         prior = pair.prior
         found = [pair.encoder(batch["x"]) for batch in data.train.batches(_ROWS)]
@@ -96,13 +99,15 @@ class TreeOfCodes(Stage):
         variance = torch.cat([q.variance for q in found]).double().cpu()
         if not codes.isfinite().all():
             raise ValueError(f"the codes of the stage {self.name} are NaN or infinite")
-        leaf = self._leaves(codes, self._group(data), prior, seed)
-        count = torch.bincount(leaf, minlength=len(prior.log_weights())).double()
-        means = torch.zeros(len(count), codes.shape[1], dtype=torch.float64)
-        means = means.index_add(0, leaf, codes) / count.unsqueeze(-1)
+        group = self._group(data)
+        within = self._leaves(codes, None, prior, seed) if group is None else group
+        unit = self._unit(codes, within)
+        leaf = self._leaves(codes @ unit, group, prior, seed)
+        means = _means(codes, leaf)
         spread = (codes - means[leaf]).square() + variance
-        order = assembled(means, prior, self.starts, seed)
-        prior.set_leaves(means[order], count[order] / len(codes), float(spread.mean().sqrt()))
+        order = assembled(means @ unit, prior, self.starts, seed)
+        weights = torch.bincount(leaf) / len(codes)
+        prior.set_leaves(means[order], weights[order], float(spread.mean().sqrt()))
         z = codes.to(prior.offsets)
         return {
             "log_p_z": float(prior().log_prob(z).mean()),
@@ -121,6 +126,19 @@ class TreeOfCodes(Stage):
             )
         return group.unique(return_inverse=True)[1]
 
+    def _unit(self, codes: Tensor, within: Tensor) -> Tensor:
+        """Return a matrix by which codes get the covariance 1 within groups."""
+        rest = codes - _means(codes, within)[within]
+        factor, failed = torch.linalg.cholesky_ex(rest.mT @ rest / len(rest))
+        freedom = len(codes) - int(within.max()) - 1
+        if failed or freedom < codes.shape[1]:
+            raise ValueError(
+                f"the stage {self.name} needs codes that vary within groups or leaves in each of "
+                f"{codes.shape[1]} coordinates; {len(codes)} rows in {int(within.max()) + 1} do "
+                "not: take more rows, fewer coordinates, or, with groups, groups=False"
+            )
+        return torch.linalg.inv(factor).mT
+
     def _leaves(self, codes: Tensor, group: Tensor | None, prior: NestedCRP, seed: int) -> Tensor:
         """Return the leaf of each row by k-means, on one thread."""
         from sklearn.cluster import KMeans
@@ -130,8 +148,7 @@ class TreeOfCodes(Stage):
         rows = torch.ones(len(codes), dtype=torch.float64)
         if group is not None:
             rows = torch.bincount(group).double()
-            points = torch.zeros(len(rows), codes.shape[1], dtype=torch.float64)
-            points = points.index_add(0, group, codes) / rows.unsqueeze(-1)
+            points = _means(codes, group)
         different = len(points.unique(dim=0))
         if different < leaves:
             raise ValueError(
@@ -144,6 +161,13 @@ class TreeOfCodes(Stage):
             model.fit(points.numpy(), sample_weight=rows.numpy())
         leaf = torch.from_numpy(model.labels_).long()
         return leaf if group is None else leaf[group]
+
+
+def _means(codes: Tensor, group: Tensor) -> Tensor:
+    """Return the mean code of each group."""
+    count = torch.bincount(group)
+    total = codes.new_zeros(len(count), codes.shape[1]).index_add(0, group, codes)
+    return total / count.unsqueeze(-1)
 
 
 def assembled(means: Tensor, prior: NestedCRP, starts: int, seed: int) -> Tensor:

@@ -191,6 +191,35 @@ class NestedCRP(Prior):
         """Sum probabilities of leaves (*batch, leaves) to those of a level's nodes."""
         return probabilities.unflatten(-1, (self.branching**level, -1)).sum(-1)
 
+    def group_components(self, z: Tensor, group: Tensor) -> Tensor:
+        r"""Return each group's log joint density with the leaves, where its rows share their path.
+
+        .. math:: \log w_c + \sum_{i \in g} \log N(z_i; m_c, s^2)
+
+        Its softmax are the responsibilities of the group, Goyal et al., 2017. Rows by themselves,
+        as in training, have a path each.
+
+        Args:
+            z: Latents, (n, latent).
+            group: The number of each row's group, (n,), from 0.
+
+        Returns:
+            Of each group and leaf, (groups, leaves), in nats.
+
+        Raises:
+            ValueError: There is not one number for each row.
+        """
+        weights = self.log_weights()
+        if group.shape != z.shape[:1] or z.dim() != 2 or group.is_floating_point():
+            raise ValueError(
+                f"needs latents (n, latent) and integers (n,), got {tuple(z.shape)} and "
+                f"{group.dtype} {tuple(group.shape)}"
+            )
+        means = self.means()
+        each = NormalMixture(weights, means, self.log_scale.expand_as(means)).components(z)
+        total = each.new_zeros(int(group.max()) + 1, len(weights))
+        return weights + total.index_add(0, group, each - weights)
+
     def log_parameters(self) -> Tensor:
         r"""Return the log density of the nodes' means and the shares' log-odds, (), in nats.
 
