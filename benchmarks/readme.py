@@ -33,6 +33,7 @@ from benchmarks import (
     pages,
     papers,
     step,
+    trees,
     zoo,
 )
 from priory import load
@@ -62,6 +63,8 @@ def tables() -> dict[str, str]:
         found["codes"] = codes.table()
     if trained := layers.results():
         found["layers"] = layers.table(trained)
+    if grown := trees.results():
+        found["trees"] = trees.table(grown)
     if bidirectional.results():
         found["bidirectional"] = bidirectional.table()
     if cycle.results():

@@ -9,6 +9,10 @@ The tree is the recipe `ncrp-vae`, in its two stages. A mixture of 27 normals an
 many steps; they have no levels, and Ward's clustering of the means of the components, and of the
 codes, makes them afterwards. Nodes are compared with the data's row by row, and by groups, whose
 rows share their path: there the log densities of the rows of a group add up.
+
+    python -m benchmarks.trees --picture
+
+draws the tree of the digits.
 """
 
 from __future__ import annotations
@@ -27,13 +31,17 @@ from torch import Tensor
 from benchmarks.machine import hardware
 from priory import __version__, evaluate
 from priory.data import SETS, Data
+from priory.evaluation import Draws
+from priory.evaluation.isolation import sealed
 from priory.evaluation.latents.clustering import memberships
 from priory.evaluation.latents.hierarchy import purity_values
+from priory.evaluation.report.gallery import Gallery, draw, gather
 from priory.inference.tree_of_codes import assembled
 from priory.priors import NestedCRP, Normal
 from priory.recipes import RECIPES
 
 RESULTS = Path(__file__).parent / "results" / "trees"
+PICTURE = RESULTS.with_suffix(".png")
 NAMES, SEEDS, STEPS, PARTICLES = ("tree", "tree-4d"), 5, 1000, 100
 WIDTHS = torch.tensor([9, 3, 1])  # leaves below a node of each level
 _WARMED = {"objective": "elbo:beta=(linear:0.01:1:1000)", "lr": 5e-3, "schedule": "cosine"}
@@ -161,13 +169,32 @@ def _levels(rows: list[dict[str, Any]]) -> str:
     return "".join(f"| {', '.join(f'{value:.2f}' for value in level)} " for level in each)
 
 
+def picture() -> None:
+    """Draw the tree of the digits, and print how it is judged on their test rows."""
+    data = Data.named("digits")
+    run = RECIPES["ncrp-vae"].fit(
+        data, prior="nested-crp:2:4", latent=8, valid_every=0, progress=False
+    )
+    metrics = ["nll", "clustering_majority", "dendrogram_purity"]
+    print(evaluate(run, metrics=metrics, particles=PARTICLES, pictures=False))
+    pair = run.pair
+    with sealed(pair.model, pair.guide):
+        found = gather(Draws(pair.model, pair.guide, data.test.columns)).tree
+    draw(Gallery(tree=found))["Tree"].savefig(PICTURE, dpi=110)
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("sets", nargs="*", default=[*NAMES], help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[*range(SEEDS)])
     parser.add_argument("--steps", type=int, default=STEPS, help="of each of two stages")
+    parser.add_argument("--picture", action="store_true", help="draw the tree of the digits alone")
     args = parser.parse_args()
-    for seed in range(SEEDS):
+    if args.picture:
+        picture()
+        return
+    for seed in args.seeds:
         for name in args.sets:
             found = {
                 "set": name,

@@ -14,12 +14,13 @@ from priory import evaluate
 from priory.data import Data
 from priory.recipes import RECIPES
 
+STEPS = 1000  # of each of two stages
 OPTIONS = {"latent": 4, "valid_every": 0, "progress": False}
-WARMED = {"objective": "elbo:beta=(linear:0.01:1:1000)", "lr": 5e-3, "steps": 2000}
+WARMED = {"objective": "elbo:beta=(linear:0.01:1:1000)", "lr": 5e-3, "steps": 2 * STEPS}
 
 data = Data.named("tree-4d")
 print(data)
-tree = RECIPES["ncrp-vae"].fit(data, **OPTIONS)
+tree = RECIPES["ncrp-vae"].fit(data, steps=STEPS, **{"codes.steps": STEPS}, **OPTIONS)
 mixture = RECIPES["gm-vae"].fit(data, prior="mixture:27", **WARMED, **OPTIONS)
 
 path, group = data.test.columns["path"], data.test.columns["group"]

@@ -43,7 +43,7 @@ class TreeOfCodes(Stage):
         ValueError: There is no start.
 
     Example:
-        >>> from priory.inference import TreeOfCodes
+        >>> from priory.inference import MAP, TreeOfCodes
         >>> from priory.priors import NestedCRP
         >>> stage = TreeOfCodes(name="codes", objective=ELBO(), frozen=("prior",), steps=2)
         >>> pair = VAE(NestedCRP(2, 2), latent=2)
