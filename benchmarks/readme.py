@@ -37,6 +37,7 @@ from benchmarks import (
     papers,
     step,
     sticks,
+    trees,
     zoo,
 )
 from priory import load
@@ -69,6 +70,8 @@ def tables() -> dict[str, str]:
         found["codes"] = codes.table()
     if trained := layers.results():
         found["layers"] = layers.table(trained)
+    if grown := trees.results():
+        found["trees"] = trees.table(grown)
     if bidirectional.results():
         found["bidirectional"] = bidirectional.table()
     if cycle.results():

@@ -86,6 +86,9 @@ MADE = {
     inference.MixtureOfCodes: lambda: inference.MixtureOfCodes(
         name="first", objective=KL(), lr=0.1
     ),
+    inference.TreeOfCodes: lambda: inference.TreeOfCodes(
+        name="codes", objective=KL(), groups=False
+    ),
     inference.Stage: lambda: inference.Stage(name="first", objective=KL(), frozen=("prior",)),
     Sum: lambda: Reconstruction() + 10 * Match(mmd, "z") + KL(),
     DeepMean: lambda: DeepMean(MLP((4,)), MLP((3,)), width=5),

@@ -113,10 +113,17 @@ def test_the_tree_has_its_levels_noise_and_shape():
     assert [len(s) for s in (data.train, data.valid, data.test)] == [3000, 1000, 3000]
     y, path = (data.test.columns[name] for name in ("y", "path"))
     assert torch.equal(path, torch.stack([y // 9, y // 3, y], 1))
-    assert (y.bincount(minlength=27) / 3000 - 1 / 27).abs().max() < 4 * (1 / 27 / 3000) ** 0.5
+    group = data.test.columns["group"]
+    assert torch.equal(group.bincount(), torch.full((300,), 10))
+    leaf = y[::10]
+    assert torch.equal(y, leaf.repeat_interleave(10))
+    assert (leaf.bincount(minlength=27) / 300 - 1 / 27).abs().max() < 4 * (1 / 27 / 300) ** 0.5
     assert torch.equal(data.train.x, Data.named("tree", seed=2).train.x)
     assert not torch.equal(data.train.x, Data.named("tree", seed=3).train.x)
     assert (data.test.x[:1000] != data.valid.x).any(1).all()
+    leaves = SETS["tree"].nodes(2)[-1]
+    assert leaves.shape == (27, 2)
+    assert SETS["tree-4d"].nodes(2)[0].shape == (3, 4)
     # A surface in 20 dimensions: across it there is the noise alone, of variance 0.01.
     spectrum = torch.linalg.eigvalsh(data.train.x.double().T.cov())
     assert spectrum[0].item() == pytest.approx(0.01, rel=0.1)

@@ -41,7 +41,8 @@ def parts(recipe):
     if ordered in ORDERED:
         fitting["decoder"] = ORDERED[ordered]
     prior = str(recipe.options.get("prior")).partition(":")[0]
-    prior = {"prior": f"{prior}:10"} if prior in ("vamp", "exemplar") else {}
+    few = {"vamp": "vamp:10", "exemplar": "exemplar:10", "nested-crp": "nested-crp:2:2"}
+    prior = {"prior": few[prior]} if prior in few else {}
     return {**fitting, **prior}
 
 

@@ -93,6 +93,24 @@ def test_the_density_and_the_responsibilities_are_those_by_enumeration():
     torch.testing.assert_close(prior.at_level(found, 1), inner, atol=1e-8, rtol=0)
 
 
+def test_rows_of_a_group_share_the_path_that_enumeration_gives():
+    prior = tree(2, 2)
+    z, group = 2 * torch.randn(5, LATENT), torch.tensor([1, 0, 1, 1, 0])
+    scale = prior.log_scale.exp()
+    for g in (0, 1):
+        exact = torch.stack(
+            [
+                math.log(probability) + Normal(mean, scale).log_prob(z[group == g]).sum()
+                for probability, mean in (walked(prior, path) for path in paths(prior))
+            ]
+        )
+        torch.testing.assert_close(prior.group_components(z, group)[g], exact)
+    alone = prior.group_components(z, torch.arange(5))
+    torch.testing.assert_close(alone, prior().components(z))
+    with pytest.raises(ValueError, match=r"integers \(n,\), got \(5, 2\) and torch.int64 \(4,\)"):
+        prior.group_components(z, group[:4])
+
+
 def seated(blocks, a):
     """The chance of a partition into blocks of these sizes, customer by customer."""
     chance, customers = 1.0, 0

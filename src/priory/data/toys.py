@@ -84,6 +84,7 @@ def _swiss_roll(rows: int, rng: np.random.Generator) -> Points:
 
 
 _TAU, _CHILDREN = (4.0, 2.0, 0.7), 3  # of a tree, at each level
+_TOGETHER = 10  # rows of a group
 
 _angles = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
 _ticks = torch.arange(-4, 5, 2, dtype=torch.float64)
@@ -150,17 +151,23 @@ TOYS = (
 
 @dataclass(frozen=True)
 class Tree(DataSet):
-    r"""Clusters of clusters: the leaves of a drawn tree in the plane, mapped to more dimensions.
+    r"""Clusters of clusters: the leaves of a drawn tree, mapped to more dimensions.
 
     .. math:: m_c \sim N(m_{\mathrm{parent}(c)}, \tau_l^2), \quad z \sim N(m_c, 0.3^2), \quad
         x = \tanh(z A + b) B + e, \quad e \sim N(0, 0.1^2)
 
     Three levels of three children each, with :math:`\tau` 4, 2 and 0.7, 27 equally likely leaves in
     all, some of which overlap; 50 hidden units, 20 columns. `y` is the leaf, and `path`, (rows, 3),
-    the number of a row's node at each level. Another seed draws another tree and another map.
+    the number of a row's node at each level. Ten rows after each other are a `group`, which has one
+    leaf. Another seed draws another tree and another map.
+
+    Args:
+        name: by which it is asked for.
+        dims: of z; in the plane nodes of one level often lie among each other.
     """
 
     name: str = "tree"
+    dims: int = 2
 
     def parts(self, valid: int | None, rows: int | None, seed: int) -> Parts:
         """Return the three parts, drawn independently.
@@ -175,23 +182,40 @@ class Tree(DataSet):
             "valid": 1_000 if valid is None else valid,
             "test": 3_000,
         }
-        rng = np.random.default_rng((seed, len(counts)))
-        means = np.zeros((1, 2))
-        for tau in _TAU:
-            means = means.repeat(_CHILDREN, 0)
-            means = means + tau * rng.standard_normal(means.shape)
-        first, bias = 0.25 * rng.standard_normal((2, 50)), rng.standard_normal(50)
+        (*_, means), rng = self._drawn(seed)
+        first, bias = 0.25 * rng.standard_normal((self.dims, 50)), rng.standard_normal(50)
         last = rng.standard_normal((50, 20)) / 50**0.5
         parts: Parts = {}
         for stream, (part, count) in enumerate(counts.items()):
             rng = np.random.default_rng((seed, stream))
-            leaf = rng.integers(len(means), size=count)
-            z = means[leaf] + 0.3 * rng.standard_normal((count, 2))
+            group = np.arange(count) // _TOGETHER
+            leaf = rng.integers(len(means), size=-(-count // _TOGETHER))[group]
+            z = means[leaf] + 0.3 * rng.standard_normal((count, self.dims))
             x = np.tanh(z @ first + bias) @ last + 0.1 * rng.standard_normal((count, 20))
             path = leaf[:, None] // _CHILDREN ** np.arange(len(_TAU))[::-1]
-            parts[part] = {"x": x, "y": leaf, "path": path}
+            parts[part] = {"x": x, "y": leaf, "path": path, "group": group}
         return parts
 
+    def nodes(self, seed: int) -> list[NDArray[np.float64]]:
+        """Return the true means of the nodes, (nodes, dims), of each level below the root.
+
+        Args:
+            seed: seed of the tree.
+        """
+        return self._drawn(seed)[0]
+
+    def _drawn(self, seed: int) -> tuple[list[NDArray[np.float64]], np.random.Generator]:
+        """Return the nodes of each level, and the generator that goes on to the map."""
+        rng = np.random.default_rng((seed, 3))
+        levels, means = [], np.zeros((1, self.dims))
+        for tau in _TAU:
+            means = means.repeat(_CHILDREN, 0)
+            means = means + tau * rng.standard_normal(means.shape)
+            levels.append(means)
+        return levels, rng
+
+
+TREES = (Tree(), Tree("tree-4d", 4))
 
 DENSITIES: dict[str, Mixture] = {row.name: row.density for row in TOYS if row.density is not None}
 """The true densities of the toy sets for which it is known, by name."""

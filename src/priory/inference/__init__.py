@@ -38,6 +38,7 @@ from priory.inference.run import Programs, Run, load
 from priory.inference.selection import Criterion
 from priory.inference.stage import Stage
 from priory.inference.svi import SVI
+from priory.inference.tree_of_codes import TreeOfCodes
 
 __all__ = [
     "CIWAE",
@@ -75,6 +76,7 @@ __all__ = [
     "Sleep",
     "Stage",
     "Sum",
+    "TreeOfCodes",
     "Wake",
     "fit",
     "generate",

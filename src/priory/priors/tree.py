@@ -143,9 +143,82 @@ class NestedCRP(Prior):
         sizes = [self.branching ** (at + first) for at in range(self.depth)]
         return [*zip(nodes.split(sizes), self.tau, strict=True)][:level]
 
+    @torch.no_grad()
+    def set_leaves(self, means: Tensor, weights: Tensor, scale: float) -> None:
+        """Move the leaves to given places; the nodes above are put where they are most probable.
+
+        A node's place, given its children's, is normal, as all are: the children's mean with the
+        variance (v + tau^2) / branching, v being that of a child given the leaves below it. Going
+        down, it is weighed against the parent's.
+
+        Args:
+            means: Of the leaves, (leaves, latent), siblings adjacent.
+            weights: Their probabilities, (leaves,), positive.
+            scale: Standard deviation about a leaf.
+
+        Raises:
+            ValueError: There are not as many leaves, or a weight or the scale isn't positive.
+            RuntimeError: The prior is not built.
+        """
+        self.check_built()
+        b, leaves = self.branching, self.branching**self.depth
+        if means.shape != (leaves, self.latent) or weights.shape != (leaves,):
+            raise ValueError(
+                f"needs means {(leaves, self.latent)} and weights {(leaves,)}, got "
+                f"{tuple(means.shape)} and {tuple(weights.shape)}"
+            )
+        if not (bool((weights > 0).all()) and scale > 0):
+            raise ValueError("the leaves' weights and scale must be positive")
+        tau = self.tau.double().cpu()
+        above, variance = [means.double().cpu()], [tau.new_zeros(())]
+        for width in tau.flip(0):
+            above.insert(0, above[0].unflatten(0, (-1, b)).mean(1))
+            variance.insert(0, (variance[0] + width.square()) / b)
+        place, offsets, log_odds = torch.zeros_like(above[0]), [], []
+        shares = weights.double().cpu()
+        for level, width in enumerate(tau, 1):
+            parent, gain = place.repeat_interleave(b, 0), width.square()
+            place = (gain * above[level] + variance[level] * parent) / (gain + variance[level])
+            offsets.append((place - parent) / width)
+            each = shares.view(b ** (level - 1), b, -1).sum(-1)
+            rest = each.flip(1).cumsum(1).flip(1)
+            log_odds.append((each[:, :-1] / rest[:, 1:]).log())
+        self.offsets.copy_(torch.cat(offsets))
+        self.log_odds.copy_(torch.cat(log_odds))
+        self.log_scale.fill_(math.log(scale))
+
     def at_level(self, probabilities: Tensor, level: int) -> Tensor:
         """Sum probabilities of leaves (*batch, leaves) to those of a level's nodes."""
         return probabilities.unflatten(-1, (self.branching**level, -1)).sum(-1)
+
+    def group_components(self, z: Tensor, group: Tensor) -> Tensor:
+        r"""Return each group's log joint density with the leaves, where its rows share their path.
+
+        .. math:: \log w_c + \sum_{i \in g} \log N(z_i; m_c, s^2)
+
+        Its softmax are the responsibilities of the group, Goyal et al., 2017. Rows by themselves,
+        as in training, have a path each.
+
+        Args:
+            z: Latents, (n, latent).
+            group: The number of each row's group, (n,), from 0.
+
+        Returns:
+            Of each group and leaf, (groups, leaves), in nats.
+
+        Raises:
+            ValueError: There is not one number for each row.
+        """
+        weights = self.log_weights()
+        if group.shape != z.shape[:1] or z.dim() != 2 or group.is_floating_point():
+            raise ValueError(
+                f"needs latents (n, latent) and integers (n,), got {tuple(z.shape)} and "
+                f"{group.dtype} {tuple(group.shape)}"
+            )
+        means = self.means()
+        each = NormalMixture(weights, means, self.log_scale.expand_as(means)).components(z)
+        total = each.new_zeros(int(group.max()) + 1, len(weights))
+        return weights + total.index_add(0, group, each - weights)
 
     def log_parameters(self) -> Tensor:
         r"""Return the log density of the nodes' means and the shares' log-odds, (), in nats.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from priory.inference import ELBO, TreeOfCodes
 from priory.models import VAE, MaskedVAE
 from priory.recipes.recipe import Recipe
 
@@ -38,10 +39,20 @@ ROWS = (
         "Goyal et al., 2017, Nonparametric variational auto-encoders for hierarchical "
         "representation learning; the path is summed out, the tree a point",
         VAE,
-        "elbo:beta=(linear:0.01:1:1000) + map",
+        "elbo + map",
         {"prior": "nested-crp:3:3", "encoder": "mlp:128", "decoder": "mlp:128", "latent": 2},
-        {"steps": 2000, "lr": 5e-3, "schedule": "cosine"},
+        {"steps": 1000, "lr": 2e-3, "schedule": "cosine"},
         data="tree",
+        stages=(
+            TreeOfCodes(
+                name="codes",
+                objective=ELBO(),
+                frozen=("prior",),  # all nodes near the root: a normal
+                steps=1000,
+                lr=5e-3,
+                schedule="cosine",
+            ),
+        ),
     ),
     _vae("vamp-vae", "Tomczak and Welling, 2018, VAE with a VampPrior", prior="vamp:500"),
     _vae(
