@@ -19,19 +19,17 @@ import json
 import statistics
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import pages
-from benchmarks.machine import hardware
-from priory import __version__, evaluate
+from benchmarks import kept, pages
+from priory import evaluate
 from priory.data import Data
 from priory.inference import Run
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "clusters"
+TABLE = "clusters"
 VALID, IMAGES, PARTICLES = 10_000, 1000, 100
 SCORES = ("clustering_hungarian", "clustering_majority", "clustering_confident")
 
@@ -154,18 +152,13 @@ def measure(name: str, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
         "train_seconds": trained - worked,
         "judge_seconds": time.process_time() - trained,
         "options": {**ROWS[name].clusters, **ROWS[name].options, **changes},
-        "hardware": hardware(torch.device("cpu")),
-        "priory": __version__,
+        **kept.circumstances(),
     }
 
 
-def results() -> dict[str, list[dict[str, Any]]]:
-    """Return the kept results of each row, in the order of the seeds."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ROWS}
-    for path in RESULTS.glob("*.json"):
-        result = json.loads(path.read_text())
-        found[result["row"]].append(result)
-    return {name: sorted(each, key=lambda r: r["seed"]) for name, each in found.items()}
+def results() -> list[dict[str, Any]]:
+    """Return the kept results, in the order of the rows and their seeds."""
+    return kept.results(TABLE, ROWS)
 
 
 def spread(values: list[float], digits: int = 3) -> str:
@@ -176,15 +169,16 @@ def spread(values: list[float], digits: int = 3) -> str:
     return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Return results as Markdown."""
+def table() -> str:
+    """Return the table of all results as Markdown."""
+    found = results()
     lines = [
         "| model | K | one to one | by majority | by the surest row | -log p(x) | published | "
         "seeds | CPU minutes |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, runs in found.items():
-        row = ROWS[name]
+    for name, row in ROWS.items():
+        runs = [r for r in found if r["row"] == name]
         head = f"| {row.title} | {row.components} |"
         if not runs:
             lines.append(f"{head} not run | - | - | - | {row.published} | 0 | - |")
@@ -200,8 +194,6 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
                     f"| {row.title}, {when}, validation rows | {row.components} | {scores} "
                     f"| - | - | {len(runs)} | - |"
                 )
-    places = sorted({r["hardware"] for runs in found.values() for r in runs})
-    where = f" Measured on {'; '.join(places)}." if places else ""
     note = (
         "Medians over seeds, with the range, of accuracies on the 10,000 test rows; one standard "
         "error of each is 0.003 to 0.005. The start of VaDE is the mixture of the autoencoder's "
@@ -209,7 +201,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
         "line below it. -log p(x) is an upper bound on the mean, with 100 draws, in nats, of 1,000 "
         "test rows. CPU minutes are of the training, on one thread."
     )
-    return "\n".join([*lines, "", f"{note}{where}"])
+    return "\n".join([*lines, "", f"{note} {kept.place(found)}"])
 
 
 def main() -> None:
@@ -222,7 +214,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="a trial's options, name=text")
     args = parser.parse_args()
     if args.table:
-        print(table(results()))
+        print(table())
         return
     torch.set_num_threads(1)
     changes = dict(pair.split("=", 1) for pair in args.set)
@@ -232,10 +224,8 @@ def main() -> None:
         found = measure(name, args.seed, changes)
         print(json.dumps(found, indent=1), flush=True)
         if not changes:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            file = RESULTS / f"{name}-{args.seed}.json"
-            file.write_text(json.dumps(found, indent=1) + "\n")
-            pages.write(clusters=table(results()))
+            kept.keep(TABLE, found)
+            pages.write(clusters=table())
 
 
 if __name__ == "__main__":

@@ -17,19 +17,18 @@ import argparse
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.machine import hardware
-from priory import __version__, evaluate
+from benchmarks import kept
+from priory import evaluate
 from priory.data import Data
 from priory.evaluation import Report
 from priory.inference import Run
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "few_labels"
+TABLE = "few_labels"
 VALID, BATCH, PARTICLES, IMAGES = 10_000, 100, 100, 1000
 KINGMA, SMYTH = "Kingma et al., 2014", "Nalisnick and Smyth, 2017"
 
@@ -134,12 +133,8 @@ def judge(run: Run, split: str) -> dict[str, Any]:
     def judged(*metrics: str, **options: Any) -> Report:
         return evaluate(run, metrics=[*metrics], split=split, pictures=False, **options)
 
-    found = {}
-    labels = judged("accuracy", "label_nll")
     bound = judged("nll", particles=PARTICLES, limit=IMAGES)
-    for record in (*labels, *bound):
-        found[record.name] = {"value": record.value, "se": record.se}
-    return found
+    return kept.figures(judged("accuracy", "label_nll")) | kept.figures(bound)
 
 
 def measure(name: str, seed: int, changed: dict[str, Any], split: str) -> dict[str, Any]:
@@ -157,16 +152,13 @@ def measure(name: str, seed: int, changed: dict[str, Any], split: str) -> dict[s
         "images": IMAGES,
         "train_cpu_seconds": trained - started,
         "judge_cpu_seconds": time.process_time() - trained,
-        "threads": torch.get_num_threads(),
-        "hardware": hardware(torch.device("cpu")),
-        "priory": __version__,
+        **kept.circumstances(),
     }
 
 
 def results() -> list[dict[str, Any]]:
     """Return the kept results, in the order of the rows."""
-    files = (p for name in ROWS for p in sorted(RESULTS.glob(f"{name}-seed*.json")))
-    return [json.loads(path.read_text()) for path in files]
+    return kept.results(TABLE, ROWS)
 
 
 def table() -> str:
@@ -176,9 +168,9 @@ def table() -> str:
         "nats | seed | steps | CPU minutes |",
         "| --- " * 10 + "|",
     ]
-    places = set()
-    for r in results():
-        row, places = ROWS[r["row"]], places | {r["hardware"]}
+    found = results()
+    for r in found:
+        row = ROWS[r["row"]]
         error, se = 100 * (1 - r["accuracy"]["value"]), 100 * r["accuracy"]["se"]
         lines.append(
             f"| {row.title} | {row.labelled:,} | {error:.2f} ± {se:.2f} | {row.published} "
@@ -186,8 +178,7 @@ def table() -> str:
             f"{r['nll']['se']:.2f} | {r['seed']} | {r['steps']:,} "
             f"| {r['train_cpu_seconds'] / 60:.1f} |"
         )
-    lines += ["", f"Measured on {'; '.join(sorted(places))}, one thread."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", kept.place(found)])
 
 
 def main() -> None:
@@ -204,9 +195,7 @@ def main() -> None:
     found = measure(args.row, args.seed, changed, "valid" if changed else "test")
     print(json.dumps(found))
     if not changed:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        file = RESULTS / f"{args.row}-seed{args.seed}.json"
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        kept.keep(TABLE, found)
 
 
 if __name__ == "__main__":

@@ -59,4 +59,5 @@ def results(table: str, rows: Iterable[str]) -> list[dict[str, Any]]:
 
 def place(found: Iterable[dict[str, Any]]) -> str:
     """Return the line below a table that says where its results come from."""
-    return f"Measured on {'; '.join(sorted({r['hardware'] for r in found}))}."
+    places = sorted({r["hardware"] for r in found})
+    return f"Measured on {'; '.join(places)}." if places else "Not measured yet."

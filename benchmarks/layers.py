@@ -90,8 +90,9 @@ def results() -> list[dict[str, Any]]:
     return kept.results(TABLE, ROWS)
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """Return results as Markdown."""
+def table(found: list[dict[str, Any]] | None = None) -> str:
+    """Return results as Markdown, all that are kept if none are given."""
+    found = results() if found is None else found
     lines = [
         "| network and bound | -log p(x), K | published | active units | KL by layer | lost "
         "without | epochs | minutes |",

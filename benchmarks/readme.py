@@ -44,6 +44,10 @@ from priory import load
 
 PICTURE = Path(__file__).parent / "results" / "samples.png"
 COLUMNS = 16
+_IN_FILES = (
+    *(autoregressive, bidirectional, clusters, codes, cycle, discrete, few_labels, games, layers),
+    *(modes, sticks, trees),
+)
 
 
 def main() -> None:
@@ -59,35 +63,17 @@ def main() -> None:
 def tables() -> dict[str, str]:
     """Return the tables of the result files, by their marks."""
     found = {"papers": papers.table(), "step": steps()}
-    if autoregressive.results():
-        found["autoregressive"] = autoregressive.table()
-    found["clusters"] = clusters.table(clusters.results())
-    if games.results():
-        found["games"] = games.table()
-    if modes.results():
-        found["modes"] = modes.table()
-    if codes.results():
-        found["codes"] = codes.table()
-    if trained := layers.results():
-        found["layers"] = layers.table(trained)
-    if grown := trees.results():
-        found["trees"] = trees.table(grown)
-    if bidirectional.results():
-        found["bidirectional"] = bidirectional.table()
-    if cycle.results():
-        found["cycle"] = cycle.table()
-    if discrete.results():
-        found["discrete"] = discrete.table()
-    if sticks.results():
-        found["sticks"] = sticks.table()
-    if few_labels.results():
-        found["few-labels"] = few_labels.table()
+    for made in _IN_FILES:
+        found[_mark(made)] = made.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
     for made in (*alone, divergences, missing, zoo):
         if made.FILE.exists():
-            mark = made.__name__.rpartition(".")[2]
-            found[mark] = made.table(json.loads(made.FILE.read_text()))
+            found[_mark(made)] = made.table(json.loads(made.FILE.read_text()))
     return found
+
+
+def _mark(made: Any) -> str:
+    return str(made.__name__.rpartition(".")[2].replace("_", "-"))
 
 
 def generated(folder: Path) -> Figure:

@@ -22,23 +22,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
-from benchmarks import pages
-from benchmarks.machine import hardware, load
-from priory import __version__, evaluate
+from benchmarks import kept, pages
+from priory import evaluate
 from priory.data import Data
 from priory.evaluation import knn_hits
 from priory.evaluation.rows import read
 from priory.inference import Objective, Phases
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "sticks"
+TABLE = "sticks"
 STEPS, BATCH, RATE, PARTICLES, IMAGES = 24_000, 100, 2e-3, 100, 10_000
 NEIGHBOURS = (3, 5, 10)
 EULER = 0.5772156649015329
@@ -144,11 +142,13 @@ def judge(name: str, run: Any, args: argparse.Namespace) -> dict[str, Any]:
     report = evaluate(
         run, metrics=metrics, particles=PARTICLES, limit=args.limit, pictures=False, seed=args.seed
     )
-    found: dict[str, Any] = {"row": name, "seed": args.seed, "particles": PARTICLES}
-    for record in report:
-        found[record.name] = {"value": record.value, "se": record.se, "note": record.note}
-    found["neighbours"] = neighbour_errors(run, args.limit, args.seed)
-    return found
+    return {
+        "row": name,
+        "seed": args.seed,
+        "particles": PARTICLES,
+        **kept.figures(report),
+        "neighbours": neighbour_errors(run, args.limit, args.seed),
+    }
 
 
 def neighbour_errors(run: Any, limit: int | None, seed: int) -> dict[str, float]:
@@ -176,9 +176,7 @@ def drawn(run: Any, x: Tensor, seed: int) -> Tensor:
 
 def results() -> list[dict[str, Any]]:
     """Return the kept results, in the order of the rows."""
-    order = [*ROWS]
-    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda r: (order.index(r["row"]), r["seed"]))
+    return kept.results(TABLE, ROWS)
 
 
 def table() -> str:
@@ -204,8 +202,7 @@ def table() -> str:
             f"| {r['elbo']['value']:.2f} | {r['kl']['value']:.1f} | {errors} | {error} | {used} "
             f"| {concentration} | {r['cpu_seconds']:.0f} |"
         )
-    places = sorted({r["hardware"] for r in found})
-    return "\n".join([*lines, "", f"Measured on {'; '.join(places)}."])
+    return "\n".join([*lines, "", kept.place(found)])
 
 
 def main() -> None:
@@ -230,15 +227,11 @@ def main() -> None:
             "rate": args.lr,
             "cpu_seconds": seconds,
             "judge_cpu_seconds": time.process_time() - started - seconds,
-            "load": load(),
-            "hardware": hardware(torch.device("cpu")),
-            "priory": __version__,
+            **kept.circumstances(),
         }
         print(json.dumps(found), flush=True)
         if usual:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            file = RESULTS / f"{name}-seed{args.seed}.json"
-            file.write_text(json.dumps(found, indent=1) + "\n")
+            kept.keep(TABLE, found)
             pages.write(sticks=table())
     print(table())
 

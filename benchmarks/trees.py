@@ -18,8 +18,6 @@ draws the tree of the digits.
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -28,8 +26,8 @@ from scipy.cluster.hierarchy import cut_tree, ward
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from benchmarks.machine import hardware
-from priory import __version__, evaluate
+from benchmarks import kept
+from priory import evaluate
 from priory.data import SETS, Data
 from priory.evaluation import Draws
 from priory.evaluation.isolation import sealed
@@ -40,8 +38,8 @@ from priory.inference.tree_of_codes import assembled
 from priory.priors import NestedCRP, Normal
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "trees"
-PICTURE = RESULTS.with_suffix(".png")
+TABLE = "trees"
+PICTURE = kept.FOLDER / "trees.png"
 NAMES, SEEDS, STEPS, PARTICLES = ("tree", "tree-4d"), 5, 1000, 100
 WIDTHS = torch.tensor([9, 3, 1])  # leaves below a node of each level
 _WARMED = {"objective": "elbo:beta=(linear:0.01:1:1000)", "lr": 5e-3, "schedule": "cosine"}
@@ -128,18 +126,18 @@ def measure(name: str, title: str, seed: int, steps: int) -> dict[str, Any]:
 
 def results() -> list[dict[str, Any]]:
     """Return the kept results, in the order of the sets and seeds."""
-    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda r: (NAMES.index(r["set"]), r["seed"]))
+    return kept.results(TABLE, NAMES)
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """Return results as Markdown."""
+def table(found: list[dict[str, Any]] | None = None) -> str:
+    """Return results as Markdown, all that are kept if none are given."""
+    found = results() if found is None else found
     lines = [
         "| set | prior | level 1 | level 2 | level 3 | purity | -log p(x) |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name in dict.fromkeys(r["set"] for r in found):
-        mine = [r for r in found if r["set"] == name]
+    for name in dict.fromkeys(r["row"] for r in found):
+        mine = [r for r in found if r["row"] == name]
         lines.append(f"| `{name}` | (most probable tree, true leaves) {_levels(mine)}| | |")
         for title in PRIORS:
             rows = [row for r in mine for row in r["priors"] if row["prior"] == title]
@@ -151,14 +149,13 @@ def table(found: list[dict[str, Any]]) -> str:
                 levels = _levels([{"best": row["groups"]} for row in rows])
                 lines.append(f"| `{name}` | `{title}`, by groups {levels}| | |")
     error = mean(row["se"] for r in found for row in r["priors"])
-    places = sorted({r["hardware"] for r in found})
     return "\n".join(
         [
             *lines,
             "",
             "Adjusted Rand index at each level of five trees, dendrogram purity with the leaves as "
             f"classes, the bound with K = {PARTICLES} on 3,000 test rows, its standard error "
-            f"{error:.2f}. Measured on {'; '.join(places)}.",
+            f"{error:.2f}. {kept.place(found)}",
         ]
     )
 
@@ -197,20 +194,16 @@ def main() -> None:
     for seed in args.seeds:
         for name in args.sets:
             found = {
-                "set": name,
+                "row": name,
                 "seed": seed,
                 "steps": args.steps,
                 "best": best(name, seed),
                 "priors": [measure(name, title, seed, args.steps) for title in PRIORS],
-                "threads": torch.get_num_threads(),
-                "hardware": hardware(torch.device("cpu")),
-                "priory": __version__,
+                **kept.circumstances(),
             }
             print(table([found]), flush=True)
             if args.steps == STEPS:
-                RESULTS.mkdir(parents=True, exist_ok=True)
-                file = RESULTS / f"{name}-seed{seed}.json"
-                file.write_text(json.dumps(found, indent=1) + "\n")
+                kept.keep(TABLE, found)
 
 
 if __name__ == "__main__":
