@@ -23,6 +23,7 @@ from benchmarks import (
     cycle,
     discrete,
     divergences,
+    energies,
     games,
     interpolation,
     layers,
@@ -62,6 +63,8 @@ def tables() -> dict[str, str]:
         found["codes"] = codes.table()
     if trained := layers.results():
         found["layers"] = layers.table(trained)
+    if trained := energies.results():
+        found["energies"] = energies.table(trained)
     if bidirectional.results():
         found["bidirectional"] = bidirectional.table()
     if cycle.results():

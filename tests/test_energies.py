@@ -21,7 +21,7 @@ from priory.evaluation import log_likelihood
 from priory.evaluation.likelihood import normaliser
 from priory.evaluation.likelihood.normaliser import Both, annealed, averaged, temperatures
 from priory.evaluation.record import Unavailable
-from priory.inference import ELBO, IWAE, Contrast, fit
+from priory.inference import ELBO, IWAE, Constraint, Contrast, FreeBits, Reconstruction, fit
 from priory.inference.distributed import ranks
 from priory.inference.objectives.schedules import Linear
 from priory.inference.phases.phases import Phases
@@ -454,6 +454,29 @@ def test_a_vae_has_it_as_its_prior(binary, objective):
     found = evaluate(run, metrics=["nll", "kl"], particles=3, limit=5, pictures=False)
     assert (found["nll"].kind, found["kl"].applicable) == ("upper bound", True)
     assert "log Z by enumeration" in found["nll"].note
+
+
+@pytest.mark.parametrize("latent", [3, 12])
+def test_draws_of_the_prior_give_it_no_gradient_and_say_so(latent):
+    pair, x = vae(latent=latent), torch.zeros(4, 12)
+    pair.build(x)
+    with pytest.raises(ValueError, match=r"the model's 'z' .* has no reparameterised samples"):
+        Phases(pair.model, pair.guide, (x,)).sampled("z")
+    with pytest.raises(ValueError, match=r"the guide's 'z' .* has no reparameterised samples"):
+        ELBO()(pair.model, pair.guide, x)
+
+
+@pytest.mark.parametrize("term", [Constraint(Reconstruction(), 5.0), FreeBits()])
+def test_terms_that_go_by_the_value_are_refused(term):
+    for latent in (3, 12):  # of few bits log Z is known
+        pair, x = vae(latent=latent), torch.zeros(4, 12)
+        pair.build(x)
+        with torch.no_grad():  # where bits lose no gradient
+            if latent == 3:
+                assert term(pair.model, pair.guide, x).isfinite()
+                continue
+            with pytest.raises(ValueError, match="log Z of a Boltzmann machine of more than 10 b"):
+                term(pair.model, pair.guide, x)
 
 
 def test_a_vae_of_few_bits_has_a_bound_throughout(binary):

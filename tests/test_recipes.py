@@ -381,7 +381,9 @@ def test_every_combination_trains_and_is_judged(prior, objective, likelihood):
 
 
 @pytest.mark.parametrize("likelihood", sorted(IMPLICIT))
-@pytest.mark.parametrize("prior", [n for n in PRIORS if n not in {"vamp", "exemplar", "mixture"} | BITS])
+@pytest.mark.parametrize(
+    "prior", [n for n in PRIORS if n not in {"vamp", "exemplar", "mixture"} | BITS]
+)
 def test_an_implicit_pair_trains_on_its_dreams(prior, likelihood):
     assert likelihood in LIKELIHOODS
     recipe = RECIPES["gan"]

@@ -235,6 +235,8 @@ class HarmoniumBits(TorchDistribution):
         why_unknown: Callable[[], str],
     ) -> None:
         self.machine = machine
+        # Named here so that it is seen that a draw, which is a constant, depends on them.
+        self.weight, self.visible, self.hidden = machine.weight, machine.visible, machine.hidden
         self._parts = log_normaliser, draw, why_unknown
         super().__init__(Size(), machine.hidden.shape, validate_args=False)
 

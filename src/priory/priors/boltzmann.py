@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -282,6 +283,33 @@ class Machine(Part):
             functools.partial(self.log_normaliser, machine),
             functools.partial(self.draw, machine),
             functools.partial(self.why_unknown, machine),
+        )
+
+
+def machines_in(roots: Iterable[nn.Module]) -> Iterator[Any]:
+    """Yield the parts of modules that have a machine, as `machine` and `harmonium()`.
+
+    Args:
+        roots: Modules; their parts are looked through.
+    """
+    found = {id(m): m for root in roots for m in root.modules()}
+    for module in found.values():
+        own = getattr(module, "machine", None)
+        if isinstance(own, Machine) and own.built_for is not None and hasattr(module, "harmonium"):
+            yield module
+
+
+def refuse_offset(roots: Iterable[nn.Module], what: str) -> None:
+    """Raise a ValueError if densities are known up to log Z alone in training.
+
+    Args:
+        roots: A pair's modules.
+        what: What the value of a density counts for, rather than its gradient.
+    """
+    if any(part.harmonium().listed > FEW for part in machines_in(roots)):
+        raise ValueError(
+            f"{what} goes by the value of a density, and log Z of a Boltzmann machine of more than "
+            f"{FEW} bits is not known in training; take a bound alone, or {FEW} units"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from torch.nn.functional import softplus
 from priory.distributions.harmonium import MOST, Harmonium
 from priory.inference.modules import modules
 from priory.inference.randomness import own_randomness
-from priory.priors.boltzmann import Machine, Normaliser
+from priory.priors.boltzmann import Machine, Normaliser, machines_in
 
 TEMPERATURES = 4000
 CHAINS = 100
@@ -189,19 +189,6 @@ def normaliser(machine: Harmonium, base: Tensor, start: Tensor) -> Normaliser:
     return Normaliser(middle, se, note, ends)
 
 
-def machines_of(programs: Iterable[Any]) -> Iterator[Any]:
-    """Yield the parts of programs that have a Boltzmann machine, as `machine` and `harmonium()`.
-
-    Args:
-        programs: A pair's.
-    """
-    found = {id(m): m for root in modules(*programs) for m in root.modules()}
-    for module in found.values():
-        own = getattr(module, "machine", None)
-        if isinstance(own, Machine) and own.built_for is not None and hasattr(module, "harmonium"):
-            yield module
-
-
 @contextmanager
 def knowing(*programs: Any) -> Iterator[None]:
     """Let the machines of programs find their log Z, if it is asked for, and forget it afterwards.
@@ -211,7 +198,7 @@ def knowing(*programs: Any) -> Iterator[None]:
     Args:
         programs: A pair's.
     """
-    owners = [*machines_of(programs)]
+    owners = [*machines_in(modules(*programs))]
     former = [(o.machine, o.machine.find, o.machine.found) for o in owners]
     try:
         for owner in owners:
@@ -231,7 +218,7 @@ def known_of(*programs: Any) -> Normaliser | None:
     Returns:
         None where none of them has one that had to be found.
     """
-    parts = [o.machine.known(o.harmonium()) for o in machines_of(programs)]
+    parts = [o.machine.known(o.harmonium()) for o in machines_in(modules(*programs))]
     found = [part for part in parts if part is not None]
     if not found:
         return None
