@@ -181,7 +181,11 @@ def _normalised(record: Record, metric: Metric, draws: Sets) -> Record:
     hang on it, and has the larger error all the same.
     """
     scale = {"nats": 1.0, "bits": 1 / (math.log(2) * draws.x[0].numel())}.get(record.unit)
-    if record.value is None or scale is None or not {"density", "posterior"} & {*metric.needs}:
+    if (
+        record.value is None
+        or scale is None
+        or not {"density", "phase", "posterior"} & {*metric.needs}
+    ):
         return record
     known = getattr(draws, "normaliser", None)
     if known is None:

@@ -337,8 +337,8 @@ class Boltzmann(Prior):
         >>> prior = Boltzmann(units=3)
         >>> prior.build(2, torch.zeros(1, 4))
         >>> every = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-        >>> round(float(prior().log_prob(every).exp().sum()), 4)
-        1.0
+        >>> prior().log_prob(every).exp().sum().detach().round(decimals=4)
+        tensor(1.)
     """
 
     name = "boltzmann"

@@ -55,6 +55,7 @@ class Contrast(Objective):
     """
 
     name = "contrast"
+    quantity = "energy difference"
 
     def __init__(self, k: int = 1, persistent: bool = True, memory: float = 0.99) -> None:
         self.k = positive("k", k)
