@@ -11,7 +11,7 @@ import torch
 from priory.data import Data
 from priory.divergences import energy
 from priory.evaluation import evaluate
-from priory.inference import ELBO, Adversarial, Match, Phases, Reconstruction, fit, load
+from priory.inference import ELBO, Adversarial, Contrast, Match, Phases, Reconstruction, fit, load
 from priory.inference.objectives import OBJECTIVES
 from priory.inference.objectives.base import Scaled
 from priory.inference.phases.arguments import build
@@ -160,8 +160,9 @@ def bare(term):
 
 
 def steady(name):
-    """A recipe's terms but for games, in which no player's loss need fall."""
-    return [t for t in RECIPES[name].objective().terms() if not isinstance(bare(t), Adversarial)]
+    """A recipe's terms but for games and energies, in which no loss need fall."""
+    terms = RECIPES[name].objective().terms()
+    return [t for t in terms if not isinstance(bare(t), Adversarial | Contrast)]
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if steady(n)])

@@ -180,17 +180,14 @@ def _normalised(record: Record, metric: Metric, draws: Sets) -> Record:
     With it a bound is an estimate, of either sign of error. A difference of two densities may not
     hang on it, and has the larger error all the same.
     """
-    scale = {"nats": 1.0, "bits": 1 / (math.log(2) * draws.x[0].numel())}.get(record.unit)
-    if (
-        record.value is None
-        or scale is None
-        or not {"density", "phase", "posterior"} & {*metric.needs}
-    ):
+    needs = {"density", "phase", "posterior"} & {*metric.needs}
+    if record.value is None or not needs or record.unit not in ("nats", "bits"):
         return record
     known = getattr(draws, "normaliser", None)
     if known is None:
         return record
     if known.se:
+        scale = 1.0 if record.unit == "nats" else 1 / (math.log(2) * draws.x[0].numel())
         se = math.hypot(record.se or 0.0, scale * known.se)
         record = replace(record, se=se, kind="biased")
     return with_note(record, known.note)
