@@ -25,6 +25,7 @@ from benchmarks import (
     cycle,
     discrete,
     divergences,
+    energies,
     few_labels,
     games,
     interpolation,
@@ -45,8 +46,8 @@ from priory import load
 PICTURE = Path(__file__).parent / "results" / "samples.png"
 COLUMNS = 16
 _IN_FILES = (
-    *(autoregressive, bidirectional, clusters, codes, cycle, discrete, few_labels, games, layers),
-    *(modes, sticks, trees),
+    *(autoregressive, bidirectional, clusters, codes, cycle, discrete, energies, few_labels),
+    *(games, layers, modes, sticks, trees),
 )
 
 

@@ -22,6 +22,7 @@ from priory.posteriors import (
     NormalPosterior,
 )
 from priory.priors import (
+    Boltzmann,
     Concrete,
     ExemplarPrior,
     Flow,
@@ -34,6 +35,7 @@ from priory.priors import (
 )
 
 SMALL_PRIORS = {
+    "boltzmann": lambda: Boltzmann(3),
     "concrete": Concrete,
     "exemplar": lambda: ExemplarPrior(3),
     "flow": lambda: Flow(2, (8,)),

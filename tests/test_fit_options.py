@@ -38,7 +38,7 @@ def train(seed=0, **options):
         *(({"lr": v}, "lr must be positive") for v in (True, None, math.nan, math.inf, "fast")),
         *(({"clip": v}, "clip must be positive") for v in (True, math.nan, 0)),
         *(({"ema": v}, "ema must lie") for v in (True, math.nan, 1)),
-        *(({"schedule": s}, "schedule must be") for s in ("linear", None, True)),
+        *(({"schedule": s}, "schedule must be") for s in ("falling", None, True)),
         *(({"watch": v}, "watch must be one of") for v in (1, None, "no")),
         *(({"check": v}, "check must be one of") for v in (0, "yes")),
         *(({"device": v}, "device") for v in ("CPU", None, True)),

@@ -226,9 +226,10 @@ def _show(run: Run, out: Path, own: str) -> None:
     if best is not None:
         (name, value), *_ = [*judged(best).items(), ("bound", best.get("bound"))]
         shown += f"best {name} {value:.4g} at step {best['step']:,}, "
+    name = getattr(run.objective, "quantity", "loss")
     passed = f", {last['skipped']} steps passed over" if last.get("skipped") else ""
     print(
-        f"{shown}loss {last['loss']:.2f} after {last['step']:,} steps "
+        f"{shown}{name} {last['loss']:.2f} after {last['step']:,} steps "
         f"in {run.seconds:.1f} s{passed}"
     )
     for row in run.history:

@@ -15,6 +15,7 @@ from priory.evaluation.isolation import placement, reseed, seeded
 from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
+from priory.evaluation.likelihood.normaliser import known_of
 from priory.evaluation.likelihood.quantity import Quantity, quantity_of
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, has_missing, place, rows_of
@@ -28,6 +29,7 @@ from priory.inference.phases.phases import Phases, generate
 from priory.inference.phases.recorder import MismatchError
 from priory.inference.phases.sites import base
 from priory.models.pair import Tractable
+from priory.priors.boltzmann import Normaliser
 
 SHOWN = 64  # rows that pictures show
 _ROWS = 500  # rows at a time
@@ -208,6 +210,11 @@ class Draws(Sets):
         return found._replace(
             log_likelihood=found.log_likelihood - volume, elbo=found.elbo - volume
         )
+
+    @cached_property
+    def normaliser(self) -> Normaliser | None:
+        """What is known of the log normaliser of the pair's Boltzmann machines, if it has any."""
+        return known_of(self.model, self.guide)
 
     @cached_property
     def quantity(self) -> Quantity:

@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from priory.evaluation.likelihood.normaliser import knowing
 from priory.evaluation.rows import Columns, blocks
 from priory.inference.alone import alone
 from priory.inference.phases.arguments import modules_of
@@ -24,7 +25,8 @@ def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]
     Inside, the pair's modules are in `eval()` mode, gradients and Pyro's validation are off, and
     the parameter store holds the caller's bare `pyro.param` values only: a module carries its own
     weights, and those that another pair left in the store under the same name must not meet them.
-    `poutine.scale`, a device of training, is left out of all densities; masks stay.
+    `poutine.scale`, a device of training, is left out of all densities; masks stay. A Boltzmann
+    machine finds its log normaliser where it is asked for.
     Afterwards every module's own mode, the random generators and the store are restored, so
     that a training run is bit-identical with and without evaluation in between.
 
@@ -43,6 +45,7 @@ def sealed(*programs: Any, device: torch.device | None = None) -> Iterator[None]
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(unscaled())
+        stack.enter_context(knowing(*programs))
         try:
             for module in modes:
                 module.training = False

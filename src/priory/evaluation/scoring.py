@@ -23,10 +23,10 @@ class Scores:
     Attributes:
         log_likelihood: log p(x) in nats, or the bound on it.
         se: its standard error, from the spread of the importance weights; 0 if it is exact, NaN of
-            a single sample.
+            a single sample. That of an estimated log normaliser, which all rows share, is counted.
         ess: effective sample size, between 1 and K.
         khat: shape of the weights' tail: above 0.7 the bound is not to be trusted; NaN if K < 21.
-        kind: exact, or lower bound.
+        kind: exact, lower bound, or biased where a log normaliser is estimated.
         quantity: what it is the likelihood of, and whether that has a density or a mass.
         note: in which units the rows are, and what of them is counted.
         particles: importance samples K of each row; `None` where there are no latents.
@@ -37,7 +37,7 @@ class Scores:
     se: Tensor
     ess: Tensor
     khat: Tensor
-    kind: Literal["exact", "lower bound"]
+    kind: Literal["exact", "lower bound", "biased"]
     quantity: str
     note: str
     particles: int | None
@@ -50,7 +50,9 @@ class Scores:
     def about(self) -> str:
         """What the numbers are, in one sentence."""
         kind: str = self.kind
-        if self.particles is not None and kind != "exact":
+        if kind == "biased":
+            kind = "an estimate, as its normaliser is estimated"
+        if self.particles is not None and kind == "lower bound":
             kind += f" by K = {self.particles} importance samples of each row"
         return "; ".join(filter(None, (self.quantity, kind, "in nats", self.note)))
 
@@ -110,17 +112,21 @@ def score(
         bounds = draws.log_weight
         if len(bad := bounds.log_likelihood.isnan().nonzero().flatten()):
             raise Unavailable(f"log p(x) of row {int(bad[0])} and {len(bad) - 1} more is NaN")
-        error = (
-            torch.zeros_like(bounds.ess) if draws.exact else _standard_error(bounds.ess, particles)
-        )
+        exact = draws.exact
+        error = torch.zeros_like(bounds.ess) if exact else _standard_error(bounds.ess, particles)
+        known = draws.normaliser
+        estimated = known is not None and known.se > 0
+        if known is not None and estimated:
+            error = (error.square() + known.se**2).sqrt()
+        notes = [*_units(draws, preparation_of(run)), *([] if known is None else [known.note])]
         return Scores(
             bounds.log_likelihood,
             error,
             bounds.ess,
             bounds.khat,
-            "exact" if draws.exact else "lower bound",
+            "biased" if estimated else "exact" if exact else "lower bound",
             str(draws.quantity),
-            "; ".join(_units(draws, preparation_of(run))),
+            "; ".join(notes),
             particles if latents else None,
             doubts(draws),
         )

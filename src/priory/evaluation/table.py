@@ -159,6 +159,7 @@ def _measure(name: str, metric: Metric, draws: Sets) -> Record:
             getattr(draws, need)
         record = metric.function(draws).record(name, draws.seed)
         record = _weighted(_quantified(record, metric, draws), draws)
+        record = _normalised(record, metric, draws)
         return with_note(record, "; ".join(draws.flags)) if draws.flags else record
     except Unavailable as reason:
         return not_applicable(name, str(reason), n=draws.n, seed=draws.seed)
@@ -171,6 +172,25 @@ def _quantified(record: Record, metric: Metric, draws: Sets) -> Record:
     quantity, remark = metric.quantity(draws)
     record = replace(record, quantity=record.quantity or quantity)
     return with_note(record, remark) if remark else record
+
+
+def _normalised(record: Record, metric: Metric, draws: Sets) -> Record:
+    """Add the error of an estimated log normaliser to a number that hangs on it, and say so.
+
+    With it a bound is an estimate, of either sign of error. A difference of two densities may not
+    hang on it, and has the larger error all the same.
+    """
+    needs = {"density", "phase", "posterior"} & {*metric.needs}
+    if record.value is None or not needs or record.unit not in ("nats", "bits"):
+        return record
+    known = getattr(draws, "normaliser", None)
+    if known is None:
+        return record
+    if known.se:
+        scale = 1.0 if record.unit == "nats" else 1 / (math.log(2) * draws.x[0].numel())
+        se = math.hypot(record.se or 0.0, scale * known.se)
+        record = replace(record, se=se, kind="biased")
+    return with_note(record, known.note)
 
 
 def _weighted(record: Record, draws: Sets) -> Record:

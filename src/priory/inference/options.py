@@ -15,7 +15,7 @@ from pyro.optim import PyroOptim
 
 from priory.inference.checkpoints.folders import Resume
 from priory.inference.engine.tracing import Mode
-from priory.inference.objectives.schedules import Cosine, Schedule
+from priory.inference.objectives.schedules import NAMES, Schedule, named_schedule
 from priory.inference.phases.precision import Precision
 from priory.inference.selection import Criterion
 from priory.inference.stage import Stage
@@ -65,7 +65,7 @@ class FitOptions:
         batch_size: rows a step; a shorter last batch of an epoch is left out.
         lr: learning rate at the start.
         schedule: a schedule of a factor on `lr`, or its name; "cosine" falls to 1% of `lr` over
-            the whole run.
+            the whole run, "linear" to 0.
         optim: a torch optimiser's class or `functools.partial`, called with `lr`; a partial's own
             `lr` must be the same.
         clip: largest global norm of the gradient.
@@ -115,7 +115,7 @@ class FitOptions:
     steps: int | None = None
     batch_size: int = 128
     lr: float = 1e-3
-    schedule: Schedule | Literal["constant", "cosine"] = "constant"
+    schedule: Schedule | Literal["constant", "cosine", "linear"] = "constant"
     optim: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     clip: float | None = None
     ema: float | None = None
@@ -181,7 +181,7 @@ class FitOptions:
         """
         if isinstance(self.schedule, Schedule):
             return self.schedule
-        return Cosine(1.0, 0.01, total) if self.schedule == "cosine" else None
+        return named_schedule(self.schedule, total)
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,9 +251,9 @@ def _parts(options: Mapping[str, Any]) -> Iterator[str]:
             "best must be a Criterion, for instance priory.evaluation.ByMetric('mmd'), got "
             f"{best!r}"
         )
-    named = isinstance(schedule, str) and schedule in ("constant", "cosine")
+    named = isinstance(schedule, str) and schedule in NAMES
     if not named and not isinstance(schedule, Schedule):
-        yield f"schedule must be 'constant', 'cosine' or a Schedule, got {schedule!r}"
+        yield f"schedule must be {', '.join(map(repr, NAMES))} or a Schedule, got {schedule!r}"
     device = options.get("device", "auto")
     if not isinstance(device, str | torch.device):
         yield f"device must be a name such as 'cpu' or a torch.device, got {device!r}"

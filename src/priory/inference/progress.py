@@ -65,7 +65,8 @@ class Progress(Callback):
         if row.get("bound") is not None:
             self.bound = f"  bound {row['bound']:.2f}"
         speed = row["step"] / max(row["seconds"], 1e-9)
-        figures = f"loss {row['loss']:.2f}{self.bound}  {speed:.0f} steps/s"
+        name = getattr(training.objective, "quantity", "loss")
+        figures = f"{name} {row['loss']:.2f}{self.bound}  {speed:.0f} steps/s"
         self.bars.update(
             self.task,
             completed=row["step"],

@@ -35,7 +35,8 @@ class Stage:
         epochs: Passes over the training rows; 20 if neither `epochs` nor `steps` is given.
         steps: Training steps, in place of epochs.
         lr: Learning rate at the start.
-        schedule: A schedule of a factor on `lr`, or its name; "cosine" falls over the stage.
+        schedule: A schedule of a factor on `lr`, or its name; "cosine" and "linear"
+            fall over the stage.
         clip: Largest global norm of the gradient.
         ema: Decay of a moving average of the weights, which the stage ends with.
         valid_every: Epochs between evaluations; 0 for none.
@@ -58,7 +59,7 @@ class Stage:
     epochs: int | None = None
     steps: int | None = None
     lr: float = 1e-3
-    schedule: Schedule | Literal["constant", "cosine"] = "constant"
+    schedule: Schedule | Literal["constant", "cosine", "linear"] = "constant"
     clip: float | None = None
     ema: float | None = None
     valid_every: int = 0

@@ -26,6 +26,7 @@ from priory.models.mixtures import BernoulliMixture as BernoulliMixture
 from priory.models.naive_bayes import GaussianNaiveBayes as GaussianNaiveBayes
 from priory.models.naive_bayes import NaiveBayes as NaiveBayes
 from priory.models.pair import Pair as Pair
+from priory.models.rbm import RBM as RBM
 from priory.models.semi_supervised import M1 as M1
 from priory.models.semi_supervised import M1M2 as M1M2
 from priory.models.semi_supervised import M2 as M2

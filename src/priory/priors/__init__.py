@@ -2,6 +2,7 @@
 
 from priory.priors.aggregated import AggregatedPosterior as AggregatedPosterior
 from priory.priors.base import Prior as Prior
+from priory.priors.boltzmann import Boltzmann as Boltzmann
 from priory.priors.concrete import Concrete as Concrete
 from priory.priors.exemplar import ExemplarPrior as ExemplarPrior
 from priory.priors.flow import Flow as Flow

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.isolation import placement, reseed, sealed
+from priory.evaluation.likelihood.normaliser import known_of
 from priory.evaluation.likelihood.pareto import THRESHOLD, Tail, tail_length
 from priory.evaluation.likelihood.quantity import likelihood_of
 from priory.evaluation.record import Estimate, Unavailable
@@ -81,6 +82,7 @@ def log_likelihood(
     Raises:
         ValueError: if `particles` or a block is not positive, or data are empty, NaN or infinite.
         MemoryError: if the memory does not suffice for one particle of one row.
+        Unavailable: if the log normaliser of a Boltzmann machine is not known.
 
     Example:
         >>> bounds = log_likelihood(pair.model, pair.guide, x, particles=50)
@@ -99,6 +101,9 @@ def log_likelihood(
         out = None
         try:
             with sealed(model, guide, device=sample.device):
+                known = known_of(model, guide)
+                if known is not None and not known.is_known:
+                    raise Unavailable(known.note)
                 out = _stream(model, guide, columns, particles, seed, like, k, rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

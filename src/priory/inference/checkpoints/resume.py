@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from priory.inference.distributed import ranks
-from priory.inference.objectives.schedules import Cosine
+from priory.inference.objectives.schedules import named_schedule
 
 _FREE = {"fit.epochs", "fit.steps", "fit.device", "fit.skip_nonfinite"}
 _SHOWN = 5
@@ -84,10 +84,12 @@ def check_schedule(
         total: number of steps now.
     """
     lengths = [[config["fit"][k] for k in ("epochs", "steps")] for config in (old, new)]
-    if new["fit"]["schedule"] == "cosine" and lengths[0] != lengths[1]:
-        factor = Cosine(1.0, 0.01, total).at(step)
+    name = new["fit"]["schedule"]
+    schedule = named_schedule(name, total) if isinstance(name, str) else None
+    if schedule is not None and lengths[0] != lengths[1]:
+        factor = schedule.at(step)
         warnings.warn(
-            f"{source} goes on to another end: the cosine schedule now falls over {total:,} steps, "
+            f"{source} goes on to another end: the {name} schedule now falls over {total:,} steps, "
             f"and the learning rate goes on from {factor:.3g} of its first value",
             stacklevel=2,
         )

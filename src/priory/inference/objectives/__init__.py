@@ -4,6 +4,7 @@ from priory.inference.objectives.adversarial import Adversarial
 from priory.inference.objectives.base import Objective, Scaled, Sum
 from priory.inference.objectives.bounds import CIWAE, ELBO, IWAE, KL, MIWAE, PIWAE, Renyi
 from priory.inference.objectives.constraint import Constraint
+from priory.inference.objectives.contrast import Contrast
 from priory.inference.objectives.costs import COSTS
 from priory.inference.objectives.em import EM
 from priory.inference.objectives.few_labels import LabelledELBO
@@ -38,6 +39,7 @@ __all__ = [
     "Capacity",
     "Classification",
     "Constraint",
+    "Contrast",
     "Cosine",
     "Exponential",
     "FreeBits",

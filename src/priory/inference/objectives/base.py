@@ -72,12 +72,14 @@ class Objective(ABC):
     Attributes:
         name: By which a text names it.
         text_first: Arguments that stand first in a text, where the signature has others first.
+        quantity: What its value is called where it is shown.
         particles: Draws of the latents per datum.
         whole: Whether a step takes all training rows, and moves the pair's parameters by itself.
     """
 
     name: ClassVar[str]
     text_first: ClassVar[tuple[str, ...]] = ()
+    quantity: ClassVar[str] = "loss"
     whole: ClassVar[bool] = False
     particles: int = 1
 

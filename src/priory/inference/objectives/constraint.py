@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from priory.inference.distributed import ranks
 from priory.inference.objectives.base import Objective, Scaled, Weight, check_parts
 from priory.inference.objectives.schedules import current
+from priory.inference.phases.arguments import modules_of
 from priory.inference.phases.phases import Phases
+from priory.priors.boltzmann import refuse_offset
 
 _MOST = 14.0  # of |log multiplier|: a factor of a million either way
 _SLOW = 0.999  # memory of the square
@@ -76,6 +78,7 @@ class Constraint(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return the price of what is above the bound; in training, then move the multiplier."""
+        refuse_offset(modules_of(phases.model), "a constraint")
         excess = self.objective.loss(phases) - current(self.at_most)
         if self.multiplier.log.device != excess.device:
             self.to(excess.device)

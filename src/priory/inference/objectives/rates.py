@@ -7,8 +7,10 @@ from torch import Tensor
 
 from priory.inference.objectives.base import Objective, Weight
 from priory.inference.objectives.schedules import Schedule, current
+from priory.inference.phases.arguments import modules_of
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
+from priory.priors.boltzmann import refuse_offset
 
 
 def rate(awake: Phase, site: str, analytic: bool = False) -> Tensor:
@@ -39,7 +41,8 @@ class FreeBits(Objective):
             it: `ELBO(analytic_kl=True)`.
 
     Raises:
-        ValueError: `nats` is negative; at the first loss, a site is no latent.
+        ValueError: `nats` is negative; at the first loss, a site is no latent, or the prior's log Z
+            is not known in training.
     """
 
     name = "free-bits"
@@ -99,6 +102,7 @@ class Capacity(Objective):
 def _rates(phases: Phases, sites: str | tuple[str, ...], analytic: bool) -> list[Tensor]:
     awake = phases.reparameterised
     awake.refuse_soft()
+    refuse_offset(modules_of(phases.model), "a term on a latent's rate")
     names = ((sites,) if isinstance(sites, str) else tuple(sites)) or awake.local
     for name in names:
         if name not in awake.latents:

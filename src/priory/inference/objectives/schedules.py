@@ -110,6 +110,22 @@ class Exponential(Schedule):
         return self.start * ratio ** min(step / self.steps, 1.0)
 
 
+NAMES = ("constant", "cosine", "linear")
+"""Schedules of a learning rate that a run may name."""
+
+
+def named_schedule(name: str, steps: int) -> Schedule | None:
+    """Return the schedule of a factor that falls over a whole training, None for a constant.
+
+    Args:
+        name: one of `NAMES`: "cosine" falls to a hundredth, "linear" to 0.
+        steps: of the training.
+    """
+    if name == "cosine":
+        return Cosine(1.0, 0.01, steps)
+    return Linear(1.0, 0.0, steps) if name == "linear" else None
+
+
 def current(value: float | Schedule) -> float | Tensor:
     """Return a number, or a schedule's present value, which is a tensor in compiled steps.
 

@@ -404,9 +404,12 @@ class Phase:
         masses carry the change of variables, as in Pyro's autoguides, the densities are exact.
         Where q(z | x) is an integral over a, p(x, z) / q(z, a | x) bounds log p(x) only with a
         reverse model r(a | x, z), which the model does not have. A relaxed draw of a discrete
-        latent has no probability under the model.
+        latent has no probability under the model. An energy has no density before its normaliser
+        is known.
         """
         for name in self.latents:
+            if reason := getattr(base(self._model[name]["fn"]), "no_density", ""):
+                return str(reason)
             if name in self._guide and self._is_relaxed(name):
                 return (
                     f"the guide draws {name!r} from a relaxed distribution: a relaxed code has no "

@@ -1,0 +1,262 @@
+"""Harmoniums: two layers of units, each independent given the other; and the bits of one of them.
+
+Layers of a deeper machine that are connected in turn are two layers as well, the odd ones and the
+even ones, with a weight of blocks.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Size, Tensor
+from torch.distributions import constraints
+from torch.nn.functional import softplus
+
+from priory.distributions.pixels import IndependentBernoulli
+
+MOST = 20
+"""Bits of a layer whose values are all listed."""
+_BLOCK = 1 << 12  # values at a time
+_REACH = 2**23  # numbers of one array
+
+
+@dataclass(frozen=True)
+class Units:
+    r"""The units of a layer, an exponential family :math:`p(x) = g(x) e^{T(x) \cdot f - A(f)}`.
+
+    Args:
+        given: From fields f, (*batch, units), to the distribution of x.
+        statistic: T, from values (*batch, *shape) to (*batch, units).
+        cumulant: A, from fields to (*batch), up to a constant.
+        binary: Whether the units are bits, whose values can be listed.
+    """
+
+    given: Callable[[Tensor], TorchDistribution]
+    statistic: Callable[[Tensor], Tensor]
+    cumulant: Callable[[Tensor], Tensor]
+    binary: bool = False
+
+
+def _bernoulli(field: Tensor) -> TorchDistribution:
+    return IndependentBernoulli(field, 1)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _softplus(field: Tensor) -> Tensor:
+    return softplus(field).sum(-1)
+
+
+BITS = Units(_bernoulli, _same, _softplus, binary=True)
+"""Units that are 0 or 1, whose fields are their log-odds."""
+
+
+@dataclass(frozen=True)
+class Harmonium:
+    r"""A layer x of any units and a layer h of bits, joined by weights.
+
+    .. math:: p(x, h) = \frac1Z \, g(x) \, e^{T(x) \cdot (b + W h) + c \cdot h}, \qquad
+        p(h_j = 1 \mid x) = \sigma(c_j + T(x) \cdot W_j)
+
+    Of bits, where T(x) = x and g = 1, it is the restricted Boltzmann machine. Smolensky, 1986,
+    Information processing in dynamical systems: foundations of harmony theory; of other units
+    Welling, Rosen-Zvi and Hinton, 2004, Exponential family harmoniums.
+
+    Args:
+        weight: W, (visible, hidden).
+        visible: b, (visible,).
+        hidden: c, (hidden,).
+        units: Those of x; bits by default.
+        beta: Inverse temperature, a number or (*temperatures, 1, 1): the fields are :math:`\beta`
+            times theirs, and those of x :math:`(1 - \beta)` times `base` besides.
+        base: Fields of x at :math:`\beta = 0`, (visible,).
+
+    Example:
+        >>> machine = Harmonium(torch.zeros(3, 2), torch.zeros(3), torch.zeros(2))
+        >>> machine.log_normaliser()  # of 5 bits
+        tensor(3.4657)
+    """
+
+    weight: Tensor
+    visible: Tensor
+    hidden: Tensor
+    units: Units = BITS
+    beta: Tensor | float = 1.0
+    base: Tensor | None = None
+
+    def tempered(self, beta: Tensor | float, base: Tensor) -> Harmonium:
+        r"""Return the machine at another temperature; independent units at :math:`\beta = 0`.
+
+        Args:
+            beta: Inverse temperature, a number or (*temperatures, 1, 1).
+            base: Fields of x at 0, (visible,).
+        """
+        return replace(self, beta=beta, base=base)
+
+    def up(self, x: Tensor) -> Tensor:
+        """Return the log-odds of h given x, (*batch, hidden)."""
+        return self.beta * (self.hidden + self.units.statistic(x) @ self.weight)
+
+    def down(self, h: Tensor) -> Tensor:
+        """Return the fields of x given h, (*batch, visible)."""
+        return self._field(self.visible + h @ self.weight.mT)
+
+    def given(self, h: Tensor) -> TorchDistribution:
+        """Return p(x | h)."""
+        return self.units.given(self.down(h))
+
+    def log_hidden(self, h: Tensor) -> Tensor:
+        r"""Return :math:`\log p(h) + \log Z = c \cdot h + A(b + W h)`, in nats, (*batch)."""
+        return (self.beta * self.hidden * h).sum(-1) + self.units.cumulant(self.down(h))
+
+    def log_visible(self, x: Tensor, up: Tensor | None = None) -> Tensor:
+        r"""Return log p(x) + log Z, the negative free energy, in nats, (*batch).
+
+        .. math:: -F(x) = \log g(x) + T(x) \cdot b + \sum_j \log(1 + e^{c_j + T(x) \cdot W_j})
+
+        Args:
+            x: Values, (*batch, *shape).
+            up: The log-odds of h given x, where they are there already.
+        """
+        field = self._field(self.visible)
+        alone: Tensor = self.units.given(field).log_prob(x) + self.units.cumulant(field)
+        return alone + softplus(self.up(x) if up is None else up).sum(-1)
+
+    @torch.no_grad()
+    def sweep(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x drawn given h, (*batch, *shape), and h drawn given that: a sweep of Gibbs."""
+        x = self.given(h).sample()
+        return x, torch.bernoulli(torch.sigmoid(self.up(x)))
+
+    @property
+    def listed(self) -> int:
+        """Number of bits of the smaller layer whose values can be listed."""
+        hidden = self.weight.shape[1]
+        return min(hidden, self.weight.shape[0]) if self.units.binary else hidden
+
+    def log_normaliser(self) -> Tensor:
+        """Return log Z, shape (), exactly, by all values of the smaller layer of bits.
+
+        Raises:
+            ValueError: Both layers have more bits than can be listed.
+        """
+        n = self.listed
+        if n > MOST:
+            raise ValueError(
+                f"log Z is exact by enumeration up to {MOST} bits, and the smaller layer has {n}"
+            )
+        score = self.log_hidden if n == self.weight.shape[1] else self.log_visible
+        size = max(1, min(_BLOCK, _REACH // max(self.weight.shape)))
+        parts = [
+            score(bits_of(numbers, n, self.weight)).logsumexp(-1)
+            for numbers in torch.arange(1 << n, device=self.weight.device).split(size)
+        ]
+        return torch.stack(parts).logsumexp(0)
+
+    def _field(self, field: Tensor) -> Tensor:
+        if self.base is None:
+            return self.beta * field
+        return self.beta * field + (1 - self.beta) * self.base
+
+
+def bits_of(numbers: Tensor, n: int, like: Tensor) -> Tensor:
+    """Return numbers (k,) in binary, (k, n), of the type of another tensor."""
+    places = torch.arange(n, device=numbers.device)
+    return ((numbers.unsqueeze(-1) >> places) & 1).to(like.dtype)
+
+
+def swap_gain(own: Tensor, other: Tensor, partner: Tensor) -> Tensor:
+    r"""Return the log of what the joint density gains by a swap with each partner's temperature.
+
+    .. math:: \log \frac{f_k(x_l) f_l(x_k)}{f_k(x_k) f_l(x_l)}
+
+    Args:
+        own: :math:`\log f_k(x_k)`, (temperatures, chains).
+        other: :math:`\log f_l(x_k)`, l the partner of k, likewise.
+        partner: l of each k, (temperatures,); its own where it has none.
+    """
+    return other + other[partner] - own - own[partner]
+
+
+@torch.no_grad()
+def swapped(machine: Harmonium, x: Tensor) -> Tensor:
+    """Return replicas with those at neighbouring temperatures exchanged, by Metropolis' rule.
+
+    Swendsen and Wang, 1986, Replica Monte Carlo simulation of spin-glasses; in training Desjardins
+    et al., 2010, Parallel tempering for training of restricted Boltzmann machines.
+
+    Args:
+        machine: At all temperatures, `beta` being (temperatures, 1, 1).
+        x: Values of its visible layer, (temperatures, chains, *shape).
+    """
+    beta = machine.beta
+    assert isinstance(beta, Tensor)  # noqa: S101
+    assert machine.base is not None  # noqa: S101
+    for first in (0, 1):
+        places = torch.arange(len(beta), device=x.device)
+        partner = places + torch.where((places - first) % 2 == 0, 1, -1)
+        partner = torch.where((partner < 0) | (partner >= len(beta)), places, partner)
+        own = machine.log_visible(x)
+        other = machine.tempered(beta[partner], machine.base).log_visible(x)
+        chance = torch.rand_like(own)[torch.minimum(places, partner)]  # one for both of a pair
+        moves = chance.log() < swap_gain(own, other, partner)
+        x = torch.where(moves.reshape(*moves.shape, *(1,) * (x.dim() - 2)), x[partner], x)
+    return x
+
+
+class HarmoniumBits(TorchDistribution):
+    r"""The bits h of a harmonium, the other layer summed out.
+
+    .. math:: \log p(h) = c \cdot h + A(b + W h) - \log Z
+
+    Args:
+        machine: The harmonium.
+        log_normaliser: Returns log Z, shape ().
+        draw: Returns so many draws, (n, hidden).
+        why_unknown: Returns why log Z is not known, "" where it is.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.independent(constraints.boolean, 1)
+
+    def __init__(
+        self,
+        machine: Harmonium,
+        log_normaliser: Callable[[], Tensor],
+        draw: Callable[[int], Tensor],
+        why_unknown: Callable[[], str],
+    ) -> None:
+        self.machine = machine
+        # Named here so that it is seen that a draw, which is a constant, depends on them.
+        self.weight, self.visible, self.hidden = machine.weight, machine.visible, machine.hidden
+        self._parts = log_normaliser, draw, why_unknown
+        super().__init__(Size(), machine.hidden.shape, validate_args=False)
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> HarmoniumBits:
+        """Return the same distribution for a larger batch."""
+        new = copy.copy(self)
+        new._batch_shape = Size(batch_shape)
+        return new
+
+    @property
+    def no_density(self) -> str:
+        """Why it has no density now: log Z is not known; "" where it is."""
+        return self._parts[2]()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log probability of bits (..., hidden), in nats; NaN where log Z is unknown."""
+        found = self.machine.log_hidden(value) - self._parts[0]()
+        return found.expand(torch.broadcast_shapes(self._batch_shape, found.shape))
+
+    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+        """Draw bits, (*sample_shape, *batch, hidden)."""
+        shape = self._extended_shape(sample_shape)
+        return self._parts[1](math.prod(shape[:-1])).reshape(shape)

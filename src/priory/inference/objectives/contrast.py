@@ -1,0 +1,108 @@
+"""Contrastive divergence: the energy of data awake against that of the machine's own samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory.inference.distributed import ranks
+from priory.inference.objectives.base import Objective
+from priory.inference.phases.arguments import owner
+from priory.inference.phases.phases import Phases
+from priory.lookup import positive
+
+
+class Contrast(Objective):
+    r"""Energy of the data less the energy of samples that a short chain of Gibbs makes.
+
+    .. math:: \frac1n \sum_i F(x_i) - \frac1m \sum_j F(\tilde x_j), \qquad
+        \nabla \to -\frac1n \nabla \sum_i \log p(x_i)
+
+    as the samples come to be the model's. Its value is a difference of energies, in nats: it is
+    no bound, has no sign that means anything, and falls neither in a good training nor in a bad
+    one; look at the metrics. The samples are
+
+    - `persistent`: those of the pair's chains, moved on by k sweeps from where the last step left
+      them (Tieleman, 2008, Training restricted Boltzmann machines using approximations to the
+      likelihood gradient; Younes, 1989). With the pair's `temperatures` they are exchanged between
+      them (Desjardins et al., 2010, Parallel tempering for training of restricted Boltzmann
+      machines);
+    - else: k sweeps from the data, CD-k (Hinton, 2002, Training products of experts by minimizing
+      contrastive divergence).
+
+    The hidden units enter both energies by their probabilities. In training mode the offset
+    :math:`\lambda` of a centred pair is moved to the mean of the hidden units given the data, and
+    the chains are kept.
+
+    Args:
+        k: Sweeps of Gibbs in a step.
+        persistent: Whether the chains go on from step to step, rather than start at the data.
+        memory: Of the moving average :math:`\lambda`.
+
+    Raises:
+        ValueError: A number is out of range; at the first loss, the pair has no energy, rows have
+            weights or missing entries, or there are several processes.
+
+    Example:
+        >>> from priory.inference import Contrast
+        >>> from priory.models import RBM
+        >>> pair, x = RBM(latent=5), (torch.rand(20, 4) < 0.3).float()
+        >>> pair.build(x)
+        >>> Contrast()(pair.model, pair.guide, x).shape
+        torch.Size([])
+    """
+
+    name = "contrast"
+    quantity = "energy difference"
+
+    def __init__(self, k: int = 1, persistent: bool = True, memory: float = 0.99) -> None:
+        self.k = positive("k", k)
+        self.persistent = persistent
+        if not 0 <= memory <= 1:
+            raise ValueError(f"memory must be between 0 and 1, got {memory}")
+        self.memory = memory
+
+    def loss(self, phases: Phases) -> Tensor:
+        """Return the difference of the energies."""
+        pair = _machine_of(phases)
+        x = phases.columns["x"]
+        pair.register(x)
+        machine = pair.harmonium()
+        if self.persistent:
+            samples = pair.machine.advance(machine, self.k)
+        else:
+            samples = self._from_data(pair, machine, x)
+        both = torch.cat([x, samples])
+        up = machine.up(both)
+        score = machine.log_visible(both, up)
+        if pair.training and pair.centred:
+            pair.machine.follow(up[: len(x)].detach().sigmoid().mean(0), self.memory)
+        return score[len(x) :].mean() - score[: len(x)].mean()
+
+    def _from_data(self, pair: Any, machine: Any, x: Tensor) -> Tensor:
+        """Return samples after k sweeps from the data, (batch, *shape)."""
+        with torch.no_grad():
+            h = torch.bernoulli(machine.up(x).sigmoid())
+            for _ in range(self.k):
+                samples, h = machine.sweep(h)
+            pair.machine.keep(h.unsqueeze(0))
+        return samples
+
+
+def _machine_of(phases: Phases) -> Any:
+    """Return the pair, whose data have an energy and which has chains."""
+    pair: Any = owner(phases.model)
+    if not all(hasattr(pair, part) for part in ("harmonium", "machine", "centred")):
+        raise ValueError(
+            f"Contrast() compares energies of data, and {type(pair).__name__} has none: train an "
+            "RBM by it, and other pairs by a bound, such as ELBO()"
+        )
+    phases.refuse_weights("Contrast()")
+    phases.refuse_missing("Contrast()", "x")
+    if ranks.world() > 1:
+        raise ValueError(
+            "Contrast() moves one set of chains in one process: start one, not several"
+        )
+    return pair
