@@ -9,9 +9,10 @@ import pytest
 import torch
 from tests.pairs import LinearGaussian
 
+from priory.data.levels import level_spacing
 from priory.evaluation import evaluate, log_likelihood
 from priory.evaluation.arviz.container import _psis, import_arviz
-from priory.evaluation.likelihood.bits import level_spacing, nats_to_bits
+from priory.evaluation.likelihood.bits import nats_to_bits
 from priory.evaluation.likelihood.pareto import Tail, khat, tail_length
 
 
