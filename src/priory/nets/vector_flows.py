@@ -99,8 +99,8 @@ class NICE(VectorFlow):
     Example:
         >>> flow = NICE(2, (8,))
         >>> flow.build(torch.randn(10, 4))
-        >>> flow(torch.randn(3, 4))[1]
-        tensor([0., 0., 0.], grad_fn=<ReshapeAliasBackward0>)
+        >>> flow(torch.randn(3, 4))[1].detach()
+        tensor([0., 0., 0.])
     """
 
     name = "nice"
