@@ -5,8 +5,8 @@
 trains and judges rows and keeps their results under `benchmarks/results/flows`, and writes the
 table into docs/results.md. A trial (`--steps 20 --limit 100`) prints its result and writes nothing.
 
-Each is trained with uniform noise by Adam and a cosine from 1e-3, and judged on 2,500 test images,
-evenly spaced: by the average over single draws of the noise, as papers do, and by the bound with 20.
+Each is trained by Adam and a cosine from 1e-3, and judged on 2,500 test images, evenly spaced: by
+the average over single draws of the noise, as papers do, and by the bound with 20.
 """
 
 from __future__ import annotations
