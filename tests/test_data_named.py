@@ -13,6 +13,7 @@ import torch
 from priory.data import GRID, RING, SETS, Data, ImageSet, Toy, fetch, toy
 from priory.data.named import stratified
 from priory.data.readers import read_amat, read_idx
+from priory.data.toys import TOYS
 
 IDX_NAMES = ("mnist", "fashion-mnist")
 
@@ -135,6 +136,25 @@ def test_the_tree_has_its_levels_noise_and_shape():
         held.append(1 - float((x - means[level]).square().sum() / (x - x.mean(0)).square().sum()))
     assert held[1] > 0.3
     assert held[1] + 0.05 < held[2] < held[3] < 1
+
+
+@pytest.mark.parametrize("row", TOYS, ids=lambda row: row.name)
+def test_a_toy_has_its_entropy(row):
+    """The mean of -log p over draws, and the share of them in a box around one."""
+    x, _ = (torch.from_numpy(v) for v in row.points(3000, seed=5, stream=8))
+    log_p = row.log_prob(x)
+    error = float(log_p.std()) / 3000**0.5
+    assert float(-log_p.mean()) == pytest.approx(row.entropy, abs=4 * error + 1e-3)
+    assert error < 0.03
+    half = 2 * float(x.std()) * 0.05
+    ticks = torch.linspace(-half, half, 33, dtype=torch.float64)
+    ticks = (ticks[1:] + ticks[:-1]) / 2
+    centre = x[int(log_p.argsort()[1500])]
+    mass = row.log_prob(centre + torch.cartesian_prod(ticks, ticks)).exp().mean() * (2 * half) ** 2
+    many = torch.from_numpy(row.points(20_000, seed=6, stream=8)[0])
+    share = (many - centre).abs().amax(1).le(half).double().mean()
+    spread = float(mass * (1 - mass) / 20_000) ** 0.5
+    assert float(share) == pytest.approx(float(mass), abs=4 * spread + 0.02 * float(mass))
 
 
 def test_a_toy_by_itself():

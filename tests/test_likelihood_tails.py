@@ -9,9 +9,11 @@ import pytest
 import torch
 from tests.pairs import LinearGaussian
 
+from priory.data.levels import level_spacing
+from priory.distributions.pixels import IndependentLogistic
 from priory.evaluation import evaluate, log_likelihood
 from priory.evaluation.arviz.container import _psis, import_arviz
-from priory.evaluation.likelihood.bits import level_spacing, nats_to_bits
+from priory.evaluation.likelihood.bits import nats_to_bits
 from priory.evaluation.likelihood.pareto import Tail, khat, tail_length
 
 
@@ -114,6 +116,16 @@ def test_a_uniform_law_over_256_levels_has_eight_bits():
     assert record.value == 8
     assert record.kind == "biased"
     assert "density on discrete levels" in record.warnings[0]
+
+
+def test_a_logistic_mass_of_levels_has_bits_of_its_own():
+    """Two levels that are equally likely: a bit each, and no density times a distance."""
+    half = torch.full((32,), 0.5).double()
+    mass = IndependentLogistic(half, torch.zeros(32).double(), 2, 1)
+    x = torch.arange(2).double().repeat(16).expand(20, 32)
+    record = evaluate(uniform_pair(mass), {"x": x}, metrics=["bits_per_dim"])["bits_per_dim"]
+    assert record.value == pytest.approx(1, abs=1e-12)
+    assert record.kind == "exact"
 
 
 def test_a_density_off_levels_has_no_bits():

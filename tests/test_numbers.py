@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from priory.data import Data
+from priory.data.levels import level_spacing
 from priory.distributions.categorical import SoftCode, StraightThroughCode
 from priory.evaluation import Entry, Record, Report, comparison_table, evaluate, evaluate_samples
 from priory.evaluation.draws import Draws
-from priory.evaluation.likelihood.bits import level_spacing
 from priory.evaluation.samples.manifold import manifold
 from priory.evaluation.samples.manifold_errors import _whole, manifold_errors
 from priory.evaluation.samples.memorisation import copying

@@ -123,7 +123,7 @@ from priory.inference.objectives.games import Game
 from priory.inference.objectives.gradients import Pathwise
 from priory.likelihoods import Normal as NormalData
 from priory.models import VAE
-from priory.nets import MADE, MLP, DeepMean
+from priory.nets import MADE, MAF, MLP, DeepMean
 from priory.posteriors import NormalPosterior
 from priory.priors import Normal
 from priory.recipes import Recipe
@@ -165,6 +165,11 @@ class MyNet(MLP):
 @register
 class MyOrder(MADE):
     name = "my-order"
+
+
+@register
+class MyFlow(MAF):
+    name = "my-flow"
 
 
 @register
@@ -237,6 +242,7 @@ OF_EACH_KIND = {
     "data": "blob",
     "divergences": "mean-gap",
     "domains": "doubled",
+    "flows": "my-flow",
     "games": "linear",
     "gradients": "again",
     "likelihoods": "noisy",
@@ -319,6 +325,7 @@ CONTRACTS = (
     "autoregressive",
     "data_named",
     "divergences",
+    "flows",
     "gradient_estimators",
     "joint",
     "models",

@@ -28,6 +28,7 @@ TABLES = {
     "posteriors": "priory.posteriors:POSTERIORS",
     "nets": "priory.nets:NETS",
     "autoregressive": "priory.nets:AUTOREGRESSIVE",
+    "flows": "priory.nets:FLOWS",
     "critics": "priory.nets:CRITICS",
     "divergences": "priory.divergences:DIVERGENCES",
     "games": "priory.inference.objectives:GAMES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,69 @@ class Mixture:
         return centres[mode] + self.sd * rng.standard_normal((rows, centres.shape[1])), mode
 
 
+def _along(curve: Callable[[Tensor], Tensor], sd: float) -> Mixture:
+    """Return round noise around a curve, uniform in its parameter from 0 to 1: a fine mixture.
+
+    The distances of 1,000 neighbours are a fifth of the noise's sd or less.
+    """
+    return Mixture(curve((torch.arange(1000, dtype=torch.float64) + 0.5) / 1000), sd)
+
+
+def _moons(u: Tensor) -> Tensor:
+    """Return points of two half circles, the second for u above 1/2."""
+    angle, moon = math.pi * (2 * u % 1), (u > 0.5).to(u)
+    sign = 1 - 2 * moon
+    return torch.stack([moon + sign * angle.cos(), 0.5 * moon + sign * angle.sin()], -1)
+
+
+def _roll(u: Tensor) -> Tensor:
+    """Return points of a spiral."""
+    angle = 1.5 * math.pi * (1 + 2 * u)
+    return torch.stack([angle * angle.cos(), angle * angle.sin()], -1) / 10
+
+
+def _pinwheel_log_prob(x: Tensor) -> Tensor:
+    r"""Return the pinwheel's log density, by its change of variables.
+
+    .. math:: x = 2 R(\theta_m(a)) (a, c), \quad \theta_m(a) = 2 \pi m / 5 + e^a / 4, \qquad
+        p(x) = \frac{1}{5} \sum_m \sum_{(a, c)} \frac{N(a; 1, 0.3^2) N(c; 0, 0.1^2)}
+        {4 \, |1 - \theta'(a) c|}
+
+    over all (a, c) that are mapped to x: roots of a scalar function, found by bisection.
+    """
+    half = x.double().unsqueeze(-2) / 2
+    turn = 2 * math.pi * torch.arange(5, dtype=torch.float64) / 5
+
+    def excess(a: Tensor) -> Tensor:
+        """Return how much x / 2 is longer than a, along arm m's direction at a."""
+        angle = turn + a.exp() / 4
+        return half[..., 0] * angle.cos() + half[..., 1] * angle.sin() - a
+
+    total = x.new_zeros(x.shape[:-1], dtype=torch.float64)
+    ticks = torch.linspace(-1.5, 3.5, 101, dtype=torch.float64)
+    before = excess(ticks[0].expand(5))
+    for low, high in itertools.pairwise(ticks):
+        after = excess(high.expand(5))
+        crossed = (before > 0) != (after > 0)
+        before = after
+        if not crossed.any():
+            continue
+        left, right = low.expand(crossed.shape), high.expand(crossed.shape)
+        down = excess(left) > 0
+        for _ in range(50):
+            middle = (left + right) / 2
+            inner = (excess(middle) > 0) == down
+            left, right = torch.where(inner, middle, left), torch.where(inner, right, middle)
+        a = (left + right) / 2
+        rate = a.exp() / 4
+        angle = turn + rate
+        c = half[..., 1] * angle.cos() - half[..., 0] * angle.sin()
+        log_p = -0.5 * (((a - 1) / 0.3).square() + (c / 0.1).square())
+        density = log_p.exp() / (2 * math.pi * 0.03 * 4 * (1 - rate * c).abs())
+        total = total + torch.where(crossed, density, 0.0).sum(-1) / 5
+    return total.log()
+
+
 def _pinwheel(rows: int, rng: np.random.Generator) -> Points:
     """Draw five bent arms, after Johnson et al. (2016), Composing graphical models."""
     arms, rate = 5, 0.25
@@ -103,12 +167,16 @@ class Toy(DataSet):
     Args:
         name: by which it is asked for.
         draw: draws points of shape (rows, dims), and labels of shape (rows,).
-        density: the true density, where it is known.
+        density: the true mixture, of one whose modes are counted.
+        log_prob: the true log density of points of shape (*batch, dims), in nats.
+        entropy: that of the true density in nats, by quadrature, to a thousandth.
     """
 
     name: str
     draw: Callable[[int, np.random.Generator], Points]
     density: Mixture | None = None
+    log_prob: Callable[[Tensor], Tensor] | None = None
+    entropy: float | None = None
 
     def points(self, rows: int, *, seed: int = 0, stream: int = 0) -> Points:
         """Draw points, and for each the number of its mode, arm, moon or turn.
@@ -141,11 +209,11 @@ class Toy(DataSet):
 
 
 TOYS = (
-    Toy("ring", RING.draw, RING),
-    Toy("grid", GRID.draw, GRID),
-    Toy("pinwheel", _pinwheel),
-    Toy("two-moons", _two_moons),
-    Toy("swiss-roll", _swiss_roll),
+    Toy("ring", RING.draw, RING, RING.log_prob, -4.2929),
+    Toy("grid", GRID.draw, GRID, GRID.log_prob, 0.0653),
+    Toy("pinwheel", _pinwheel, None, _pinwheel_log_prob, 2.318),
+    Toy("two-moons", _two_moons, None, _along(_moons, 0.1).log_prob, 1.007),
+    Toy("swiss-roll", _swiss_roll, None, _along(_roll, 0.05).log_prob, 0.581),
 )
 
 

@@ -55,7 +55,7 @@ class ConditionalFlow(TorchDistribution):
         """Draw with gradients."""
         z = self.base.rsample(sample_shape)
         density = self.base.log_prob(z)
-        with _in_full(z):
+        with in_full(z):
             for f in self.maps:
                 z, slope = f.call_and_ladj(z)
                 density = density - slope
@@ -70,7 +70,7 @@ class ConditionalFlow(TorchDistribution):
             known = self._drawn[1]
             if known.requires_grad or not torch.is_grad_enabled():
                 return known
-        with _in_full(value):
+        with in_full(value):
             return self._of(value)
 
     def _of(self, z: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def zuko_flows(part: str) -> Any:
     return zuko.flows
 
 
-def _in_full(z: Tensor) -> AbstractContextManager[Any]:
+def in_full(z: Tensor) -> AbstractContextManager[Any]:
     """Return a context without autocast: slopes in half precision would not be the maps' own."""
     if torch.is_autocast_enabled(z.device.type):
         return torch.autocast(z.device.type, enabled=False)

@@ -14,6 +14,19 @@ _LEAST_LOG_SCALE, _MOST_LOG_SCALE = -30.0, 80.0  # of a logistic density over le
 _FARTHEST = 1e6  # a logistic centre, where all mass is at one end
 
 
+class Levels(constraints.Constraint):
+    """Evenly spaced levels of the unit interval; which they are, it does not look at."""
+
+    is_discrete = True
+
+    def check(self, value: Tensor) -> Tensor:
+        """Say which values are between 0 and 1."""
+        return (value >= 0) & (value <= 1)
+
+
+LEVELS = Levels()
+
+
 class IndependentBernoulli(Factorised):
     r"""Independent binary coordinates.
 
@@ -166,8 +179,8 @@ class IndependentLogistic(Factorised):
 
     @constraints.dependent_property(is_discrete=True)
     def support(self) -> Any:
-        """Return the unit interval."""
-        return constraints.independent(constraints.unit_interval, len(self._event_shape))
+        """Return the levels, which are masses, between 0 and 1."""
+        return constraints.independent(LEVELS, len(self._event_shape))
 
     @property
     def mean(self) -> Tensor:

@@ -7,6 +7,7 @@ from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.deep_gp import DeepGPVAE as DeepGPVAE
 from priory.models.dlgmm import DLGMM as DLGMM
+from priory.models.flow import NormalizingFlow as NormalizingFlow
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
 from priory.models.gmvae import GMVAE as GMVAE

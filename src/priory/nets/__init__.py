@@ -13,7 +13,9 @@ from priory.nets.critics import Critic, Joint, Planes, Projection
 from priory.nets.dcgan import DCGAN, DCGANCritic
 from priory.nets.decoder import Decoder
 from priory.nets.encoder import ConditionalEncoder, Encoder
+from priory.nets.flow import FlowNet, FlowUnits
 from priory.nets.fourier import Fourier
+from priory.nets.glow import Glow
 from priory.nets.made import MADE
 from priory.nets.mlp import MLP
 from priory.nets.one_hot import one_hot
@@ -22,7 +24,8 @@ from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
 from priory.nets.sparse_gp import SparseGP
 from priory.nets.stochastic import StochasticLayer
-from priory.nets.table import AUTOREGRESSIVE, NETS
+from priory.nets.table import AUTOREGRESSIVE, FLOWS, NETS
+from priory.nets.vector_flows import MAF, NICE, NSF, RealNVP
 from priory.registry import registry
 
 _SETS: dict[str, Any] = registry(Critic, globals())
@@ -33,9 +36,13 @@ __all__ = [
     "AUTOREGRESSIVE",
     "CRITICS",
     "DCGAN",
+    "FLOWS",
     "MADE",
+    "MAF",
     "MLP",
     "NETS",
+    "NICE",
+    "NSF",
     "Affine",
     "AutoregressiveDecoder",
     "AutoregressiveNet",
@@ -47,12 +54,16 @@ __all__ = [
     "Deconv",
     "DeepMean",
     "Encoder",
+    "FlowNet",
+    "FlowUnits",
     "Fourier",
+    "Glow",
     "Joint",
     "Net",
     "PixelCNN",
     "Planes",
     "Projection",
+    "RealNVP",
     "ResNet",
     "SparseGP",
     "StochasticLayer",

@@ -10,15 +10,22 @@ from priory.nets.conv import Conv as Conv
 from priory.nets.conv import Deconv as Deconv
 from priory.nets.dcgan import DCGAN as DCGAN
 from priory.nets.dcgan import DCGANCritic as DCGANCritic
+from priory.nets.flow import FlowNet
 from priory.nets.fourier import Fourier as Fourier
+from priory.nets.glow import Glow as Glow
 from priory.nets.made import MADE as MADE
 from priory.nets.mlp import MLP as MLP
 from priory.nets.pixelcnn import PixelCNN as PixelCNN
 from priory.nets.resnet import ResNet as ResNet
+from priory.nets.vector_flows import MAF as MAF
+from priory.nets.vector_flows import NICE as NICE
+from priory.nets.vector_flows import NSF as NSF
+from priory.nets.vector_flows import RealNVP as RealNVP
 from priory.registry import registry
 
 NETS: dict[str, type[Net]] = registry(Net, globals())
 AUTOREGRESSIVE: dict[str, type[AutoregressiveNet]] = registry(AutoregressiveNet, globals())
+FLOWS: dict[str, type[FlowNet]] = registry(FlowNet, globals())
 
 
 def net_of(net: nn.Module | str) -> Net:
