@@ -12,21 +12,18 @@ the average over single draws of the noise, as papers do, and by the bound with 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import pages
-from benchmarks.machine import hardware
-from priory import __version__, evaluate
+from benchmarks import kept, pages
+from priory import evaluate
 from priory.data import Data
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "flows"
+TABLE = "flows"
 BATCH, PARTICLES, IMAGES, FEATURES = 100, 20, 2500, 784
 # title, recipe and its options, epochs, published log p(y) of log-odds in nats
 ROWS: dict[str, tuple[str, str, dict[str, str], int, str]] = {
@@ -77,20 +74,18 @@ def measure(name: str, *, length: dict[str, int], limit: int, seed: int) -> dict
         "cpu": seconds,
         "single": {"value": -elbo.value / unit, "se": elbo.se / unit},
         "bound": {"value": bits.value, "se": bits.se, "kind": bits.kind},
-        "hardware": hardware(torch.device("cpu")),
-        "priory": __version__,
+        **kept.circumstances(),
     }
 
 
 def results() -> list[dict[str, Any]]:
     """Return the kept results, in the order of the rows."""
-    order = [*ROWS]
-    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda r: (order.index(r["row"]), r["seed"]))
+    return kept.results(TABLE, ROWS)
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """Return results as Markdown."""
+def table(found: list[dict[str, Any]] | None = None) -> str:
+    """Return results as Markdown, all that are kept if none are given."""
+    found = results() if found is None else found
     lines = [
         f"| flow | bits per dim, one draw of the noise | bound with {PARTICLES} draws | published "
         "log p of log-odds, nats | epochs | CPU minutes |",
@@ -103,8 +98,7 @@ def table(found: list[dict[str, Any]]) -> str:
             f"| {title} | {one['value']:.3f} ± {one['se']:.3f} | {bound['value']:.3f} ± "
             f"{bound['se']:.3f} | {published} | {r['epochs']} | {r['cpu'] / 60:.0f} |"
         )
-    places = sorted({r["hardware"] for r in found})
-    return "\n".join([*lines, "", f"Measured on {'; '.join(places)}."])
+    return "\n".join([*lines, "", kept.place(found)])
 
 
 def main() -> None:
@@ -123,11 +117,8 @@ def main() -> None:
         found = measure(name, length=length, limit=args.limit, seed=args.seed)
         print(table([found]), f"\n{found['cpu'] / found['steps']:.4f} CPU s a step", flush=True)
         if not trial:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            file = RESULTS / f"{name}-seed{args.seed}.json"
-            file.write_text(json.dumps(found, indent=1) + "\n")
-    if not trial:
-        pages.write(flows=table(results()))
+            kept.keep(TABLE, found)
+            pages.write(flows=table())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from benchmarks import (
     divergences,
     energies,
     few_labels,
+    flows,
     games,
     interpolation,
     layers,
@@ -38,6 +39,7 @@ from benchmarks import (
     papers,
     step,
     sticks,
+    toys,
     trees,
     zoo,
 )
@@ -47,7 +49,7 @@ PICTURE = Path(__file__).parent / "results" / "samples.png"
 COLUMNS = 16
 _IN_FILES = (
     *(autoregressive, bidirectional, clusters, codes, cycle, discrete, energies, few_labels),
-    *(games, layers, modes, sticks, trees),
+    *(flows, games, layers, modes, sticks, toys, trees),
 )
 
 

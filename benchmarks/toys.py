@@ -2,9 +2,9 @@
 
     python -m benchmarks.toys nsf maf --data grid --seeds 0
 
-trains each named recipe on each set from each seed by its own settings, keeps its figures as one
-JSON file for each recipe and set under `benchmarks/results/toys`, and writes the table into
-docs/results.md. `--steps 100` prints the figures of a trial and keeps nothing.
+trains each named recipe on each set from each seed by its own settings, keeps its figures under
+`benchmarks/results/toys`, and writes the table into docs/results.md. `--steps 100` prints the
+figures of a trial and keeps nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import pages
+from benchmarks import kept, pages
 from benchmarks.games import SAMPLES, judged
-from benchmarks.machine import hardware
 from priory import evaluate
 from priory.data import Data
 from priory.data.toys import DENSITIES, TOYS
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "toys"
+TABLE = "toys"
 NAMES = ("nsf", "realnvp", "maf", "nice")
 SETS = ("ring", "grid", "swiss-roll", "pinwheel")
 SEEDS = (0, 1, 2)
@@ -40,32 +37,22 @@ def measure(recipe: str, name: str, seed: int, **options: Any) -> dict[str, Any]
     )
     seconds = time.process_time() - started
     nll = evaluate(run, metrics=["nll"], pictures=False, particles=100)["nll"]
-    found = {"seed": seed, "nll": nll.value, "se": nll.se, "kind": nll.kind, "cpu": seconds}
+    found = {
+        "row": f"{recipe}-{name}",
+        "seed": seed,
+        "nll": nll.value,
+        "se": nll.se,
+        "kind": nll.kind,
+        "cpu": seconds,
+    }
     if name in DENSITIES:
         found |= judged(run.sample(SAMPLES, seed=seed)["x"], name)
-    return found
-
-
-def keep(recipe: str, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to the file of a recipe on a set, in the place of older ones of the same seeds."""
-    file = RESULTS / f"{recipe}-{name}.json"
-    before = json.loads(file.read_text())["rows"] if file.exists() else []
-    merged = {r["seed"]: r for r in [*before, *rows]}
-    result = {
-        "recipe": recipe,
-        "data": name,
-        "rows": [merged[seed] for seed in sorted(merged)],
-        "hardware": hardware(torch.device("cpu")),
-    }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    return found | kept.circumstances()
 
 
 def results() -> list[dict[str, Any]]:
-    """Return what was kept, in the order of the sets, then of the recipes."""
-    found = [json.loads(file.read_text()) for file in RESULTS.glob("*.json")]
-    known = [*NAMES, *sorted({r["recipe"] for r in found} - {*NAMES})]
-    return sorted(found, key=lambda r: (SETS.index(r["data"]), known.index(r["recipe"])))
+    """Return what was kept, in the order of the sets, then of the recipes and seeds."""
+    return kept.results(TABLE, [f"{recipe}-{name}" for name in SETS for recipe in NAMES])
 
 
 def table() -> str:
@@ -77,24 +64,25 @@ def table() -> str:
     ]
     entropies = {row.name: row.entropy for row in TOYS}
     found = results()
-    for r in found:
-        of = {k: torch.tensor([float(row.get(k, 0)) for row in r["rows"]]) for k in r["rows"][0]
-              if k != "kind"}  # fmt: skip
-        above, bound = of["nll"] - entropies[r["data"]], r["rows"][0]["kind"] != "exact"
+    for row in dict.fromkeys(r["row"] for r in found):
+        seeds = [r for r in found if r["row"] == row]
+        recipe, data = next((n, d) for d in SETS for n in NAMES if row == f"{n}-{d}")
+        numbers = [k for k, value in seeds[0].items() if isinstance(value, int | float)]
+        of = {k: torch.tensor([float(r[k]) for r in seeds]) for k in numbers}
+        above, bound = of["nll"] - entropies[data], seeds[0]["kind"] != "exact"
         cells = ["-", "-"]
         if "modes" in of:
             quality = 100 * of["high_quality"]
-            total = len(DENSITIES[r["data"]].centres)
+            total = len(DENSITIES[data].centres)
             cells = [f"{of['modes'].mean():.1f} ({of['modes'].min():.0f}) of {total}",
                      f"{quality.mean():.1f} ({quality.min():.1f})"]  # fmt: skip
         sign = "at most " if bound else ""
         lines.append(
-            f"| {r['data']} | {r['recipe']} | {sign}{of['nll'].mean():.3f} ± {of['se'].max():.3f} "
+            f"| {data} | {recipe} | {sign}{of['nll'].mean():.3f} ± {of['se'].max():.3f} "
             f"| {above.mean():.3f} ({above.max():.3f}) | {' | '.join(cells)} "
-            f"| {of['cpu'].mean():.0f} | {len(r['rows'])} |"
+            f"| {of['cpu'].mean():.0f} | {len(seeds)} |"
         )
     known = ", ".join(f"{name} {entropies[name]:.3f}" for name in SETS)
-    places = "; ".join(sorted({r["hardware"] for r in found}))
     return "\n".join(
         [
             *lines,
@@ -103,7 +91,7 @@ def table() -> str:
             f"which a mean lies by chance alone: {known} nats. Modes with a sample within 3 sd, and"
             " "
             f"the share of {SAMPLES:,} samples within 3 sd of a mode, 98.9% for a perfect sampler. "
-            f"Each recipe by its own settings. Measured on {places}.",
+            f"Each recipe by its own settings. {kept.place(found)}",
         ]
     )
 
@@ -124,9 +112,8 @@ def main() -> None:
                 row = measure(recipe, name, seed, **trial)
                 print(recipe, name, json.dumps(row), flush=True)
                 if not trial:
-                    keep(recipe, name, [row])
-    if not trial:
-        pages.write(toys=table())
+                    kept.keep(TABLE, row)
+                    pages.write(toys=table())
 
 
 if __name__ == "__main__":
