@@ -330,6 +330,7 @@ VALUES = {
     "normal": lambda u: 4 * u - 2,
     "delta": lambda u: 4 * u - 2,
 }
+    "discretized-normal": lambda u: (u * 16).round() / 16,
 IMPLICIT = {"delta"}
 FEW = {"exemplar": "exemplar:4", "flow": "flow:1:8", "vamp": "vamp:4"}
 
@@ -390,7 +391,8 @@ def test_an_implicit_pair_trains_on_its_dreams(prior, likelihood):
     assert not evaluate(run, metrics=["nll"], limit=4, pictures=False)["nll"].applicable
 
 
-# Levels are continuous values in [0, 1] too: "logistic" and "delta" are chosen by name alone.
+# Levels are continuous values in [0, 1] too: "logistic", "discretized-normal" and "delta" are
+# chosen by name alone.
 BY_VALUE = {
     "bernoulli": "bernoulli",
     "continuous-bernoulli": "continuous-bernoulli",
@@ -398,6 +400,7 @@ BY_VALUE = {
     "normal": "normal",
     "delta": "normal",
 }
+    "discretized-normal": "continuous-bernoulli",
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
@@ -411,6 +414,7 @@ def test_likelihoods_by_value_and_by_name_suit_the_data(name):
         if other in suits:
             made().check(x)
         else:
+    suits |= {"discretized-normal"} if name in ("bernoulli", "logistic") else set()
             with pytest.raises(ValueError, match="likelihood expected"):
                 made().check(x)
 
