@@ -123,7 +123,7 @@ from priory.inference.objectives.games import Game
 from priory.inference.objectives.gradients import Pathwise
 from priory.likelihoods import Normal as NormalData
 from priory.models import VAE
-from priory.nets import MADE, MLP, DeepMean
+from priory.nets import MADE, MLP, DeepMean, TimeMLP
 from priory.posteriors import NormalPosterior
 from priory.priors import Normal
 from priory.recipes import Recipe
@@ -165,6 +165,11 @@ class MyNet(MLP):
 @register
 class MyOrder(MADE):
     name = "my-order"
+
+
+@register
+class MyTimed(TimeMLP):
+    name = "my-timed"
 
 
 @register
@@ -247,6 +252,7 @@ OF_EACH_KIND = {
     "priors": "wide",
     "recipes": "my-recipe",
     "schedules": "halved",
+    "timed": "my-timed",
 }
 MODULE = "a_package_of_ones_own"
 
@@ -322,6 +328,7 @@ CONTRACTS = (
     "gradient_estimators",
     "joint",
     "models",
+    "timed_nets",
 )
 CONTRACTS += ("recipes", "registry")
 

@@ -28,6 +28,7 @@ TABLES = {
     "posteriors": "priory.posteriors:POSTERIORS",
     "nets": "priory.nets:NETS",
     "autoregressive": "priory.nets:AUTOREGRESSIVE",
+    "timed": "priory.nets:TIMED",
     "critics": "priory.nets:CRITICS",
     "divergences": "priory.divergences:DIVERGENCES",
     "games": "priory.inference.objectives:GAMES",

@@ -22,7 +22,10 @@ from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
 from priory.nets.sparse_gp import SparseGP
 from priory.nets.stochastic import StochasticLayer
-from priory.nets.table import AUTOREGRESSIVE, NETS
+from priory.nets.table import AUTOREGRESSIVE, NETS, TIMED
+from priory.nets.time_mlp import TimeMLP
+from priory.nets.timed import TimedNet
+from priory.nets.unet import UNet
 from priory.registry import registry
 
 _SETS: dict[str, Any] = registry(Critic, globals())
@@ -36,6 +39,7 @@ __all__ = [
     "MADE",
     "MLP",
     "NETS",
+    "TIMED",
     "Affine",
     "AutoregressiveDecoder",
     "AutoregressiveNet",
@@ -56,7 +60,10 @@ __all__ = [
     "ResNet",
     "SparseGP",
     "StochasticLayer",
+    "TimeMLP",
+    "TimedNet",
     "TwoSample",
+    "UNet",
     "Wrapped",
     "as_net",
     "one_hot",

@@ -22,7 +22,16 @@ from priory.inference import Criterion
 from priory.inference.objectives import OBJECTIVES, SCHEDULES, Objective, Schedule
 from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.lookup import named, suggestion
-from priory.nets import AUTOREGRESSIVE, CRITICS, NETS, AutoregressiveNet, Critic, Net
+from priory.nets import (
+    AUTOREGRESSIVE,
+    CRITICS,
+    NETS,
+    TIMED,
+    AutoregressiveNet,
+    Critic,
+    Net,
+    TimedNet,
+)
 from priory.posteriors import POSTERIORS, Posterior
 from priory.priors import PRIORS, Prior
 from priory.signatures import REQUIRED, Collector, Errors, Option, number, options_of, split
@@ -186,6 +195,7 @@ _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Posterior: ("posterior", POSTERIORS),
     Likelihood: ("likelihood", LIKELIHOODS),
     AutoregressiveNet: ("autoregressive net", AUTOREGRESSIVE),
+    TimedNet: ("net with a time", TIMED),
     Critic: ("critic", CRITICS),
     Net: ("net", NETS),
     nn.Module: ("net", NETS),
