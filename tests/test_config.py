@@ -100,6 +100,7 @@ NOT_WRITTEN = {
     Decoder,
     nets.AutoregressiveDecoder,
     nets.ConditionalEncoder,
+    nets.Denoiser,
     nets.StochasticLayer,
 }
 

@@ -28,6 +28,7 @@ from priory.inference.objectives import (
     Scaled,
     Schedule,
     Sleep,
+    Steps,
     Sum,
     Wake,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "Schedule",
     "Sleep",
     "Stage",
+    "Steps",
     "Sum",
     "Wake",
     "fit",

@@ -12,6 +12,7 @@ from priory.nets.conv import Conv, Deconv
 from priory.nets.critics import Critic, Joint, Planes, Projection
 from priory.nets.dcgan import DCGAN, DCGANCritic
 from priory.nets.decoder import Decoder
+from priory.nets.denoiser import Denoiser
 from priory.nets.encoder import ConditionalEncoder, Encoder
 from priory.nets.fourier import Fourier
 from priory.nets.made import MADE
@@ -50,6 +51,7 @@ __all__ = [
     "Decoder",
     "Deconv",
     "DeepMean",
+    "Denoiser",
     "Encoder",
     "Fourier",
     "Joint",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.draws import Draws
-from priory.evaluation.likelihood.bound import doubts
+from priory.evaluation.likelihood.bound import doubts, samples_of
 from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import metric
 from priory.inference.phases.sites import is_discrete
@@ -124,7 +124,7 @@ def bits_per_dim(draws: Draws) -> Estimate:
         "",
     )
     kind: Kind = "upper bound" if draws.density.latents else "exact"
-    spacing, warnings = 1.0, doubts(draws)
+    spacing, warnings, samples = 1.0, doubts(draws), samples_of(draws)
     x = draws.x if draws.units is None else draws.units.own(draws.x).float()
     if not is_discrete(distribution):
         found = level_spacing(x)
@@ -141,8 +141,8 @@ def bits_per_dim(draws: Draws) -> Estimate:
         nats_to_bits(-draws.log_weight.log_likelihood, features, spacing),
         kind=kind,
         unit="bits",
-        particles=draws.particles if draws.density.latents else None,
-        note=f"over {features} features{note}",
+        particles=samples.get("particles"),
+        note="; ".join([f"over {features} features{note}", *filter(None, [samples.get("note")])]),
         warnings=warnings,
     )
 

@@ -12,6 +12,7 @@ from priory.inference.objectives.gradients import GRADIENTS, Gradient
 from priory.inference.objectives.parameters import MAP
 from priory.inference.objectives.rates import Capacity, FreeBits
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
+from priory.inference.objectives.steps import Steps
 from priory.inference.objectives.terms import Classification, Match, Reconstruction, Sleep
 from priory.inference.objectives.wake import Wake
 from priory.registry import registry
@@ -50,6 +51,7 @@ __all__ = [
     "Scaled",
     "Schedule",
     "Sleep",
+    "Steps",
     "Sum",
     "Wake",
 ]
