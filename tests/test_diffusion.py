@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pyro
@@ -14,7 +15,7 @@ from torch.distributions import kl_divergence
 from priory.data import Data
 from priory.distributions.pixels import IndependentBernoulli, IndependentDiscretizedNormal
 from priory.evaluation import Unavailable, encode, evaluate
-from priory.inference import ELBO, IWAE, Phases, Steps, fit
+from priory.inference import ELBO, IWAE, SVI, Phases, Steps, fit
 from priory.inference.objectives.steps import placed_steps
 from priory.inference.validation import validation_bound
 from priory.likelihoods import DiscretizedNormal, Normal
@@ -22,6 +23,8 @@ from priory.likelihoods.discretized_normal import levels_of
 from priory.models import VAE, BinomialDiffusion, ConditionalDiffusion, Diffusion
 from priory.models.corruption import NOISES, BitFlips, GaussianNoise
 from priory.nets import TimedNet, TimeMLP
+from priory.recipes import RECIPES
+from trainings import check_traced_and_resumed
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -592,3 +595,27 @@ def test_the_hybrid_teaches_the_variance_by_the_bound_alone():
         grads[weighting] = torch.autograd.grad(loss, pair.net.last.bias)[0]
     torch.testing.assert_close(grads["hybrid"][2:], 1e-3 * grads["bound"][2:])
     assert not torch.allclose(grads["hybrid"][:2], 1e-3 * grads["bound"][:2])
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddpm-guided", "diffusion-2015", "binomial-diffusion"])
+def test_steps_are_traced_and_resumed_to_the_bit(name, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    recipe, data = RECIPES[name], Data.named("digits", rows=200)
+    options = {"net": "time-mlp:16:1", "timesteps": "20", "epochs": "2", "batch_size": "64"}
+    check_traced_and_resumed(recipe, options, data, tmp_path / "run", atol=1e-5)
+
+
+def test_traced_steps_and_short_ways_are_the_eager_ones():
+    x = (torch.rand(24, 6) * 4).round() / 4
+    found = []
+    for compile in ("off", "trace"):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        pair = Diffusion(TimeMLP(8, 1), timesteps=3, noise="cosine", variance="learned")
+        pair.build(x)
+        objective = Steps("hybrid", draws=2) + 0.1 * Steps() + 0.1 * ELBO()
+        optim = partial(torch.optim.SGD, lr=1e-3)
+        svi = SVI(pair.model, pair.guide, optim, objective, compile=compile)
+        found.append(torch.stack([svi.step(x=x) for _ in range(4)]))
+        assert svi.engine == {"off": "eager", "trace": "traced"}[compile]
+    torch.testing.assert_close(*found)

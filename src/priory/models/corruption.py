@@ -103,7 +103,8 @@ class Scheduled(Corruption):
 
     def at(self, table: Tensor, t: Tensor) -> Tensor:
         """Return the values of steps (*batch), to be broadcast with states (*batch, *shape)."""
-        return table[t].reshape(*t.shape, *(1,) * self.event_dim)
+        # A single step is looked up as one of a list: alone its number would be waited for.
+        return table[t.reshape(-1)].reshape(*t.shape, *(1,) * self.event_dim)
 
 
 class GaussianNoise(Scheduled):

@@ -217,13 +217,14 @@ class GaussianDiffusion(MarkovChain):
             t: Their step, ().
             then: s, the step before it to be drawn.
         """
-        left, s = self.corruption.left, torch.full((), then, device=z.device)
+        left = self.corruption.at(self.corruption.left, t)
+        after = self.corruption.left[then]
         start = self.estimate(maps[0], z, t)
         signal, spread = self._shares(t)
         noise = (z - signal * start) / spread
-        variance = (1 - left[s]) / (1 - left[t]) * (1 - left[t] / left[s])
+        variance = (1 - after) / (1 - left) * (1 - left / after)
         variance = variance * (self.sampler == "ancestral")
-        mean = left[s].sqrt() * start + (1 - left[s] - variance).clamp(min=0).sqrt() * noise
+        mean = after.sqrt() * start + (1 - after - variance).clamp(min=0).sqrt() * noise
         return mean + variance.sqrt() * torch.randn_like(z)
 
     def check_sampling(self) -> None:
