@@ -105,6 +105,7 @@ NOT_WRITTEN = {
     Decoder,
     nets.AutoregressiveDecoder,
     nets.ConditionalEncoder,
+    nets.Denoiser,
     nets.StochasticLayer,
 }
 

@@ -16,10 +16,19 @@ from priory.distributions.independent import IndependentNormal
 from priory.distributions.pixels import (
     IndependentBernoulli,
     IndependentContinuousBernoulli,
+    IndependentDiscretizedNormal,
     IndependentLogistic,
 )
 from priory.inference import ELBO, fit, load
-from priory.likelihoods import LIKELIHOODS, Bernoulli, DiscretizedLogistic, Normal, likelihood_for
+from priory.inference.phases.sites import is_discrete
+from priory.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    DiscretizedLogistic,
+    DiscretizedNormal,
+    Normal,
+    likelihood_for,
+)
 from priory.likelihoods.values import units
 from priory.models import VAE
 
@@ -31,6 +40,7 @@ HEADS = {
     "normal-fixed": lambda: Normal(0.3),
     "normal-pixel": lambda: Normal("pixel"),
     "logistic-4": lambda: DiscretizedLogistic(4),
+    "discretized-normal-256": lambda: DiscretizedNormal(256),
 }
 SHAPE = (1, 3, 2)
 DATA = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]).reshape(1, *SHAPE).repeat(5, 1, 1, 1)
@@ -54,7 +64,7 @@ def test_contract(name):
     assert distribution.mean.shape == (4, 5, *SHAPE)
     assert distribution.sample((2,)).shape == (2, 4, 5, *SHAPE)
     assert distribution.has_rsample == (
-        name in ("continuous-bernoulli", "delta") or "normal" in name
+        name in ("continuous-bernoulli", "delta") or name.startswith("normal")
     )
     if distribution.has_rsample:
         assert distribution.rsample().requires_grad
@@ -90,8 +100,8 @@ def test_the_starting_bias_has_the_mean_of_the_data(name):
     x = x.round() if name == "bernoulli" else x
     head.build(x)
     distribution = head(head.bias(x).unsqueeze(0))
-    # A logistic density is cut at the ends, which moves its mean a little.
-    tolerance = 0.1 if "logistic" in name else 1e-6
+    # A density over levels is cut at the ends, which moves its mean a little.
+    tolerance = 0.1 if "logistic" in name or "discretized" in name else 1e-6
     torch.testing.assert_close(distribution.mean[0], x.mean(0), atol=tolerance, rtol=0)
 
 
@@ -133,6 +143,39 @@ def test_continuous_bernoulli_draws_have_its_mean_and_gradients_pass_zero():
     library = LibraryContinuousBernoulli(logits=logits[[0, 4]]).log_prob(torch.tensor(0.3))
     ours = IndependentContinuousBernoulli(logits[[0, 4]], 1).log_prob(torch.full((2,), 0.3))
     torch.testing.assert_close(ours, library.sum())
+
+
+def normal_mass(x, loc, log_scale, levels):
+    """The log mass of a level of the discretised normal, in 60 digits."""
+    with mpmath.workdps(60):
+        top, scale = levels - 1, mpmath.exp(log_scale)
+        k = round(x * top)
+        above, below = (((2 * k + s) / mpmath.mpf(2 * top) - loc) / scale for s in (1, -1))
+        above, below = (above if k < top else mpmath.inf), (below if k > 0 else -mpmath.inf)
+        if above + below < 0:  # the tails on the far side have the digits
+            above, below = -below, -above
+        tails = [mpmath.erfc(z / mpmath.sqrt(2)) for z in (below, above)]
+        return float(mpmath.log((tails[0] - tails[1]) / 2))
+
+
+def test_the_mass_of_a_level_of_the_discretised_normal_is_exact():
+    for levels, loc, log_scale in itertools.product(
+        (2, 256), (-0.5, 0.31, 1.0), (-6.0, -2.0, 0.5, 3.0, 8.0, 15.0)
+    ):
+        pixel = IndependentDiscretizedNormal(
+            torch.tensor([loc]), torch.tensor([log_scale]), levels, 1
+        )
+        for x in (0.0, 1 / 255 if levels > 2 else 1.0, 128 / 255 if levels > 2 else 1.0, 1.0):
+            exact = normal_mass(x, loc, log_scale, levels)
+            found = float(pixel.log_prob(torch.tensor([x])))
+            assert found == pytest.approx(exact, rel=1e-9, abs=1e-9), (levels, loc, log_scale, x)
+
+
+def test_levels_have_masses():
+    shape = torch.zeros(1)
+    assert is_discrete(IndependentLogistic(shape, shape, 4, 1))
+    assert is_discrete(IndependentDiscretizedNormal(shape, shape, 4, 1))
+    assert not is_discrete(IndependentContinuousBernoulli(shape, 1))
 
 
 @pytest.mark.parametrize("levels", [2, 4, 256])
@@ -281,6 +324,11 @@ ODDS = (-1e30, -1e6, -100.0, -1e-3, 0.0, 1e-6, 0.1, 100.0, 1e6, 1e30)
 EXTREMES = {
     "bernoulli": ((0.0, 1.0), [(o,) for o in ODDS]),
     "continuous-bernoulli": ((0.0, 0.3, 1.0), [(o,) for o in ODDS]),
+    "discretized-normal": ((0.0, 1.0), [*itertools.product(CENTRES, LOG_SCALES)]),
+    "discretized-normal-256": (
+        (0.0, 1 / 255, 128 / 255, 1.0),
+        [*itertools.product(CENTRES, LOG_SCALES)],
+    ),
     "logistic": ((0.0, 1 / 255, 128 / 255, 1.0), [*itertools.product(CENTRES, LOG_SCALES)]),
     "normal": ((0.0, 0.3, 1e3), [(c,) for c in CENTRES]),
     "normal-pixel": ((0.0, 0.3, 1e3), [*itertools.product(CENTRES, LOG_SCALES)]),

@@ -20,8 +20,8 @@ from priory.evaluation import METRICS
 from priory.evaluation.samples import classifier
 from priory.evaluation.table import GROUPS
 from priory.inference import ELBO
-from priory.models import VAE, VIB, CycleGAN, GaussianNaiveBayes, HierarchicalVAE
-from priory.nets import MLP
+from priory.models import VAE, VIB, CycleGAN, Diffusion, GaussianNaiveBayes, HierarchicalVAE
+from priory.nets import MLP, TimeMLP
 from priory.priors import GaussianMixture, NestedCRP
 
 SMALL = {"particles": 40, "steps": 6, "few": 4, "pictures": False}
@@ -33,6 +33,7 @@ BLOCKS = {
     "likelihood.bound": "_PARTICLES",
     "likelihood.conditional": "_VALUES",
     "likelihood.imputation": "_VALUES",
+    "likelihood.steps": "_ROWS",
     "latents.information": "_BYTES",
     "insight.density": ("_BYTES", "_ROWS"),
     "latents.categorical": "_ROWS",
@@ -140,6 +141,8 @@ def stages():
     broken.build(seen)
     tree = VAE(NestedCRP(2, 2), MLP((4,)), MLP((4,)), latent=2)
     tree.build(seen)
+    chain = Diffusion(TimeMLP(4, 1), timesteps=5, noise="cosine")
+    chain.build(seen)
     bayes, bottleneck = GaussianNaiveBayes(), VIB(latent=2)
     for built in (bayes, bottleneck):
         built.build(seen, y)
@@ -164,6 +167,7 @@ def stages():
             judged(turning, domains, ["paths"]),
             judged(layered, {"x": seen}, ["layer_loss"]),
             judged(broken, {"x": seen}, ["sticks"]),
+            judged(chain, {"x": seen}, ["end_kl"]),
             judged(tree, {"x": seen, "y": y, "path": paths}, ["level_ari", "dendrogram_purity"]),
             judged(bayes, {"x": seen, "y": y}, ["accuracy", "label_nll"]),
             judged(bottleneck, {"x": seen, "y": y}, ["label_information"]),
@@ -226,6 +230,7 @@ EXACT = {
     **dict.fromkeys(("code_accuracy", "accuracy", "label_nll"), "both"),
     **dict.fromkeys(("code_information",), "order"),
     **dict.fromkeys(("clustering_confident", "nmi", "ari", "mig", "sap"), "both"),
+    **dict.fromkeys(("end_kl",), "both"),
     **dict.fromkeys(("level_ari", "dendrogram_purity"), "both"),
     **dict.fromkeys(("modes", "high_quality", "mode_kl", "rare", "copied"), "both"),
     **dict.fromkeys(("pairing_accuracy", "pairing_accuracy_back", "cycle_error"), "both"),

@@ -344,6 +344,8 @@ def test_a_pair_with_labels_is_built_with_labels_by_every_door(name):
 UNBUILT = {
     "aae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x, x)],
     "autoregressive": [lambda p, x: p.decoder()],
+    "binomial-diffusion": [lambda p, x: p.denoiser(x, x[:, 0])],
+    "conditional-diffusion": [lambda p, x: p.denoiser(x, x[:, 0], x)],
     "conditional-gan": [lambda p, x: p.generator(x, torch.zeros(6, dtype=torch.long))],
     "cvae": [
         lambda p, x: p.encoder(x, torch.zeros(6, dtype=torch.long)),
@@ -357,6 +359,7 @@ UNBUILT = {
         lambda p, x: p.layers[0].posterior(),
     ],
     "flow": [lambda p, x: p.density()],
+    "diffusion": [lambda p, x: p.denoiser(x, x[:, 0])],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],
     "dlgmm": [

@@ -44,6 +44,8 @@ def parts(recipe):
     flow = str(recipe.options.get("flow")).partition(":")[0]
     if flow in FLOWS:
         fitting["flow"] = FLOWS[flow]
+    if "timesteps" in options_of(recipe.family):
+        fitting |= {"net": "time-mlp:32:1", "timesteps": 20}
     prior = str(recipe.options.get("prior")).partition(":")[0]
     few = {"vamp": "vamp:10", "exemplar": "exemplar:10", "nested-crp": "nested-crp:2:2"}
     prior = {"prior": few[prior]} if prior in few else {}
@@ -327,6 +329,8 @@ WHOLE = {
 }
 # Need labels and a categorical code: see test_terms.py and test_few_labels.py.
 LABELLED = {"classification", "labelled-elbo", "of"}
+# Chains alone have steps: see test_diffusion.py, for the refusal too.
+CHAINS = {"steps"}
 # For priors whose parameters have a distribution; see test_tree.py for the refusal.
 POINTS = {"map": {"nested-crp"}}
 # Of bits, which these objectives' gradients do not reach, and of their energy: test_energies.py.
@@ -335,6 +339,7 @@ ALONE = {n for n, objective in OBJECTIVES.items() if objective.whole}  # see tes
 VALUES = {
     "bernoulli": lambda u: (u > 0.5).float(),
     "continuous-bernoulli": lambda u: u,
+    "discretized-normal": lambda u: (u * 16).round() / 16,
     "logistic": lambda u: (u * 255).round() / 255,
     "normal": lambda u: 4 * u - 2,
     "delta": lambda u: 4 * u - 2,
@@ -354,7 +359,7 @@ def arrays(likelihood):
         combination
         for combination in itertools.product(
             [n for n in PRIORS if n not in BITS],
-            [n for n in OBJECTIVES if n not in LABELLED | ENERGY | ALONE],
+            [n for n in OBJECTIVES if n not in LABELLED | ENERGY | ALONE | CHAINS],
             [n for n in LIKELIHOODS if n not in IMPLICIT],
         )
         if combination[0] in POINTS.get(combination[1], PRIORS)
@@ -401,10 +406,12 @@ def test_an_implicit_pair_trains_on_its_dreams(prior, likelihood):
     assert not evaluate(run, metrics=["nll"], limit=4, pictures=False)["nll"].applicable
 
 
-# Levels are continuous values in [0, 1] too: "logistic" and "delta" are chosen by name alone.
+# Levels are continuous values in [0, 1] too: "logistic", "discretized-normal" and "delta" are
+# chosen by name alone.
 BY_VALUE = {
     "bernoulli": "bernoulli",
     "continuous-bernoulli": "continuous-bernoulli",
+    "discretized-normal": "continuous-bernoulli",
     "logistic": "continuous-bernoulli",
     "normal": "normal",
     "delta": "normal",
@@ -418,6 +425,7 @@ def test_likelihoods_by_value_and_by_name_suit_the_data(name):
     suits = {"normal", "delta", BY_VALUE[name], name}
     suits |= {"continuous-bernoulli"} if name == "bernoulli" else set()
     suits |= {"logistic"} if name == "bernoulli" else set()
+    suits |= {"discretized-normal"} if name in ("bernoulli", "logistic") else set()
     for other, made in LIKELIHOODS.items():
         if other in suits:
             made().check(x)

@@ -123,7 +123,7 @@ from priory.inference.objectives.games import Game
 from priory.inference.objectives.gradients import Pathwise
 from priory.likelihoods import Normal as NormalData
 from priory.models import VAE
-from priory.nets import MADE, MAF, MLP, DeepMean
+from priory.nets import MADE, MAF, MLP, DeepMean, TimeMLP
 from priory.posteriors import NormalPosterior
 from priory.priors import Normal
 from priory.recipes import Recipe
@@ -170,6 +170,11 @@ class MyOrder(MADE):
 @register
 class MyFlow(MAF):
     name = "my-flow"
+
+
+@register
+class MyTimed(TimeMLP):
+    name = "my-timed"
 
 
 @register
@@ -253,6 +258,7 @@ OF_EACH_KIND = {
     "priors": "wide",
     "recipes": "my-recipe",
     "schedules": "halved",
+    "timed": "my-timed",
 }
 MODULE = "a_package_of_ones_own"
 
@@ -329,6 +335,7 @@ CONTRACTS = (
     "gradient_estimators",
     "joint",
     "models",
+    "timed_nets",
 )
 CONTRACTS += ("recipes", "registry")
 

@@ -29,6 +29,7 @@ TABLES = {
     "nets": "priory.nets:NETS",
     "autoregressive": "priory.nets:AUTOREGRESSIVE",
     "flows": "priory.nets:FLOWS",
+    "timed": "priory.nets:TIMED",
     "critics": "priory.nets:CRITICS",
     "divergences": "priory.divergences:DIVERGENCES",
     "games": "priory.inference.objectives:GAMES",

@@ -17,6 +17,7 @@ from priory.evaluation.likelihood.auxiliary import wrong_jacobian
 from priory.evaluation.likelihood.bound import Bounds, log_likelihood
 from priory.evaluation.likelihood.normaliser import known_of
 from priory.evaluation.likelihood.quantity import Quantity, quantity_of
+from priory.evaluation.likelihood.steps import chain_of, refuse_way, step_bounds, step_terms
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, has_missing, place, rows_of
 from priory.evaluation.sample_sets import Sets, Units
@@ -28,6 +29,7 @@ from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases, generate
 from priory.inference.phases.recorder import MismatchError
 from priory.inference.phases.sites import base
+from priory.models.chain import MarkovChain, Terms
 from priory.models.pair import Tractable
 from priory.priors.boltzmann import Normaliser
 
@@ -197,6 +199,19 @@ class Draws(Sets):
         """Bounds from K importance samples per datum, of densities in the data's own units."""
         return self.bounds(self.columns)
 
+    @cached_property
+    def chain(self) -> MarkovChain | None:
+        """The chain that the pair is, whose bound is a sum over its steps."""
+        return chain_of(self.model)
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The parts of the chain's negative bound, in the units that it is given x in."""
+        chain = chain_of(self.model)
+        if chain is None:
+            raise Unavailable("the model is no Markov chain: its bound is no sum over steps")
+        return step_terms(chain, self.columns, self.particles, self.seed)
+
     def bounds(self, columns: Columns) -> Bounds:
         """Bound log p of any rows, in the data's own units.
 
@@ -204,7 +219,12 @@ class Draws(Sets):
             columns: the rows.
         """
         k = self.particles if self.density.latents else 1
-        found = log_likelihood(self.model, self.guide, columns, k, self.seed)
+        if (chain := self.chain) is not None:
+            mine = columns is self.columns
+            terms = self.terms if mine else step_terms(chain, columns, k, self.seed)
+            found = step_bounds(terms)
+        else:
+            found = log_likelihood(self.model, self.guide, columns, k, self.seed)
         own = self.units is not None and self.quantity.is_density
         volume = self.units.log_volume(columns) if self.units is not None and own else 0.0
         return found._replace(
@@ -259,6 +279,7 @@ class Draws(Sets):
     @cached_property
     def latent_site(self) -> str:
         """Name of the single latent site."""
+        refuse_way(self.model)
         sites = self.phase.latents
         if len(sites) != 1:
             found = f"{len(sites)}: {', '.join(sites)}" if sites else "none"
@@ -294,6 +315,7 @@ class Draws(Sets):
     @cached_property
     def reconstructions(self) -> Reconstructions:
         """Reconstructions of the data."""
+        refuse_way(self.model)
         if "x" not in self.phase.observed:
             raise Unavailable("the model has no observed site x")
         errors: list[Tensor] = []

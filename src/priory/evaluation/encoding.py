@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.likelihood.steps import refuse_way
 from priory.evaluation.per_row import drawn
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks
@@ -139,6 +140,7 @@ def encode(
     """
     check_counts({"draws": draws}, seed)
     with drawn(run, data, split=split, seed=seed, whole=False) as rows:
+        refuse_way(rows.model)
         codes = _inferred(rows, draws)
         _add_components(codes, rows)
         classes = _add_classes(codes, rows, getattr(preparation_of(run), "classes", ()))

@@ -129,6 +129,7 @@ class Sets:
     steps: Any = _OfPair()
     few: Any = _OfPair()
     phase: Any = _OfPair()
+    chain: Any = _OfPair()
     density: Any = _OfPair()
     exact: Any = _OfPair()
     log_weight: Any = _OfPair()

@@ -30,6 +30,7 @@ from priory.evaluation.likelihood import (
     classification,
     conditional,
     imputation,
+    steps,
 )
 from priory.evaluation.posterior import calibration, gaps, predictive
 from priory.evaluation.record import Record, Unavailable, not_applicable
@@ -56,6 +57,7 @@ from priory.lookup import suggestion
 FILES = (
     bound,
     bits,
+    steps,
     conditional,
     classification,
     imputation,

@@ -30,6 +30,7 @@ from priory.inference.objectives import (
     Scaled,
     Schedule,
     Sleep,
+    Steps,
     Sum,
     Wake,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "Schedule",
     "Sleep",
     "Stage",
+    "Steps",
     "Sum",
     "TreeOfCodes",
     "Wake",

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -120,7 +120,14 @@ class Run:
 
     @torch.no_grad()
     def sample(
-        self, n: int = 64, *, given: Mapping[str, Any] | None = None, seed: int = 0
+        self,
+        n: int = 64,
+        *,
+        given: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        sampler: str | None = None,
+        sample_steps: int | None = None,
+        guidance: float | None = None,
     ) -> dict[str, Tensor]:
         """Draw n samples: each site's value `(n, *event)`, and the mean of x as `x_mean`.
 
@@ -135,11 +142,33 @@ class Run:
                 labels are what the data call them (`data.classes`), and a one-hot code may be
                 given by its number.
             seed: seed of the draws; the global random state is left as it was.
+            sampler: of a diffusion, how its ways are drawn: ancestral or ddim.
+            sample_steps: of a diffusion, the steps of a drawn way.
+            guidance: of a diffusion with labels, how much these are exaggerated.
 
         Raises:
-            ValueError: if n is not positive, the model has no such site, or a value is not one of
-                its own.
+            ValueError: if n is not positive, the model has no such site, a value is not one of
+                its own, or the pair does not draw by such an option.
         """
+        ways = {"sampler": sampler, "sample_steps": sample_steps, "guidance": guidance}
+        ways = {name: value for name, value in ways.items() if value is not None}
+        with self._drawing(ways):
+            return self._sample(n, given, seed)
+
+    def _drawing(self, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Return what draws by some options of a chain for a while."""
+        if not options:
+            return nullcontext()
+        sampling = getattr(self.pair, "sampling", None)
+        if sampling is None:
+            raise ValueError(
+                f"{', '.join(options)} are options of a diffusion's draws, and "
+                f"{type(self.pair).__name__} is none: leave them out"
+            )
+        found: AbstractContextManager[Any] = sampling(**options)
+        return found
+
+    def _sample(self, n: int, given: Mapping[str, Any] | None, seed: int) -> dict[str, Tensor]:
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         columns, model = columns_of(self.data), self.pair.model

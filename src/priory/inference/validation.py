@@ -22,7 +22,7 @@ from priory.inference.monitor import Watch
 from priory.inference.objectives.base import Objective, schedules
 from priory.inference.objectives.rates import rate
 from priory.inference.options import FitOptions
-from priory.inference.phases.arguments import Program
+from priory.inference.phases.arguments import Program, bind, owner
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import bound, vectorises
 from priory.inference.phases.phases import Phases
@@ -262,6 +262,9 @@ def validation_bound(
         NoBound: if the guide lacks the model's latents, or a site is a point mass.
     """
     device = split.device
+    chain: Any = owner(model)
+    if hasattr(chain, "weightings"):
+        return _chain_bound(chain, split, seed)
     total = torch.zeros((), dtype=torch.float64, device=device)
     with own_randomness(device, seed), pyro.validation_enabled(False), unscaled():
         try:
@@ -279,6 +282,18 @@ def validation_bound(
             phases = Phases(model, guide, columns=batch, particles=particles)
             total += bound(phases, together=together).double() * len(batch["x"])
     return float(total) / len(split)
+
+
+def _chain_bound(chain: Any, split: Split, seed: int) -> float:
+    """Return a Markov chain's mean bound by one draw of each of its steps, in nats per datum."""
+    if "bound" not in chain.weightings:
+        raise NoBound("the chain's steps have no bound")
+    total = 0.0
+    with own_randomness(split.device, seed), pyro.validation_enabled(False):
+        for batch in split.batches(_ROWS // 8):
+            terms = chain.terms(**bind(chain.model, batch))
+            total -= float(terms.total.sum())
+    return total / len(split)
 
 
 _KL = "kl."  # before a layer's name, in a row of the history

@@ -6,6 +6,7 @@ from priory.likelihoods.base import Likelihood as Likelihood
 from priory.likelihoods.bernoulli import Bernoulli as Bernoulli
 from priory.likelihoods.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from priory.likelihoods.delta import Delta as Delta
+from priory.likelihoods.discretized_normal import DiscretizedNormal as DiscretizedNormal
 from priory.likelihoods.logistic import DiscretizedLogistic as DiscretizedLogistic
 from priory.likelihoods.normal import Normal as Normal
 from priory.likelihoods.values import is_binary

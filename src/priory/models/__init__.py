@@ -2,10 +2,15 @@
 
 from priory.models.aae import AAE as AAE
 from priory.models.autoregressive import Autoregressive as Autoregressive
+from priory.models.chain import Corruption as Corruption
+from priory.models.chain import MarkovChain as MarkovChain
 from priory.models.conditional import CVAE as CVAE
 from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.deep_gp import DeepGPVAE as DeepGPVAE
+from priory.models.diffusion import BinomialDiffusion as BinomialDiffusion
+from priory.models.diffusion import ConditionalDiffusion as ConditionalDiffusion
+from priory.models.diffusion import Diffusion as Diffusion
 from priory.models.dlgmm import DLGMM as DLGMM
 from priory.models.flow import NormalizingFlow as NormalizingFlow
 from priory.models.gan import GAN as GAN
@@ -39,5 +44,5 @@ from priory.registry import registry
 
 PAIRS: dict[str, type[Pair]] = registry(Pair, globals())
 
-__all__ = ["PAIRS", "Pair"]
+__all__ = ["PAIRS", "Corruption", "MarkovChain", "Pair"]
 __all__ += [pair.__name__ for pair in PAIRS.values()]

@@ -12,6 +12,7 @@ from priory.nets.conv import Conv, Deconv
 from priory.nets.critics import Critic, Joint, Planes, Projection
 from priory.nets.dcgan import DCGAN, DCGANCritic
 from priory.nets.decoder import Decoder
+from priory.nets.denoiser import Denoiser
 from priory.nets.encoder import ConditionalEncoder, Encoder
 from priory.nets.flow import FlowNet, FlowUnits
 from priory.nets.fourier import Fourier
@@ -24,7 +25,10 @@ from priory.nets.resnet import ResNet
 from priory.nets.sets import DeepMean, TwoSample
 from priory.nets.sparse_gp import SparseGP
 from priory.nets.stochastic import StochasticLayer
-from priory.nets.table import AUTOREGRESSIVE, FLOWS, NETS
+from priory.nets.table import AUTOREGRESSIVE, FLOWS, NETS, TIMED
+from priory.nets.time_mlp import TimeMLP
+from priory.nets.timed import TimedNet
+from priory.nets.unet import UNet
 from priory.nets.vector_flows import MAF, NICE, NSF, RealNVP
 from priory.registry import registry
 
@@ -43,6 +47,7 @@ __all__ = [
     "NETS",
     "NICE",
     "NSF",
+    "TIMED",
     "Affine",
     "AutoregressiveDecoder",
     "AutoregressiveNet",
@@ -53,6 +58,7 @@ __all__ = [
     "Decoder",
     "Deconv",
     "DeepMean",
+    "Denoiser",
     "Encoder",
     "FlowNet",
     "FlowUnits",
@@ -67,7 +73,10 @@ __all__ = [
     "ResNet",
     "SparseGP",
     "StochasticLayer",
+    "TimeMLP",
+    "TimedNet",
     "TwoSample",
+    "UNet",
     "Wrapped",
     "as_net",
     "one_hot",

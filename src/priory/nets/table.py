@@ -17,6 +17,9 @@ from priory.nets.made import MADE as MADE
 from priory.nets.mlp import MLP as MLP
 from priory.nets.pixelcnn import PixelCNN as PixelCNN
 from priory.nets.resnet import ResNet as ResNet
+from priory.nets.time_mlp import TimeMLP as TimeMLP
+from priory.nets.timed import TimedNet
+from priory.nets.unet import UNet as UNet
 from priory.nets.vector_flows import MAF as MAF
 from priory.nets.vector_flows import NICE as NICE
 from priory.nets.vector_flows import NSF as NSF
@@ -26,6 +29,7 @@ from priory.registry import registry
 NETS: dict[str, type[Net]] = registry(Net, globals())
 AUTOREGRESSIVE: dict[str, type[AutoregressiveNet]] = registry(AutoregressiveNet, globals())
 FLOWS: dict[str, type[FlowNet]] = registry(FlowNet, globals())
+TIMED: dict[str, type[TimedNet]] = registry(TimedNet, globals())
 
 
 def net_of(net: nn.Module | str) -> Net:

@@ -27,10 +27,12 @@ from priory.nets import (
     CRITICS,
     FLOWS,
     NETS,
+    TIMED,
     AutoregressiveNet,
     Critic,
     FlowNet,
     Net,
+    TimedNet,
 )
 from priory.posteriors import POSTERIORS, Posterior
 from priory.priors import PRIORS, Prior
@@ -196,6 +198,7 @@ _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Likelihood: ("likelihood", LIKELIHOODS),
     AutoregressiveNet: ("autoregressive net", AUTOREGRESSIVE),
     FlowNet: ("flow", FLOWS),
+    TimedNet: ("net with a time", TIMED),
     Critic: ("critic", CRITICS),
     Net: ("net", NETS),
     nn.Module: ("net", NETS),

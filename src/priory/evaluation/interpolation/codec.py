@@ -12,6 +12,7 @@ from torch.distributions import biject_to, constraints
 
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.latents.information import mean_of
+from priory.evaluation.likelihood.steps import refuse_way
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, rows_of
 from priory.inference.phases.arguments import bind
@@ -167,6 +168,7 @@ class Codec:
 
 def _probe(model: Any, guide: Any, x: Tensor, like: Tensor | None) -> tuple[Phase, str]:
     """Return an awake phase of two rows and the name of the one latent site."""
+    refuse_way(model)
     x = x if like is None else x.to(like)
     with sealed(model, guide, device=x.device):
         reseed(x.device, _STREAM)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from priory.data.levels import level_spacing
 from priory.evaluation.draws import Draws
-from priory.evaluation.likelihood.bound import doubts
+from priory.evaluation.likelihood.bound import doubts, samples_of
 from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import metric
 from priory.inference.phases.sites import is_discrete
@@ -51,7 +51,7 @@ def bits_per_dim(draws: Draws) -> Estimate:
         "",
     )
     kind: Kind = "exact" if draws.exact else "upper bound"
-    spacing, warnings = 1.0, doubts(draws)
+    spacing, warnings, samples = 1.0, doubts(draws), samples_of(draws)
     x = draws.x if draws.units is None else draws.units.own(draws.x).float()
     if not is_discrete(distribution):
         found = level_spacing(x)
@@ -68,8 +68,8 @@ def bits_per_dim(draws: Draws) -> Estimate:
         nats_to_bits(-draws.log_weight.log_likelihood, features, spacing),
         kind=kind,
         unit="bits",
-        particles=None if draws.exact else draws.particles,
-        note=f"over {features} features{note}",
+        particles=samples.get("particles"),
+        note="; ".join([f"over {features} features{note}", *filter(None, [samples.get("note")])]),
         warnings=warnings,
     )
 

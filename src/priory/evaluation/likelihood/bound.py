@@ -20,6 +20,7 @@ from priory.evaluation.rows import Columns, blocks, check, read
 from priory.evaluation.sample_sets import Sets
 from priory.inference.diagnosis import is_out_of_memory
 from priory.inference.distributed import ranks
+from priory.inference.phases.arguments import owner
 from priory.inference.phases.particles import log_weights, vectorises
 
 _STREAM = 1
@@ -96,7 +97,8 @@ def log_likelihood(
     columns = check(read(data))
     like = placement(model, guide)
     sample = next(iter(columns.values())) if like is None else like
-    k, rows = block or _block(particles, columns, sample)
+    way = getattr(owner(model), "timesteps", 1) * columns["x"][0].numel() if "x" in columns else 1
+    k, rows = block or _block(particles, columns, sample, way)
     while True:
         out = None
         try:
@@ -157,9 +159,10 @@ def _stream(
     return out
 
 
-def _block(particles: int, columns: Columns, like: Tensor) -> tuple[int, int]:
-    """Size the blocks: particles, then rows."""
-    values = max(_WIDTH, *(c[0].numel() for c in columns.values() if c.is_floating_point()), 1)
+def _block(particles: int, columns: Columns, like: Tensor, latent: int = 1) -> tuple[int, int]:
+    """Size the blocks: particles, then rows; of a datum's latents of some number of values."""
+    sizes = (c[0].numel() for c in columns.values() if c.is_floating_point())
+    values = max(_WIDTH, latent, *sizes, 1)
     total = max(1, _BYTES.get(like.device.type, _BYTES["cuda"]) // (values * like.element_size()))
     k = min(particles, total, _PARTICLES)
     k = math.ceil(particles / math.ceil(particles / k))
@@ -173,20 +176,38 @@ def nll(draws: Sets) -> Estimate:
         -draws.log_weight.log_likelihood,
         kind="exact" if draws.exact else "upper bound",
         unit="nats",
-        particles=None if draws.exact else draws.particles,
+        **samples_of(draws),
         warnings=doubts(draws),
     )
+
+
+def samples_of(draws: Sets) -> dict[str, Any]:
+    """Return how many samples a pair's likelihood is of, as `Estimate.mean` takes it.
+
+    Args:
+        draws: of the pair.
+    """
+    if draws.exact:
+        return {}
+    if draws.chain is None:
+        return {"particles": draws.particles}
+    steps = draws.chain.timesteps
+    each = max(1, draws.particles // steps)
+    note = f"the sum over all {steps} steps, {each} draw{'s' * (each > 1)} of each, in closed form"
+    return {"note": note}
 
 
 @metric("likelihood", "density", "log_weight", better="higher", quantity=likelihood_of)
 def elbo(draws: Sets) -> Estimate:
     """Evidence lower bound, from the same log weights."""
+    samples = samples_of(draws)
+    how = samples.pop("note", "averaged over the K samples of each datum")
     return Estimate.mean(
         draws.log_weight.elbo,
         kind="exact" if draws.exact else "lower bound",
         unit="nats",
-        particles=None if draws.exact else draws.particles,
-        note=f"bounds {draws.quantity.name}; averaged over the K samples of each datum",
+        **samples,
+        note=f"bounds {draws.quantity.name}; {how}",
     )
 
 
@@ -225,6 +246,8 @@ def khat(draws: Sets) -> Estimate:
 def _sampled(draws: Sets) -> None:
     if not draws.density.latents:
         raise Unavailable("the model has no latents: log p(x) is exact, nothing is sampled")
+    if draws.chain is not None:
+        raise Unavailable("the bound is a sum over a chain's steps, without importance weights")
 
 
 def doubts(draws: Sets) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from priory.inference.objectives.of import Of
 from priory.inference.objectives.parameters import MAP
 from priory.inference.objectives.rates import Capacity, FreeBits
 from priory.inference.objectives.schedules import Cosine, Exponential, Linear, Schedule
+from priory.inference.objectives.steps import Steps
 from priory.inference.objectives.terms import Classification, Match, Reconstruction, Sleep
 from priory.inference.objectives.wake import Wake
 from priory.registry import registry
@@ -54,6 +55,7 @@ __all__ = [
     "Scaled",
     "Schedule",
     "Sleep",
+    "Steps",
     "Sum",
     "Wake",
 ]

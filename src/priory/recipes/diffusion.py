@@ -1,0 +1,67 @@
+"""Diffusions: Markov chains that undo noise."""
+
+from typing import Any
+
+from priory.models import BinomialDiffusion, ConditionalDiffusion, Diffusion
+from priory.recipes.recipe import Recipe
+
+_TRAINING = {"steps": 3000, "lr": 2e-3, "schedule": "cosine", "ema": 0.995, "clip": 10.0}
+
+
+def _row(
+    name: str, paper: str, family: type[Any], loss: str, *, grey: bool = True, **options: Any
+) -> Recipe:
+    """Return a row with a training sized for the digits.
+
+    Args:
+        name: by which the row is asked for.
+        paper: authors, year, title.
+        family: the pair's class.
+        loss: the objective.
+        grey: whether images keep their grey levels.
+        options: of the pair.
+    """
+    return Recipe(name, paper, family, loss, options, _TRAINING, grey=grey)
+
+
+ROWS = (
+    _row(
+        "ddpm",
+        "Ho, Jain and Abbeel, 2020, Denoising diffusion probabilistic models",
+        Diffusion,
+        "steps:simple",
+    ),
+    _row(
+        "ddpm-cosine",
+        "Nichol and Dhariwal, 2021, Improved denoising diffusion probabilistic models",
+        Diffusion,
+        "steps:hybrid",
+        noise="cosine",
+        variance="learned",
+    ),
+    _row(
+        "ddpm-guided",
+        "Ho and Salimans, 2022, Classifier-free diffusion guidance",
+        ConditionalDiffusion,
+        "steps:simple",
+        guidance=1.0,
+    ),
+    _row(
+        "diffusion-2015",
+        "Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli, 2015, Deep unsupervised learning "
+        "using nonequilibrium thermodynamics",
+        Diffusion,
+        "steps",
+        noise="harmonic",
+        target="v",
+        variance="learned",
+    ),
+    _row(
+        "binomial-diffusion",
+        "Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli, 2015, Deep unsupervised learning "
+        "using nonequilibrium thermodynamics",
+        BinomialDiffusion,
+        "steps",
+        grey=False,
+    ),
+)
