@@ -5,12 +5,13 @@
 trains and judges rows and keeps their results under `benchmarks/results/energies`. A trial with
 another length (`--steps 200`) prints its result and writes nothing.
 
-Persistent contrastive divergence: a sweep for each step, batches of 100 and 100 chains, plain gradient steps of 0.1 that fall to 0 along a line, centred; 40 epochs of static MNIST, whose images
-are binarised once, or 100 of MNIST binarised anew for each batch, and once for the test. log Z by annealed
-importance sampling with 4,000 temperatures and 100 chains, from independent pixels forwards, and
-back from the persistent chains after 1,000 more sweeps. The published figure is that of CD-25 in
-Salakhutdinov and Murray (On the quantitative analysis of deep belief networks, 2008), by annealing
-forwards alone, on MNIST binarised otherwise.
+Persistent contrastive divergence: a sweep for each step, batches of 100 and 100 chains, plain
+gradient steps of 0.1 that fall to 0 along a line, centred; 40 epochs of static MNIST, whose images
+are binarised once, or 100 of MNIST binarised anew for each batch, and once for the test. log Z by
+annealed importance sampling with 4,000 temperatures and 100 chains, from independent pixels
+forwards, and back from the persistent chains after 1,000 more sweeps. The published figure is that
+of CD-25 in Salakhutdinov and Murray (On the quantitative analysis of deep belief networks, 2008),
+by annealing forwards alone, on MNIST binarised otherwise.
 """
 
 from __future__ import annotations
