@@ -79,7 +79,15 @@ def test_commands_of_the_help_are_taken(verb, capsys, folder, monkeypatch):
 
 
 # Runs that the commands name, by the recipe that makes them; all others are a VAE's.
-RUNS = {"runs/cgan": "cgan", "runs/infogan": "infogan", "runs/cvae-digits-seed0": "cvae"}
+RUNS = {
+    "runs/cgan": "cgan",
+    "runs/infogan": "infogan",
+    "runs/cvae-digits-seed0": "cvae",
+    "runs/ddpm": "ddpm",
+    "runs/guided": "ddpm-guided",
+    "runs/mnist": "ddpm",
+}
+IMAGES = ("mnist", "static-mnist")
 FEWER = {"--epochs": "1", "--particles": "2", "--seeds": "1", "--n": "4", "--steps": "3"}
 OWN = """
 from priory.models import VAE
@@ -97,7 +105,7 @@ def shortened(words):
     short = []
     for before, word in zip(["", *words], words, strict=False):
         if "--backend" not in (before, word):  # a cluster that is not there
-            short.append(FEWER.get(before, "digits" if word == "mnist" else word))
+            short.append(FEWER.get(before, "digits" if word in IMAGES else word))
     if verb == "compare" and not short[1].startswith("runs/"):
         lists = [short.index(o) + 1 for o in ("--objective", "--prior", "--recipe") if o in short]
         for i, place in enumerate(lists):  # of one list two parts, of the others one
@@ -126,6 +134,7 @@ def there(tmp_path_factory):
         made = folder / "made" / recipe
         if not made.exists():
             words = ["fit", recipe, "--data", "digits", "--steps", "2", "--out", str(made)]
+            words += ["--net", "time-mlp:16:1", "--timesteps", "50"] if "ddpm" in recipe else []
             assert main(words) == 0
         shutil.copytree(made, folder / name)
     draw = np.random.default_rng(0)

@@ -362,7 +362,7 @@ def test_each_stage_of_m1_m2_moves_its_own_layer_and_resumes_to_the_same_bits(tm
 
 def test_parts_that_are_frozen_must_be_there_and_may_learn_again():
     data = Data.named("digits", labelled=20, rows=200)
-    with pytest.raises(ValueError, match="fit freezes 'mind', which is no part of VAE"):
+    with pytest.raises(ValueError, match="frozen names 'mind', which is no part of VAE"):
         fit(VAE(latent=2), ELBO(), data, frozen=["mind"], steps=1)
     with pytest.raises(ValueError, match="frozen must be a list of names"):
         fit(VAE(latent=2), ELBO(), data, frozen="encoder", steps=1)

@@ -108,7 +108,9 @@ def test_what_is_filled_in_has_the_conditional_moments(widen):
 @pytest.mark.parametrize("name", [n for n in LIKELIHOODS if n != "delta"])
 def test_every_likelihood_leaves_missing_entries_out(name):
     u = torch.rand(40, 4, generator=torch.Generator().manual_seed(0))
-    x = {"bernoulli": (u > 0.5).double(), "logistic": (u * 255).round() / 255}.get(name, u)
+    levels = (u * 255).round() / 255
+    of = {"bernoulli": (u > 0.5).double(), "logistic": levels, "discretized-normal": levels}
+    x = of.get(name, u)
     pair, seen = MaskedVAE(likelihood=name, latent=2), u < 0.7
     pair.build(x)
     z = torch.randn(40, 2)

@@ -10,7 +10,17 @@ from torch import nn
 
 from priory.cli import main
 from priory.data import Data
-from priory.inference import ELBO, Adversarial, Constraint, Match, Phases, Reconstruction, fit, load
+from priory.inference import (
+    ELBO,
+    Adversarial,
+    Constraint,
+    Contrast,
+    Match,
+    Phases,
+    Reconstruction,
+    fit,
+    load,
+)
 from priory.likelihoods import Delta, Normal
 from priory.likelihoods.values import is_binary, squashed
 from priory.models import CVAE, GAN, GLO, VAE, VIB, VLAE, Autoregressive, InfoGAN, StackedGAN
@@ -66,6 +76,8 @@ def kind(recipe):
         return "fitted"
     if recipe.family is VIB:
         return "labels"
+    if recipe.name in OTHERS or isinstance(recipe.objective(), Contrast):
+        return "other data, or no nats"
     if sum(isinstance(term, Constraint) for term in recipe.objective().terms()) > 1:
         return "several bounds"
     terms = [getattr(term, "objective", term) for term in recipe.objective().terms()]
@@ -77,6 +89,11 @@ def kind(recipe):
     return "squared" if "squared" in costs else "nats"
 
 
+# Of bits, levels, images, several columns or one beside x; or by a weighted squared error.
+OTHERS = {
+    *("binomial-diffusion", "variational-glow", "glow", "nice", "realnvp", "gp-vae"),
+    *("ddpm", "ddpm-cosine", "ddpm-guided"),
+}
 KINDS = {name: kind(recipe) for name, recipe in RECIPES.items()}
 NATS, SQUARED, GAMES = (
     [name for name, own in KINDS.items() if own == kind] for kind in ("nats", "squared", "game")

@@ -18,7 +18,7 @@ from priory.comparison.parts import Parts, fresh, labelled, slug
 from priory.data import Data
 from priory.evaluation import evaluate
 from priory.inference import fit
-from priory.recipes import Recipe, find_recipe
+from priory.recipes import RECIPES, Recipe, find_recipe
 from priory.signatures import Collector, Failures
 
 if TYPE_CHECKING:
@@ -209,7 +209,12 @@ def plan(
     choices = {axis: labelled(given) for axis, given in axes.items() if given is not None}
     said = [axis for axis in choices if len(choices[axis]) > 1] or list(choices)[-1:]
     known = {n: _staged(recipe, errors) for n, recipe in choices["recipe"].items()}
-    others = {n: set[str]().union(*known.values()) - own for n, own in known.items()}
+    staged = set[str]().union(*known.values())
+    others = {n: staged - own for n, own in known.items()}
+    strange = {n for recipe in RECIPES.values() for n in recipe.staged()} - staged
+    for name in strange & {*options}:
+        del options[name]
+        errors.found.append(f"{name} is no option of {', '.join(known)}, without such a stage")
     sent: Any = data
     if isinstance(data, Data) and data.config.get("name") != "arrays":
         sent = data.config

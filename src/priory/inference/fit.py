@@ -149,7 +149,7 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
             prepare(pair, data, device)
             for stage in wanted.stages:
                 stage.check(pair)
-            check_frozen(pair, wanted.frozen or (), "fit")
+            check_frozen(pair, wanted.frozen or (), "frozen")
             callbacks = [bar, OnEpoch(wanted.on_epoch), keeper]
             history: list[dict[str, Any]] = []
             for number in range(standing(wanted), len(trainings)):

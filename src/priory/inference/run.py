@@ -125,7 +125,7 @@ class Run:
         *,
         given: Mapping[str, Any] | None = None,
         seed: int = 0,
-        sampler: str | None = None,
+        sampler: Literal[ancestral, ddim] | None = None,
         sample_steps: int | None = None,
         guidance: float | None = None,
     ) -> dict[str, Tensor]:

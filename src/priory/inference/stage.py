@@ -86,7 +86,7 @@ class Stage:
         Raises:
             ValueError: if the pair has not the parts that are frozen.
         """
-        check_frozen(pair, self.frozen, f"the stage {self.name}")
+        check_frozen(pair, self.frozen, f"frozen of the stage {self.name}")
 
     def finish(self, pair: Any, data: Data, seed: int) -> dict[str, float]:  # noqa: ARG002
         """Move the pair to where the next stage begins; return numbers for the history.
@@ -112,7 +112,7 @@ def check_frozen(pair: Any, names: Sequence[str], what: str) -> None:
     """
     for name in names:
         if not isinstance(getattr(pair, name, None), nn.Module):
-            raise ValueError(f"{what} freezes {name!r}, which is no part of {type(pair).__name__}")
+            raise ValueError(f"{what} names {name!r}, which is no part of {type(pair).__name__}")
 
 
 @contextmanager

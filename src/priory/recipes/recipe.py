@@ -12,7 +12,7 @@ from priory.data import SETS, Data, ImageSet
 from priory.inference import Objective, Run, Stage, fit
 from priory.inference.fit import pick_device
 from priory.inference.options import FitOptions
-from priory.inference.stage import LENGTH
+from priory.inference.stage import LENGTH, check_frozen
 from priory.lookup import named
 from priory.parsing import parse_objective, read
 from priory.signatures import REQUIRED, Collector, Option, options_of
@@ -138,6 +138,8 @@ class Recipe:
         errors.attempt(lambda: FitOptions(**mine))
         errors.attempt(pick_device, mine.get("device", "auto"))
         pair = errors.attempt(self.pair, **pair_options)
+        if pair is not None and isinstance(frozen := mine.get("frozen"), Sequence):
+            errors.attempt(check_frozen, pair, frozen, "frozen")
         errors.check()
         return pair, objective, mine
 
