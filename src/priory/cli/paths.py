@@ -12,10 +12,12 @@ from priory.cli.entry import VERBS
 from priory.cli.grammar import Command, Request
 from priory.cli.outputs import OVERWRITE, PICTURES, output_file, save_picture
 from priory.cli.runs import open_run, pair_option
+from priory.evaluation import evaluate
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import check, labelled_rows, read
+from priory.evaluation.subject import CodesFrom
 from priory.inference import Run
-from priory.signatures import Option
+from priory.signatures import Option, options_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +42,7 @@ def command(_: Request) -> Command:
         "along the vector between two others.",
         {
             "what to move": {n: Option(n, str, None, text) for n, text in _MOVED.items()},
+            "points": {"codes": options_of(evaluate)["codes"]},
             "run": pair_option() | data_options(None),
             "output": {"out": Option("out", Path, _OUT, about), "overwrite": OVERWRITE},
         },
@@ -48,6 +51,7 @@ def command(_: Request) -> Command:
         (
             "priory paths runs/vae --out pairs.png",
             "priory paths runs/vae --moved 7 --start 6 --end 0 --out seven_along.png",
+            "priory paths runs/gan --codes inversion",
         ),
     )
 
@@ -59,6 +63,7 @@ def act(request: Request) -> None:
     chosen = request.values("what to move")
     if chosen and len(chosen) < len(_MOVED):
         request.errors.found.append("--moved, --start and --end go together")
+    codes = request.values("points").get("codes", "auto")
     out = output_file(request, "out", _OUT, PICTURES)
     run = open_run(request)
     train = run.data.train.columns
@@ -73,33 +78,38 @@ def act(request: Request) -> None:
             )
     try:
         with run.scope():
-            figure = _draw(run, chosen)
+            figure, note = _draw(run, chosen, codes)
     except Unavailable as reason:
         raise ValueError(f"the run has no ways to draw: {reason}") from reason
     save_picture(figure, out)
-    print(f"wrote {out}")
+    print(f"wrote {out}" + (f": {note}" if note else ""))
 
 
-def _draw(run: Run, chosen: dict[str, str]) -> Figure:
-    """Draw a row for each pair of classes, or images of one class on one way."""
-    from priory.evaluation.interpolation import Codec, along, class_moments, pair_paths
+def _draw(run: Run, chosen: dict[str, str], codes: CodesFrom) -> tuple[Figure, str]:
+    """Draw a row for each pair of classes, or images of one class on one way; and say of what."""
+    from priory.evaluation.interpolation import along, class_moments, pair_paths, points_of
     from priory.evaluation.report.interpolations import image_rows
 
     train, test = (labelled_rows(check(read(split))) for split in (run.data.train, run.data.test))
     names = run.data.classes
-    codec = Codec.of_pair(run.pair.model, run.pair.guide, train)
-    centroids = class_moments(codec.encode(train["x"]).cpu(), train["y"])
+    points = points_of(run.pair.model, run.pair.guide, train, test, codes)
+    centroids = class_moments(points.z, points.labels)
     classes = centroids.classes.tolist()
+    of = "samples' latents" if points.own is not None else "codes"
     if not chosen:
-        frames = pair_paths(codec, train["x"], train["y"], centroids, _ALPHAS)
+        frames = pair_paths(
+            points.codec, points.rows, points.labels, centroids, _ALPHAS, z=points.z
+        )
         first, second = torch.triu_indices(len(classes), len(classes), 1).tolist()
         called = [names[number] for number in classes]
         labels = [f"{called[a]} → {called[b]}" for a, b in zip(first, second, strict=True)]
-        title = "From each class to every later one, by the means of their codes"
-        return image_rows(frames, labels, _ALPHAS, title, columns=min(3, -(-len(labels) // 5)))
+        title = f"From each class to every later one, by the means of their {of}"
+        columns = min(3, -(-len(labels) // 5))
+        return image_rows(frames, labels, _ALPHAS, title, columns=columns), points.note
     number = {name: names.index(label) for name, label in chosen.items()}
     end, start = (centroids.mean[classes.index(number[name])] for name in ("end", "start"))
-    x = test["x"][test["y"] == number["moved"]][:_ROWS]
-    frames = along(codec, x, end - start, _ALPHAS)
+    rows = (points.y == number["moved"]).nonzero()[:_ROWS, 0].cpu()
+    z = None if points.own is None else points.own[rows]
+    frames = along(points.codec, points.x[rows], end - start, _ALPHAS, z=z)
     title = f"What turns {chosen['start']} into {chosen['end']}, added to {chosen['moved']}"
-    return image_rows(frames, [chosen["moved"]] * len(x), _ALPHAS, title)
+    return image_rows(frames, [chosen["moved"]] * len(rows), _ALPHAS, title), points.note

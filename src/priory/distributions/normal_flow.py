@@ -74,6 +74,20 @@ class NormalFlow(TorchDistribution):
         new._batch_shape = Size(batch_shape)
         return new
 
+    def noise(self, x: Tensor) -> Tensor:
+        """Return f of events (..., *event), the noise that they are drawn from."""
+        with in_full(x):
+            for f in self.maps:
+                x = f(x)[0]
+        return x
+
+    def data(self, noise: Tensor) -> Tensor:
+        """Return the events of noise, by the inverse of f, (..., *event)."""
+        with in_full(noise):
+            for f in reversed(self.maps):
+                noise = f.inverse(noise)
+        return noise
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density of events (..., *event), in nats."""
         if self._validate_args:
@@ -90,8 +104,4 @@ class NormalFlow(TorchDistribution):
     def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
         """Draw with gradients, by the inverse."""
         shape = self._extended_shape(sample_shape)
-        x = torch.randn(shape, dtype=self.like.dtype, device=self.like.device)
-        with in_full(x):
-            for f in reversed(self.maps):
-                x = f.inverse(x)
-        return x
+        return self.data(torch.randn(shape, dtype=self.like.dtype, device=self.like.device))

@@ -23,8 +23,10 @@ from .interpolation import Codec as Codec
 from .interpolation import Judge as Judge
 from .interpolation import arithmetic as arithmetic
 from .interpolation import class_moments as class_moments
+from .interpolation import codec_of as codec_of
 from .interpolation import lerp as lerp
 from .interpolation import pair_paths as pair_paths
+from .interpolation import points_of as points_of
 from .interpolation import slerp as slerp
 from .interpolation import strips as strips
 from .judging import evaluate as evaluate

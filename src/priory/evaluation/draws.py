@@ -21,7 +21,7 @@ from priory.evaluation.likelihood.steps import chain_of, refuse_way, step_bounds
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, has_missing, place, rows_of
 from priory.evaluation.sample_sets import Sets, Units
-from priory.evaluation.subject import FEW, SAMPLES, STEPS
+from priory.evaluation.subject import FEW, SAMPLES, STEPS, CodesFrom
 from priory.inference.checks import check_plates
 from priory.inference.modules import device_of
 from priory.inference.phases.arguments import owner
@@ -91,6 +91,7 @@ class Draws(Sets):
         mixture: as in `Sets`.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
+        codes: where the points come from that paths join; see `interpolation.codec_of`.
         outliers: columns of another kind, which the pair is to distinguish from the data, if any.
         background: a run on mutated data, to judge likelihoods against, if there is one.
         seed: seed of all draws.
@@ -110,6 +111,7 @@ class Draws(Sets):
         mixture: Mixture | None = None,
         steps: int = STEPS,
         few: int = FEW,
+        codes: CodesFrom = "auto",
         outliers: Columns | None = None,
         background: Any = None,
         seed: int = 0,
@@ -125,7 +127,7 @@ class Draws(Sets):
             units=units,
         )
         self.model, self.guide, self.particles = model, guide, particles
-        self.steps, self.few = steps, few
+        self.steps, self.few, self.codes = steps, few, codes
         self._outliers, self._background = outliers, background
         self._like = placement(model, guide)
         self._device = device_of([self._like, *columns.values()])

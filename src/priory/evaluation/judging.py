@@ -27,6 +27,7 @@ from priory.evaluation.subject import (
     FEW,
     SAMPLES,
     STEPS,
+    CodesFrom,
     build,
     check_background,
     check_counts,
@@ -42,7 +43,7 @@ from priory.inference.support import check_rows
 if TYPE_CHECKING:
     from priory.evaluation.registry import Metric
     from priory.evaluation.report.report import Report
-    from priory.evaluation.sample_sets import Sets
+    from priory.evaluation.sample_sets import Sets, Units
 
 
 def evaluate(
@@ -58,6 +59,7 @@ def evaluate(
     features: Any = "auto",
     steps: int = STEPS,
     few: int = FEW,
+    codes: CodesFrom = "auto",
     outliers: Any = None,
     background: Any = None,
     pictures: bool = True,
@@ -84,6 +86,9 @@ def evaluate(
             labelled training rows, else principal components.
         steps: annealing temperatures, or steps of a chain, of the slow metrics.
         few: how many rows the slow metrics look at, evenly spaced.
+        codes: where the points come from that paths join: "encoder" for the guide's, of a flow its
+            inverse; "samples" for those of generated samples, which a classifier labels;
+            "inversion" for a search by gradients; "auto" takes samples where there is no encoder.
         outliers: data of another kind, or their name, to be distinguished from the pair's own.
         background: a run on mutated data (see `insight.mutate`), for the likelihood ratio.
         pictures: whether to keep what the report's pictures show.
@@ -97,7 +102,6 @@ def evaluate(
         nll = ... ± ... nats (upper bound, K = 50, n = ...)...
     """
     from priory.evaluation.draws import Draws
-    from priory.evaluation.sample_sets import Units
     from priory.evaluation.table import choose
 
     rows = choose(metrics)
@@ -107,8 +111,7 @@ def evaluate(
     origin = getattr(pair, "data", None) if data is None else data
     run, pair, data = resolve(pair, data)
     columns = split_of(data, split, limit)
-    apart = has_splits(data) and split != "train"
-    reference = check(read(data.train), "train") if apart else None
+    reference = _training_rows(data, split)
     build(pair, reference or columns)
     check_background(background, preparation_of(run))
     strange = _strange(outliers, run, data, split, n_samples)
@@ -125,8 +128,9 @@ def evaluate(
             mixture=getattr(data, "density", None),
             outliers=strange,
             background=background,
+            codes=codes,
             seed=seed,
-            units=Units.of(data if run is None else run.data),
+            units=_units_of(data if run is None else run.data),
             **counts,
         )
         return assemble(
@@ -140,6 +144,18 @@ def evaluate(
             pictures=pictures,
             history=getattr(run, "history", ()),
         )
+
+
+def _training_rows(data: Any, split: str) -> Columns | None:
+    """Return the training columns, checked; None where there are none beside the split."""
+    apart = has_splits(data) and split != "train"
+    return check(read(data.train), "train") if apart else None
+
+
+def _units_of(data: Any) -> Units | None:
+    from priory.evaluation.sample_sets import Units
+
+    return Units.of(data)
 
 
 def _check_rows(pair: Any, like: Tensor | None, sets: Mapping[str, Columns]) -> None:

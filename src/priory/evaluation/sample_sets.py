@@ -128,6 +128,7 @@ class Sets:
     particles: Any = _OfPair()
     steps: Any = _OfPair()
     few: Any = _OfPair()
+    codes: Any = _OfPair()
     phase: Any = _OfPair()
     chain: Any = _OfPair()
     density: Any = _OfPair()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -16,6 +16,8 @@ from priory.inference.phases.arguments import build as build_from
 SAMPLES = 2000  # rows of each set that sample metrics compare: their cost grows with the square
 STEPS = 1000  # annealing temperatures, or steps of a chain
 FEW = 100  # rows that the slow metrics look at
+CodesFrom = Literal["auto", "encoder", "samples", "inversion"]
+"""Where the points come from that paths join; see `interpolation.codec_of`."""
 
 
 def check_counts(counts: Mapping[str, int], seed: int) -> None:

@@ -3,6 +3,7 @@
 from priory.evaluation.interpolation.codec import Codec
 from priory.evaluation.interpolation.judge import Judge
 from priory.evaluation.interpolation.path import lerp, slerp, strips
+from priory.evaluation.interpolation.points import Points, codec_of, points_of
 from priory.evaluation.interpolation.translation import Translations, paired, translate
 from priory.evaluation.interpolation.vector_arithmetic import (
     Arithmetic,
@@ -18,13 +19,16 @@ __all__ = [
     "Codec",
     "Judge",
     "Moments",
+    "Points",
     "Translations",
     "along",
     "arithmetic",
     "class_moments",
+    "codec_of",
     "lerp",
     "pair_paths",
     "paired",
+    "points_of",
     "slerp",
     "strips",
     "translate",

@@ -8,19 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import biject_to, constraints
 
+from priory.distributions.levels import Floor
+from priory.evaluation.interpolation.inversion import INVERSION, STARTS, invert
+from priory.evaluation.interpolation.space import Space
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.latents.information import mean_of
-from priory.evaluation.likelihood.steps import refuse_way
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks, rows_of
-from priory.inference.phases.arguments import bind
-from priory.inference.phases.joint_sample import Phase
-from priory.inference.phases.phases import Phases, generate
-from priory.inference.phases.recorder import MismatchError
+from priory.inference.phases.phases import Phases
+from priory.models.flow import NormalizingFlow
 
-_STREAM = 50
+_STREAM, _SAMPLES = 50, 53
 _ROWS = 500  # rows at a time
 
 
@@ -40,6 +39,7 @@ class Codec:
         free: values in the support `(n, latent)` to points `(n, coordinates)`.
         straight: whether points are the latents themselves, without a bijection.
         note: what a reader must know of the points.
+        draw: returns the points of n samples, `(n, coordinates)`, where no datum has one.
 
     Example:
         >>> codec = Codec.of_pair(run.pair.model, run.pair.guide, {"x": x})
@@ -53,6 +53,7 @@ class Codec:
     free: Callable[[Tensor], Tensor] = rows_of
     straight: bool = True
     note: str = ""
+    draw: Callable[[int], Tensor] | None = None
 
     @classmethod
     def identity(cls, shape: tuple[int, ...], name: str = "naive Bayes") -> Codec:
@@ -121,100 +122,158 @@ class Codec:
             Unavailable: if the programs need columns beside x, which a path would have to move
                 too, there is not exactly one latent site, or its values are discrete.
         """
-        like = placement(model, guide)
-        probe, site = _probe(model, guide, columns["x"][:2], like)
-        support = _support(probe, site)
-        value = probe.sample[site][0]
-        event, shape = value.shape[1:], columns["x"].shape[1:]
-        try:
-            bijection = biject_to(support)
-        except NotImplementedError as error:
-            raise Unavailable(f"no coordinates are known for the support {support}") from error
-        straight = bijection == biject_to(constraints.real)
-        inner = bijection.inv(value).shape[1:]
-
-        def free(z: Tensor) -> Tensor:
-            if straight:
-                return z.reshape(len(z), -1)
-            return rows_of(bijection.inv(_inside(z.reshape(len(z), *event), support)))
+        space = Space.of(model, guide, columns["x"])
+        like, device = placement(model, guide), space.values.device
 
         def encode(x: Tensor) -> Tensor:
             points = []
-            with sealed(model, guide, device=value.device):
+            with sealed(model, guide, device=device):
                 for start, rows in blocks({"x": x}, _ROWS, like):
-                    reseed(value.device, seed, _STREAM, start)
-                    distribution = Phases(model, guide, columns=rows).awake.distribution(site)
-                    points.append(free(mean_of(distribution)[0]))
+                    reseed(device, seed, _STREAM, start)
+                    distribution = Phases(model, guide, columns=rows).awake.distribution(space.site)
+                    points.append(space.free(mean_of(distribution)[0]))
+            return torch.cat(points)
+
+        decode = _decoder(space, model, guide)
+        return cls(name, encode, decode, space.free, space.straight, space.note)
+
+    @classmethod
+    def of_generator(
+        cls,
+        model: Callable[..., Any],
+        columns: Columns,
+        *,
+        steps: int = INVERSION,
+        name: str = "generator",
+        seed: int = 0,
+    ) -> Codec:
+        r"""Return the codec of a model without a guide: a datum's point is searched for.
+
+        .. math:: \mathrm{enc}(x) = \arg\min_u |\mathrm{E}[x \mid z = T(u)] - x|^2
+
+        From the nearest of 1,000 samples on, by Adam at a rate that falls to 0; the point kept is
+        the best on the way. What is left of the error is that of a reconstruction,
+        `decode(encode(x))`: nothing promises that a generator reaches a datum. Creswell and
+        Bharath, 2018, Inverting the generator of a generative adversarial network.
+
+        Args:
+            model: Pyro program of p(x, z).
+            columns: data by name; the column x gives the shape.
+            steps: of the search.
+            name: what a table calls it.
+            seed: seed of the samples.
+
+        Raises:
+            Unavailable: as in `of_pair`; or p(x | z) gives its latent no gradient.
+
+        Example:
+            >>> codec = Codec.of_generator(run.pair.model, {"x": x}, steps=5)
+            >>> codec.decode(codec.encode(x)).shape == x.shape
+            True
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        space = Space.of(model, None, columns["x"])
+        draw = _drawer(space, model, seed)
+
+        def encode(x: Tensor) -> Tensor:
+            starts = draw(STARTS)
+            with sealed(model, device=space.values.device):
+                found = [
+                    invert(space, rows["x"], starts, steps)
+                    for _, rows in blocks({"x": x}, _ROWS, space.values)
+                ]
+            return torch.cat(found)
+
+        note = f"points by a search of {steps} steps"
+        note = f"{note}; {space.note}" if space.note else note
+        return cls(name, encode, _decoder(space, model), space.free, space.straight, note)
+
+    @classmethod
+    def of_samples(
+        cls,
+        model: Callable[..., Any],
+        columns: Columns,
+        *,
+        name: str = "generator",
+        seed: int = 0,
+    ) -> Codec:
+        """Return the codec of a model's own samples, whose points are known: no datum has one.
+
+        Args:
+            model: Pyro program of p(x, z).
+            columns: data by name; the column x gives the shape.
+            name: what a table calls it.
+            seed: seed of the samples.
+
+        Raises:
+            Unavailable: as in `of_pair`; `encode` always does.
+        """
+        space = Space.of(model, None, columns["x"])
+
+        def encode(x: Tensor) -> Tensor:
+            raise Unavailable(
+                f"{len(x)} data have no points, as the model has no encoder: move its samples, or "
+                "take codes='inversion', which searches for a point of each"
+            )
+
+        decode, draw = _decoder(space, model), _drawer(space, model, seed)
+        return cls(name, encode, decode, space.free, space.straight, space.note, draw)
+
+    @classmethod
+    def of_flow(cls, pair: NormalizingFlow, *, name: str = "flow", seed: int = 0) -> Codec:
+        r"""Return the codec of a flow of data: its noise, by the flow itself, and back.
+
+        Of data at levels it is the noise of :math:`\mathrm{E}_q[z \mid x]`, from within a level.
+
+        Args:
+            pair: the flow.
+            name: what a table calls it.
+            seed: seed of the draws behind a posterior mean without closed form.
+        """
+        flow, like = pair.density(), placement(pair)
+        levels = pair.dequantise != "none"
+
+        def encode(x: Tensor) -> Tensor:
+            points = []
+            with sealed(pair, device=flow.like.device):
+                for start, rows in blocks({"x": x}, _ROWS, like):
+                    reseed(flow.like.device, seed, _STREAM, start)
+                    z = mean_of(pair.noise(rows["x"]))[0] if levels else rows["x"]
+                    points.append(rows_of(flow.noise(z)))
             return torch.cat(points)
 
         def decode(u: Tensor) -> Tensor:
             out = []
-            with sealed(model, guide, device=value.device):
-                for _, rows in blocks({"u": u}, _ROWS, value):
-                    z = rows["u"].reshape(-1, *inner)
-                    z = z if straight else bijection(z)
-                    given = {"x": z.new_zeros(len(z), *shape)}
-                    drawn = generate(model, given, len(z), replay={site: z})
-                    if "x_mean" not in drawn:
-                        raise Unavailable("p(x | z) has no mean that a path could show")
-                    out.append(drawn["x_mean"].reshape(len(z), *shape))
+            with sealed(pair, device=flow.like.device):
+                for _, rows in blocks({"u": u}, _ROWS, flow.like):
+                    x = flow.data(rows["u"].reshape(-1, *flow.event_shape))
+                    out.append(Floor(x, pair.top, len(flow.event_shape)).mean if levels else x)
             return torch.cat(out)
 
-        note = (
-            "" if straight else f"paths in coordinates that keep z in its support, {_said(support)}"
-        )
-        return cls(name, encode, decode, free, straight, note)
+        return cls(name, encode, decode)
 
 
-def _probe(model: Any, guide: Any, x: Tensor, like: Tensor | None) -> tuple[Phase, str]:
-    """Return an awake phase of two rows and the name of the one latent site."""
-    refuse_way(model)
-    x = x if like is None else x.to(like)
-    with sealed(model, guide, device=x.device):
-        reseed(x.device, _STREAM)
-        try:
-            for program in (model, guide):
-                bind(program, {"x": x})
-        except ValueError as error:
-            raise Unavailable(f"paths need a pair of x alone: {error}") from error
-        try:
-            phase = Phases(model, guide, columns={"x": x}).awake
-        except MismatchError as error:
-            raise Unavailable(str(error)) from error
-    if len(phase.latents) != 1:
-        raise Unavailable(f"needs exactly one latent site; the model has {len(phase.latents)}")
-    if "x" not in phase.observed:
-        raise Unavailable("the model has no observed site x")
-    return phase, phase.latents[0]
+def _decoder(space: Space, *programs: Any) -> Callable[[Tensor], Tensor]:
+    """Return the map from points to means of p(x | z), by blocks of rows."""
+
+    def decode(u: Tensor) -> Tensor:
+        with sealed(*programs, device=space.values.device):
+            parts = blocks({"u": u}, _ROWS, space.values)
+            return torch.cat([space.means(rows["u"]) for _, rows in parts])
+
+    return decode
 
 
-def _support(phase: Phase, site: str) -> Any:
-    """Return where the latent's values may lie."""
-    for of in ("model", "guide"):
-        try:
-            support = phase.distribution(site, of=of).support
-        except NotImplementedError:
-            continue
-        if support.is_discrete:
-            raise Unavailable(f"{site} is discrete: there is no path between its values")
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        return support
-    return constraints.real
+def _drawer(space: Space, model: Any, seed: int) -> Callable[[int], Tensor]:
+    """Return a function that draws the points of n samples, the first ones the same for any n."""
 
+    def draw(n: int) -> Tensor:
+        points, device = [], space.values.device
+        with sealed(model, device=device):
+            for start in range(0, n, _ROWS):
+                reseed(device, seed, _SAMPLES, start)
+                points.append(space.draw(_ROWS))
+        return torch.cat(points)[:n]
 
-def _inside(z: Tensor, support: Any) -> Tensor:
-    """Keep values off the border of the support, where the coordinates are infinite."""
-    tiny = torch.finfo(z.dtype).eps
-    low, high = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
-    if support is constraints.simplex:
-        z = z.clamp_min(tiny)
-        return z / z.sum(-1, keepdim=True)
-    low = None if low is None else low + tiny
-    high = None if high is None else high - tiny
-    z = z if low is None else torch.maximum(z, torch.as_tensor(low).to(z))
-    return z if high is None else torch.minimum(z, torch.as_tensor(high).to(z))
-
-
-def _said(support: Any) -> str:
-    return str(support).removesuffix("()").lower()
+    return draw

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from priory.evaluation.interpolation.codec import Codec
+from priory.evaluation.interpolation.points import codec_of
 
 if TYPE_CHECKING:
     from priory.evaluation.sample_sets import Sets
@@ -77,9 +77,10 @@ def slerp(a: Tensor, b: Tensor, steps: int | Tensor = 11) -> Tensor:
 def strips(draws: Sets, rows: int = 6, steps: int = 11) -> Tensor:
     """Interpolate between pairs of the data, of different classes where there are labels.
 
-    The codes of two data are joined by `slerp`, the points on the way are decoded. A latent whose
-    values have a support of their own is moved in the coordinates of its `Codec`, by `lerp`, so
-    that the whole way lies inside the support.
+    The codes of two data are joined by `slerp`, the points on the way are decoded; of a generator
+    without an encoder those of two samples. A latent whose values have a support of their own is
+    moved in the coordinates of its `Codec`, by `lerp`, so that the whole way lies inside the
+    support.
 
     Args:
         draws: of a pair with one latent site; to be called inside `sealed`.
@@ -95,10 +96,12 @@ def strips(draws: Sets, rows: int = 6, steps: int = 11) -> Tensor:
     """
     if rows < 1 or steps < 2:
         raise ValueError(f"strips need at least 1 row and 2 steps, got {rows} and {steps}")
-    codec = Codec.of_pair(draws.model, draws.guide, draws.columns, seed=draws.seed)
-    labels = draws.columns.get("y")
-    start, end = pairs(draws.n, rows, labels, draws.seed)
-    points = codec.encode(draws.x[torch.cat([start, end]).to(draws.x.device)])
+    codec = codec_of(draws.model, draws.guide, draws.columns, draws.codes, seed=draws.seed)
+    if codec.draw is not None:
+        points = codec.draw(2 * rows)
+    else:
+        start, end = pairs(draws.n, rows, draws.columns.get("y"), draws.seed)
+        points = codec.encode(draws.x[torch.cat([start, end]).to(draws.x.device)])
     way = (slerp if codec.straight else lerp)(points[:rows], points[rows:], steps)
     frames = codec.decode(way.flatten(0, 1))
     return frames.unflatten(0, (rows, steps)).cpu()

@@ -11,6 +11,7 @@ from torch import Tensor
 from priory.evaluation.draws import Draws
 from priory.evaluation.interpolation.codec import Codec
 from priory.evaluation.interpolation.judge import Judge, judge_of
+from priory.evaluation.interpolation.points import Points, points_of
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric, with_note
 from priory.evaluation.rows import rows_of, thin
@@ -115,7 +116,14 @@ def class_moments(x: Tensor, y: Tensor) -> Moments:
     )
 
 
-def along(codec: Codec, x: Tensor, vectors: Tensor, alphas: Sequence[float] = ALPHAS) -> Tensor:
+def along(
+    codec: Codec,
+    x: Tensor,
+    vectors: Tensor,
+    alphas: Sequence[float] = ALPHAS,
+    *,
+    z: Tensor | None = None,
+) -> Tensor:
     r"""Decode data moved along vectors, :math:`\mathrm{dec}(\mathrm{enc}(x) + \alpha v)`.
 
     Args:
@@ -123,11 +131,12 @@ def along(codec: Codec, x: Tensor, vectors: Tensor, alphas: Sequence[float] = AL
         x: `(n, *shape)`.
         vectors: `(n, coordinates)`, or one for all, `(coordinates,)`.
         alphas: weights.
+        z: points of x, where they are known, as of samples, `(n, coordinates)`.
 
     Returns:
         `(n, alphas, *shape)`, on the CPU.
     """
-    z = codec.encode(x)
+    z = codec.encode(x) if z is None else z
     weights = torch.tensor(alphas).to(z).reshape(1, -1, 1)
     way = z.unsqueeze(1) + weights * vectors.to(z).expand_as(z).unsqueeze(1)
     return codec.decode(way.flatten(0, 1)).unflatten(0, way.shape[:2]).cpu()
@@ -139,6 +148,8 @@ def pair_paths(
     y: Tensor,
     centroids: Moments,
     alphas: Sequence[float] = ALPHAS,
+    *,
+    z: Tensor | None = None,
 ) -> Tensor:
     """Move an image of each class towards every later class: a row for each unordered pair.
 
@@ -148,11 +159,12 @@ def pair_paths(
         y: labels, `(n,)`.
         centroids: of the codes, from `class_moments`.
         alphas: weights of the difference.
+        z: points of x, where they are known, `(n, coordinates)`.
 
     Returns:
         `(pairs, alphas, *shape)`: (0, 1), (0, 2), ..., 45 rows for ten classes.
     """
-    z = codec.encode(x)
+    z = codec.encode(x) if z is None else z
     c = centroids.mean.to(z)
     nearest = []
     for k, label in enumerate(centroids.classes):
@@ -161,7 +173,8 @@ def pair_paths(
             raise ValueError(f"no row has the label {int(label)}; give at least one of each class")
         nearest.append(rows[(z[rows.to(z.device)] - c[k]).square().sum(1).argmin().cpu()])
     a, b = torch.triu_indices(len(c), len(c), 1)
-    return along(codec, x[torch.stack(nearest)[a]], c[b] - c[a], alphas)
+    first = torch.stack(nearest)[a]
+    return along(codec, x[first], c[b] - c[a], alphas, z=z[first.to(z.device)])
 
 
 def arithmetic(
@@ -173,6 +186,7 @@ def arithmetic(
     alphas: Sequence[float] = ALPHAS,
     *,
     back: bool = True,
+    z: Tensor | None = None,
 ) -> Arithmetic:
     r"""Move every image from its own class to each other one, and back.
 
@@ -187,6 +201,7 @@ def arithmetic(
         centroids: of the training rows' codes, from `class_moments`.
         alphas: weights of the difference.
         back: whether to make the round trip.
+        z: points of x, where they are known, `(n, coordinates)`.
 
     Raises:
         Unavailable: if a label is no class of the centroids, or the judge knows others.
@@ -194,7 +209,7 @@ def arithmetic(
     _check_classes(judge, y, centroids)
     classes, y = centroids.classes.cpu(), y.cpu()
     source = torch.searchsorted(classes, y)
-    z = codec.encode(x)
+    z = codec.encode(x) if z is None else z
     vectors = centroids.mean.to(z)[None] - centroids.mean.to(z)[source.to(z.device), None]
     n, k = len(x), len(classes)
     target = torch.zeros(n, k, len(alphas), dtype=torch.float64)
@@ -232,50 +247,72 @@ def _error(a: Tensor, b: Tensor) -> Tensor:
     return rows_of(a.cpu().double() - b.cpu().double()).square().sum(1)
 
 
-@metric("paths", "train", "labels", "latents", better="higher")
+@metric("paths", "train", "labels", better="higher")
 def arithmetic_target(draws: Draws) -> Estimate:
     """Probability of the target class after adding the difference of two class centroids."""
-    found = _arithmetic(draws)
+    found = _arithmetic(draws).arithmetic
     values = found.elsewhere(found.target[:, :, found.at(1.0)])
     share = Estimate.mean(values, kind="unbiased")
-    return with_note(share, _note(draws, len(found.classes)))
+    return with_note(share, _note(draws))
 
 
-@metric("paths", "train", "labels", "latents", better="higher")
+@metric("paths", "train", "labels", better="higher")
 def arithmetic_identity(draws: Draws) -> Estimate:
     """Probability of the own class where nothing is added: of the reconstruction."""
-    found = _arithmetic(draws)
+    found = _arithmetic(draws).arithmetic
     values = found.elsewhere(found.own[:, :, found.at(0.0)])
     share = Estimate.mean(values, kind="unbiased")
-    return with_note(share, _note(draws, len(found.classes)))
+    return with_note(share, _note(draws))
 
 
-@metric("paths", "train", "labels", "latents", better="lower")
+@metric("paths", "train", "labels", better="lower")
 def round_trip(draws: Draws) -> Estimate:
     """Squared error after the way to another class and back, each time decoded and encoded."""
-    found, features = _arithmetic(draws), draws.x[0].numel()
+    (found, points), features = _arithmetic(draws), draws.x[0].numel()
+    if not found.round_trip.shape[1]:
+        raise Unavailable(
+            "the model has no encoder, by which a moved sample would come back: codes='inversion' "
+            "searches for its point"
+        )
     values = found.elsewhere(found.round_trip) / features
     plain = float(found.error.mean()) / features
+    note = f"; {points.note}" if points.note else ""
     return Estimate.mean(
         values,
         kind="unbiased",
         unit="per feature",
-        note=f"against the data; {plain:.3g} without the way",
+        note=f"against the data; {plain:.3g} without the way{note}",
     )
 
 
+class _Found(NamedTuple):
+    """The arithmetic of a pair, by the points that it was made of."""
+
+    arithmetic: Arithmetic
+    points: Points
+
+
 @once
-def _arithmetic(draws: Draws) -> Arithmetic:
+def _arithmetic(draws: Draws) -> _Found:
     judge, _ = judge_of(draws)
-    codec = Codec.of_pair(draws.model, draws.guide, draws.columns, seed=draws.seed)
-    train = draws.train_latents
-    if train is None:
-        raise Unavailable("there are no training rows")
-    centroids = class_moments(codec.free(train.mean).cpu(), draws.train["y"].cpu())
     few = thin({"x": draws.x, "y": draws.labels}, draws.few)
-    return arithmetic(codec, judge, few["x"], few["y"], centroids, (0.0, 1.0))
+
+    def known() -> Tensor | None:
+        return None if draws.train_latents is None else draws.train_latents.mean
+
+    points = points_of(
+        draws.model, draws.guide, draws.train, few, draws.codes, seed=draws.seed, known=known
+    )
+    centroids = class_moments(points.z, points.labels)
+    back = points.codec.draw is None
+    found = arithmetic(
+        points.codec, judge, points.x, points.y, centroids, (0.0, 1.0), back=back, z=points.own
+    )
+    return _Found(found, points)
 
 
-def _note(draws: Draws, classes: int) -> str:
-    accuracy = judge_of(draws)[1]
-    return f"{classes} classes; by a logistic regression that is right on {accuracy:.1%} of data"
+def _note(draws: Draws) -> str:
+    (found, points), accuracy = _arithmetic(draws), judge_of(draws)[1]
+    said = f"{len(found.classes)} classes; by a logistic regression that is right on {accuracy:.1%}"
+    said += " of data"
+    return f"{said}; {points.note}" if points.note else said
