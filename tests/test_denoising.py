@@ -2,18 +2,21 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import linear
 
 from priory.data import Data
 from priory.evaluation import evaluate
+from priory.evaluation.report.ways import over_time, save_moving
 from priory.inference import ELBO, IWAE, Denoise, Match, Phases, Reconstruction
 from priory.inference.phases.phases import generate
+from priory.inference.run import Run
 from priory.likelihoods import Normal
-from priory.models import DAE, GSN, VAE
+from priory.models import DAE, GSN, PAIRS, VAE
 from priory.models.denoising import Step
-from priory.nets import MLP
+from priory.nets import MLP, TimeMLP
 from priory.recipes import RECIPES
 from trainings import check_traced_and_resumed
 
@@ -403,3 +406,68 @@ def test_trained_by_any_way_it_ends_alike(name, tmp_path):
         RECIPES[name], {**options, "progress": False}, data, tmp_path / "run", atol=1e-4
     )
     assert isinstance(run.objective, Denoise)
+
+
+# --- the way over time ----------------------------------------------------------------------------
+
+
+def test_the_way_of_a_run_is_in_the_datas_units_and_leaves_the_random_state():
+    x = 5 + 2 * torch.randn(50, 2)
+    data = Data.from_arrays(x, standardise=True, valid=0, test=0)
+    pair = DAE("linear", Normal(), burn_in=4)
+    pair.build(data.train.x)
+    run, state = Run(pair, Denoise(), data), torch.get_rng_state()
+    way = run.chain(200)
+    assert way.shape == (5, 200, 2)
+    assert torch.equal(state, torch.get_rng_state())
+    assert (way[0].mean(0) - 5).abs().max() < 1
+    assert torch.equal(way, run.chain(200))
+    assert run.chain(3, steps=2).shape == (3, 3, 2)
+    chain = Run(VAE(latent=1), ELBO(), data)
+    for match, wrong in {
+        "VAE is no chain": lambda: chain.chain(),
+        "n must be": lambda: run.chain(0),
+        "steps must be": lambda: run.chain(steps=0),
+        "options of a diffusion": lambda: run.chain(sampler="ddim"),
+    }.items():
+        with pytest.raises(ValueError, match=match):
+            wrong()
+
+
+@pytest.mark.parametrize("pair", ["diffusion", "conditional-diffusion"])
+def test_a_diffusions_way_ends_in_its_samples(pair):
+    x, y = 3 + 2 * torch.randn(50, 2), torch.arange(50) % 2
+    made = PAIRS[pair](net=TimeMLP(4, 1), timesteps=5, noise="cosine")
+    columns = {"x": x} if pair == "diffusion" else {"x": x, "y": y}
+    made.build(*columns.values())
+    torch.manual_seed(1)
+    states = torch.stack([*made.eval().way(50)])
+    torch.manual_seed(1)
+    drawn = generate(made.model, columns, 50)
+    torch.testing.assert_close(states[-1], drawn["x"])
+    torch.testing.assert_close(made.head.scaled(states[:-1]).flip(0).movedim(0, 1), drawn["z"])
+    with pytest.raises(ValueError, match="steps of its own"):
+        next(made.way(3, steps=2))
+
+
+def test_a_moving_picture_has_the_states_in_their_order(tmp_path):
+    from PIL import Image
+
+    states = torch.zeros(3, 4, 1, 2, 2)
+    states[1:, :, :, 0] = 1.0
+    states[2] = 1.0 - states[1]
+    save_moving(states, tmp_path / "way.gif")
+    with Image.open(tmp_path / "way.gif") as image:
+        assert image.n_frames == 3
+        pages = []
+        for i in range(3):
+            image.seek(i)
+            pages.append(torch.from_numpy(np.array(image.convert("L"))))
+    first = pages[0].shape[0] // 10  # within the first image
+    assert pages[0][first, first] == 0
+    assert pages[1][first, first] == 255
+    assert pages[2][first, first] == 0
+    save_moving(torch.randn(2, 5, 2), tmp_path / "points.gif")
+    with pytest.raises(ValueError, match="3 numbers"):
+        save_moving(torch.randn(2, 5, 3), tmp_path / "rows.gif")
+    assert len(over_time(torch.randn(40, 5, 2)).axes) == 12
