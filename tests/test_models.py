@@ -352,6 +352,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x, torch.zeros(6, dtype=torch.long)),
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
+    "dae": [lambda p, x: p.decoder(x)],
     "deep-gp-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.explain(x),
@@ -373,6 +374,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x),
         lambda p, x: p.process(x),
     ],
+    "gsn": [lambda p, x: p.decoder(x)],
     "helmholtz": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "hierarchical-gmvae": [
         lambda p, x: p.encoder(x),

@@ -22,18 +22,23 @@ from priory.signatures import Option, options_of
 
 _OUT = "samples.png"
 _ENDINGS = (*PICTURES, ".npz")
+_MOVING = ".gif"
+_CHAIN = {
+    "chain": Option("chain", bool, False, "draw the way of a chain, from its start to a sample"),
+    "chain_steps": Option("chain_steps", int | None, None, "steps of the way, if the pair has any"),
+}
 _OF_EACH = 10  # samples of each of several values that are given
 
 
 def command(_: Request) -> Command:
     """Return what may be typed."""
     drawing = {n: o for n, o in options_of(Run.sample).items() if n not in ("self", "given")}
-    about = f"a picture or arrays: {', '.join(_ENDINGS)}"
+    about = f"a picture or arrays: {', '.join(_ENDINGS)}; of a chain {_MOVING}, which moves"
     return Command(
         "priory sample RUN [options]",
         f"{VERBS['sample']}.",
         {
-            "drawing": drawing | {"given": GIVEN},
+            "drawing": drawing | {"given": GIVEN} | _CHAIN,
             "run": pair_option() | data_options(None),
             "output": {"out": Option("out", Path, _OUT, about), "overwrite": OVERWRITE},
         },
@@ -42,6 +47,7 @@ def command(_: Request) -> Command:
         (
             "priory sample runs/vae-digits-seed0 --n 64 --out samples.png",
             "priory sample runs/cvae-digits-seed0 --given y=all --n 10",
+            "priory sample runs/dae-digits-seed0 --chain --out way.gif",
         ),
     )
 
@@ -52,6 +58,12 @@ def act(request: Request) -> None:
     options = request.values("drawing")
     if (options.get("n") or 1) < 1:
         errors.found.append(f"n must be at least 1, got {options['n']}")
+    steps = options.pop("chain_steps", None)
+    if options.pop("chain", False):
+        _act_on_chains(request, options, steps)
+        return
+    if steps is not None:
+        errors.found.append("chain_steps are those of --chain, which is not there")
     asked = errors.attempt(read_given, options.pop("given", None) or "") or {}
     out = output_file(request, "out", _OUT, _ENDINGS)
     run = open_run(request)
@@ -74,6 +86,30 @@ def act(request: Request) -> None:
         split = means.unflatten(0, (rows, n))
         save_picture(by_label(split, names, of) if rows > 1 else generated(means), out)
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
+
+
+def _act_on_chains(request: Request, options: dict[str, Any], steps: int | None) -> None:
+    """Draw chains over time, and write them."""
+    errors = request.errors
+    if options.pop("given", None):
+        errors.found.append("a chain is drawn with nothing given: leave --given or --chain out")
+    out = output_file(request, "out", _OUT, (*_ENDINGS, _MOVING))
+    run = open_run(request)
+    n = options.pop("n", None) or 64
+    chosen = {name: value for name, value in options.items() if value is not None}
+    states = errors.attempt(run.chain, n, steps=steps, **chosen)
+    errors.check()
+    assert states is not None  # noqa: S101
+    from priory.evaluation.report.ways import over_time, save_moving
+
+    if out.suffix == ".npz":
+        np.savez(out, x=states.numpy())
+    elif out.suffix == _MOVING:
+        errors.attempt(save_moving, states, out)
+        errors.check()
+    else:
+        save_picture(over_time(states), out)
+    print(f"wrote {out}: {len(states):,} states of {n:,} chains, the start first")
 
 
 @contextmanager

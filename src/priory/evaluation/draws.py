@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.data.toys import Mixture
+from priory.distributions.drawn import Drawn
 from priory.evaluation.isolation import placement, reseed, seeded
 from priory.evaluation.latents.information import aggregate_log_density, mean_of
 from priory.evaluation.likelihood.auxiliary import wrong_jacobian
@@ -288,6 +289,9 @@ class Draws(Sets):
             raise Unavailable(f"needs exactly one latent site; the model has {found}")
         if sites[0] not in self.phase.local:
             raise Unavailable(f"{sites[0]} is shared by all data: no datum has its own latent")
+        prior = base(self.phase.distribution(sites[0], of="model"))
+        if isinstance(prior, Drawn):
+            raise Unavailable(prior.no_density)
         return sites[0]
 
     @cached_property

@@ -155,6 +155,43 @@ class Run:
         with self._drawing(ways):
             return self._sample(n, given, seed)
 
+    @torch.no_grad()
+    def chain(
+        self, n: int = 64, *, steps: int | None = None, seed: int = 0, **drawing: Any
+    ) -> Tensor:
+        """Draw n chains over time, from their start to a sample: `(time, n, *shape)`, on the CPU.
+
+        The pair is one with a method `way(n, steps)`, which yields the states: a chain that
+        denoises, or a diffusion. States are in the data's own units.
+
+        Args:
+            n: number of chains.
+            steps: of each, if the pair leaves them open; its own number if `None`.
+            seed: seed of the draws; the global random state is left as it was.
+            **drawing: of a diffusion, how its ways are drawn, as in `sample`.
+
+        Raises:
+            ValueError: if the pair is no chain, a number is not positive, or the chain has a number
+                of steps of its own.
+        """
+        way = getattr(self.pair, "way", None)
+        if way is None:
+            raise ValueError(
+                f"{type(self.pair).__name__} is no chain, and its samples have no way: leave chain "
+                "out, or take a pair such as DAE, GSN or Diffusion"
+            )
+        for name, count in (("n", n), ("steps", 1 if steps is None else steps)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        programs = modules(self.pair.model, self.pair.guide)
+        device = columns_of(self.data)["x"].device
+        own = own_randomness(device, seed)
+        with self._drawing(drawing), self.scope(), eval_mode(programs), own:
+            states = torch.stack([x.cpu() for x in way(n, steps)])
+        if self.preparation is None:
+            return states
+        return self.preparation.restore(states.flatten(0, 1)).reshape(states.shape)
+
     def _drawing(self, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
         """Return what draws by some options of a chain for a while."""
         if not options:

@@ -8,6 +8,9 @@ from priory.models.conditional import CVAE as CVAE
 from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.deep_gp import DeepGPVAE as DeepGPVAE
+from priory.models.denoising import DAE as DAE
+from priory.models.denoising import GSN as GSN
+from priory.models.denoising import DenoisingChain as DenoisingChain
 from priory.models.diffusion import BinomialDiffusion as BinomialDiffusion
 from priory.models.diffusion import ConditionalDiffusion as ConditionalDiffusion
 from priory.models.diffusion import Diffusion as Diffusion
@@ -44,5 +47,5 @@ from priory.registry import registry
 
 PAIRS: dict[str, type[Pair]] = registry(Pair, globals())
 
-__all__ = ["PAIRS", "Corruption", "MarkovChain", "Pair"]
+__all__ = ["PAIRS", "Corruption", "DenoisingChain", "MarkovChain", "Pair"]
 __all__ += [pair.__name__ for pair in PAIRS.values()]

@@ -192,6 +192,35 @@ class MarkovChain(Pair):
             z = self.transition(z, torch.full((), t, device=z.device), *given)()
             yield z
 
+    @torch.no_grad()
+    def way(self, n: int, steps: int | None = None) -> Iterator[Tensor]:
+        """Yield the states of n ways down to the datum, (n, *shape) each, z_T first, x last.
+
+        They are in the data's units, and drawn as samples are.
+
+        Args:
+            n: Number of ways.
+            steps: None; T is the chain's own.
+
+        Raises:
+            ValueError: Steps are asked for.
+        """
+        if steps is not None:
+            raise ValueError(
+                f"the way of {type(self).__name__} has {self.timesteps} steps of its own: leave "
+                "the number of steps out"
+            )
+        given = self.given(**self.drawn_columns(n))
+        low = self.head.scaled(self.zeros)
+        unit = self.head.scaled(self.zeros + 1) - low
+        for z in self.descend(self.start().expand((n,))(), *given):
+            yield (z - low) / unit
+        yield self.observe(self.transition(z, self._ones(z), *given))()
+
+    def drawn_columns(self, n: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Draw the columns beside x that n ways are given, (n, ...) each."""
+        return {}
+
     def model(self, x: Tensor) -> None:
         with self.batch(x):
             self.generate(x)

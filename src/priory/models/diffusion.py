@@ -402,6 +402,10 @@ class ConditionalDiffusion(GaussianDiffusion, Labelled):
             indicators = indicators * kept.unsqueeze(-1)
         return (indicators,)
 
+    def drawn_columns(self, n: int) -> dict[str, Tensor]:
+        """Draw n labels."""
+        return {"y": self.labels().expand((n,)).sample()}
+
     def cost_of_labels(self, **columns: Tensor) -> Tensor:
         """Return -log p(y), in nats, (*rows)."""
         return -self.labels().log_prob(columns["y"])

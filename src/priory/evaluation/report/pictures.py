@@ -90,12 +90,19 @@ def by_label(x: Tensor, names: Sequence[str], of: str = "label") -> Figure:
     return figure
 
 
-def snapshots(taken: Mapping[int, Tensor], real: Tensor | None = None) -> Figure:
+def snapshots(
+    taken: Mapping[int, Tensor],
+    real: Tensor | None = None,
+    title: str = "Snapshots",
+    note: str = "each column has one z; each row is a step",
+) -> Figure:
     """Draw the same samples as training went on: a row of images, or a small chart, for each step.
 
     Args:
         taken: samples `(n, *shape)` by the step at which they were drawn, always of the same noise.
         real: data to show behind points, and whose range images are cut to, `(m, *shape)`.
+        title: of the whole.
+        note: what columns and rows of images are.
     """
     steps = sorted(taken)
     if len(steps) > _MOST:
@@ -105,7 +112,7 @@ def snapshots(taken: Mapping[int, Tensor], real: Tensor | None = None) -> Figure
         low, high = (0.0, 1.0) if real is None else (float(real.min()), float(real.max()))
         shown = [taken[step][:columns].clamp(low, high) for step in steps]
         grid = tile(torch.cat(shown), columns)
-        figure = image_grid(grid, "Snapshots", "each column has one z; each row is a step")
+        figure = image_grid(grid, title, note)
         axes = figure.axes[0]
         height = shown[0].shape[2]
         gap = (grid.shape[0] - len(steps) * height) / max(1, len(steps) - 1)
@@ -119,7 +126,7 @@ def snapshots(taken: Mapping[int, Tensor], real: Tensor | None = None) -> Figure
     return small_multiples(
         {f"step {step:,}": rows_of(taken[step]).numpy() for step in steps},
         None if real is None else rows_of(real).numpy(),
-        "Snapshots",
+        title,
     )
 
 

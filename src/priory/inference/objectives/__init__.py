@@ -6,6 +6,7 @@ from priory.inference.objectives.bounds import CIWAE, ELBO, IWAE, KL, MIWAE, PIW
 from priory.inference.objectives.constraint import Constraint
 from priory.inference.objectives.contrast import Contrast
 from priory.inference.objectives.costs import COSTS
+from priory.inference.objectives.denoise import Denoise
 from priory.inference.objectives.em import EM
 from priory.inference.objectives.few_labels import LabelledELBO
 from priory.inference.objectives.games import GAMES
@@ -42,6 +43,7 @@ __all__ = [
     "Constraint",
     "Contrast",
     "Cosine",
+    "Denoise",
     "Exponential",
     "FreeBits",
     "Gradient",

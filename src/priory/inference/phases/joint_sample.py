@@ -405,7 +405,7 @@ class Phase:
         Where q(z | x) is an integral over a, p(x, z) / q(z, a | x) bounds log p(x) only with a
         reverse model r(a | x, z), which the model does not have. A relaxed draw of a discrete
         latent has no probability under the model. An energy has no density before its normaliser
-        is known.
+        is known, and what a procedure draws has none at all.
         """
         for name in self.latents:
             if reason := getattr(base(self._model[name]["fn"]), "no_density", ""):
