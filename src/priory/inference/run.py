@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -125,7 +125,7 @@ class Run:
         *,
         given: Mapping[str, Any] | None = None,
         seed: int = 0,
-        sampler: Literal[ancestral, ddim] | None = None,
+        sampler: Literal["ancestral", "ddim"] | None = None,
         sample_steps: int | None = None,
         guidance: float | None = None,
     ) -> dict[str, Tensor]:
