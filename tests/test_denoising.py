@@ -1,6 +1,7 @@
 """Denoising chains against matrices and closed forms: where they lead, and what they learn."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -471,3 +472,66 @@ def test_a_moving_picture_has_the_states_in_their_order(tmp_path):
     with pytest.raises(ValueError, match="3 numbers"):
         save_moving(torch.randn(2, 5, 3), tmp_path / "rows.gif")
     assert len(over_time(torch.randn(40, 5, 2)).axes) == 12
+
+
+# --- how chains mix -------------------------------------------------------------------------------
+
+MIXING = ("chain_burn_in", "chain_rhat", "chain_ess")
+
+
+def normal_chain(level):
+    """An exact chain on N(0, 1): each state is the last one times 1 / (1 + level^2), and noise."""
+    pair = DAE("linear", Normal(), corruption="gaussian", level=level, burn_in=10)
+    x = torch.randn(300, 1)
+    x = (x - x.mean()) / x.std(correction=0)
+    pair.build(x)
+    slope = 1 / (1 + level**2)
+    with torch.no_grad():
+        weight, bias, log_scale = (dict(pair.named_parameters())[n] for n in _LINEAR)
+        weight.fill_(slope)
+        bias.zero_()
+        log_scale.fill_(0.5 * torch.tensor(slope * level**2).log())
+    return pair, x, slope
+
+
+def mixing(pair, x, steps):
+    return evaluate(pair, {"x": x}, metrics=MIXING, steps=steps, pictures=False)
+
+
+def test_an_exact_chain_mixes_as_its_slope_says():
+    pair, x, slope = normal_chain(1.0)
+    report = mixing(pair, x, 2000)
+    assert report["chain_burn_in"].value == 0
+    assert 1.0 <= report["chain_rhat"].value < 1.01
+    assert report["chain_ess"].value == pytest.approx((1 - slope) / (1 + slope), rel=0.2)
+
+
+def test_a_chain_that_starts_elsewhere_takes_as_long_as_its_slope_says():
+    pair, x, slope = normal_chain(0.5)
+    pair.mean += 4.0  # which falls by the slope at each step, until 0.3 is left
+    found = mixing(pair, x, 200)["chain_burn_in"]
+    steps = math.log(0.3 / 4) / math.log(slope)
+    assert abs(found.value - steps) <= 3
+    assert any("raise burn_in" in warning for warning in found.warnings)
+
+
+def test_a_chain_that_stays_in_its_mode_is_seen():
+    # Bits that are corrupted rarely and repeated: no mode is left.
+    pair = DAE("linear", level=1e-3, burn_in=2)
+    x = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(30, 1)
+    pair.build(x)
+    with torch.no_grad():
+        weight, bias = pair.parameters()
+        weight.copy_(60 * torch.eye(2))
+        bias.fill_(-30.0)
+    report = mixing(pair, x, 40)
+    assert not report["chain_ess"].applicable or report["chain_rhat"].value > 1.5
+
+
+def test_chains_that_end_and_pairs_without_one_have_no_mixing():
+    x = torch.randn(30, 2)
+    for pair in (VAE(latent=1), PAIRS["diffusion"](TimeMLP(4, 1), timesteps=3, noise="cosine")):
+        pair.build(x)
+        for record in mixing(pair, x, 10):
+            assert not record.applicable
+            assert "no chain without an end" in record.note

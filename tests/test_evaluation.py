@@ -442,6 +442,7 @@ def test_every_metric_on_a_run():
     own = {"layer_loss", "sticks", "bits_per_dim", "mmd_hamming", "class_kl"}
     own |= {"code_accuracy", "code_information", "label_agreement"}
     own |= {"level_ari", "dendrogram_purity", "end_kl"}
+    own |= {"chain_burn_in", "chain_rhat", "chain_ess"}
     own |= {"accuracy", "label_nll", "label_information"}
     domains = {"pairing_accuracy", "pairing_accuracy_back", "cycle_error"}
     assert absent == own | domains | factors | known_mixture | outliers
