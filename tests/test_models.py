@@ -302,7 +302,7 @@ WRONG_LATER = {
 def test_wrong_data_get_the_same_error_in_every_call(name, wrong):
     x, words = {**WRONG, **WRONG_LATER}[wrong]
     pair, labels = pair_of(name)
-    good = torch.randn(6, 4) if name == "flow" else torch.randn(6, 4).gt(0).double()
+    good = torch.randn(6, 4) if name.startswith("flow") else torch.randn(6, 4).gt(0).double()
     if wrong in WRONG:
         for call in (*called(pair, x, labels), lambda: pair.build(x, **labels)):
             with pytest.raises(ValueError, match=words):
@@ -360,6 +360,7 @@ UNBUILT = {
         lambda p, x: p.layers[0].posterior(),
     ],
     "flow": [lambda p, x: p.density()],
+    "flow-matching": [lambda p, x: p.density(), lambda p, x: p.flow.velocity(x, x[:, 0])],
     "diffusion": [lambda p, x: p.denoiser(x, x[:, 0])],
     "gan": [lambda p, x: p.generator(x)],
     "glo": [lambda p, x: p.generator(x), lambda p, x: p.find(x)],

@@ -44,6 +44,8 @@ def parts(recipe):
     flow = str(recipe.options.get("flow")).partition(":")[0]
     if flow in FLOWS:
         fitting["flow"] = FLOWS[flow]
+    if recipe.name == "flow-matching":
+        fitting["net"] = "time-mlp:8:1"
     if "timesteps" in options_of(recipe.family):
         fitting |= {"net": "time-mlp:32:1", "timesteps": 20}
     prior = str(recipe.options.get("prior")).partition(":")[0]

@@ -25,7 +25,7 @@ from priory.evaluation.sample_sets import Sets, Units
 from priory.evaluation.subject import FEW, SAMPLES, STEPS, CodesFrom
 from priory.inference.checks import check_plates
 from priory.inference.modules import device_of
-from priory.inference.phases.arguments import owner
+from priory.inference.phases.arguments import is_estimated, owner
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases, generate
 from priory.inference.phases.recorder import MismatchError
@@ -164,7 +164,12 @@ class Draws(Sets):
         """Whether the log weights are log p(x) itself: no latents, or their exact posterior."""
         pair = owner(self.model)
         tractable = isinstance(pair, Tractable) and owner(self.guide) is pair
-        return tractable or not self.density.latents
+        return tractable or not (self.density.latents or self.estimated)
+
+    @cached_property
+    def estimated(self) -> bool:
+        """Whether the log densities are unbiased estimates, so that K is 1."""
+        return is_estimated(self.model)
 
     @cached_property
     def density(self) -> Phase:

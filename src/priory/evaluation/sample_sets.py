@@ -133,6 +133,7 @@ class Sets:
     chain: Any = _OfPair()
     density: Any = _OfPair()
     exact: Any = _OfPair()
+    estimated: Any = _OfPair()
     log_weight: Any = _OfPair()
     quantity: Any = _OfPair()
     log_scale: Any = _OfPair()

@@ -26,7 +26,8 @@ class Scores:
             a single sample. That of an estimated log normaliser, which all rows share, is counted.
         ess: effective sample size, between 1 and K.
         khat: shape of the weights' tail: above 0.7 the bound is not to be trusted; NaN if K < 21.
-        kind: exact, lower bound, or biased where a log normaliser is estimated.
+        kind: exact, lower bound, unbiased where log p(x) is an unbiased estimate, or biased where
+            a log normaliser is estimated.
         quantity: what it is the likelihood of, and whether that has a density or a mass.
         note: in which units the rows are, and what of them is counted.
         particles: importance samples K of each row; `None` where there are no latents.
@@ -37,7 +38,7 @@ class Scores:
     se: Tensor
     ess: Tensor
     khat: Tensor
-    kind: Literal["exact", "lower bound", "biased"]
+    kind: Literal["exact", "lower bound", "unbiased", "biased"]
     quantity: str
     note: str
     particles: int | None
@@ -50,6 +51,8 @@ class Scores:
     def about(self) -> str:
         """What the numbers are, in one sentence."""
         kind: str = self.kind
+        if kind == "unbiased":
+            kind = "an unbiased estimate"
         if kind == "biased":
             kind = "an estimate, as its normaliser is estimated"
         if self.particles is not None and kind == "lower bound":
@@ -112,7 +115,9 @@ def score(
         bounds = draws.log_weight
         if len(bad := bounds.log_likelihood.isnan().nonzero().flatten()):
             raise Unavailable(f"log p(x) of row {int(bad[0])} and {len(bad) - 1} more is NaN")
-        exact = draws.exact
+        exact, unbiased = draws.exact, draws.estimated and not latents
+        if draws.estimated:
+            particles = 1
         error = torch.zeros_like(bounds.ess) if exact else _standard_error(bounds.ess, particles)
         known = draws.normaliser
         estimated = known is not None and known.se > 0
@@ -124,7 +129,13 @@ def score(
             error,
             bounds.ess,
             bounds.khat,
-            "biased" if estimated else "exact" if exact else "lower bound",
+            "biased"
+            if estimated
+            else "exact"
+            if exact
+            else "unbiased"
+            if unbiased
+            else "lower bound",
             str(draws.quantity),
             "; ".join(notes),
             particles if latents else None,

@@ -22,7 +22,7 @@ from priory.inference.monitor import Watch
 from priory.inference.objectives.base import Objective, schedules
 from priory.inference.objectives.rates import rate
 from priory.inference.options import FitOptions
-from priory.inference.phases.arguments import Program, bind, owner
+from priory.inference.phases.arguments import Program, bind, is_estimated, owner
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.particles import bound, vectorises
 from priory.inference.phases.phases import Phases
@@ -263,8 +263,9 @@ def validation_bound(
     """
     device = split.device
     chain: Any = owner(model)
-    if hasattr(chain, "weightings"):
+    if hasattr(chain, "weightings") and hasattr(chain, "terms"):
         return _chain_bound(chain, split, seed)
+    particles = 1 if is_estimated(model) else particles
     total = torch.zeros((), dtype=torch.float64, device=device)
     with own_randomness(device, seed), pyro.validation_enabled(False), unscaled():
         try:

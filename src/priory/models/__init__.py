@@ -16,6 +16,7 @@ from priory.models.diffusion import ConditionalDiffusion as ConditionalDiffusion
 from priory.models.diffusion import Diffusion as Diffusion
 from priory.models.dlgmm import DLGMM as DLGMM
 from priory.models.flow import NormalizingFlow as NormalizingFlow
+from priory.models.flow_matching import FlowMatching as FlowMatching
 from priory.models.gan import GAN as GAN
 from priory.models.glo import GLO as GLO
 from priory.models.gmvae import GMVAE as GMVAE

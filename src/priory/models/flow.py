@@ -74,6 +74,16 @@ class NormalizingFlow(Pair):
         self.encoder = Encoder(encoder, constraints.real, posterior=posterior)
 
     @property
+    def is_estimated(self) -> bool:
+        """Whether log p(x) is an unbiased estimate, whose exponential is none of p(x)."""
+        return False
+
+    @property
+    def how(self) -> str:
+        """How the log density is computed, where a figure is to note it."""
+        return ""
+
+    @property
     def posterior(self) -> Posterior | str:
         """The family of the log-odds of u, where q(u | x) is variational."""
         return self.encoder.posterior

@@ -1,8 +1,8 @@
-"""Diffusions: Markov chains that undo noise."""
+"""Diffusions, Markov chains that undo noise, and the flows that match fields in their place."""
 
 from typing import Any
 
-from priory.models import BinomialDiffusion, ConditionalDiffusion, Diffusion
+from priory.models import BinomialDiffusion, ConditionalDiffusion, Diffusion, FlowMatching
 from priory.recipes.recipe import Recipe
 
 _TRAINING = {"steps": 3000, "lr": 2e-3, "schedule": "cosine", "ema": 0.995, "clip": 10.0}
@@ -63,5 +63,11 @@ ROWS = (
         BinomialDiffusion,
         "steps",
         grey=False,
+    ),
+    _row(
+        "flow-matching",
+        "Lipman, Chen, Ben-Hamu, Nickel and Le, 2023, Flow matching for generative modeling",
+        FlowMatching,
+        "steps:simple",
     ),
 )

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from priory.data.levels import level_spacing
 from priory.evaluation.draws import Draws
-from priory.evaluation.likelihood.bound import doubts, samples_of
-from priory.evaluation.record import Estimate, Kind, Unavailable
+from priory.evaluation.likelihood.bound import doubts, kind_of, samples_of
+from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
 from priory.inference.phases.sites import is_discrete
 
@@ -50,7 +50,7 @@ def bits_per_dim(draws: Draws) -> Estimate:
         draws.x[0].numel(),
         "",
     )
-    kind: Kind = "exact" if draws.exact else "upper bound"
+    kind = kind_of(draws, "upper bound")
     spacing, warnings, samples = 1.0, doubts(draws), samples_of(draws)
     x = draws.x if draws.units is None else draws.units.own(draws.x).float()
     if not is_discrete(distribution):

@@ -14,14 +14,15 @@ from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.normaliser import known_of
 from priory.evaluation.likelihood.pareto import THRESHOLD, Tail, tail_length
 from priory.evaluation.likelihood.quantity import likelihood_of
-from priory.evaluation.record import Estimate, Unavailable
+from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import check_finite, metric
 from priory.evaluation.rows import Columns, blocks, check, read
 from priory.evaluation.sample_sets import Sets
 from priory.inference.diagnosis import is_out_of_memory
 from priory.inference.distributed import ranks
-from priory.inference.phases.arguments import owner
+from priory.inference.phases.arguments import is_estimated, owner
 from priory.inference.phases.particles import log_weights, vectorises
+from priory.models.chain import MarkovChain
 
 _STREAM = 1
 _BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # of one array, to spread the cost of a call
@@ -69,6 +70,8 @@ def log_likelihood(
     ranks share the blocks of data, and all get every bound, the same as in one process. Nothing of
     the caller's is changed: see `sealed`. For k-hat see `pareto`.
 
+    Where the log densities are unbiased estimates K is 1, and ESS has no meaning: NaN.
+
     Burda, Grosse and Salakhutdinov 2016, Importance Weighted Autoencoders.
 
     Args:
@@ -97,7 +100,10 @@ def log_likelihood(
     columns = check(read(data))
     like = placement(model, guide)
     sample = next(iter(columns.values())) if like is None else like
-    way = getattr(owner(model), "timesteps", 1) * columns["x"][0].numel() if "x" in columns else 1
+    own = owner(model)
+    way = own.timesteps * columns["x"][0].numel() if isinstance(own, MarkovChain) else 1
+    if is_estimated(model):  # the mean of exponentials of estimates would be no bound
+        particles = 1
     k, rows = block or _block(particles, columns, sample, way)
     while True:
         out = None
@@ -174,11 +180,23 @@ def nll(draws: Sets) -> Estimate:
     """Negative log likelihood, by the K-sample bound; exact where the posterior is, or none."""
     return Estimate.mean(
         -draws.log_weight.log_likelihood,
-        kind="exact" if draws.exact else "upper bound",
+        kind=kind_of(draws, "upper bound"),
         unit="nats",
         **samples_of(draws),
         warnings=doubts(draws),
     )
+
+
+def kind_of(draws: Sets, bound: Kind) -> Kind:
+    """Return what a pair's likelihood is: exact, an unbiased estimate, or a bound.
+
+    Args:
+        draws: of the pair.
+        bound: which bound, where it is one.
+    """
+    if draws.exact:
+        return "exact"
+    return "unbiased" if draws.estimated and not draws.density.latents else bound
 
 
 def samples_of(draws: Sets) -> dict[str, Any]:
@@ -187,10 +205,14 @@ def samples_of(draws: Sets) -> dict[str, Any]:
     Args:
         draws: of the pair.
     """
+    how = getattr(owner(draws.model), "how", "")
+    noted = {"note": how} if isinstance(how, str) and how else {}
     if draws.exact:
-        return {}
+        return noted
+    if draws.estimated:
+        return noted | ({"particles": 1} if draws.density.latents else {})
     if draws.chain is None:
-        return {"particles": draws.particles}
+        return noted | {"particles": draws.particles}
     steps = draws.chain.timesteps
     each = max(1, draws.particles // steps)
     note = f"the sum over all {steps} steps, {each} draw{'s' * (each > 1)} of each, in closed form"
@@ -204,7 +226,7 @@ def elbo(draws: Sets) -> Estimate:
     how = samples.pop("note", "averaged over the K samples of each datum")
     return Estimate.mean(
         draws.log_weight.elbo,
-        kind="exact" if draws.exact else "lower bound",
+        kind=kind_of(draws, "lower bound"),
         unit="nats",
         **samples,
         note=f"bounds {draws.quantity.name}; {how}",
@@ -245,9 +267,11 @@ def khat(draws: Sets) -> Estimate:
 
 def _sampled(draws: Sets) -> None:
     if not draws.density.latents:
-        raise Unavailable("the model has no latents: log p(x) is exact, nothing is sampled")
+        raise Unavailable("the model has no latents: there are no importance weights")
     if draws.chain is not None:
         raise Unavailable("the bound is a sum over a chain's steps, without importance weights")
+    if draws.estimated:
+        raise Unavailable("log densities are unbiased estimates, which weigh no samples")
 
 
 def doubts(draws: Sets) -> tuple[str, ...]:

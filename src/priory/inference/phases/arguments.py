@@ -125,6 +125,14 @@ def owner(program: Any) -> Any:
     return program if held is None else held
 
 
+def is_estimated(program: Any) -> bool:
+    """Return whether a pair's log densities are unbiased estimates, as of a continuous flow.
+
+    No mean of their exponentials is an estimate of p(x), and none bounds it.
+    """
+    return getattr(owner(program), "is_estimated", False) is True
+
+
 def likelihood_at(program: Program, site: str) -> Likelihood | None:
     """Return the likelihood that a pair's model has of a site, None if it has none of ours.
 

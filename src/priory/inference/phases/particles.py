@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.inference.phases.arguments import Program
+from priory.inference.phases.arguments import Program, is_estimated
 from priory.inference.phases.joint_sample import Phase
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.recorder import MismatchError
@@ -63,7 +63,15 @@ def log_weights(
         particles: number of particles.
         together: draw all at once; otherwise one after the other, for programs that do not
             vectorise.
+
+    Raises:
+        ValueError: if several are asked of a pair whose log densities are estimates.
     """
+    if particles > 1 and is_estimated(model):
+        raise ValueError(
+            "log p(x) of this pair is an unbiased estimate, and no mean of the estimates' "
+            "exponentials is a bound: take one particle, or trace='exact'"
+        )
     drawn = _draw(Phases(model, guide, columns=columns, particles=particles), together)
     return torch.cat([awake.log_weight() for awake in drawn])
 
