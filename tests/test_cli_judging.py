@@ -201,6 +201,9 @@ def test_paths_are_drawn_for_all_pairs_or_one_vector(capsys, folder, runs):
     assert code == 0
     assert "wrote paths.png" in out
     assert (folder / "paths.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = said(capsys, *words, "--traverse", "z", "--out", "z.png")
+    assert code == 0
+    assert "coordinates of z move the mean" in out
     vector = ["--moved", 7, "--start", 6, "--end", 0]
     assert said(capsys, *words, *vector, "--out", "seven.svg")[0] == 0
     assert "<svg" in (folder / "seven.svg").read_text()
@@ -209,6 +212,10 @@ def test_paths_are_drawn_for_all_pairs_or_one_vector(capsys, folder, runs):
         ([*vector[:-1], 12, "--out", "a.png"], "end must be a class", 1),
         (["--out", "a.txt"], "must end in .png", 2),
         ([], "paths.png is there already", 2),
+        (["--traverse", "z", *vector, "--out", "a.png"], "leave --moved", 2),
+        (["--traverse", "z3", "--out", "a.png"], "no latent 'z3'", 1),
+        (["--traverse", "tree", "--out", "a.png"], "prior is no tree", 1),
+        (["--codes", "search", "--out", "a.png"], "codes", 2),
     ):
         code, _, err = said(capsys, *words, *wrong)
         assert code == error

@@ -31,6 +31,10 @@ _MOVED = {
     "start": "class whose centroid the vector starts at",
     "end": "class whose centroid it ends at",
 }
+_TRAVERSE = (
+    "latent site, such as z or z2, each coordinate of which moves over its quantiles; or tree,"
+)
+_TRAVERSE += " from the root of a tree prior to its leaves"
 
 
 def command(_: Request) -> Command:
@@ -39,9 +43,10 @@ def command(_: Request) -> Command:
     return Command(
         "priory paths RUN [options]",
         f"{VERBS['paths']}. Every pair of classes has a row; or images of one class are moved "
-        "along the vector between two others.",
+        "along the vector between two others; or one coordinate of a latent moves at a time.",
         {
             "what to move": {n: Option(n, str, None, text) for n, text in _MOVED.items()},
+            "what to traverse": {"traverse": Option("traverse", str, None, _TRAVERSE)},
             "points": {"codes": options_of(evaluate)["codes"]},
             "run": pair_option() | data_options(None),
             "output": {"out": Option("out", Path, _OUT, about), "overwrite": OVERWRITE},
@@ -52,6 +57,7 @@ def command(_: Request) -> Command:
             "priory paths runs/vae --out pairs.png",
             "priory paths runs/vae --moved 7 --start 6 --end 0 --out seven_along.png",
             "priory paths runs/gan --codes inversion",
+            "priory paths runs/two-layer-vae --traverse z2",
         ),
     )
 
@@ -63,26 +69,61 @@ def act(request: Request) -> None:
     chosen = request.values("what to move")
     if chosen and len(chosen) < len(_MOVED):
         request.errors.found.append("--moved, --start and --end go together")
-    codes = request.values("points").get("codes", "auto")
+    codes = request.values("points").get("codes")
+    site = request.values("what to traverse").get("traverse")
+    if site is not None and (chosen or codes):
+        request.errors.found.append(
+            "--traverse moves no class and takes the guide's codes: leave "
+            "--moved, --start, --end and --codes out"
+        )
     out = output_file(request, "out", _OUT, PICTURES)
     run = open_run(request)
     train = run.data.train.columns
-    if not is_image(train["x"]) or "y" not in train:
+    if site is not None and not is_image(train["x"]):
+        raise ValueError("traversals are drawn of images, and the run's data are none")
+    if site is None and (not is_image(train["x"]) or "y" not in train):
         raise ValueError("paths are drawn of labelled images, and the run's data are none")
-    known = labelled_rows({"y": train["y"]})["y"].unique().tolist()
+    _check_classes(run, chosen)
+    try:
+        with run.scope():
+            if site is None:
+                figure, note = _draw(run, chosen, codes or "auto")
+            else:
+                figure, note = _traversed(run, site)
+    except Unavailable as reason:
+        raise ValueError(f"the run has no ways to draw: {reason}") from reason
+    save_picture(figure, out)
+    print(f"wrote {out}" + (f": {note}" if note else ""))
+
+
+def _check_classes(run: Run, chosen: dict[str, str]) -> None:
+    """Raise a ValueError unless the training rows have the classes that are named."""
+    if not chosen:
+        return
+    known = labelled_rows({"y": run.data.train.columns["y"]})["y"].unique().tolist()
     names = [run.data.classes[number] for number in known]
     for option, label in chosen.items():
         if label not in names:
             raise ValueError(
                 f"{option} must be a class of the training rows, {', '.join(names)}; got {label}"
             )
-    try:
-        with run.scope():
-            figure, note = _draw(run, chosen, codes)
-    except Unavailable as reason:
-        raise ValueError(f"the run has no ways to draw: {reason}") from reason
-    save_picture(figure, out)
-    print(f"wrote {out}" + (f": {note}" if note else ""))
+
+
+def _traversed(run: Run, site: str) -> tuple[Figure, str]:
+    """Draw a row for each active coordinate of a site, or leaf of a tree; and say of what."""
+    from priory.evaluation.interpolation import traverse, traverse_tree
+    from priory.evaluation.report.interpolations import image_rows
+
+    model, guide, test = run.pair.model, run.pair.guide, check(read(run.data.test))
+    if site == "tree":
+        found = traverse_tree(model, guide, test)
+        title, above, steps = "From the root of the tree to its leaves", "level", found.steps
+    else:
+        found = traverse(model, guide, test, site)
+        title, above = f"One coordinate of {site} at a time", "quantile of the coordinate, in %"
+        steps = tuple(round(100 * q, 6) for q in found.steps)
+    figure = image_rows(found.frames, found.labels, steps, title, above=above, marked=None)
+    return figure, found.note
 
 
 def _draw(run: Run, chosen: dict[str, str], codes: CodesFrom) -> tuple[Figure, str]:

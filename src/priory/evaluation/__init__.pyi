@@ -29,6 +29,8 @@ from .interpolation import pair_paths as pair_paths
 from .interpolation import points_of as points_of
 from .interpolation import slerp as slerp
 from .interpolation import strips as strips
+from .interpolation import traverse as traverse
+from .interpolation import traverse_tree as traverse_tree
 from .judging import evaluate as evaluate
 from .latents.collapse import active_units as active_units
 from .latents.information import aggregate_log_density as aggregate_log_density

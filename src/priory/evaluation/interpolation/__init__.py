@@ -5,6 +5,7 @@ from priory.evaluation.interpolation.judge import Judge
 from priory.evaluation.interpolation.path import lerp, slerp, strips
 from priory.evaluation.interpolation.points import Points, codec_of, points_of
 from priory.evaluation.interpolation.translation import Translations, paired, translate
+from priory.evaluation.interpolation.traversal import Traversal, traverse, traverse_tree
 from priory.evaluation.interpolation.vector_arithmetic import (
     Arithmetic,
     Moments,
@@ -21,6 +22,7 @@ __all__ = [
     "Moments",
     "Points",
     "Translations",
+    "Traversal",
     "along",
     "arithmetic",
     "class_moments",
@@ -32,4 +34,6 @@ __all__ = [
     "slerp",
     "strips",
     "translate",
+    "traverse",
+    "traverse_tree",
 ]

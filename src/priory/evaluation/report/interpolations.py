@@ -60,16 +60,25 @@ def interpolations(paths: Tensor, real: Tensor | None = None) -> Figure:
 
 
 def image_rows(
-    frames: Tensor, labels: Sequence[str], alphas: Sequence[float], title: str, columns: int = 1
+    frames: Tensor,
+    labels: Sequence[str],
+    alphas: Sequence[float],
+    title: str,
+    columns: int = 1,
+    *,
+    above: str = "weight α of the difference of class means",
+    marked: float | None = 1,
 ) -> Figure:
-    """Draw rows of images that are moved along a vector, with the weights above.
+    """Draw rows of images on ways through a latent space, with the weights above.
 
     Args:
         frames: images within [0, 1], `(rows, weights, 1 or 3, height, width)`.
         labels: what each row shows.
-        alphas: the weights of the vector.
+        alphas: the weights of the vector, or where else on its way an image stands.
         title: of the picture.
         columns: blocks of rows side by side.
+        above: what these numbers are.
+        marked: the number that is set in bold.
 
     Raises:
         ValueError: if labels or weights are not as many as rows and columns of images.
@@ -84,11 +93,20 @@ def image_rows(
     figure.suptitle(title, x=0.01, **_TITLE)
     for column in range(columns):
         part = slice(column * rows, (column + 1) * rows)
-        _block(figure.add_subplot(1, columns, column + 1), frames[part], labels[part], alphas)
+        axes = figure.add_subplot(1, columns, column + 1)
+        _block(axes, frames[part], labels[part], alphas, marked)
+        axes.set_xlabel(above, fontsize=8, color=SOFT)
+        axes.xaxis.set_label_position("top")
     return figure
 
 
-def _block(axes: Any, frames: Tensor, labels: Sequence[str], alphas: Sequence[float]) -> None:
+def _block(
+    axes: Any,
+    frames: Tensor,
+    labels: Sequence[str],
+    alphas: Sequence[float],
+    marked: float | None,
+) -> None:
     steps, (height, width) = frames.shape[1], frames.shape[-2:]
     ink = frames.shape[2] == 1  # greyscale images are drawn in ink on white
     shown = frames.flatten(0, 1).clamp(0, 1)
@@ -99,11 +117,9 @@ def _block(axes: Any, frames: Tensor, labels: Sequence[str], alphas: Sequence[fl
     axes.set_xticks([i * (width + gap) + width / 2 for i in range(steps)])
     axes.set_xticklabels([f"{alpha:g}" for alpha in alphas], fontsize=8, color=SOFT)
     for alpha, label in zip(alphas, axes.get_xticklabels(), strict=True):
-        if alpha == 1:
+        if alpha == marked:
             label.set(fontweight="bold", color=INK)
     axes.set_yticks([i * (height + gap) + height / 2 for i in range(len(labels))])
     axes.set_yticklabels(labels, fontsize=9, color=INK)
-    axes.set_xlabel("weight α of the difference of class means", fontsize=8, color=SOFT)
-    axes.xaxis.set_label_position("top")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -557,6 +557,8 @@ def generate(
     columns: Mapping[str, Tensor],
     n: int,
     replay: Mapping[str, Tensor] | None = None,
+    *,
+    point: bool = False,
 ) -> dict[str, Tensor]:
     """Draw n samples from a model.
 
@@ -567,6 +569,7 @@ def generate(
         n: number of samples.
         replay: values of sites that are given rather than drawn; of arguments that the model does
             not draw, in place of the columns.
+        point: whether latents that are not given are their distributions' means rather than drawn.
 
     Returns:
         The value of each site, `(n, *event)`, and under `site + "_mean"` the mean of each observed
@@ -574,7 +577,7 @@ def generate(
     """
     rows = {k: v[torch.arange(n, device=v.device) % len(v)] for k, v in columns.items()}
     rows |= {k: v for k, v in (replay or {}).items() if k in rows}
-    recorder = Recorder(replay, draw_observed=True)
+    recorder = Recorder(replay, draw_observed=True, point=point)
     with recorder:
         model(**bind(model, rows))
     out = {name: site["value"] for name, site in recorder.sites.items()}
