@@ -350,6 +350,8 @@ UNBUILT = {
         lambda p, x: p.decoder(x, torch.zeros(6, dtype=torch.long)),
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
+    "dbm": [lambda p, x: p.mean_field(x), lambda p, x: p.decoder(x)],
+    "dbn": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "deep-gp-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.explain(x),

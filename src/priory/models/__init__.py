@@ -5,6 +5,8 @@ from priory.models.autoregressive import Autoregressive as Autoregressive
 from priory.models.conditional import CVAE as CVAE
 from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
+from priory.models.dbm import DBM as DBM
+from priory.models.dbn import DBN as DBN
 from priory.models.deep_gp import DeepGPVAE as DeepGPVAE
 from priory.models.dlgmm import DLGMM as DLGMM
 from priory.models.flow import NormalizingFlow as NormalizingFlow
