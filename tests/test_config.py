@@ -86,6 +86,9 @@ MADE = {
     inference.MixtureOfCodes: lambda: inference.MixtureOfCodes(
         name="first", objective=KL(), lr=0.1
     ),
+    inference.Unfold: lambda: inference.Unfold(
+        name="rbm", objective=inference.Contrast(), frozen=("encoder",), epochs=3
+    ),
     inference.TreeOfCodes: lambda: inference.TreeOfCodes(
         name="codes", objective=KL(), groups=False
     ),

@@ -353,6 +353,8 @@ UNBUILT = {
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
     "dae": [lambda p, x: p.decoder(x)],
+    "dbm": [lambda p, x: p.mean_field(x), lambda p, x: p.decoder(x)],
+    "dbn": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "deep-gp-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.explain(x),

@@ -11,7 +11,17 @@ import torch
 from priory.data import Data
 from priory.divergences import energy
 from priory.evaluation import evaluate
-from priory.inference import ELBO, Adversarial, Contrast, Match, Phases, Reconstruction, fit, load
+from priory.inference import (
+    ELBO,
+    Adversarial,
+    Contrast,
+    Match,
+    Phases,
+    Reconstruction,
+    Unfold,
+    fit,
+    load,
+)
 from priory.inference.objectives import OBJECTIVES
 from priory.inference.objectives.base import Scaled
 from priory.inference.phases.arguments import build
@@ -169,7 +179,9 @@ def bare(term):
 
 
 def steady(name):
-    """A recipe's terms but for games and energies, in which no loss need fall."""
+    """A recipe's terms but for games, energies and what follows them, where no loss need fall."""
+    if any(isinstance(stage, Unfold) for stage in RECIPES[name].stages):
+        return []
     terms = RECIPES[name].objective().terms()
     return [t for t in terms if not isinstance(bare(t), Adversarial | Contrast)]
 

@@ -42,6 +42,7 @@ from priory.inference.selection import Criterion
 from priory.inference.stage import Stage
 from priory.inference.svi import SVI
 from priory.inference.tree_of_codes import TreeOfCodes
+from priory.inference.unfold import Unfold
 
 __all__ = [
     "CIWAE",
@@ -83,6 +84,7 @@ __all__ = [
     "Steps",
     "Sum",
     "TreeOfCodes",
+    "Unfold",
     "Wake",
     "fit",
     "generate",

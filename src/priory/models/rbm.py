@@ -23,10 +23,12 @@ class Down(Net):
 
     Args:
         machine: Whose bits they are.
+        above: Fields of the machine's visible layer that are another layer's, after the data's.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, above: int = 0) -> None:
         super().__init__()
+        self.above = above
         # In a tuple a module is no submodule, so its parameters are not listed twice.
         self._machine = (machine,)
 
@@ -41,15 +43,18 @@ class Down(Net):
                 f"a Boltzmann machine has one field for each coordinate of a datum, and the "
                 f"likelihood has {outputs[0]}: take scale='learned', or a number"
             )
-        self._machine[0].build(prod(outputs), prod(inputs), torch.zeros(outputs[1:]))
+        visible = prod(outputs) + self.above
+        centre = torch.zeros(visible if self.above else outputs[1:])
+        self._machine[0].build(visible, prod(inputs), centre)
 
     def set_bias(self, value: Tensor) -> None:
         """Start at independent coordinates of these fields, (1, *shape)."""
-        self._machine[0].start(value.flatten())
+        self._machine[0].start(torch.cat([value.flatten(), value.new_zeros(self.above)]))
 
     def apply_flat(self, x: Tensor) -> Tensor:
         """Map bits (n, hidden) to fields (n, visible)."""
-        return self._machine[0].fields(x)
+        fields = self._machine[0].fields(x)
+        return fields[..., : fields.shape[-1] - self.above]
 
 
 class RBM(Pair):
@@ -130,6 +135,10 @@ class RBM(Pair):
         return self.machine.harmonium(
             Units(self._given, self._statistic, self._cumulant, binary=kind is Bernoulli)
         )
+
+    def visible(self, x: Tensor) -> Tensor:
+        """Return the machine's visible layer for data: the data."""
+        return x
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):

@@ -1,13 +1,29 @@
-"""Energy machines: restricted Boltzmann machines of binary and of real data."""
+"""Energy machines: restricted Boltzmann machines of binary and of real data, and deep ones."""
 
 from typing import Any
 
-from priory.models import RBM
+from priory.inference import Contrast, Unfold
+from priory.models import DBM, DBN, RBM
 from priory.recipes.recipe import Recipe
+
+_TRAINING = {
+    "epochs": 100,
+    "batch_size": 100,
+    "schedule": "linear",
+    "optim": "sgd",
+    "valid_every": 0,
+}
 
 
 def _row(
-    name: str, paper: str, loss: str, *, rate: float = 0.2, grey: bool = False, **options: Any
+    name: str,
+    paper: str,
+    loss: str,
+    *,
+    family: type[Any] = RBM,
+    rate: float = 0.2,
+    grey: bool = False,
+    **options: Any,
 ) -> Recipe:
     """Return a row whose rate falls to 0, so that the chains catch up with the weights.
 
@@ -15,19 +31,12 @@ def _row(
         name: by which the row is asked for.
         paper: authors, year, title.
         loss: the objective, as text.
+        family: of pairs.
         rate: at the start.
         grey: whether images keep their grey levels.
         options: of the pair.
     """
-    training = {
-        "epochs": 100,
-        "batch_size": 100,
-        "lr": rate,
-        "schedule": "linear",
-        "optim": "sgd",
-        "valid_every": 0,
-    }
-    return Recipe(name, paper, RBM, loss, options, training, grey=grey)
+    return Recipe(name, paper, family, loss, options, {**_TRAINING, "lr": rate}, grey=grey)
 
 
 ROWS = (
@@ -50,5 +59,31 @@ ROWS = (
         rate=0.003,
         grey=True,
         likelihood="normal",
+    ),
+    Recipe(
+        "dbn",
+        "Hinton, Osindero and Teh, 2006, A fast learning algorithm for deep belief nets",
+        DBN,
+        "wake + sleep:detached=true",
+        {"sweeps": 50},
+        {**_TRAINING, "epochs": 50, "lr": 0.3},
+        stages=(
+            Unfold(
+                name="rbm",
+                objective=Contrast(),
+                frozen=("encoder", "decoder"),
+                epochs=100,
+                lr=0.5,
+                schedule="linear",
+            ),
+        ),
+    ),
+    _row(
+        "dbm",
+        "Salakhutdinov and Hinton, 2009, Deep Boltzmann machines; centred, as in Montavon and "
+        "Müller, 2012",
+        "contrast",
+        family=DBM,
+        rate=0.5,
     ),
 )

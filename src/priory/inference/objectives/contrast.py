@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from priory.distributions.harmonium import Harmonium
 from priory.inference.distributed import ranks
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import owner
 from priory.inference.phases.phases import Phases
 from priory.lookup import positive
+from priory.priors.boltzmann import machines_in
 
 
 class Contrast(Objective):
@@ -32,9 +34,10 @@ class Contrast(Objective):
     - else: k sweeps from the data, CD-k (Hinton, 2002, Training products of experts by minimizing
       contrastive divergence).
 
-    The hidden units enter both energies by their probabilities. In training mode the offset
-    :math:`\lambda` of a centred pair is moved to the mean of the hidden units given the data, and
-    the chains are kept.
+    The hidden units enter both energies by their probabilities. Of a deep pair the data of its
+    machine are those that its `visible` makes: with the upper layer as mean field has it, or the
+    data alone while the first machine is trained. In training mode the offset :math:`\lambda` of a
+    centred pair is moved to the mean of the hidden units given the data, and the chains are kept.
 
     Args:
         k: Sweeps of Gibbs in a step.
@@ -66,35 +69,43 @@ class Contrast(Objective):
 
     def loss(self, phases: Phases) -> Tensor:
         """Return the difference of the energies."""
-        pair = _machine_of(phases)
-        x = phases.columns["x"]
-        pair.register(x)
-        machine = pair.harmonium()
+        pair = _pair_of(phases)
+        pair.register(phases.columns["x"])
+        x = pair.visible(phases.columns["x"])
+        (part,) = machines_in([pair])
+        machine = part.harmonium()
         if self.persistent:
-            samples = pair.machine.advance(machine, self.k)
+            samples = part.machine.advance(machine, self.k)
         else:
-            samples = self._from_data(pair, machine, x)
+            samples = self._from_data(part, machine, x)
         both = torch.cat([x, samples])
+        if not isinstance(machine, Harmonium):  # no second layer, whose mean is an offset
+            score = machine.log_visible(both)
+            return score[len(x) :].mean() - score[: len(x)].mean()
         up = machine.up(both)
         score = machine.log_visible(both, up)
         if pair.training and pair.centred:
-            pair.machine.follow(up[: len(x)].detach().sigmoid().mean(0), self.memory)
+            part.machine.follow(up[: len(x)].detach().sigmoid().mean(0), self.memory)
         return score[len(x) :].mean() - score[: len(x)].mean()
 
-    def _from_data(self, pair: Any, machine: Any, x: Tensor) -> Tensor:
+    def _from_data(self, part: Any, machine: Any, x: Tensor) -> Tensor:
         """Return samples after k sweeps from the data, (batch, *shape)."""
+        if not isinstance(machine, Harmonium):
+            raise ValueError(
+                "a network without layers has persistent chains alone: take persistent=True"
+            )
         with torch.no_grad():
             h = torch.bernoulli(machine.up(x).sigmoid())
             for _ in range(self.k):
                 samples, h = machine.sweep(h)
-            pair.machine.keep(h.unsqueeze(0))
+            part.machine.keep(h.unsqueeze(0))
         return samples
 
 
-def _machine_of(phases: Phases) -> Any:
+def _pair_of(phases: Phases) -> Any:
     """Return the pair, whose data have an energy and which has chains."""
     pair: Any = owner(phases.model)
-    if not all(hasattr(pair, part) for part in ("harmonium", "machine", "centred")):
+    if not all(hasattr(pair, part) for part in ("visible", "centred")):
         raise ValueError(
             f"Contrast() compares energies of data, and {type(pair).__name__} has none: train an "
             "RBM by it, and other pairs by a bound, such as ELBO()"
