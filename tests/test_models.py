@@ -350,6 +350,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x, torch.zeros(6, dtype=torch.long)),
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
+    "boltzmann-machine": [lambda p, x: p.network()],
     "dbm": [lambda p, x: p.mean_field(x), lambda p, x: p.decoder(x)],
     "dbn": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "deep-gp-vae": [

@@ -2,6 +2,7 @@
 
 from priory.models.aae import AAE as AAE
 from priory.models.autoregressive import Autoregressive as Autoregressive
+from priory.models.boltzmann_machine import BoltzmannMachine as BoltzmannMachine
 from priory.models.conditional import CVAE as CVAE
 from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
