@@ -353,6 +353,7 @@ UNBUILT = {
     ],
     "cyclegan": [lambda p, x: p.encoder(x)],
     "dae": [lambda p, x: p.decoder(x)],
+    "boltzmann-machine": [lambda p, x: p.network()],
     "dbm": [lambda p, x: p.mean_field(x), lambda p, x: p.decoder(x)],
     "dbn": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
     "deep-gp-vae": [

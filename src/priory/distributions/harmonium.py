@@ -136,6 +136,38 @@ class Harmonium:
         x = self.given(h).sample()
         return x, torch.bernoulli(torch.sigmoid(self.up(x)))
 
+    def at_base(self, base: Tensor, chains: int) -> Tensor:
+        """Draw x of independent units, (chains, *shape).
+
+        Args:
+            base: Their fields, (visible,).
+            chains: Number of draws.
+        """
+        return self.units.given(base.expand(chains, -1)).sample()
+
+    def log_first(self, base: Tensor) -> Tensor:
+        """Return log Z of independent units, shape ()."""
+        return self.units.cumulant(base) + self.hidden.numel() * math.log(2)
+
+    def anneal(
+        self, x: Tensor, low: float, high: float, beta: float, base: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log density gained between two temperatures, and x moved at one of them.
+
+        Args:
+            x: Values, (chains, *shape).
+            low: The lower inverse temperature.
+            high: The higher one.
+            beta: That of the sweep; at 0 and at 1 x stays.
+            base: Fields of x at 0, (visible,).
+        """
+        up, visible = self.up(x), self.units.statistic(x) @ (self.visible - base)
+        hidden = (softplus(high * up) - softplus(low * up)).sum(-1)
+        if 0 < beta < 1:
+            h = torch.bernoulli(torch.sigmoid(beta * up))
+            x = self.tempered(beta, base).given(h).sample()
+        return (high - low) * visible + hidden, x
+
     @property
     def listed(self) -> int:
         """Number of bits of the smaller layer whose values can be listed."""

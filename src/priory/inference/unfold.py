@@ -27,8 +27,8 @@ class Unfold(Stage):
         >>> stage = Unfold(name="rbm", **options, lr=0.1, steps=2)
         >>> bits = Data.from_arrays(x=(torch.rand(20, 6) < 0.4).float().numpy())
         >>> run = fit(DBN(3), Wake() + Sleep(detached=True), bits, stages=[stage], steps=1)
-        >>> [row.get("stage") for row in run.history]
-        ['rbm', None]
+        >>> run.history[0]["stage"]
+        'rbm'
     """
 
     def check(self, pair: Any) -> None:

@@ -2,6 +2,7 @@
 
 from priory.models.aae import AAE as AAE
 from priory.models.autoregressive import Autoregressive as Autoregressive
+from priory.models.boltzmann_machine import BoltzmannMachine as BoltzmannMachine
 from priory.models.chain import Corruption as Corruption
 from priory.models.chain import MarkovChain as MarkovChain
 from priory.models.conditional import CVAE as CVAE

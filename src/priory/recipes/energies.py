@@ -1,9 +1,9 @@
-"""Energy machines: restricted Boltzmann machines of binary and of real data, and deep ones."""
+"""Energy machines: restricted Boltzmann machines, deep ones, and a general one."""
 
 from typing import Any
 
 from priory.inference import Contrast, Unfold
-from priory.models import DBM, DBN, RBM
+from priory.models import DBM, DBN, RBM, BoltzmannMachine
 from priory.recipes.recipe import Recipe
 
 _TRAINING = {
@@ -85,5 +85,13 @@ ROWS = (
         "contrast",
         family=DBM,
         rate=0.5,
+    ),
+    _row(
+        "boltzmann",
+        "Ackley, Hinton and Sejnowski, 1985, A learning algorithm for Boltzmann machines",
+        "contrast",
+        family=BoltzmannMachine,
+        rate=0.5,
+        hidden=8,
     ),
 )

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from priory.distributions.harmonium import MOST, Harmonium
+from priory.distributions.network import Network
 from priory.inference.modules import modules
 from priory.inference.randomness import own_randomness
 from priory.priors.boltzmann import Machine, Normaliser, machines_in
@@ -72,14 +72,19 @@ def temperatures(steps: int = TEMPERATURES) -> Tensor:
 
 @torch.no_grad()
 def annealed(
-    machine: Harmonium, base: Tensor, betas: Tensor, x: Tensor | None = None, chains: int = CHAINS
+    machine: Harmonium | Network,
+    base: Tensor,
+    betas: Tensor,
+    x: Tensor | None = None,
+    chains: int = CHAINS,
 ) -> Tensor:
     r"""Return each chain's estimate of log Z by annealing one way, (chains,), in float64.
 
     .. math:: \log \hat Z = \log Z_0 \pm \sum_t \log f_{\beta_t}(x) - \log f_{\beta_{t - 1}}(x)
 
-    with the bits summed out of f. Forwards :math:`e^{\log \hat Z}` is unbiased, so that its mean's
-    logarithm is in expectation a lower bound; back from exact samples :math:`e^{-\log \hat Z}` is.
+    with the bits of a second layer summed out of f. Forwards :math:`e^{\log \hat Z}` is unbiased,
+    so that its mean's logarithm is in expectation a lower bound; back from exact samples
+    :math:`e^{-\log \hat Z}` is.
     Neal, 2001, Annealed importance sampling; Burda, Grosse and Salakhutdinov, 2015, Accurate and
     conservative estimates of MRF log-likelihood using reverse annealing.
 
@@ -93,20 +98,13 @@ def annealed(
     back = x is not None
     steps = [float(b) for b in betas]
     if x is None:
-        x = machine.units.given(base.expand(chains, -1)).sample()
+        x = machine.at_base(base, chains)
     log_w = x.new_zeros(len(x), dtype=torch.float64)
-    pull = machine.visible - base
     pairs = list(itertools.pairwise(steps))
     for low, high in reversed(pairs) if back else pairs:
-        up, visible = machine.up(x), machine.units.statistic(x) @ pull
-        hidden = (softplus(high * up) - softplus(low * up)).sum(-1)
-        log_w += ((high - low) * visible + hidden).double()
-        beta = low if back else high
-        if 0 < beta < 1:
-            h = torch.bernoulli(torch.sigmoid(beta * up))
-            x = machine.tempered(beta, base).given(h).sample()
-    log_first = machine.units.cumulant(base) + machine.hidden.numel() * math.log(2)
-    return log_first.double() + log_w
+        gain, x = machine.anneal(x, low, high, low if back else high, base)
+        log_w += gain.double()
+    return machine.log_first(base).double() + log_w
 
 
 def averaged(log_z: Tensor, sign: float = 1.0) -> tuple[float, float]:
@@ -123,7 +121,7 @@ def averaged(log_z: Tensor, sign: float = 1.0) -> tuple[float, float]:
 
 
 def both_ways(
-    machine: Harmonium,
+    machine: Harmonium | Network,
     base: Tensor,
     start: Tensor,
     *,
@@ -157,7 +155,7 @@ def both_ways(
     return Both(*forward, *backward)
 
 
-def normaliser(machine: Harmonium, base: Tensor, start: Tensor) -> Normaliser:
+def normaliser(machine: Harmonium | Network, base: Tensor, start: Tensor) -> Normaliser:
     """Return what is known of log Z: exactly up to 20 bits, else by annealing both ways.
 
     Args:

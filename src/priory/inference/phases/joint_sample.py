@@ -407,9 +407,10 @@ class Phase:
         latent has no probability under the model. An energy has no density before its normaliser
         is known, and what a procedure draws has none at all.
         """
-        for name in self.latents:
-            if reason := getattr(base(self._model[name]["fn"]), "no_density", ""):
+        for site in self._model.values():
+            if reason := getattr(base(site["fn"]), "no_density", ""):
                 return str(reason)
+        for name in self.latents:
             if name in self._guide and self._is_relaxed(name):
                 return (
                     f"the guide draws {name!r} from a relaxed distribution: a relaxed code has no "
