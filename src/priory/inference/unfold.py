@@ -9,7 +9,6 @@ import torch
 
 from priory.data import Data
 from priory.inference.stage import Stage
-from priory.models.dbn import DBN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +22,7 @@ class Unfold(Stage):
 
     Example:
         >>> from priory.inference import Contrast, Sleep, Unfold, Wake
+        >>> from priory.models import DBN
         >>> options = {"objective": Contrast(), "frozen": ("encoder", "decoder")}
         >>> stage = Unfold(name="rbm", **options, lr=0.1, steps=2)
         >>> bits = Data.from_arrays(x=(torch.rand(20, 6) < 0.4).float().numpy())
@@ -38,7 +38,7 @@ class Unfold(Stage):
             ValueError: if it is not.
         """
         super().check(pair)
-        if not isinstance(pair, DBN):
+        if not hasattr(pair, "unfold"):
             raise ValueError(
                 f"the stage {self.name} hangs a belief net below a Boltzmann machine, as a DBN has "
                 f"one, got {type(pair).__name__}"
