@@ -323,7 +323,10 @@ def test_layers_are_two():
 def test_traced_and_resumed(name, own, tmp_path):
     options = {**own, "chains": 8, "sweeps": 2, "epochs": 2, "batch_size": 600}
     recipe = RECIPES[name]
-    check_traced_and_resumed(recipe, options, recipe.own_data(), tmp_path / "run", atol=1e-5)
+    data, folder = recipe.own_data(), tmp_path / "run"
+    run = check_traced_and_resumed(recipe, options, data, folder, atol=1e-5)
+    machine = run.pair.prior.machine if name == "dbn" else run.pair.machine
+    assert machine.chains.shape[:2] == (1, 8)
 
 
 def test_on_digits_the_networks_bound_starts_at_its_machines_and_rises():

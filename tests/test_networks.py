@@ -291,4 +291,6 @@ def test_few_random_patterns_are_stored_and_many_are_not():
 def test_traced_and_resumed(tmp_path):
     options = {"hidden": 2, "chains": 8, "sweeps": 2, "epochs": 2, "batch_size": 600}
     recipe = RECIPES["boltzmann"]
-    check_traced_and_resumed(recipe, options, recipe.own_data(), tmp_path / "run", atol=1e-5)
+    data, folder = recipe.own_data(), tmp_path / "run"
+    run = check_traced_and_resumed(recipe, options, data, folder, atol=1e-5)
+    assert run.pair.machine.chains.shape == (1, 8, 66)
