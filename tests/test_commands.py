@@ -83,6 +83,8 @@ RUNS = {
     "runs/cgan": "cgan",
     "runs/infogan": "infogan",
     "runs/cvae-digits-seed0": "cvae",
+    "runs/dae": "dae",
+    "runs/dae-digits-seed0": "dae",
     "runs/ddpm": "ddpm",
     "runs/guided": "ddpm-guided",
     "runs/mnist": "ddpm",

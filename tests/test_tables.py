@@ -89,10 +89,10 @@ def kind(recipe):
     return "squared" if "squared" in costs else "nats"
 
 
-# Of bits, levels, images, several columns or one beside x; or by a weighted squared error.
+# Of bits, levels, images, several columns or one beside x; or by a cost that is no bound.
 OTHERS = {
     *("binomial-diffusion", "variational-glow", "glow", "nice", "realnvp", "gp-vae"),
-    *("ddpm", "ddpm-cosine", "ddpm-guided"),
+    *("ddpm", "ddpm-cosine", "ddpm-guided", "dae", "dae-walkback", "gsn", "flow-matching", "dbn"),
 }
 KINDS = {name: kind(recipe) for name, recipe in RECIPES.items()}
 NATS, SQUARED, GAMES = (
