@@ -86,8 +86,11 @@ RUNS = {
     "runs/dae": "dae",
     "runs/dae-digits-seed0": "dae",
     "runs/ddpm": "ddpm",
+    "runs/gan": "ns-gan",
     "runs/guided": "ddpm-guided",
     "runs/mnist": "ddpm",
+    "runs/two-layer-vae": "two-layer-vae",
+    "runs/years": "gp-vae",
 }
 IMAGES = ("mnist", "static-mnist")
 FEWER = {"--epochs": "1", "--particles": "2", "--seeds": "1", "--n": "4", "--steps": "3"}
@@ -135,7 +138,8 @@ def there(tmp_path_factory):
         recipe = RUNS.get(name, "vae")
         made = folder / "made" / recipe
         if not made.exists():
-            words = ["fit", recipe, "--data", "digits", "--steps", "2", "--out", str(made)]
+            data = "sunspot-years" if recipe == "gp-vae" else "digits"
+            words = ["fit", recipe, "--data", data, "--steps", "2", "--out", str(made)]
             words += ["--net", "time-mlp:16:1", "--timesteps", "50"] if "ddpm" in recipe else []
             assert main(words) == 0
         shutil.copytree(made, folder / name)
