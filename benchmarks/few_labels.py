@@ -65,7 +65,6 @@ _M1 = {
     "objective": "elbo + classification:y",
     "steps": 25_000,
     "lr": 1e-3,
-    "schedule": "cosine",
 }
 _M2 = {
     **_nets(256, "encoder", "classifier", "decoder"),
@@ -73,7 +72,6 @@ _M2 = {
     "objective": "labelled-elbo + 50*classification:y",
     "steps": 12_000,
     "lr": 1e-3,
-    "schedule": "cosine",
 }
 _BOTH = {
     **_nets(500, "encoder", "decoder"),
@@ -82,10 +80,8 @@ _BOTH = {
     "objective": "of:m2:(labelled-elbo + 0.5*classification:y)",
     "m1.steps": 12_000,
     "m1.lr": 1e-3,
-    "m1.schedule": "cosine",
     "steps": 22_000,
     "lr": 1e-3,
-    "schedule": "cosine",
 }
 
 
