@@ -1,5 +1,7 @@
 """Distributions over the pixels of an image or the cells of a table, each coordinate its own."""
 
+from __future__ import annotations
+
 import math
 from typing import Any, ClassVar
 
@@ -143,25 +145,22 @@ def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
     return 0.5 + 0.5 * tail
 
 
-class IndependentLogistic(Factorised):
-    r"""Independent levels k / (levels - 1), by a logistic density gathered over each level's bin.
-
-    .. math:: p(x) = \sigma((x + w/2 - m) / s) - \sigma((x - w/2 - m) / s), \quad w = 1/(levels - 1)
+class Gathered(Factorised):
+    """Independent levels k / (levels - 1), by a density gathered over each level's bin.
 
     The lowest bin reaches to minus infinity and the highest to infinity, so the levels' masses sum
-    to one. Salimans, Karpathy, Chen and Kingma, 2017, PixelCNN++. The difference is written as
-    s(a) s(-b) (1 - e^(b - a)), with s the sigmoid, which loses no precision in the tails. Centres
-    are kept in [-10^6, 10^6] and log scales above -30, where all mass is at one level or at two:
-    beyond, the gradient is 0.
+    to one.
 
     Args:
-        loc: Centres m, (*batch, *event).
-        log_scale: Logarithms of the scales s, (*batch, *event).
+        loc: Centres of the density, (*batch, *event).
+        log_scale: Logarithms of its scales, (*batch, *event).
         levels: How many levels there are between 0 and 1, both included.
         event_dim: How many of the last dims are one event.
         validate_args: Whether to check parameters and values; the global default if None.
     """
 
+    least: ClassVar[float]  # log scale, below which all mass is at one level or at two
+    cdf: ClassVar[staticmethod[[Tensor], Tensor]]  # of the standard density, which is symmetric
     arg_constraints: ClassVar[dict[str, Any]] = {
         "loc": constraints.real,
         "log_scale": constraints.real,
@@ -188,11 +187,46 @@ class IndependentLogistic(Factorised):
     @property
     def mean(self) -> Tensor:
         """The mean of each coordinate, (*batch, *event): the sum over levels of P(x >= level)."""
-        rate = torch.exp(-self.log_scale.clamp(min=_LEAST_LOG_SCALE))
+        rate = torch.exp(-self.log_scale.clamp(min=self.least))
         total = torch.zeros_like(self.loc)
         for k in range(1, self.levels):
-            total = total + torch.sigmoid((self.loc - (k - 0.5) / (self.levels - 1)) * rate)
+            total = total + self.cdf((self.loc - (k - 0.5) / (self.levels - 1)) * rate)
         return self.full(total / (self.levels - 1))
+
+    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+        """Draw levels: a draw of the density, rounded and kept in [0, 1]."""
+        with torch.no_grad():
+            noise = self.noise(self._extended_shape(sample_shape))
+            x = self.loc + self.log_scale.clamp(self.least, _MOST_LOG_SCALE).exp() * noise
+            top = self.levels - 1
+            return (x.clamp(-1, 2) * top).round().clamp(0, top) / top
+
+    def noise(self, shape: Size) -> Tensor:
+        """Draw the standard density."""
+        raise NotImplementedError
+
+
+class IndependentLogistic(Gathered):
+    r"""Independent levels k / (levels - 1), by a logistic density gathered over each level's bin.
+
+    .. math:: p(x) = \sigma((x + w/2 - m) / s) - \sigma((x - w/2 - m) / s), \quad w = 1/(levels - 1)
+
+    The lowest bin reaches to minus infinity and the highest to infinity, so the levels' masses sum
+    to one. Salimans, Karpathy, Chen and Kingma, 2017, PixelCNN++. The difference is written as
+    s(a) s(-b) (1 - e^(b - a)), with s the sigmoid, which loses no precision in the tails. Centres
+    are kept in [-10^6, 10^6] and log scales above -30, where all mass is at one level or at two:
+    beyond, the gradient is 0.
+
+    Args:
+        loc: Centres m, (*batch, *event).
+        log_scale: Logarithms of the scales s, (*batch, *event).
+        levels: How many levels there are between 0 and 1, both included.
+        event_dim: How many of the last dims are one event.
+        validate_args: Whether to check parameters and values; the global default if None.
+    """
+
+    least = _LEAST_LOG_SCALE
+    cdf = staticmethod(torch.special.expit)
 
     def density(self, value: Tensor) -> Tensor:
         """Return the log mass of events of shape (..., *event)."""
@@ -208,15 +242,10 @@ class IndependentLogistic(Factorised):
         width = torch.where(inner, _log_width(rate / top, log_scale + math.log(top)), 0.0)
         return (upper + lower + width).sum(self.dims)
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
-        """Draw levels: a logistic draw, rounded and kept in [0, 1]."""
-        with torch.no_grad():
-            shape = self._extended_shape(sample_shape)
-            u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            scale = self.log_scale.clamp(_LEAST_LOG_SCALE, _MOST_LOG_SCALE).exp()
-            x = self.loc + scale * torch.logit(u, eps=torch.finfo(u.dtype).eps)
-            top = self.levels - 1
-            return (x.clamp(-1, 2) * top).round().clamp(0, top) / top
+    def noise(self, shape: Size) -> Tensor:
+        """Draw standard logistic noise."""
+        u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return torch.logit(u, eps=torch.finfo(u.dtype).eps)
 
 
 def _log_width(u: Tensor, log_inverse: Tensor) -> Tensor:
@@ -226,7 +255,7 @@ def _log_width(u: Tensor, log_inverse: Tensor) -> Tensor:
     return torch.where(u > 1e-3, large, -log_inverse - small * (0.5 - small / 24))
 
 
-class IndependentDiscretizedNormal(Factorised):
+class IndependentDiscretizedNormal(Gathered):
     r"""Independent levels k / (levels - 1), by a normal density gathered over each level's bin.
 
     .. math:: p(x) = \Phi((x + w/2 - m) / s) - \Phi((x - w/2 - m) / s), \quad w = 1/(levels - 1)
@@ -250,37 +279,8 @@ class IndependentDiscretizedNormal(Factorised):
         tensor(0.5000)
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {
-        "loc": constraints.real,
-        "log_scale": constraints.real,
-    }
-
-    def __init__(
-        self,
-        loc: Tensor,
-        log_scale: Tensor,
-        levels: int,
-        event_dim: int,
-        validate_args: bool | None = None,
-    ) -> None:
-        self.loc = loc
-        self.log_scale = log_scale
-        self.levels = levels
-        super().__init__(loc.shape, event_dim, validate_args)
-
-    @constraints.dependent_property(is_discrete=True)
-    def support(self) -> Any:
-        """Return the levels' interval."""
-        return constraints.independent(LEVELS, len(self._event_shape))
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean of each coordinate, (*batch, *event): the sum over levels of P(x >= level)."""
-        rate = torch.exp(-self.log_scale.clamp(min=_LEAST_NORMAL))
-        total = torch.zeros_like(self.loc)
-        for k in range(1, self.levels):
-            total = total + ndtr((self.loc - (k - 0.5) / (self.levels - 1)) * rate)
-        return self.full(total / (self.levels - 1))
+    least = _LEAST_NORMAL
+    cdf = staticmethod(ndtr)
 
     def density(self, value: Tensor) -> Tensor:
         """Return the log mass of events of shape (..., *event)."""
@@ -300,14 +300,9 @@ class IndependentDiscretizedNormal(Factorised):
         low, high = _log_cdf(above), _log_cdf(-below)
         return torch.where(level <= 0, low, torch.where(level >= top, high, inner)).sum(self.dims)
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
-        """Draw levels: a normal draw, rounded and kept in [0, 1]."""
-        with torch.no_grad():
-            shape = self._extended_shape(sample_shape)
-            noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-            x = self.loc + self.log_scale.clamp(_LEAST_NORMAL, _MOST_LOG_SCALE).exp() * noise
-            top = self.levels - 1
-            return (x.clamp(-1, 2) * top).round().clamp(0, top) / top
+    def noise(self, shape: Size) -> Tensor:
+        """Draw standard normal noise."""
+        return torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
 
 def _log_cdf(z: Tensor) -> Tensor:
