@@ -37,6 +37,7 @@ from benchmarks import (
     outliers,
     pages,
     papers,
+    products,
     step,
     sticks,
     toys,
@@ -69,7 +70,7 @@ def tables() -> dict[str, str]:
     for made in _IN_FILES:
         found[_mark(made)] = made.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
-    for made in (*alone, divergences, missing, zoo):
+    for made in (*alone, divergences, missing, products, zoo):
         if made.FILE.exists():
             found[_mark(made)] = made.table(json.loads(made.FILE.read_text()))
     return found

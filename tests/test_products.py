@@ -90,7 +90,7 @@ VIEWS = {
 @pytest.mark.parametrize("left", VIEWS)
 @pytest.mark.parametrize("right", VIEWS)
 def test_products_of_views_are_right(left, right):
-    products._define()
+    products.define()
     torch.manual_seed(0)
     a, b = VIEWS[left](N, D), VIEWS[right](D, H)
     found = torch.ops.priory.product(a, b)

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 _ATEN = torch.ops.aten
-_LEAST = 1e7  # operations of a product, above which the faster library repays the call to it
+LEAST = 1e7  # operations of a product, above which the faster library repays the call to it
 
 
 @cache
 def library_is_slow() -> bool:
-    """Return whether torch's float32 products on this CPU run at half of what it can do.
+    """Return whether torch's float32 products on this CPU run far below what it can do.
 
     Torch multiplies float32 matrices by MKL, which has no kernels of its own for processors by AMD;
     oneDNN, which torch has as well, for convolutions, does.
@@ -33,7 +33,7 @@ def by_faster_library(graph: GraphModule) -> GraphModule:
     """
     if not any(_is_large_product(node) for node in graph.graph.nodes):
         return graph
-    _define()
+    define()
     found = deepcopy(graph)
     for node in [n for n in found.graph.nodes if _is_large_product(n)]:
         *added, a, b = node.args
@@ -53,7 +53,7 @@ def _is_large_product(node: Node) -> bool:
     first, second = (getattr(x, "meta", {}).get("tensor_meta") for x in node.args[-2:])
     if first is None or second is None or first.dtype != torch.float32:
         return False
-    return 2 * first.shape[0] * first.shape[1] * second.shape[1] >= _LEAST
+    return 2 * first.shape[0] * first.shape[1] * second.shape[1] >= LEAST
 
 
 def _has_operator() -> bool:
@@ -61,7 +61,7 @@ def _has_operator() -> bool:
 
 
 @cache
-def _define() -> Any:
+def define() -> Any:
     """Define the operator `priory::product`, (n, k) by (k, m), for as long as what is returned."""
     multiply = torch.ops.mkldnn._linear_pointwise.default
 
