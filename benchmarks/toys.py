@@ -28,7 +28,15 @@ NAMES = ("nsf", "realnvp", "maf", "nice", "flow-matching", "ddpm")
 PLANE = {"net": "time-mlp:128:3", "batch_size": "256"}  # of nets with a time, sized for two numbers
 OPTIONS = {
     "flow-matching": PLANE,
-    "ddpm": {**PLANE, "timesteps": "100", "noise": "cosine", "target": "v"},
+    "ddpm": {
+        **PLANE,
+        "timesteps": "100",
+        "noise": "cosine",
+        "target": "v",
+        "variance": "learned",
+        "objective": "steps",
+        "steps": "3000",
+    },
 }
 SETS = ("ring", "grid", "swiss-roll", "pinwheel")
 SEEDS = (0, 1, 2)
