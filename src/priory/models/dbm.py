@@ -11,7 +11,7 @@ from priory.distributions.harmonium import BITS, Harmonium
 from priory.distributions.pixels import IndependentBernoulli
 from priory.likelihoods import Likelihood
 from priory.lookup import positive
-from priory.models.dbn import check_bits, flat
+from priory.models.dbn import check_bits
 from priory.models.helmholtz import Bits
 from priory.models.pair import Pair
 from priory.models.rbm import Down
@@ -119,7 +119,7 @@ class DBM(Pair):
         """
         machine, upper = self.harmonium(), self.layers[1]
         below, across = machine.weight[:-upper], machine.weight[-upper:]
-        from_data = machine.hidden + flat(self, x) @ below
+        from_data = machine.hidden + self.flat(x) @ below
         top = machine.visible[-upper:].expand(*from_data.shape[:-1], upper)
         for _ in range(self.updates):
             lower = from_data + top.sigmoid() @ across
@@ -129,7 +129,7 @@ class DBM(Pair):
     @torch.no_grad()
     def visible(self, x: Tensor) -> Tensor:
         """Return the machine's visible layer for data: they and the mean field of z_2, flat."""
-        return torch.cat([flat(self, x), self.mean_field(x)[1].sigmoid()], -1)
+        return torch.cat([self.flat(x), self.mean_field(x)[1].sigmoid()], -1)
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):

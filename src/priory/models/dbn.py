@@ -87,7 +87,7 @@ class DBN(Pair):
 
     def visible(self, x: Tensor) -> Tensor:
         """Return the top's visible layer while it is the data's machine: the data, flat."""
-        return flat(self, x)
+        return self.flat(x)
 
     @torch.no_grad()
     def unfold(self) -> None:
@@ -121,16 +121,6 @@ def check_bits(likelihood: Likelihood, what: str) -> None:
             f"{what} is of binary data and needs the likelihood bernoulli, got {likelihood.name}; "
             "binarise the data, or take an RBM of real data"
         )
-
-
-def flat(pair: Pair, x: Tensor) -> Tensor:
-    """Return data (*batch, *shape) as vectors, (*batch, d).
-
-    Args:
-        pair: Built for them.
-        x: Data, (*batch, *shape).
-    """
-    return x.reshape(*x.shape[: x.dim() - len(pair.shape or ())], -1)
 
 
 def _linear(part: Any) -> Any:

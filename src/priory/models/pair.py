@@ -109,6 +109,20 @@ class Pair(nn.Module, ABC):
             elif isinstance(part, Decoder):
                 part.build(x)
 
+    def flat(self, x: Tensor) -> Tensor:
+        """Return data (*batch, *shape) as vectors, (*batch, d).
+
+        Raises:
+            RuntimeError: The pair is not built.
+        """
+        if self.shape is None:
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet: call build first")
+        return x.reshape(*x.shape[: x.dim() - len(self.shape)], -1)
+
+    def shaped(self, x: Tensor) -> Tensor:
+        """Return vectors (*batch, d) as data, (*batch, *shape)."""
+        return x.reshape(*x.shape[:-1], *(self.shape or ()))
+
     def register(self, x: Tensor) -> None:
         """Build the pair where it is not, and register its parameters in Pyro's store.
 
@@ -195,20 +209,6 @@ class Tractable(Pair):
 
         Its arguments are named as the model's.
         """
-
-    def flat(self, x: Tensor) -> Tensor:
-        """Return data (*batch, *shape) as vectors, (*batch, d).
-
-        Raises:
-            RuntimeError: The pair is not built.
-        """
-        if self.shape is None:
-            raise RuntimeError(f"{type(self).__name__} has no parameters yet: call build first")
-        return x.reshape(*x.shape[: x.dim() - len(self.shape)], -1)
-
-    def shaped(self, x: Tensor) -> Tensor:
-        """Return vectors (*batch, d) as data, (*batch, *shape)."""
-        return x.reshape(*x.shape[:-1], *(self.shape or ()))
 
 
 class Amortised(Pair):
