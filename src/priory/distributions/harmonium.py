@@ -117,6 +117,8 @@ class Harmonium:
         r"""Return :math:`\log p(h) + \log Z = c \cdot h + A(b + W h)`, in nats, (*batch)."""
         return (self.beta * self.hidden * h).sum(-1) + self.units.cumulant(self.down(h))
 
+    log_chain = log_hidden  # of what chains hold
+
     def log_visible(self, x: Tensor, up: Tensor | None = None) -> Tensor:
         r"""Return log p(x) + log Z, the negative free energy, in nats, (*batch).
 
@@ -186,12 +188,7 @@ class Harmonium:
                 f"log Z is exact by enumeration up to {MOST} bits, and the smaller layer has {n}"
             )
         score = self.log_hidden if n == self.weight.shape[1] else self.log_visible
-        size = max(1, min(_BLOCK, _REACH // max(self.weight.shape)))
-        parts = [
-            score(bits_of(numbers, n, self.weight)).logsumexp(-1)
-            for numbers in torch.arange(1 << n, device=self.weight.device).split(size)
-        ]
-        return torch.stack(parts).logsumexp(0)
+        return log_total(score, n, self.weight)
 
     def _field(self, field: Tensor) -> Tensor:
         if self.base is None:
@@ -203,6 +200,22 @@ def bits_of(numbers: Tensor, n: int, like: Tensor) -> Tensor:
     """Return numbers (k,) in binary, (k, n), of the type of another tensor."""
     places = torch.arange(n, device=numbers.device)
     return ((numbers.unsqueeze(-1) >> places) & 1).to(like.dtype)
+
+
+def log_total(score: Callable[[Tensor], Tensor], n: int, weight: Tensor) -> Tensor:
+    """Return the log of a sum over all values of some bits, shape (), in blocks of them.
+
+    Args:
+        score: From bits (k, n) to the logs of their terms, (k,).
+        n: Number of bits.
+        weight: Of the machine, for the bits' type and device and the size of a block.
+    """
+    size = max(1, min(_BLOCK, _REACH // max(weight.shape)))
+    parts = [
+        score(bits_of(numbers, n, weight)).logsumexp(-1)
+        for numbers in torch.arange(1 << n, device=weight.device).split(size)
+    ]
+    return torch.stack(parts).logsumexp(0)
 
 
 def swap_gain(own: Tensor, other: Tensor, partner: Tensor) -> Tensor:
@@ -244,35 +257,34 @@ def swapped(machine: Harmonium, x: Tensor) -> Tensor:
     return x
 
 
-class HarmoniumBits(TorchDistribution):
-    r"""The bits h of a harmonium, the other layer summed out.
-
-    .. math:: \log p(h) = c \cdot h + A(b + W h) - \log Z
+class MachineBits(TorchDistribution):
+    """Bits of a machine whose log Z may be unknown.
 
     Args:
-        machine: The harmonium.
+        shape: Of a draw, the event.
         log_normaliser: Returns log Z, shape ().
-        draw: Returns so many draws, (n, hidden).
+        draw: Returns so many draws of what the machine's chains hold, (n, bits).
         why_unknown: Returns why log Z is not known, "" where it is.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
-    support = constraints.independent(constraints.boolean, 1)
 
     def __init__(
         self,
-        machine: Harmonium,
+        shape: Size,
         log_normaliser: Callable[[], Tensor],
         draw: Callable[[int], Tensor],
         why_unknown: Callable[[], str],
     ) -> None:
-        self.machine = machine
-        # Named here so that it is seen that a draw, which is a constant, depends on them.
-        self.weight, self.visible, self.hidden = machine.weight, machine.visible, machine.hidden
         self._parts = log_normaliser, draw, why_unknown
-        super().__init__(Size(), machine.hidden.shape, validate_args=False)
+        super().__init__(Size(), shape, validate_args=False)
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> HarmoniumBits:
+    @property
+    def support(self) -> Any:
+        """Zeros and ones."""
+        return constraints.independent(constraints.boolean, len(self._event_shape))
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> MachineBits:
         """Return the same distribution for a larger batch."""
         new = copy.copy(self)
         new._batch_shape = Size(batch_shape)
@@ -283,12 +295,37 @@ class HarmoniumBits(TorchDistribution):
         """Why it has no density now: log Z is not known; "" where it is."""
         return self._parts[2]()
 
+    def log_density(self, value: Tensor) -> Tensor:
+        """Return log p + log Z of values (..., *event), in nats, (...)."""
+        raise NotImplementedError
+
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log probability of bits (..., hidden), in nats; NaN where log Z is unknown."""
-        found = self.machine.log_hidden(value) - self._parts[0]()
+        """Return the log probability of values, in nats; NaN where log Z is unknown."""
+        found = self.log_density(value) - self._parts[0]()
         return found.expand(torch.broadcast_shapes(self._batch_shape, found.shape))
 
     def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
-        """Draw bits, (*sample_shape, *batch, hidden)."""
-        shape = self._extended_shape(sample_shape)
-        return self._parts[1](math.prod(shape[:-1])).reshape(shape)
+        """Draw bits, (*sample_shape, *batch, *event), the first of those that chains hold."""
+        shape, own = self._extended_shape(sample_shape), math.prod(self._event_shape)
+        return self._parts[1](math.prod(shape) // own)[:, :own].reshape(shape)
+
+
+class HarmoniumBits(MachineBits):
+    r"""The bits h of a harmonium, the other layer summed out.
+
+    .. math:: \log p(h) = c \cdot h + A(b + W h) - \log Z
+
+    Args:
+        machine: The harmonium.
+        parts: As of `MachineBits`: log Z, draws, and why log Z is not known.
+    """
+
+    def __init__(self, machine: Harmonium, *parts: Any) -> None:
+        self.machine = machine
+        # Named here so that it is seen that a draw, which is a constant, depends on them.
+        self.weight, self.visible, self.hidden = machine.weight, machine.visible, machine.hidden
+        super().__init__(machine.hidden.shape, *parts)
+
+    def log_density(self, value: Tensor) -> Tensor:
+        """Return log p + log Z of bits (..., hidden), in nats, (...)."""
+        return self.machine.log_hidden(value)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
-from torch.distributions import constraints
 from torch.nn.functional import softplus
 
-from priory.distributions.harmonium import MOST, bits_of
-
-_BLOCK = 1 << 12  # states at a time
+from priory.distributions.harmonium import MOST, MachineBits, bits_of, log_total
 
 
 @dataclass(frozen=True)
@@ -64,6 +57,8 @@ class Network:
         """Return log p(s) + log Z, the negative energy, in nats, (*batch)."""
         return (s * (self.bias + 0.5 * (s @ self.weight))).sum(-1)
 
+    log_chain = log_density  # of what chains hold
+
     def log_visible(self, x: Tensor) -> Tensor:
         """Return log p(x) + log Z, the hidden units summed out, in nats, (*batch).
 
@@ -89,13 +84,7 @@ class Network:
                 f"log Z is exact by enumeration up to {MOST} bits, and the network has "
                 f"{self.listed}"
             )
-        n = self.listed - self.hidden
-        numbers = torch.arange(1 << n, device=self.bias.device)
-        parts = [
-            self.log_visible(bits_of(part, n, self.bias)).logsumexp(0)
-            for part in numbers.split(_BLOCK)
-        ]
-        return torch.stack(parts).logsumexp(0)
+        return log_total(self.log_visible, self.listed - self.hidden, self.weight)
 
     @torch.no_grad()
     def turn(self, s: Tensor, beta: float = 1.0, base: Tensor | None = None) -> Tensor:
@@ -199,58 +188,21 @@ def hebb(patterns: Tensor) -> Network:
     return Network(weight, -0.5 * weight.sum(0))
 
 
-class NetworkBits(TorchDistribution):
-    r"""The visible bits of a network, as data of any shape.
+class NetworkBits(MachineBits):
+    """The visible bits of a network, as data of any shape.
 
     Args:
         network: The network.
         shape: Of a datum.
-        log_normaliser: Returns log Z, shape ().
-        draw: Returns so many draws of all units, (n, units).
-        why_unknown: Returns why log Z is not known, "" where it is.
+        parts: As of `MachineBits`: log Z, draws of all units, and why log Z is not known.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-
-    def __init__(
-        self,
-        network: Network,
-        shape: Size,
-        log_normaliser: Callable[[], Tensor],
-        draw: Callable[[int], Tensor],
-        why_unknown: Callable[[], str],
-    ) -> None:
+    def __init__(self, network: Network, shape: Size, *parts: Any) -> None:
         self.network = network
         # Named here so that it is seen that a draw, which is a constant, depends on them.
         self.weight, self.bias = network.weight, network.bias
-        self._parts = log_normaliser, draw, why_unknown
-        super().__init__(Size(), shape, validate_args=False)
+        super().__init__(shape, *parts)
 
-    @property
-    def support(self) -> Any:
-        """Zeros and ones."""
-        return constraints.independent(constraints.boolean, len(self._event_shape))
-
-    def expand(self, batch_shape: Size, _instance: Any = None) -> NetworkBits:
-        """Return the same distribution for a larger batch."""
-        new = copy.copy(self)
-        new._batch_shape = Size(batch_shape)
-        return new
-
-    @property
-    def no_density(self) -> str:
-        """Why it has no density now: log Z is not known; "" where it is."""
-        return self._parts[2]()
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log probability of data, in nats; NaN where log Z is unknown."""
-        flat = value.flatten(value.dim() - len(self._event_shape))
-        found = self.network.log_visible(flat) - self._parts[0]()
-        return found.expand(torch.broadcast_shapes(self._batch_shape, found.shape))
-
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
-        """Draw data, (*sample_shape, *batch, *shape)."""
-        shape = self._extended_shape(sample_shape)
-        visible = math.prod(self._event_shape)
-        n = math.prod(shape) // visible
-        return self._parts[1](n)[:, :visible].reshape(shape)
+    def log_density(self, value: Tensor) -> Tensor:
+        """Return log p + log Z of data (..., *shape), in nats, (...)."""
+        return self.network.log_visible(value.flatten(value.dim() - len(self._event_shape)))

@@ -7,10 +7,9 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from priory.distributions.harmonium import BITS, Units, bits_of
+from priory.distributions.harmonium import BITS, Units
 from priory.distributions.network import Network, NetworkBits
 from priory.likelihoods.values import is_binary
-from priory.models.dbn import flat
 from priory.models.pair import Pair
 from priory.priors.boltzmann import FEW, Machine
 
@@ -63,26 +62,6 @@ class Connections(Machine):
             s = machine.turn(s)
         self.keep(s.unsqueeze(0))
         return s[:, : s.shape[1] - self.summed]
-
-    @torch.no_grad()
-    def draw(self, machine: Any, n: int) -> Tensor:
-        """Draw all units n times, (n, units), from copies of the chains.
-
-        Of few units by their probabilities.
-
-        Args:
-            machine: The network.
-            n: Number of draws.
-        """
-        units = machine.listed
-        if units <= FEW:
-            every = bits_of(torch.arange(1 << units, device=self.chains.device), units, self.weight)
-            probabilities = machine.log_density(every).softmax(-1)
-            return every[torch.multinomial(probabilities, n, replacement=True)]
-        s = self.chains[0][torch.arange(n, device=self.chains.device) % self.count]
-        for _ in range(self.sweeps):
-            s = machine.turn(s)
-        return s
 
 
 class BoltzmannMachine(Pair):
@@ -153,19 +132,12 @@ class BoltzmannMachine(Pair):
 
     def visible(self, x: Tensor) -> Tensor:
         """Return the network's visible units for data: the data, flat."""
-        return flat(self, x)
+        return self.flat(x)
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):
-            network: Any = self.network()
-            machine = self.machine
-            given = NetworkBits(
-                network,
-                torch.Size(self.shape or ()),
-                lambda: machine.log_normaliser(network),
-                lambda n: machine.draw(network, n),
-                lambda: machine.why_unknown(network),
-            )
+            network, shape = self.network(), torch.Size(self.shape or ())
+            given = NetworkBits(network, shape, *self.machine.parts(network))
             pyro.sample("x", given, obs=x)
 
     def guide(self, x: Tensor) -> None:

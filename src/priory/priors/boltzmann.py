@@ -204,7 +204,7 @@ class Machine(Part):
 
     @torch.no_grad()
     def draw(self, machine: Harmonium, n: int) -> Tensor:
-        """Draw h n times, (n, hidden), from copies of the chains at temperature 1.
+        """Draw what the chains hold n times, (n, bits), from copies of those at temperature 1.
 
         Of few bits by their probabilities.
 
@@ -212,12 +212,10 @@ class Machine(Part):
             machine: The harmonium.
             n: Number of draws.
         """
-        hidden = self.weight.shape[1]
-        if hidden <= FEW:
-            every = bits_of(
-                torch.arange(1 << hidden, device=self.chains.device), hidden, self.weight
-            )
-            probabilities = machine.log_hidden(every).softmax(-1)
+        bits = self.chains.shape[-1]
+        if bits <= FEW:
+            every = bits_of(torch.arange(1 << bits, device=self.chains.device), bits, self.weight)
+            probabilities = machine.log_chain(every).softmax(-1)
             return every[torch.multinomial(probabilities, n, replacement=True)]
         h = self.chains[0][torch.arange(n, device=self.chains.device) % self.count]
         for _ in range(self.sweeps):
@@ -278,12 +276,12 @@ class Machine(Part):
         Args:
             machine: The harmonium.
         """
-        return HarmoniumBits(
-            machine,
-            functools.partial(self.log_normaliser, machine),
-            functools.partial(self.draw, machine),
-            functools.partial(self.why_unknown, machine),
-        )
+        return HarmoniumBits(machine, *self.parts(machine))
+
+    def parts(self, machine: Any) -> tuple[Callable[..., Any], ...]:
+        """Return what `MachineBits` takes: log Z, draws, and why log Z is not known."""
+        found = (self.log_normaliser, self.draw, self.why_unknown)
+        return tuple(functools.partial(part, machine) for part in found)
 
 
 def machines_in(roots: Iterable[nn.Module]) -> Iterator[Any]:
