@@ -10,17 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from priory.data import Data
-from priory.inference.stage import Stage
+from priory.inference.codes import StageOfCodes
 from priory.nets import Encoder
-from priory.posteriors import NormalPosterior
 from priory.priors import GaussianMixture
 
-_ROWS = 4096  # rows at a time
 _SWEEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureOfCodes(Stage):
+class MixtureOfCodes(StageOfCodes):
     r"""A stage at whose end the prior becomes a mixture of normals fitted to the training codes.
 
     .. math:: w, m, s = \arg\max \sum_i \log \sum_c w_c \, N(\mu(x_i); m_c, \mathrm{diag}(s_c^2))
@@ -47,13 +45,7 @@ class MixtureOfCodes(Stage):
         ['log_p_z', 'stage']
     """
 
-    starts: int = 10
     log_scale: float = -4.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.starts < 1:
-            raise ValueError(f"starts must be at least 1, got {self.starts}")
 
     def check(self, pair: Any) -> None:
         """Raise unless the pair has a mixture prior and a normal posterior of the same latent.
@@ -62,19 +54,14 @@ class MixtureOfCodes(Stage):
             ValueError: if it has not, and why.
         """
         super().check(pair)
-        prior, encoder = getattr(pair, "prior", None), getattr(pair, "encoder", None)
+        prior = getattr(pair, "prior", None)
         if not isinstance(prior, GaussianMixture) or prior.equal:
             raise ValueError(
                 f"the stage {self.name} fits the mixture of a prior with learned weights; take "
                 "prior=GaussianMixture(10), mixture:10 in a text"
             )
-        head = getattr(encoder, "head", None)
-        if type(encoder) is not Encoder or encoder.point or type(head) is not NormalPosterior:
-            raise ValueError(
-                f"the stage {self.name} takes the codes of an encoder of x alone, with a normal "
-                "posterior; leave posterior and deterministic at their defaults"
-            )
-        _last_layer(encoder.net, 2 * prior.latent)
+        self.check_encoder(pair)
+        _last_layer(pair.encoder.net, 2 * prior.latent)
 
     @torch.no_grad()
     def finish(self, pair: Any, data: Data, seed: int) -> dict[str, float]:
@@ -88,8 +75,7 @@ class MixtureOfCodes(Stage):
                 infinite.
         """
         prior = pair.prior
-        rows = [pair.encoder(batch["x"]).mean for batch in data.train.batches(_ROWS)]
-        codes = torch.cat(rows)
+        codes = torch.cat([q.mean for q in self.posteriors(pair, data)])
         if len(codes) < prior.components or not codes.isfinite().all():
             raise ValueError(
                 f"a mixture of {prior.components} components needs as many finite codes, got "

@@ -9,19 +9,15 @@ import torch
 from torch import Tensor
 
 from priory.data import Data
-from priory.inference.stage import Stage
-from priory.nets import Encoder
-from priory.posteriors import NormalPosterior
+from priory.inference.codes import StageOfCodes
 from priory.priors import NestedCRP
 
 GROUP = "group"
 """The data's column of the group of each row, `(n,)`; rows of a group share their leaf."""
 
-_ROWS = 4096  # rows at a time
-
 
 @dataclass(frozen=True, kw_only=True)
-class TreeOfCodes(Stage):
+class TreeOfCodes(StageOfCodes):
     r"""A stage at whose end a tree prior gets its leaves from the training codes.
 
     .. math:: m, c = \arg\min \sum_g n_g \, |W^{-1/2} (\bar\mu_g - m_{c(g)})|^2, \qquad
@@ -55,11 +51,6 @@ class TreeOfCodes(Stage):
     starts: int = 20
     groups: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.starts < 1:
-            raise ValueError(f"starts must be at least 1, got {self.starts}")
-
     def check(self, pair: Any) -> None:
         """Raise unless the pair has a tree prior and a normal posterior of the same latent.
 
@@ -67,18 +58,12 @@ class TreeOfCodes(Stage):
             ValueError: if it has not, and why.
         """
         super().check(pair)
-        prior, encoder = getattr(pair, "prior", None), getattr(pair, "encoder", None)
-        if not isinstance(prior, NestedCRP):
+        if not isinstance(getattr(pair, "prior", None), NestedCRP):
             raise ValueError(
                 f"the stage {self.name} finds the leaves of a tree; take prior=NestedCRP(3, 3), "
                 "nested-crp:3:3 in a text"
             )
-        head = getattr(encoder, "head", None)
-        if type(encoder) is not Encoder or encoder.point or type(head) is not NormalPosterior:
-            raise ValueError(
-                f"the stage {self.name} takes the codes of an encoder of x alone, with a normal "
-                "posterior; leave posterior and deterministic at their defaults"
-            )
+        self.check_encoder(pair)
 
     @torch.no_grad()
     def finish(self, pair: Any, data: Data, seed: int) -> dict[str, float]:
@@ -94,7 +79,7 @@ class TreeOfCodes(Stage):
                 row.
         """
         prior = pair.prior
-        found = [pair.encoder(batch["x"]) for batch in data.train.batches(_ROWS)]
+        found = [*self.posteriors(pair, data)]
         codes = torch.cat([q.mean for q in found]).double().cpu()
         variance = torch.cat([q.variance for q in found]).double().cpu()
         if not codes.isfinite().all():
