@@ -15,18 +15,14 @@ spaced ones where not all are judged; samples are compared with as many test ima
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.machine import hardware
-from priory import __version__, evaluate
+from benchmarks import kept, pages
+from priory import evaluate
 from priory.recipes import RECIPES
 
-RESULTS = Path(__file__).parent / "results" / "chains"
+TABLE = "chains"
 METRICS = ("nll", "bits_per_dim", "end_kl", "mmd", "precision", "recall")
 
 _UNET = {"net": "unet:24:1,2,3:1", "timesteps": "400", "batch_size": "64", "lr": "2e-3"}
@@ -74,24 +70,18 @@ def measure(name: str, *, steps: int | None, limit: int | None, seed: int) -> di
         "parameters": sum(p.numel() for p in run.pair.parameters()),
         "train_cpu_seconds": trained,
         "judge_cpu_seconds": time.process_time() - started - trained,
-        "threads": torch.get_num_threads(),
-        "hardware": hardware(torch.device("cpu")),
-        "priory": __version__,
     }
-    for record in report:
-        found[record.name] = {"value": record.value, "se": record.se, "note": record.note}
-    return found
+    return found | kept.circumstances() | kept.figures(report)
 
 
 def results() -> list[dict[str, Any]]:
     """Return the kept results, in the order of the rows."""
-    order = [*ROWS]
-    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda r: (order.index(r["row"]), r["seed"]))
+    return kept.results(TABLE, ROWS)
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """Return results as Markdown."""
+def table(found: list[dict[str, Any]] | None = None) -> str:
+    """Return results as Markdown, all that are kept if none are given."""
+    found = results() if found is None else found
     lines = [
         "| chain | data | bits per dim | -log p(x), nats | end KL | mmd (real) | precision "
         "| recall | parameters | steps | CPU minutes |",
@@ -105,8 +95,7 @@ def table(found: list[dict[str, Any]]) -> str:
             f"| {near} | {r['precision']['value']:.2f} | {r['recall']['value']:.2f} "
             f"| {r['parameters']:,} | {r['steps']:,} | {r['train_cpu_seconds'] / 60:.1f} |"
         )
-    places = sorted({r["hardware"] for r in found})
-    return "\n".join([*lines, "", f"Measured on {'; '.join(places)}."])
+    return "\n".join([*lines, "", kept.place(found)])
 
 
 def main() -> None:
@@ -121,9 +110,8 @@ def main() -> None:
         found = measure(name, steps=args.steps, limit=args.limit, seed=args.seed)
         print(table([found]), f"\n{found['train_cpu_seconds'] / found['steps']:.4f} CPU s a step")
         if not (args.steps or args.limit):
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            file = RESULTS / f"{name}-seed{args.seed}.json"
-            file.write_text(json.dumps(found, indent=1) + "\n")
+            kept.keep(TABLE, found)
+            pages.write(chains=table())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from benchmarks import (
     autoregressive,
     bidirectional,
     bottleneck,
+    chains,
     classical,
     clusters,
     codes,
@@ -49,8 +50,18 @@ from priory import load
 PICTURE = Path(__file__).parent / "results" / "samples.png"
 COLUMNS = 16
 _IN_FILES = (
-    *(autoregressive, bidirectional, clusters, codes, cycle, discrete, energies, few_labels),
-    *(flows, games, layers, modes, sticks, toys, trees),
+    *(
+        autoregressive,
+        bidirectional,
+        chains,
+        clusters,
+        codes,
+        cycle,
+        discrete,
+        energies,
+        few_labels,
+    ),
+    *(few_labels, flows, games, layers, modes, sticks, toys, trees),
 )
 
 
