@@ -30,7 +30,19 @@ _HYBRID = 1e-3  # the bound's weight beside the squared error
 _NO_SIGNAL = 1e-12  # of the datum's share, of which noise can't be taken off
 
 
-class GaussianDiffusion(MarkovChain):
+class TimedChain(MarkovChain):
+    """A chain whose transitions a net with a time makes, within its part `denoiser`."""
+
+    denoiser: Denoiser
+
+    @property
+    def net(self) -> TimedNet:
+        """The net with a time."""
+        found: TimedNet = self.denoiser.net
+        return found
+
+
+class GaussianDiffusion(TimedChain):
     r"""What diffusions with Gaussian steps share; see `Diffusion` for the arguments.
 
     Args:
@@ -79,12 +91,6 @@ class GaussianDiffusion(MarkovChain):
             self.labels = labels
         params = 2 if variance == "learned" else 1
         self.denoiser = Denoiser(net, likelihood, params, 0 if labels is None else labels)
-
-    @property
-    def net(self) -> TimedNet:
-        """The net with a time."""
-        found: TimedNet = self.denoiser.net
-        return found
 
     def corrupting(self, event_dim: int) -> GaussianNoise:
         """Return the noise."""
@@ -425,7 +431,7 @@ class ConditionalDiffusion(GaussianDiffusion, Labelled):
         return torch.cat([said, maps[1:]])
 
 
-class BinomialDiffusion(MarkovChain):
+class BinomialDiffusion(TimedChain):
     r"""Diffusion of bits, which turn into fair coins.
 
     .. math:: z_T \sim B(1/2), \quad
@@ -465,12 +471,6 @@ class BinomialDiffusion(MarkovChain):
         named("noise schedule", noise, NOISES)
         self.noise = noise
         self.denoiser = Denoiser(net, Bernoulli())
-
-    @property
-    def net(self) -> TimedNet:
-        """The net with a time."""
-        found: TimedNet = self.denoiser.net
-        return found
 
     def corrupting(self, event_dim: int) -> BitFlips:
         """Return the flips."""
