@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from priory.distributions.chain import Forward, Reverse
-from priory.likelihoods import Likelihood
 from priory.models.pair import Pair
 
 FORGOTTEN = 1e-3  # nats per dimension, which the last state knows of the datum at most
@@ -120,13 +119,6 @@ class MarkovChain(Pair):
         if timesteps < 1:
             raise ValueError(f"timesteps must be positive, got {timesteps}")
         self.timesteps = timesteps
-
-    @property
-    def head(self) -> Likelihood:
-        """The likelihood, once it is built."""
-        found = self.likelihood
-        assert isinstance(found, Likelihood)  # noqa: S101
-        return found
 
     @abstractmethod
     def corrupting(self, event_dim: int) -> Corruption:

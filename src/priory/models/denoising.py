@@ -109,13 +109,6 @@ class DenoisingChain(Pair):
         self.burn_in = positive("burn_in", burn_in)
 
     @property
-    def head(self) -> Likelihood:
-        """The likelihood, once it is built."""
-        found = self.likelihood
-        assert isinstance(found, Likelihood)  # noqa: S101
-        return found
-
-    @property
     def spiky(self) -> bool:
         """Whether the corruption is salt and pepper."""
         if self.corruption != "auto":

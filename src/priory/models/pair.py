@@ -72,6 +72,13 @@ class Pair(nn.Module, ABC):
                 return part.likelihood
         raise AttributeError(f"{type(self).__name__} has no decoder, and so no likelihood")
 
+    @property
+    def head(self) -> Likelihood:
+        """The likelihood, once it is built."""
+        found = self.likelihood
+        assert isinstance(found, Likelihood)  # noqa: S101
+        return found
+
     def build(self, x: Tensor, y: Tensor | None = None) -> None:
         """Make the parameters for data like `x`; a second call only looks at the data.
 
