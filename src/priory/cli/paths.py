@@ -32,9 +32,9 @@ _MOVED = {
     "end": "class whose centroid it ends at",
 }
 _TRAVERSE = (
-    "latent site, such as z or z2, each coordinate of which moves over its quantiles; or tree,"
+    "latent site, such as z or z2, each coordinate of which moves over its quantiles; or tree, "
+    "from the root of a tree prior to its leaves"
 )
-_TRAVERSE += " from the root of a tree prior to its leaves"
 
 
 def command(_: Request) -> Command:

@@ -17,6 +17,8 @@ from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.checkpoint import checkpoint
 
+from priory.distributions.independent import of_one_number
+
 _ROWS = 4096  # states that are scored at a time
 
 
@@ -189,9 +191,7 @@ class Reverse(Way):
         batch_shape: Size = Size(),  # noqa: B008
     ) -> None:
         self.chain, self.given = chain, given
-        start = chain.start().support
-        while isinstance(start, constraints.independent):
-            start = start.base_constraint
+        start = of_one_number(chain.start().support)
         super().__init__(batch_shape, chain.timesteps, shape, start)
 
     def log_prob(self, value: Tensor) -> Tensor:

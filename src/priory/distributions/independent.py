@@ -17,6 +17,13 @@ from torch.distributions import Distribution, Independent, Normal, constraints
 from torch.distributions.kl import kl_divergence, register_kl
 
 
+def of_one_number(support: Any) -> Any:
+    """Return the constraint of one number of a distribution's support, whatever its event dims."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
 class Factorised(TorchDistribution):
     """Independent coordinates whose last `event_dim` dims form the event.
 

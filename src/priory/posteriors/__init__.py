@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from torch.distributions import constraints
-
+from priory.distributions.independent import of_one_number
 from priory.lookup import lookup
 from priory.posteriors.base import Posterior as Posterior
 from priory.posteriors.bernoulli import BernoulliPosterior as BernoulliPosterior
@@ -36,12 +35,11 @@ def posterior_for(
         ValueError: No family covers the support, or the one that is asked for does not.
 
     Example:
+        >>> from torch.distributions import constraints
         >>> type(posterior_for(constraints.real)).__name__
         'NormalPosterior'
     """
-    base = support
-    while isinstance(base, constraints.independent):
-        base = base.base_constraint
+    base = of_one_number(support)
     fitting = [kind for kind in POSTERIORS.values() if kind.covers(base)]
     if posterior != "auto":
         return _asked_for(posterior, base, fitting, deterministic)

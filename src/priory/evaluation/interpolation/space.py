@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
+from priory.distributions.independent import of_one_number
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.steps import refuse_way
 from priory.evaluation.record import Unavailable
@@ -155,9 +156,7 @@ def _support(phase: Phase, site: str) -> Any:
             continue
         if support.is_discrete:
             raise Unavailable(f"{site} is discrete: there is no path between its values")
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        return support
+        return of_one_number(support)
     return constraints.real
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from priory.distributions.independent import of_one_number
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.steps import refuse_way
 from priory.evaluation.record import Unavailable
@@ -186,11 +187,7 @@ def _latents(
     except ValueError as error:
         raise Unavailable(f"a latent has no mean to start from: {error}") from error
     values = {site: phase.sample[site][0] for site in phase.latents}
-    supports = {s: phase.distribution(s, of="model").support for s in values}
-    for site, support in supports.items():
-        while isinstance(support, constraints.independent):
-            support = support.base_constraint
-        supports[site] = support
+    supports = {s: of_one_number(phase.distribution(s, of="model").support) for s in values}
     return _Latents(rows, values, supports)
 
 
