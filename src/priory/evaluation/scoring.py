@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from priory.evaluation.per_row import drawn
-from priory.evaluation.record import Unavailable
+from priory.evaluation.record import Kind, Unavailable
 from priory.evaluation.subject import preparation_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Scores:
     se: Tensor
     ess: Tensor
     khat: Tensor
-    kind: Literal["exact", "lower bound", "unbiased", "biased"]
+    kind: Kind
     quantity: str
     note: str
     particles: int | None
@@ -105,7 +105,7 @@ def score(
         >>> scores.log_likelihood.shape, scores.kind, scores.quantity
         (torch.Size([12]), 'lower bound', 'log p(x): x a mass')
     """
-    from priory.evaluation.likelihood.bound import doubts
+    from priory.evaluation.likelihood.bound import doubts, kind_of
 
     with drawn(run, data, split=split, seed=seed, particles=particles) as draws:
         try:
@@ -115,11 +115,10 @@ def score(
         bounds = draws.log_weight
         if len(bad := bounds.log_likelihood.isnan().nonzero().flatten()):
             raise Unavailable(f"log p(x) of row {int(bad[0])} and {len(bad) - 1} more is NaN")
-        exact, unbiased = draws.exact, draws.estimated and not latents
         if draws.estimated:
             particles = 1
+        exact, known = draws.exact, draws.normaliser
         error = torch.zeros_like(bounds.ess) if exact else _standard_error(bounds.ess, particles)
-        known = draws.normaliser
         estimated = known is not None and known.se > 0
         if known is not None and estimated:
             error = (error.square() + known.se**2).sqrt()
@@ -129,13 +128,7 @@ def score(
             error,
             bounds.ess,
             bounds.khat,
-            "biased"
-            if estimated
-            else "exact"
-            if exact
-            else "unbiased"
-            if unbiased
-            else "lower bound",
+            "biased" if estimated else kind_of(draws, "lower bound"),
             str(draws.quantity),
             "; ".join(notes),
             particles if latents else None,

@@ -287,6 +287,14 @@ class MarkovChain(Pair):
         last = torch.full((), self.timesteps, device=x.device)
         return kl_divergence(self.corruption.marginal(self.head.scaled(x), last), self.start())
 
+    def draws_of_each(self, particles: int) -> int:
+        """Return how often each step is drawn: K states of a datum in all, or one of every step.
+
+        Args:
+            particles: K.
+        """
+        return max(1, particles // self.timesteps)
+
     @torch.no_grad()
     def terms(self, x: Tensor, *, draws: int = 1, **columns: Any) -> Terms:
         """Return all parts of the negative bound, by some draws of each step, in blocks of steps.

@@ -214,7 +214,7 @@ def samples_of(draws: Sets) -> dict[str, Any]:
     if draws.chain is None:
         return noted | {"particles": draws.particles}
     steps = draws.chain.timesteps
-    each = max(1, draws.particles // steps)
+    each = draws.chain.draws_of_each(draws.particles)
     note = f"the sum over all {steps} steps, {each} draw{'s' * (each > 1)} of each, in closed form"
     return {"note": note}
 

@@ -37,23 +37,13 @@ def refuse_way(model: Callable[..., Any]) -> None:
         )
 
 
-def draws_of_each(chain: MarkovChain, particles: int) -> int:
-    """Return how often each step is drawn: K states of a datum in all, or one of every step.
-
-    Args:
-        chain: Of T steps.
-        particles: K.
-    """
-    return max(1, particles // chain.timesteps)
-
-
 def step_terms(chain: MarkovChain, data: Columns, particles: int = 1000, seed: int = 0) -> Terms:
     """Return the parts of a chain's negative bound, each (n,), in nats, on the CPU.
 
     Args:
         chain: Whose.
         data: Columns by name.
-        particles: K; see `draws_of_each`.
+        particles: K; see `MarkovChain.draws_of_each`.
         seed: Of the draws.
     """
     columns = check(data)
@@ -66,7 +56,7 @@ def step_terms(chain: MarkovChain, data: Columns, particles: int = 1000, seed: i
         for start, rows in own:
             reseed(device, seed, _STREAM, start)
             taken = bind(chain.model, rows)
-            found = chain.terms(**taken, draws=draws_of_each(chain, particles))
+            found = chain.terms(**taken, draws=chain.draws_of_each(particles))
             out[:, start : start + len(found.datum)] = torch.stack([*found]).cpu()
     return Terms(*ranks.total_(out))
 
