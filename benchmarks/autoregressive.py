@@ -37,7 +37,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], int, float, str]] = {
         1e-3,
         "94.5 (500 units; karpathy/pytorch-made)",
     ),
-    "vlae-made": ("MADE, 500 units", "vlae", {"decoder": "made:500", **_CODE}, 60, 1e-3, "-"),
+    "vlae-made": ("MADE, 500 units", "vlae", {"decoder": "made:500", **_CODE}, 30, 1e-3, "-"),
     "pixelcnn": (
         "PixelCNN, no code",
         "pixelcnn",
