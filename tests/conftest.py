@@ -3,6 +3,7 @@
 import functools
 import gc
 import importlib.metadata
+import io
 import os
 import shutil
 import signal
@@ -117,9 +118,14 @@ def double(clean_state):
 
 @pytest.fixture
 def no_pixels(monkeypatch):
-    """Draw figures without their pixels, for tests of what else a command writes."""
+    """Draw figures of one pixel, for tests of what else a command writes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, format="png")
+    pixel = buffer.getvalue()
 
     def savefig(figure, file, **_):
-        file.write(b"") if hasattr(file, "write") else Path(file).write_bytes(b"")
+        file.write(pixel) if hasattr(file, "write") else Path(file).write_bytes(pixel)
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)

@@ -292,7 +292,7 @@ def test_hostile_text_stays_text(tmp_path):
 def test_comparison_files(tmp_path):
     table = comparison_table(entries())
     page = Page(table.to_html(tmp_path / "table.html").read_text())
-    assert len(page.images) == 5
+    assert len(page.images) == 6, "five pictures and the chart of the main figure"
     assert "91.00 ± 1.41" in page.texts
     again = Comparison.from_json(table.to_json(tmp_path / "table.json"))
     assert again.rows == table.rows

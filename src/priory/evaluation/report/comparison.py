@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,6 +22,7 @@ from priory.evaluation.report.groups import (
     heading,
     is_anchor,
 )
+from priory.evaluation.report.intervals import intervals
 from priory.evaluation.report.page import (
     Document,
     folded,
@@ -32,12 +33,19 @@ from priory.evaluation.report.page import (
     terms,
     warning_list,
 )
-from priory.evaluation.report.paired import LEVEL, Difference, paired_differences
+from priory.evaluation.report.paired import (
+    LEVEL,
+    Difference,
+    mean_interval,
+    paired_differences,
+)
 from priory.evaluation.report.report import Report
 from priory.evaluation.report.text import WIDTH, align, collect, interval_text, stack_tables
 from priory.evaluation.table import METRICS
 
 _SCHEMA = 1
+_FIRST = ("Samples",)  # shown before all numbers
+_BYTES = 1_800_000  # of all pictures of a page
 _WIDE = 6  # metrics in a table of a page: what a sheet of paper holds
 _PAIRED = "Differences from the best (paired, same test rows)"
 _FACTS = ("other - best", "95% interval", "p", "the other is")
@@ -301,37 +309,108 @@ def _wrapped(text: str) -> str:
 
 
 def _page(table: Comparison) -> str:
-    """Return a page: what is best and by how much, then each group with its pictures."""
+    """Return a page: samples, the main figure and what to doubt; then each group's numbers."""
     first = table.entries[0].report
     labels, runs = len(table.rows), len(table.entries)
     subtitle = (
         f"{labels} {'setting' if labels == 1 else 'settings'}, "
         f"{runs} {'run' if runs == 1 else 'runs'}; {first.n:,} rows judged, seed {first.seed}"
     )
-    shown = {
-        f"{entry.label}, seed {entry.seed}": entry.report.figures()
-        for entry in table.entries
-        if entry.report.gallery is not None
-    }
-    legend = table.legend.replace("* the best", "the best is coloured")
-    parts = [_headline(table), f'<p class="sub">{escape(legend)}.</p>\n']
+    pictures = _Pictures(table)
+    parts = [_headline(table), pictures.of(_FIRST), picture_cards(_main_chart(table), style="wide")]
     parts += [warning_list(table.warnings), _notes(table)]
-    begun = False  # once: how many runs, how long they took, how to read differences
+    legend = table.legend.replace("* the best", "the best is coloured")
+    begun = False  # once: how many runs, how long they took, how to read numbers
     for group in [*HEADINGS, "training"]:
         names = [name for name in table.metrics if group_of(name) == group]
         body = "".join(
             _table(table, names[i : i + _WIDE], with_runs=not begun and i == 0)
             for i in range(0, len(names), _WIDE)
         )
-        body += _differences(table, names, opened=not begun)
+        body += f'<p class="sub">{escape(legend)}.</p>\n' if names and not begun else ""
+        body += _differences(table, names)
         begun = begun or bool(names)
-        titles = dict.fromkeys(title for figures in shown.values() for title in figures)
-        for title in (t for t in titles if PLACES.get(t, "training") == group):
-            found = {name: figures[title] for name, figures in shown.items() if title in figures}
-            body += f"<h3>{escape(title)}</h3>" + picture_cards(found, captions=True)
+        body += pictures.of(t for t in pictures.titles if PLACES.get(t, "training") == group)
         body += picture_cards(_plane(table)) if group == "latents" else ""
         parts += [section(group, body, HEADINGS.get(group, ""))] if body else []
+    parts.append(pictures.missing)
     return page(table.title, subtitle, "".join(parts), "comparison", table.as_dict())
+
+
+class _Pictures:
+    """The pictures of a comparison's runs, side by side, as many as a page can bear.
+
+    Args:
+        table: the comparison; the first seed of each label that has pictures is shown.
+    """
+
+    def __init__(self, table: Comparison) -> None:
+        shown: dict[str, tuple[str, Report]] = {}
+        for entry in table.entries:
+            if entry.report.gallery is not None:
+                title = f"{entry.label}, seed {entry.seed}"
+                shown.setdefault(entry.label, (title, entry.report))
+        self._shown = {title: report.figures() for title, report in shown.values()}
+        found = (title for figures in self._shown.values() for title in figures)
+        self.titles = [title for title in dict.fromkeys(found) if title not in _FIRST]
+        self._left = _BYTES
+        self._missing: list[str] = []
+
+    def of(self, titles: Iterable[str]) -> str:
+        """Return the cards of pictures of these titles, under a heading each."""
+        body = ""
+        for title in titles:
+            found = {name: f[title] for name, f in self._shown.items() if title in f}
+            cards = picture_cards(found, style="many") if found and self._left > 0 else ""
+            self._left -= len(cards)
+            if self._left < 0 and cards:
+                cards = ""
+            self._missing += [title] if found and not cards else []
+            body += f"<h3>{escape(title)}</h3>{cards}" if cards else ""
+        return body
+
+    @property
+    def missing(self) -> str:
+        """What was left out, so that the page stays small enough to be sent."""
+        if not self._missing:
+            return ""
+        names = ", ".join(title.lower() for title in self._missing)
+        text = f"Left out, for the size of the page: {names}. Each run's own report has them."
+        return f'<p class="sub">{escape(text)}</p>\n'
+
+
+def _main_chart(table: Comparison) -> dict[str, Any]:
+    """Return the chart of the main figure, the best label above."""
+    name = _main(table)
+    if not name:
+        return {}
+    groups = {row.label: [e for e in table.entries if e.label == row.label] for row in table.rows}
+    rows = [
+        (label, [e.report[name].value or 0.0 for e in group], mean_interval(group, name))
+        for label, group in groups.items()
+        if all(name in e.report and e.report[name].applicable for e in group)
+    ]
+    better = METRICS[name].better if name in METRICS else None
+    if better is not None:
+        rows.sort(key=lambda row: statistics.fmean(row[1]), reverse=better == "higher")
+    seeds = max(len(values) for _, values, _ in rows)
+    note = "mean and its 95% interval, of new rows"
+    note += (
+        " and new seeds; a dot is a seed; paired differences are sharper"
+        if seeds > 1
+        else " alone: each has one seed"
+    )
+    unit = next(e.report[name].unit for e in table.entries if name in e.report)
+    cells = ((title, found.get(name)) for title, found in _anchor_rows(table).items())
+    anchors = [(title, c.value) for title, c in cells if c is not None and c.value is not None]
+    return {heading(name): intervals(rows, heading(name), unit=unit, anchors=anchors, note=note)}
+
+
+def _main(table: Comparison) -> str:
+    """Return the first metric that separates labels; else the first that any label has."""
+    separating = (n for n in table.metrics if any(row.cells[n].best for row in table.rows))
+    known = (n for n in table.metrics if any(row.cells[n].value is not None for row in table.rows))
+    return next(separating, next(known, ""))
 
 
 def _plane(table: Comparison) -> dict[str, Any]:
@@ -348,22 +427,21 @@ def _plane(table: Comparison) -> dict[str, Any]:
 
 def _headline(table: Comparison) -> str:
     """Return a sentence on what is best by the first metric that separates labels."""
-    for name in table.metrics:
-        best = next((row for row in table.rows if row.cells[name].best), None)
-        if best is None:
-            continue
-        title = f"<b>{escape(best.label)}</b> has the best {escape(name.replace('_', ' '))}"
-        value = f" ({escape(best.cells[name].text)})"
-        own = [d for d in table.differences if d.metric == name and d.value is not None]
-        close = [d.label for d in own if d.verdict == "not distinguishable"]
-        if not own:
-            others = "."
-        elif not close:
-            others = "; every other is worse by more than chance explains."
-        else:
-            others = f"; not distinguishable from it: {escape(', '.join(close))}."
-        return f"<p>{title}{value}{others}</p>\n"
-    return ""
+    name = _main(table)
+    best = next((row for row in table.rows if name and row.cells[name].best), None)
+    if best is None:
+        return ""
+    title = f"<b>{escape(best.label)}</b> has the best {escape(name.replace('_', ' '))}"
+    value = f" ({escape(best.cells[name].text)})"
+    own = [d for d in table.differences if d.metric == name and d.value is not None]
+    close = [d.label for d in own if d.verdict == "not distinguishable"]
+    if not own:
+        others = "."
+    elif not close:
+        others = "; every other is worse by more than chance explains."
+    else:
+        others = f"; not distinguishable from it: {escape(', '.join(close))}."
+    return f"<p>{title}{value}{others}</p>\n"
 
 
 def _notes(table: Comparison) -> str:
@@ -407,12 +485,12 @@ def _foot(table: Comparison, names: list[str], more: int) -> str:
     return f"<tfoot>{rows}</tfoot>" if rows else ""
 
 
-def _differences(table: Comparison, names: list[str], opened: bool) -> str:
+def _differences(table: Comparison, names: list[str]) -> str:
     known = [d for d in table.differences if d.metric in names and d.value is not None]
     if not known:
         return ""
     body = records_table(("", *_FACTS), map(_difference, known))
-    return folded(_PAIRED, f'{body}<p class="sub">{escape(table.paired_legend)}.</p>\n', opened)
+    return folded(_PAIRED, f'{body}<p class="sub">{escape(table.paired_legend)}.</p>\n')
 
 
 def _difference(d: Difference) -> str:

@@ -38,6 +38,9 @@ _LABELS, _OF_EACH = 20, 10
 _CLOSE = 20  # training rows by each sample, of which the nearest is searched
 _T = TypeVar("_T")
 
+FIRST = ("Samples", "Samples by label", "Reconstructions")
+"""What a pair's page shows before all numbers: what people look at."""
+
 PLACES: dict[str, str] = {
     "Samples": "samples",
     "Samples by label": "samples",

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from priory.evaluation.report.remedies import by_remedy
+
+_FEW, _MANY = 150, 110  # dots per inch of pictures beside each other
+_COLOURS = 96
 
 
 class Document(ABC):
@@ -65,7 +70,8 @@ def page(title: str, subtitle: str, body: str, name: str, values: Mapping[str, A
         values: the numbers, as plain values.
     """
     # No text within may end the element: a "<" of JSON stands inside strings alone.
-    text = json.dumps(values, allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
+    compact = json.dumps(values, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    text = compact.replace("<", "\\u003c")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -105,20 +111,21 @@ def section(title: str, body: str, summary: str = "") -> str:
     return f"<section><h2>{escape(title)}{small}</h2>\n{body}</section>\n"
 
 
-def picture_cards(figures: Mapping[str, Any], captions: bool = False) -> str:
+def picture_cards(figures: Mapping[str, Any], style: Literal["", "many", "wide"] = "") -> str:
     """Return figures as embedded PNG pictures.
 
     Args:
         figures: matplotlib figures by title.
-        captions: whether to write the title above each.
+        style: "many" for small ones with their titles above, side by side; "wide" for one that
+            takes the page's width.
     """
-    cards = "\n".join(
-        f"<figure>{f'<figcaption>{escape(title)}</figcaption>' if captions else ''}"
-        f'<img alt="{escape(title)}" src="data:image/png;base64,{_png(figure)}"></figure>'
-        for title, figure in figures.items()
-    )
-    style = "cards many" if captions else "cards"
-    return f'<div class="{style}">{cards}</div>\n' if cards else ""
+    dpi, cards = _MANY if style == "many" else _FEW, []
+    for title, figure in figures.items():
+        caption = f"<figcaption>{escape(title)}</figcaption>" if style == "many" else ""
+        image = f'<img alt="{escape(title)}" src="data:image/png;base64,{_png(figure, dpi)}">'
+        cards.append(f"<figure>{caption}{image}</figure>")
+    classes = f"cards {style}".strip()
+    return f'<div class="{classes}">{"".join(cards)}</div>\n' if cards else ""
 
 
 def records_table(titles: Iterable[str], rows: Iterable[str]) -> str:
@@ -159,18 +166,31 @@ def terms(items: Iterable[tuple[str, str]]) -> str:
 
 
 def warning_list(warnings: Iterable[tuple[str, str]]) -> str:
-    """Return warnings as a list that is seen, or nothing if there are none.
+    """Return warnings by what to do about them, or nothing if there are none.
 
     Args:
         warnings: what each is about, and its text.
     """
-    items = "".join(f"<li><b>{escape(w)}</b>: {escape(text)}</li>" for w, text in warnings)
-    return f'<ul class="warnings" aria-label="warnings">{items}</ul>\n' if items else ""
+    groups = ""
+    for what, members in by_remedy(warnings).items():
+        items = "".join(f"<li><b>{escape(w)}</b>: {escape(text)}</li>" for w, text in members)
+        groups += f"<h3>{escape(what)}</h3><ul>{items}</ul>"
+    return (
+        f'<div class="warnings" role="group" aria-label="warnings">{groups}</div>\n'
+        if groups
+        else ""
+    )
 
 
-def _png(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", pad_inches=0.08)
+def _png(figure: Any, dpi: int) -> str:
+    """Return a figure as a PNG file of few colours: a third of the size of one of all colours."""
+    from PIL import Image
+
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.08)
+    image = Image.open(drawn).convert("RGB")
+    few = image.quantize(_COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(buffer, format="png", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -150,6 +151,40 @@ def paired_differences(
         made = Difference(metric, label, reference, **facts, adjusted=adjusted[pair])
         found.append(replace(made, verdict=_verdict(made, better)))
     return tuple(found)
+
+
+def mean_interval(group: Sequence[Entry], metric: str) -> tuple[float, float] | None:
+    """Return the 95% interval of one label's mean, of new rows and of new seeds.
+
+    By the rule of `paired_differences`, with one label's parts: the rows' and the seeds'. With one
+    seed it says nothing of another training.
+
+    Args:
+        group: the label's runs.
+        metric: its name.
+
+    Returns:
+        Its ends; `None` where no error is known.
+
+    Example:
+        >>> low, high = mean_interval(table.entries[:1], "nll")
+        >>> low < table.entries[0].report["nll"].value < high
+        True
+    """
+    records = [e.report[metric] for e in group]
+    values = [r.value for r in records if r.value is not None]
+    n = records[0].n
+    if all(r.values is not None and len(r.values) == n > 1 for r in records):
+        parts = [(float(_values(group, metric).mean(0).var()) / n, n - 1)]
+    else:
+        errors = [r.se for r in records if r.se is not None]
+        parts = [((sum(errors) / len(errors)) ** 2, max(1, n - 1))] if errors else []
+    if len(values) > 1:
+        parts.append((statistics.variance(values) / len(values), len(values) - 1))
+    if not values or not any(part for part, _ in parts):
+        return None
+    width, middle = _half_width(LEVEL, parts), statistics.fmean(values)
+    return middle - width, middle + width
 
 
 def _has(group: Sequence[Entry], metric: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from priory.evaluation.record import Record
-from priory.evaluation.report.gallery import PLACES, Gallery, draw
+from priory.evaluation.report.gallery import FIRST, PLACES, Gallery, draw
 from priory.evaluation.report.groups import (
     ANCHOR_TITLES,
     HEADINGS,
@@ -207,9 +207,11 @@ def _body(report: Report) -> str:
     """Return the body of a report's page: what matters, then the groups with their pictures."""
     figures = report.figures()
     groups = grouped(report)
-    parts = [_tiles(groups, report.n), _warnings(groups), _absent(report)]
+    first = picture_cards({title: figures[title] for title in FIRST if title in figures})
+    parts = [_tiles(groups, report.n), first, _warnings(groups), _absent(report)]
     for group in [*HEADINGS, "training"]:
-        shown = {t: f for t, f in figures.items() if PLACES.get(t, "training") == group}
+        rest = {t: f for t, f in figures.items() if t not in FIRST}
+        shown = {t: f for t, f in rest.items() if PLACES.get(t, "training") == group}
         lines = groups.get(group, [])
         body = (_table(lines, report.n) if lines else "") + picture_cards(shown)
         parts += [section(group, body, HEADINGS.get(group, ""))] if body else []
