@@ -219,6 +219,8 @@ def test_mistakes_are_told():
             pair("vmap")
     with pytest.raises(ValueError, match="unknown net 'mpl', nearest 'mlp'"):
         VAE(encoder="mpl")
+    with pytest.raises(ValueError, match=r"give the net itself, MLP\(\.\.\.\) with its arguments"):
+        VAE(encoder="mlp:500,500")
     with pytest.raises(ValueError, match="unknown likelihood 'bernouli', nearest 'bernoulli'"):
         VAE(likelihood="bernouli")
     with pytest.raises(ValueError, match="no encoder"):

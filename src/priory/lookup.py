@@ -42,14 +42,23 @@ def lookup(kind: str, value: Any, table: Mapping[str, Callable[[], T]]) -> T:
         table: What makes the parts, by name.
 
     Raises:
-        ValueError: The table has no such name.
+        ValueError: The table has no such name, or arguments follow it.
 
     Example:
         >>> lookup("collection", "list", {"list": list}), lookup("collection", [1], {})
         ([], [1])
     """
-    part: T = named(kind, value, table)() if isinstance(value, str) else value
-    return part
+    if not isinstance(value, str):
+        given: T = value
+        return given
+    name, colon, _ = value.partition(":")
+    if colon and name in table:
+        part = getattr(table[name], "__name__", name)
+        raise ValueError(
+            f"{kind} {value!r}: a name alone is read here; give the {kind} itself, {part}(...) "
+            "with its arguments (recipes and the command line read such texts)"
+        )
+    return named(kind, value, table)()
 
 
 def suggestion(name: object, names: Iterable[str], form: str = "; did you mean {!r}?") -> str:
