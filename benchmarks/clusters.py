@@ -119,6 +119,7 @@ def train(row: Row, seed: int, changes: dict[str, Any]) -> Run:
     return RECIPES[row.recipe].fit(
         Data.named("mnist", valid=VALID),
         **{**row.clusters, **row.options, **changes},
+        compile="trace",
         valid_every=0,
         seed=seed,
         progress=False,
