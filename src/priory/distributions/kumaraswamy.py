@@ -51,9 +51,12 @@ class Kumaraswamy(TorchDistribution):
     def rsample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
         """Draw with gradients: (1 - (1 - u)^(1/b))^(1/a), kept off 0 and 1 by the precision."""
         shape = self._extended_shape(sample_shape)
+        return self.icdf(torch.rand(shape, dtype=self.a.dtype, device=self.a.device))
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Return the quantiles of shares (..., *batch) of the unit interval, kept off 0 and 1."""
         info = torch.finfo(self.a.dtype)
-        u = torch.rand(shape, dtype=self.a.dtype, device=self.a.device)
-        exponential = -torch.log1p(-u.clamp(min=info.eps))
+        exponential = -torch.log1p(-value.clamp(min=info.eps))
         log_power = _log1mexp(exponential / self.b)
         return torch.exp(log_power / self.a).clamp(info.tiny, 1 - info.eps)
 

@@ -65,7 +65,8 @@ class Recorder(Messenger):
         single: there is no batch plate: the whole program is one datum.
         until: the site after which the program is broken off.
         mean: observed sites that are their means rather than drawn, where `draw_observed` is set.
-        draw: draws the particles of a site in the batch plate, where they are not independent.
+        draw: draws the particles of a site in the batch plate, where they are not independent; with
+            one particle, each latent.
         straight: whether draws without reparameterised samples hand on the gradient of their mean.
         point: whether latents are their distributions' means, without a draw.
     """
@@ -122,8 +123,9 @@ class Recorder(Messenger):
                     msg["value"], msg["done"] = pathwise.mean_of(name, msg["fn"]), True
         elif self.point:
             msg["value"], msg["done"] = pathwise.point_of(name, msg["fn"]), True
-        elif self.particles > 1 and (self.single or in_batch(msg)):
-            self._expand(msg)
+        elif self.particles == 1 or self.single or in_batch(msg):
+            if self.particles > 1:
+                self._expand(msg)
             if self.draw is not None:
                 msg["value"], msg["done"] = self.draw(msg), True
 
