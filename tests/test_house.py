@@ -40,12 +40,15 @@ MAY_IMPORT = {
     "models": PARTS,
     "inference": PARTS,
     "evaluation": PARTS | {"models", "inference"},
+    "onnx": PARTS | {"models", "inference", "evaluation"},
+    "sklearn": PARTS | {"inference", "evaluation", "parsing", "signatures", "recipes", "onnx"},
     "signatures": set(),
     "parsing": PARTS | {"inference", "evaluation", "signatures"},
     "recipes": PARTS | {"models", "inference", "evaluation", "parsing", "signatures"},
     "comparison": PARTS | {"models", "inference", "evaluation", "parsing", "signatures", "recipes"},
     "cli": PARTS
-    | {"models", "inference", "evaluation", "parsing", "signatures", "recipes", "comparison"},
+    | {"models", "inference", "evaluation", "parsing", "signatures", "recipes", "comparison"}
+    | {"onnx"},
     "__main__": {"cli"},
 }
 

@@ -45,10 +45,11 @@ from priory.serialisation import from_config, to_config
 
 _JUDGES = {
     "encode": "priory.evaluation:encode",
+    "export": "priory.onnx:export",
     "impute": "priory.evaluation:impute_rows",
     "score": "priory.evaluation:score",
 }
-"""Where the verbs are that judge single rows, imported when used: judging stands on training."""
+"""Where the verbs are that stand on training, imported when used."""
 
 
 class Programs(nn.Module):
@@ -257,6 +258,19 @@ class Run:
             `priory.evaluation.Imputed`.
         """
         return resolve_name(_JUDGES["impute"])(self, data, **options)
+
+    def export(self, folder: str | os.PathLike[str], data: Any = None, **options: Any) -> Any:
+        """Write encoder, decoder and sampler as ONNX models, checked against onnxruntime.
+
+        Args:
+            folder: where to.
+            data: rows to check by; the run's test rows if `None`.
+            **options: those of `priory.onnx.export`, which this is.
+
+        Returns:
+            `priory.onnx.Exported`.
+        """
+        return resolve_name(_JUDGES["export"])(self, folder, data, **options)
 
     def every_value(self, site: str) -> list[int]:
         """Return the values of a label that the data have, or of a categorical site: 0, 1, ...
