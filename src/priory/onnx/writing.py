@@ -268,7 +268,7 @@ def _input(name: str, part: Map, preparation: Any) -> str:
     if getattr(preparation, "pixels", False):
         about.append(f"pixels divided by {preparation.divisor:g}")
     if getattr(preparation, "binarise", "none") == "dynamic":
-        about.append("of zeros and ones: grey levels are drawn first, as probabilities of a one")
+        about.append("of zeros and ones: greyscale is drawn first, as probabilities of a one")
     if SEEN in part.taken:
         about.append("NaN where an entry is missing")
     return ", ".join(about)
