@@ -356,6 +356,11 @@ UNBUILT = {
     "boltzmann-machine": [lambda p, x: p.network()],
     "dbm": [lambda p, x: p.mean_field(x), lambda p, x: p.decoder(x)],
     "dbn": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "deep-autoencoder": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.decoder(x),
+        lambda p, x: p.machine_of(1),
+    ],
     "deep-gp-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.explain(x),

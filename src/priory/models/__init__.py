@@ -10,6 +10,7 @@ from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.dbm import DBM as DBM
 from priory.models.dbn import DBN as DBN
+from priory.models.deep_autoencoder import DeepAutoencoder as DeepAutoencoder
 from priory.models.deep_gp import DeepGPVAE as DeepGPVAE
 from priory.models.denoising import DAE as DAE
 from priory.models.denoising import GSN as GSN

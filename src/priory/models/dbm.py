@@ -1,13 +1,10 @@
 """The deep Boltzmann machine, with a mean-field guide."""
 
-from dataclasses import replace
-
 import pyro
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from priory.distributions.harmonium import BITS, Harmonium
+from priory.distributions.harmonium import MEANS, Harmonium
 from priory.distributions.pixels import IndependentBernoulli
 from priory.likelihoods import Likelihood
 from priory.lookup import positive
@@ -17,14 +14,6 @@ from priory.models.pair import Pair
 from priory.models.rbm import Down
 from priory.nets import Decoder
 from priory.priors.boltzmann import Machine
-
-
-def _given(field: Tensor) -> TorchDistribution:
-    # Unchecked: mean fields, between 0 and 1, are scored as bits are.
-    return IndependentBernoulli(field, 1, validate_args=False)
-
-
-_UNITS = replace(BITS, given=_given)
 
 
 class DBM(Pair):
@@ -107,7 +96,7 @@ class DBM(Pair):
         Raises:
             RuntimeError: The pair is not built.
         """
-        return self.machine.harmonium(_UNITS)
+        return self.machine.harmonium(MEANS)
 
     def mean_field(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the log-odds of z_1 and of z_2 in q(z_1, z_2 | x), each (*batch, layer).

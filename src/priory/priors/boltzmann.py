@@ -15,6 +15,7 @@ from torch.distributions import constraints
 
 from priory.distributions.harmonium import (
     BITS,
+    MEANS,
     Harmonium,
     HarmoniumBits,
     Units,
@@ -136,17 +137,18 @@ class Machine(Part):
             self.visible.copy_(field)
             self.base.copy_(field)
 
-    def harmonium(self, units: Units = BITS) -> Harmonium:
+    def harmonium(self, units: Units = BITS, above: Units = MEANS) -> Harmonium:
         """Return the harmonium, its biases without the offsets.
 
         Args:
             units: Of x.
+            above: Of h.
         """
         self.check_built()
         average = self.average.clone()  # `follow` moves it before the backward pass
         visible = self.visible + self.shift - self.weight @ average
         hidden = self.hidden - units.statistic(self.centre) @ self.weight
-        return Harmonium(self.weight, visible, hidden, units)
+        return Harmonium(self.weight, visible, hidden, units, above=above)
 
     def fields(self, h: Tensor) -> Tensor:
         """Return the fields of x, (*batch, visible), given bits (*batch, hidden)."""

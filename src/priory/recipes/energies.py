@@ -1,9 +1,10 @@
 """Energy machines: restricted Boltzmann machines, deep ones, and a general one."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from priory.inference import Contrast, Unfold
-from priory.models import DBM, DBN, RBM, BoltzmannMachine
+from priory.inference import Contrast, Greedy, Unfold
+from priory.models import DBM, DBN, RBM, BoltzmannMachine, DeepAutoencoder
 from priory.recipes.recipe import Recipe
 
 _TRAINING = {
@@ -37,6 +38,31 @@ def _row(
         options: of the pair.
     """
     return Recipe(name, paper, family, loss, options, {**_TRAINING, "lr": rate}, grey=grey)
+
+
+def _greedy(
+    count: int, parts: Sequence[str], rates: Sequence[float], epochs: int
+) -> tuple[Greedy, ...]:
+    """Return the stages that train a pair's machines, `rbm1` and so on, by short chains.
+
+    Args:
+        count: of machines.
+        parts: of the pair that are none of them.
+        rates: of each machine.
+        epochs: of each machine.
+    """
+    names = [f"rbm{n + 1}" for n in range(count)]
+    return tuple(
+        Greedy(
+            name=name,
+            objective=Contrast(persistent=False, layer=n + 1),
+            frozen=(*parts, *(other for other in names if other != name)),
+            epochs=epochs,
+            lr=rates[n],
+            schedule="linear",
+        )
+        for n, name in enumerate(names)
+    )
 
 
 ROWS = (
@@ -93,5 +119,20 @@ ROWS = (
         family=BoltzmannMachine,
         rate=0.5,
         hidden=8,
+    ),
+    Recipe(
+        "deep-autoencoder",
+        "Hinton and Salakhutdinov, 2006, Reducing the dimensionality of data with neural networks",
+        DeepAutoencoder,
+        "reconstruction",
+        training={
+            "epochs": 60,
+            "batch_size": 100,
+            "lr": 0.01,
+            "schedule": "cosine",
+            "frozen": ("rbm1", "rbm2", "rbm3", "rbm4"),
+            "valid_every": 0,
+        },
+        stages=_greedy(4, ("encoder", "decoder"), (0.03, 0.03, 0.03, 0.01), 20),
     ),
 )
