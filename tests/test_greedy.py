@@ -6,7 +6,7 @@ import torch
 from priory.data import Data
 from priory.distributions.harmonium import LINEAR, MEANS, TWICE, Harmonium, bits_of
 from priory.inference import ELBO, Contrast, Greedy, Reconstruction, fit
-from priory.models import RBM, VAE, DeepAutoencoder
+from priory.models import DBM, RBM, VAE, DeepAutoencoder
 from priory.priors.boltzmann import machines_in
 from priory.recipes import RECIPES
 from trainings import check_traced_and_resumed
@@ -150,10 +150,10 @@ def test_the_first_reconstruction_is_the_machines_way_up_and_down(grey):
 
 def test_a_machine_sees_what_the_layers_below_make_of_the_data():
     pair, x = randomised(), rows()
-    assert torch.equal(pair.pretrained(1, x)[2], x.flatten(1))
+    assert torch.equal(pair.pretraining(1, x)[2], x.flatten(1))
     pair.settle(1, [x[:8], x[8:]])
     seen = pair.machine_of(1).up(x.flatten(1)).sigmoid()
-    torch.testing.assert_close(pair.pretrained(2, x)[2], seen, rtol=0, atol=1e-12)
+    torch.testing.assert_close(pair.pretraining(2, x)[2], seen, rtol=0, atol=1e-12)
     torch.testing.assert_close(pair.rbm2.centre, seen.mean(0), rtol=0, atol=1e-12)
     start = seen.mean(0).clamp(0.001, 0.999)
     torch.testing.assert_close(pair.rbm2.visible.sigmoid(), start, rtol=0, atol=1e-12)
@@ -178,7 +178,7 @@ def test_its_first_machine_is_that_of_the_data():
 def test_contrast_of_the_code_comes_to_the_exact_gradient():
     pair, x = randomised(), rows(40).repeat(500, 1, 1, 1)
     pair.eval()
-    own, machine, seen = pair.pretrained(3, x)
+    own, machine, seen = pair.pretraining(3, x)
     exact = machine.log_normaliser() - machine.log_visible(seen).mean()
     parameters = [own.weight, own.visible, own.hidden]
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(exact, parameters)])
@@ -241,10 +241,86 @@ def test_without_stages_it_is_an_autoencoder():
     assert run.history[-1]["loss"] > 0
 
 
-def test_traced_and_resumed(tmp_path):
-    own = {"layers": (5, 4, 3), "latent": 2}
-    own |= {f"rbm{n}.epochs": 1 for n in (1, 2, 3, 4)}
+# --- the deep Boltzmann machine -----------------------------------------------------------------
+
+
+def deep(centred=True):
+    """Return a 6-5-4 machine whose two first machines have random parameters and offsets."""
+    pair = DBM(layers=(5, 4), pretrained=True, centred=centred, chains=7)
+    pair.build(rows())
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for own in (pair.rbm1, pair.rbm2):
+            for name in ("weight", "visible", "hidden", *(("average", "shift") if centred else ())):
+                value = getattr(own, name)
+                value.copy_(0.8 * torch.randn(value.shape, generator=generator))
+    return pair
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_the_deep_machine_is_the_geometric_mean_of_its_two_machines(centred):
+    pair, z = deep(centred), every(5)
+    first, second = pair.machine_of(1), pair.machine_of(2)
+    expected = 0.5 * (first.log_hidden(z) + second.log_visible(z))
+    pair.settle(2, [rows()])
+    machine = pair.harmonium()
+    torch.testing.assert_close(machine.log_hidden(z), expected, rtol=0, atol=1e-12)
+    weight = torch.cat([first.weight, second.weight.mT])
+    torch.testing.assert_close(machine.weight, weight, rtol=0, atol=0)
+    assert pair.machine.chains.unique().tolist() == [0, 1]
+    lower = pair.mean_field(rows())[0].sigmoid()
+    average = lower.mean(0) if centred else torch.zeros(5)
+    torch.testing.assert_close(pair.machine.average, average, rtol=0, atol=1e-12)
+
+
+def test_its_first_machine_sees_the_data_twice():
+    pair, x = deep(), rows()
+    assert torch.equal(pair.pretraining(1, x)[2], 2 * x.flatten(1))
+    machine = pair.machine_of(1)
+    seen = (machine.hidden + 2 * x.flatten(1) @ machine.weight).sigmoid()
+    torch.testing.assert_close(pair.pretraining(2, x)[2], seen, rtol=0, atol=1e-12)
+    pair.settle(1, [x[:3], x[3:]])
+    torch.testing.assert_close(pair.rbm2.centre, seen.mean(0), rtol=0, atol=1e-12)
+    means = pair.machine_of(1).given(torch.zeros(5)).mean / 2  # of either copy
+    torch.testing.assert_close(means, machine.visible.sigmoid(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_contrast_of_doubled_layers_comes_to_the_exact_gradient(layer):
+    pair, x = deep(), rows(40).repeat(500, 1, 1, 1)
+    pair.eval()
+    own, machine, seen = pair.pretraining(layer, x)
+    exact = machine.log_normaliser() - machine.log_visible(seen).mean()
+    parameters = [own.weight, own.visible, own.hidden]
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(exact, parameters)])
+    loss = Contrast(20, persistent=False, layer=layer)(pair.model, pair.guide, x)
+    found = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+    assert expected.abs().max() > 0.2
+    assert (found - expected).abs().max() < 0.04
+
+
+def test_a_plain_deep_machine_has_no_machines_to_start_from():
+    plain = DBM(layers=(5, 4))
+    plain.build(rows())
+    with pytest.raises(ValueError, match="take pretrained=True"):
+        Contrast(layer=1)(plain.model, plain.guide, rows())
+    with pytest.raises(ValueError, match="starts from 2 machines, got layer 3"):
+        deep().machine_of(3)
+
+
+# --- recipes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("deep-autoencoder", {"layers": (5, 4, 3), "latent": 2}),
+        ("dbm-pretrained", {"layers": (5, 3), "updates": 2, "chains": 8}),
+    ],
+)
+def test_traced_and_resumed(name, own, tmp_path):
+    recipe = RECIPES[name]
     options = {**own, "epochs": 2, "batch_size": 600}
-    recipe = RECIPES["deep-autoencoder"]
+    options |= {f"{stage.name}.epochs": 1 for stage in recipe.stages}
     run = check_traced_and_resumed(recipe, options, recipe.own_data(), tmp_path / "run", atol=1e-5)
-    assert run.pair.machine_of(4).weight.shape == (3, 2)
+    assert len([*machines_in([run.pair])]) == (name == "dbm-pretrained")

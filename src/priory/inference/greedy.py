@@ -54,7 +54,7 @@ class Greedy(Stage):
             ValueError: if it is not, or has not.
         """
         super().check(pair)
-        if not hasattr(pair, "pretrained"):
+        if not hasattr(pair, "pretraining"):
             raise ValueError(
                 f"the stage {self.name} trains a machine by which a pair is pre-trained, as a "
                 f"DeepAutoencoder is, got {type(pair).__name__}"

@@ -115,7 +115,7 @@ class DeepAutoencoder(Pair):
         above = LINEAR if layer > len(self.layers) else MEANS
         return self._own(layer).harmonium(below, above)
 
-    def pretrained(self, layer: int, x: Tensor) -> tuple[Machine, Harmonium, Tensor]:
+    def pretraining(self, layer: int, x: Tensor) -> tuple[Machine, Harmonium, Tensor]:
         """Return the parameters of a layer's machine, the machine, and what it sees of data.
 
         Args:

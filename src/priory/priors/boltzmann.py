@@ -155,6 +155,18 @@ class Machine(Part):
         return self.visible + self.shift + (h - self.average.clone()) @ self.weight.mT
 
     @torch.no_grad()
+    def take(self, machine: Harmonium) -> None:
+        """Take the weights and biases of a machine of bits, at the offsets that there are.
+
+        Args:
+            machine: The other one.
+        """
+        self.shift.zero_()
+        self.weight.copy_(machine.weight)
+        self.visible.copy_(machine.visible + machine.weight @ self.average)
+        self.hidden.copy_(machine.hidden + self.centre.flatten() @ machine.weight)
+
+    @torch.no_grad()
     def follow(self, mean: Tensor, memory: float) -> None:
         r"""Move :math:`\lambda` towards a mean of h, and the biases so that p(x, h) stays.
 

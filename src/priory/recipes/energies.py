@@ -112,6 +112,15 @@ ROWS = (
         family=DBM,
         rate=0.5,
     ),
+    Recipe(
+        "dbm-pretrained",
+        "Salakhutdinov and Hinton, 2009, Deep Boltzmann machines",
+        DBM,
+        "contrast",
+        {"pretrained": True},
+        {**_TRAINING, "epochs": 50, "lr": 0.5, "frozen": ("rbm1", "rbm2")},
+        stages=_greedy(2, ("machine",), (0.5, 0.5), 50),
+    ),
     _row(
         "boltzmann",
         "Ackley, Hinton and Sejnowski, 1985, A learning algorithm for Boltzmann machines",

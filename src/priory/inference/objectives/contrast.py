@@ -98,7 +98,7 @@ class Contrast(Objective):
     def _trained(self, pair: Any, x: Tensor) -> tuple[Machine, Any, Tensor]:
         """Return the parameters of the machine that is trained, the machine, and what it sees."""
         if self.layer is not None:
-            found: tuple[Machine, Any, Tensor] = pair.pretrained(self.layer, x)
+            found: tuple[Machine, Any, Tensor] = pair.pretraining(self.layer, x)
             return found
         (part,) = machines_in([pair])
         return part.machine, part.harmonium(), pair.visible(x)
@@ -120,7 +120,7 @@ class Contrast(Objective):
 def _pair_of(phases: Phases, layer: int | None) -> Any:
     """Return the pair, whose data have an energy and which has chains."""
     pair: Any = owner(phases.model)
-    if layer is not None and not hasattr(pair, "pretrained"):
+    if layer is not None and not hasattr(pair, "pretraining"):
         raise ValueError(
             f"Contrast(layer={layer}) trains a machine by which a pair is pre-trained, as a "
             f"DeepAutoencoder is, and {type(pair).__name__} has none: leave layer out"
