@@ -414,6 +414,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x, x),
     ],
     "rbm": [lambda p, x: p.harmonium(), lambda p, x: p.decoder(x)],
+    "softmax-rbm": [lambda p, x: p.harmonium(), lambda p, x: p.given(x)],
     "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.lower(x, x)],
     "two-level-vae": [
         lambda p, x: p.encoder(x),

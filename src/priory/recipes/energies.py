@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from priory.inference import Contrast, Greedy, Unfold
-from priory.models import DBM, DBN, RBM, BoltzmannMachine, DeepAutoencoder
+from priory.models import DBM, DBN, RBM, BoltzmannMachine, DeepAutoencoder, SoftmaxRBM
 from priory.recipes.recipe import Recipe
 
 _TRAINING = {
@@ -85,6 +85,14 @@ ROWS = (
         rate=0.003,
         grey=True,
         likelihood="normal",
+    ),
+    _row(
+        "softmax-rbm",
+        "Salakhutdinov, Mnih and Hinton, 2007, Restricted Boltzmann machines for collaborative "
+        "filtering",
+        "contrast",
+        family=SoftmaxRBM,
+        rate=0.5,
     ),
     Recipe(
         "dbn",
