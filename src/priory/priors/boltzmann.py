@@ -325,6 +325,19 @@ def refuse_offset(roots: Iterable[nn.Module], what: str) -> None:
         )
 
 
+def refuse_chains(roots: Iterable[nn.Module]) -> None:
+    """Raise a ValueError if a gradient is that of persistent chains, which one process has.
+
+    Args:
+        roots: A pair's modules.
+    """
+    if any(part.harmonium().listed > FEW for part in machines_in(roots)):
+        raise ValueError(
+            f"a Boltzmann machine of more than {FEW} bits is trained by one set of chains in one "
+            f"process: start one, not several, or take {FEW} units, whose log Z is exact"
+        )
+
+
 class Boltzmann(Prior):
     r"""Bits with the energy of a restricted Boltzmann machine, whose hidden units are summed out.
 
