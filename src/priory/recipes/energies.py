@@ -22,7 +22,7 @@ def _row(
     loss: str,
     *,
     family: type[Any] = RBM,
-    rate: float = 0.2,
+    rate: float = 0.5,
     grey: bool = False,
     **options: Any,
 ) -> Recipe:
@@ -92,7 +92,6 @@ ROWS = (
         "filtering",
         "contrast",
         family=SoftmaxRBM,
-        rate=0.5,
     ),
     Recipe(
         "dbn",
@@ -118,7 +117,6 @@ ROWS = (
         "Müller, 2012",
         "contrast",
         family=DBM,
-        rate=0.5,
     ),
     Recipe(
         "dbm-pretrained",
@@ -134,7 +132,6 @@ ROWS = (
         "Ackley, Hinton and Sejnowski, 1985, A learning algorithm for Boltzmann machines",
         "contrast",
         family=BoltzmannMachine,
-        rate=0.5,
         hidden=8,
     ),
     Recipe(
