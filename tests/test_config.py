@@ -83,6 +83,9 @@ MADE = {
     Renyi: lambda: Renyi(0.5, 3),
     Scaled: lambda: 10 * Reconstruction(),
     Sleep: lambda: Sleep("z"),
+    inference.Greedy: lambda: inference.Greedy(
+        name="rbm2", objective=inference.Contrast(layer=2), frozen=("encoder",)
+    ),
     inference.MixtureOfCodes: lambda: inference.MixtureOfCodes(
         name="first", objective=KL(), lr=0.1
     ),

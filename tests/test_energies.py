@@ -456,6 +456,21 @@ def test_a_vae_has_it_as_its_prior(binary, objective):
     assert all("log Z by enumeration" in found[name].note for name in ("nll", "kl"))
 
 
+def test_chains_are_those_of_one_process(monkeypatch):
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    objective, x = IWAE(2, gradient="vimco"), torch.zeros(4, 12)
+    for latent in (3, 12):  # of few bits the gradient is exact, whatever the process
+        pair = vae(latent=latent)
+        pair.build(x)
+        if latent == 3:
+            assert objective(pair.model, pair.guide, x).isfinite()
+            continue
+        with pytest.raises(ValueError, match="of more than 10 bits is trained by one set of chai"):
+            objective(pair.model, pair.guide, x)
+        with torch.no_grad():  # which moves no chain
+            assert objective(pair.model, pair.guide, x).shape == ()
+
+
 @pytest.mark.parametrize("latent", [3, 12])
 def test_draws_of_the_prior_give_it_no_gradient_and_say_so(latent):
     pair, x = vae(latent=latent), torch.zeros(4, 12)

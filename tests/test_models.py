@@ -358,6 +358,11 @@ UNBUILT = {
     "boltzmann-machine": [lambda p, x: p.network()],
     "dbm": [lambda p, x: p.mean_field(x), lambda p, x: p.decoder(x)],
     "dbn": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "deep-autoencoder": [
+        lambda p, x: p.encoder(x),
+        lambda p, x: p.decoder(x),
+        lambda p, x: p.machine_of(1),
+    ],
     "deep-gp-vae": [
         lambda p, x: p.encoder(x),
         lambda p, x: p.explain(x),
@@ -411,6 +416,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x, x),
     ],
     "rbm": [lambda p, x: p.harmonium(), lambda p, x: p.decoder(x)],
+    "softmax-rbm": [lambda p, x: p.harmonium(), lambda p, x: p.given(x)],
     "stacked-gan": [lambda p, x: p.encode(x), lambda p, x: p.lower(x, x)],
     "two-level-vae": [
         lambda p, x: p.encoder(x),

@@ -18,7 +18,8 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import softplus
 
-from priory.distributions.pixels import IndependentBernoulli
+from priory.distributions.independent import IndependentNormal
+from priory.distributions.pixels import BitPairs, IndependentBernoulli
 
 MOST = 20
 """Bits of a layer whose values are all listed."""
@@ -55,8 +56,30 @@ def _softplus(field: Tensor) -> Tensor:
     return softplus(field).sum(-1)
 
 
+def _unchecked(field: Tensor) -> TorchDistribution:
+    return IndependentBernoulli(field, 1, validate_args=False)
+
+
+def _both(field: Tensor) -> TorchDistribution:
+    return BitPairs(field, 1, validate_args=False)
+
+
+def _normal(field: Tensor) -> TorchDistribution:
+    return IndependentNormal(field, field.new_zeros(()), 1, validate_args=False)
+
+
+def _half_square(field: Tensor) -> Tensor:
+    return 0.5 * field.square().sum(-1)
+
+
 BITS = Units(_bernoulli, _same, _softplus, binary=True)
 """Units that are 0 or 1, whose fields are their log-odds."""
+MEANS = replace(BITS, given=_unchecked)
+"""Bits of which means between 0 and 1 are scored as bits are."""
+TWICE = Units(_both, _same, lambda field: 2 * _softplus(field))
+"""Units of two equal bits, as the number of those that are 1."""
+LINEAR = Units(_normal, _same, _half_square)
+"""Real units of variance 1, whose fields are their means."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +89,8 @@ class Harmonium:
     .. math:: p(x, h) = \frac1Z \, g(x) \, e^{T(x) \cdot (b + W h) + c \cdot h}, \qquad
         p(h_j = 1 \mid x) = \sigma(c_j + T(x) \cdot W_j)
 
-    Of bits, where T(x) = x and g = 1, it is the restricted Boltzmann machine. Smolensky, 1986,
+    h may be other units whose statistic is themselves, `above`, with a g of their own. Of bits,
+    where T(x) = x and g = 1, it is the restricted Boltzmann machine. Smolensky, 1986,
     Information processing in dynamical systems: foundations of harmony theory; of other units
     Welling, Rosen-Zvi and Hinton, 2004, Exponential family harmoniums.
 
@@ -78,6 +102,7 @@ class Harmonium:
         beta: Inverse temperature, a number or (*temperatures, 1, 1): the fields are :math:`\beta`
             times theirs, and those of x :math:`(1 - \beta)` times `base` besides.
         base: Fields of x at :math:`\beta = 0`, (visible,).
+        above: Units of h; bits by default.
 
     Example:
         >>> machine = Harmonium(torch.zeros(3, 2), torch.zeros(3), torch.zeros(2))
@@ -91,6 +116,7 @@ class Harmonium:
     units: Units = BITS
     beta: Tensor | float = 1.0
     base: Tensor | None = None
+    above: Units = MEANS
 
     def tempered(self, beta: Tensor | float, base: Tensor) -> Harmonium:
         r"""Return the machine at another temperature; independent units at :math:`\beta = 0`.
@@ -102,7 +128,7 @@ class Harmonium:
         return replace(self, beta=beta, base=base)
 
     def up(self, x: Tensor) -> Tensor:
-        """Return the log-odds of h given x, (*batch, hidden)."""
+        """Return the fields of h given x, the log-odds of bits, (*batch, hidden)."""
         return self.beta * (self.hidden + self.units.statistic(x) @ self.weight)
 
     def down(self, h: Tensor) -> Tensor:
@@ -115,7 +141,11 @@ class Harmonium:
 
     def log_hidden(self, h: Tensor) -> Tensor:
         r"""Return :math:`\log p(h) + \log Z = c \cdot h + A(b + W h)`, in nats, (*batch)."""
-        return (self.beta * self.hidden * h).sum(-1) + self.units.cumulant(self.down(h))
+        field = self.beta * self.hidden
+        own = (field * h).sum(-1)
+        if not self.above.binary:
+            own = self.above.given(field).log_prob(h) + self.above.cumulant(field)
+        return own + self.units.cumulant(self.down(h))
 
     log_chain = log_hidden  # of what chains hold
 
@@ -126,17 +156,17 @@ class Harmonium:
 
         Args:
             x: Values, (*batch, *shape).
-            up: The log-odds of h given x, where they are there already.
+            up: The fields of h given x, where they are there already.
         """
         field = self._field(self.visible)
         alone: Tensor = self.units.given(field).log_prob(x) + self.units.cumulant(field)
-        return alone + softplus(self.up(x) if up is None else up).sum(-1)
+        return alone + self.above.cumulant(self.up(x) if up is None else up)
 
     @torch.no_grad()
     def sweep(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return x drawn given h, (*batch, *shape), and h drawn given that: a sweep of Gibbs."""
         x = self.given(h).sample()
-        return x, torch.bernoulli(torch.sigmoid(self.up(x)))
+        return x, self.above.given(self.up(x)).sample()
 
     def at_base(self, base: Tensor, chains: int) -> Tensor:
         """Draw x of independent units, (chains, *shape).
@@ -162,7 +192,12 @@ class Harmonium:
             high: The higher one.
             beta: That of the sweep; at 0 and at 1 x stays.
             base: Fields of x at 0, (visible,).
+
+        Raises:
+            ValueError: h are no bits.
         """
+        if not self.above.binary:
+            raise ValueError("annealing sums out a layer of bits, and this machine's is of others")
         up, visible = self.up(x), self.units.statistic(x) @ (self.visible - base)
         hidden = (softplus(high * up) - softplus(low * up)).sum(-1)
         if 0 < beta < 1:
@@ -172,9 +207,16 @@ class Harmonium:
 
     @property
     def listed(self) -> int:
-        """Number of bits of the smaller layer whose values can be listed."""
-        hidden = self.weight.shape[1]
-        return min(hidden, self.weight.shape[0]) if self.units.binary else hidden
+        """Number of bits of the smaller layer whose values can be listed.
+
+        Raises:
+            ValueError: No layer is of bits.
+        """
+        both = zip(self.weight.shape, (self.units, self.above), strict=True)
+        sizes = [size for size, units in both if units.binary]
+        if not sizes:
+            raise ValueError("log Z needs a layer of bits, and neither of this machine's is one")
+        return min(sizes)
 
     def log_normaliser(self) -> Tensor:
         """Return log Z, shape (), exactly, by all values of the smaller layer of bits.
@@ -187,7 +229,8 @@ class Harmonium:
             raise ValueError(
                 f"log Z is exact by enumeration up to {MOST} bits, and the smaller layer has {n}"
             )
-        score = self.log_hidden if n == self.weight.shape[1] else self.log_visible
+        of_hidden = self.above.binary and n == self.weight.shape[1]
+        score = self.log_hidden if of_hidden else self.log_visible
         return log_total(score, n, self.weight)
 
     def _field(self, field: Tensor) -> Tensor:

@@ -79,6 +79,51 @@ class IndependentBernoulli(Factorised):
             return torch.bernoulli(probs)
 
 
+class BitPairs(Factorised):
+    r"""Independent counts of ones among two bits of the same log-odds.
+
+    .. math:: \log p(n) = \sum_i \log \binom{2}{n_i} + n_i l_i - 2 \log(1 + e^{l_i})
+
+    Args:
+        logits: Log-odds l of each bit, (*batch, *event).
+        event_dim: How many of the last dims are one event.
+        validate_args: Whether to check parameters and values; the global default if None.
+
+    Example:
+        >>> BitPairs(torch.zeros(1), 1).log_prob(torch.tensor([[0.0], [1.0], [2.0]])).exp()
+        tensor([0.2500, 0.5000, 0.2500])
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.real}
+
+    def __init__(self, logits: Tensor, event_dim: int, validate_args: bool | None = None) -> None:
+        self.logits = logits
+        super().__init__(logits.shape, event_dim, validate_args)
+
+    @constraints.dependent_property(is_discrete=True)
+    def support(self) -> Any:
+        """Return 0, 1 and 2."""
+        return constraints.independent(constraints.integer_interval(0, 2), len(self._event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected number, (*batch, *event)."""
+        return 2 * self.full(torch.sigmoid(self.logits))
+
+    def density(self, value: Tensor) -> Tensor:
+        """Return the log mass of events of shape (..., *event)."""
+        ways = math.log(2) * value * (2 - value)
+        return (ways + value * self.logits).sum(self.dims) - 2 * softplus(self.logits).sum(
+            self.dims
+        )
+
+    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008
+        """Draw 0, 1 or 2."""
+        with torch.no_grad():
+            probs = torch.sigmoid(self.logits).expand(self._extended_shape(sample_shape))
+            return torch.bernoulli(probs) + torch.bernoulli(probs)
+
+
 class IndependentContinuousBernoulli(Factorised):
     r"""Independent coordinates in [0, 1] with a density linear in the exponent.
 

@@ -1,6 +1,7 @@
 """Phases, objectives, adversaries, and the engine that trains any Pyro pair with them."""
 
 from priory.inference.fit import fit
+from priory.inference.greedy import Greedy
 from priory.inference.mixture_of_codes import MixtureOfCodes
 from priory.inference.objectives import (
     CIWAE,
@@ -65,6 +66,7 @@ __all__ = [
     "Exponential",
     "FreeBits",
     "Gradient",
+    "Greedy",
     "LabelledELBO",
     "Linear",
     "Match",

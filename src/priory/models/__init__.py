@@ -10,6 +10,7 @@ from priory.models.conditional import ConditionalGAN as ConditionalGAN
 from priory.models.cyclegan import CycleGAN as CycleGAN
 from priory.models.dbm import DBM as DBM
 from priory.models.dbn import DBN as DBN
+from priory.models.deep_autoencoder import DeepAutoencoder as DeepAutoencoder
 from priory.models.deep_gp import DeepGPVAE as DeepGPVAE
 from priory.models.denoising import DAE as DAE
 from priory.models.denoising import GSN as GSN
@@ -43,6 +44,7 @@ from priory.models.rbm import RBM as RBM
 from priory.models.semi_supervised import M1 as M1
 from priory.models.semi_supervised import M1M2 as M1M2
 from priory.models.semi_supervised import M2 as M2
+from priory.models.softmax_rbm import SoftmaxRBM as SoftmaxRBM
 from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE
 from priory.models.vib import VIB as VIB

@@ -7,7 +7,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from priory.distributions.harmonium import BITS, Units
+from priory.distributions.harmonium import BITS, MEANS, Units
 from priory.distributions.network import Network, NetworkBits
 from priory.likelihoods.values import is_binary
 from priory.models.pair import Pair
@@ -42,7 +42,7 @@ class Connections(Machine):
         self.register_buffer("centre", centre.detach().clone())
         self.register_buffer("base", torch.zeros(units))
 
-    def harmonium(self, units: Units = BITS) -> Any:  # noqa: ARG002
+    def harmonium(self, units: Units = BITS, above: Units = MEANS) -> Any:  # noqa: ARG002
         """Return the network, its biases without the offsets."""
         self.check_built()
         weight = 0.5 * (self.weight + self.weight.mT)

@@ -15,6 +15,7 @@ from torch.distributions import constraints
 
 from priory.distributions.harmonium import (
     BITS,
+    MEANS,
     Harmonium,
     HarmoniumBits,
     Units,
@@ -136,21 +137,34 @@ class Machine(Part):
             self.visible.copy_(field)
             self.base.copy_(field)
 
-    def harmonium(self, units: Units = BITS) -> Harmonium:
+    def harmonium(self, units: Units = BITS, above: Units = MEANS) -> Harmonium:
         """Return the harmonium, its biases without the offsets.
 
         Args:
             units: Of x.
+            above: Of h.
         """
         self.check_built()
         average = self.average.clone()  # `follow` moves it before the backward pass
         visible = self.visible + self.shift - self.weight @ average
         hidden = self.hidden - units.statistic(self.centre) @ self.weight
-        return Harmonium(self.weight, visible, hidden, units)
+        return Harmonium(self.weight, visible, hidden, units, above=above)
 
     def fields(self, h: Tensor) -> Tensor:
         """Return the fields of x, (*batch, visible), given bits (*batch, hidden)."""
         return self.visible + self.shift + (h - self.average.clone()) @ self.weight.mT
+
+    @torch.no_grad()
+    def take(self, machine: Harmonium) -> None:
+        """Take the weights and biases of a machine of bits, at the offsets that there are.
+
+        Args:
+            machine: The other one.
+        """
+        self.shift.zero_()
+        self.weight.copy_(machine.weight)
+        self.visible.copy_(machine.visible + machine.weight @ self.average)
+        self.hidden.copy_(machine.hidden + self.centre.flatten() @ machine.weight)
 
     @torch.no_grad()
     def follow(self, mean: Tensor, memory: float) -> None:
@@ -308,6 +322,19 @@ def refuse_offset(roots: Iterable[nn.Module], what: str) -> None:
         raise ValueError(
             f"{what} goes by the value of a density, and log Z of a Boltzmann machine of more than "
             f"{FEW} bits is not known in training; take a bound alone, or {FEW} units"
+        )
+
+
+def refuse_chains(roots: Iterable[nn.Module]) -> None:
+    """Raise a ValueError if a gradient is that of persistent chains, which one process has.
+
+    Args:
+        roots: A pair's modules.
+    """
+    if any(part.harmonium().listed > FEW for part in machines_in(roots)):
+        raise ValueError(
+            f"a Boltzmann machine of more than {FEW} bits is trained by one set of chains in one "
+            f"process: start one, not several, or take {FEW} units, whose log Z is exact"
         )
 
 

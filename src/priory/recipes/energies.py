@@ -1,9 +1,10 @@
 """Energy machines: restricted Boltzmann machines, deep ones, and a general one."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from priory.inference import Contrast, Unfold
-from priory.models import DBM, DBN, RBM, BoltzmannMachine
+from priory.inference import Contrast, Greedy, Unfold
+from priory.models import DBM, DBN, RBM, BoltzmannMachine, DeepAutoencoder, SoftmaxRBM
 from priory.recipes.recipe import Recipe
 
 _TRAINING = {
@@ -21,7 +22,7 @@ def _row(
     loss: str,
     *,
     family: type[Any] = RBM,
-    rate: float = 0.2,
+    rate: float = 0.5,
     grey: bool = False,
     **options: Any,
 ) -> Recipe:
@@ -37,6 +38,31 @@ def _row(
         options: of the pair.
     """
     return Recipe(name, paper, family, loss, options, {**_TRAINING, "lr": rate}, grey=grey)
+
+
+def _greedy(
+    count: int, parts: Sequence[str], rates: Sequence[float], epochs: int
+) -> tuple[Greedy, ...]:
+    """Return the stages that train a pair's machines, `rbm1` and so on, by short chains.
+
+    Args:
+        count: of machines.
+        parts: of the pair that are none of them.
+        rates: of each machine.
+        epochs: of each machine.
+    """
+    names = [f"rbm{n + 1}" for n in range(count)]
+    return tuple(
+        Greedy(
+            name=name,
+            objective=Contrast(persistent=False, layer=n + 1),
+            frozen=(*parts, *(other for other in names if other != name)),
+            epochs=epochs,
+            lr=rates[n],
+            schedule="linear",
+        )
+        for n, name in enumerate(names)
+    )
 
 
 ROWS = (
@@ -59,6 +85,13 @@ ROWS = (
         rate=0.003,
         grey=True,
         likelihood="normal",
+    ),
+    _row(
+        "softmax-rbm",
+        "Salakhutdinov, Mnih and Hinton, 2007, Restricted Boltzmann machines for collaborative "
+        "filtering",
+        "contrast",
+        family=SoftmaxRBM,
     ),
     Recipe(
         "dbn",
@@ -84,14 +117,36 @@ ROWS = (
         "Müller, 2012",
         "contrast",
         family=DBM,
-        rate=0.5,
+    ),
+    Recipe(
+        "dbm-pretrained",
+        "Salakhutdinov and Hinton, 2009, Deep Boltzmann machines",
+        DBM,
+        "contrast",
+        {"pretrained": True},
+        {**_TRAINING, "epochs": 50, "lr": 0.5, "frozen": ("rbm1", "rbm2")},
+        stages=_greedy(2, ("machine",), (0.5, 0.5), 50),
     ),
     _row(
         "boltzmann",
         "Ackley, Hinton and Sejnowski, 1985, A learning algorithm for Boltzmann machines",
         "contrast",
         family=BoltzmannMachine,
-        rate=0.5,
         hidden=8,
+    ),
+    Recipe(
+        "deep-autoencoder",
+        "Hinton and Salakhutdinov, 2006, Reducing the dimensionality of data with neural networks",
+        DeepAutoencoder,
+        "reconstruction",
+        training={
+            "epochs": 60,
+            "batch_size": 100,
+            "lr": 0.01,
+            "schedule": "cosine",
+            "frozen": ("rbm1", "rbm2", "rbm3", "rbm4"),
+            "valid_every": 0,
+        },
+        stages=_greedy(4, ("encoder", "decoder"), (0.03, 0.03, 0.03, 0.01), 20),
     ),
 )

@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from priory.inference.distributed import ranks
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.arguments import Program, modules_of, owner
 from priory.inference.phases.phases import Phases
+from priory.priors.boltzmann import refuse_chains
 
 Weight = float | Schedule
 
@@ -92,7 +94,10 @@ class Objective(ABC):
             args: positional arguments of both programs.
             columns: arguments by name; each program gets those that its signature names.
         """
-        return self.loss(Phases(model, guide, args, columns, particles=self.particles))
+        loss = self.loss(Phases(model, guide, args, columns, particles=self.particles))
+        if ranks.world() > 1 and torch.is_grad_enabled():
+            refuse_chains(modules_of(model))
+        return loss
 
     @abstractmethod
     def loss(self, phases: Phases) -> Tensor:

@@ -13,7 +13,7 @@ from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import owner
 from priory.inference.phases.phases import Phases
 from priory.lookup import positive
-from priory.priors.boltzmann import machines_in
+from priory.priors.boltzmann import Machine, machines_in
 
 
 class Contrast(Objective):
@@ -36,17 +36,20 @@ class Contrast(Objective):
 
     The hidden units enter both energies by their probabilities. Of a deep pair the data of its
     machine are those that its `visible` makes: with the upper layer as mean field has it, or the
-    data alone while the first machine is trained. In training mode the offset :math:`\lambda` of a
+    data alone while the first machine is trained. With `layer` it is one of the machines by which a
+    pair is pre-trained; see `Greedy`. In training mode the offset :math:`\lambda` of a
     centred pair is moved to the mean of the hidden units given the data, and the chains are kept.
 
     Args:
         k: Sweeps of Gibbs in a step.
         persistent: Whether the chains go on from step to step, rather than start at the data.
         memory: Of the moving average :math:`\lambda`.
+        layer: Number of a machine by which the pair is pre-trained, 1 next to the data; the pair's
+            own machine by default.
 
     Raises:
-        ValueError: A number is out of range; at the first loss, the pair has no energy, rows have
-            weights or missing entries, or there are several processes.
+        ValueError: A number is out of range; at the first loss, the pair has no energy or no such
+            machine, rows have weights or missing entries, or there are several processes.
 
     Example:
         >>> from priory.inference import Contrast
@@ -60,24 +63,28 @@ class Contrast(Objective):
     name = "contrast"
     quantity = "energy difference"
 
-    def __init__(self, k: int = 1, persistent: bool = True, memory: float = 0.99) -> None:
+    def __init__(
+        self,
+        k: int = 1,
+        persistent: bool = True,
+        memory: float = 0.99,
+        layer: int | None = None,
+    ) -> None:
         self.k = positive("k", k)
         self.persistent = persistent
         if not 0 <= memory <= 1:
             raise ValueError(f"memory must be between 0 and 1, got {memory}")
         self.memory = memory
+        self.layer = None if layer is None else positive("layer", layer)
 
     def loss(self, phases: Phases) -> Tensor:
         """Return the difference of the energies."""
-        pair = _pair_of(phases)
+        pair = _pair_of(phases, self.layer)
         pair.register(phases.columns["x"])
-        x = pair.visible(phases.columns["x"])
-        (part,) = machines_in([pair])
-        machine = part.harmonium()
-        if self.persistent:
-            samples = part.machine.advance(machine, self.k)
-        else:
-            samples = self._from_data(part, machine, x)
+        own, machine, x = self._trained(pair, phases.columns["x"])
+        samples = (
+            own.advance(machine, self.k) if self.persistent else self._from_data(own, machine, x)
+        )
         both = torch.cat([x, samples])
         if not isinstance(machine, Harmonium):  # no second layer, whose mean is an offset
             score = machine.log_visible(both)
@@ -85,27 +92,40 @@ class Contrast(Objective):
         up = machine.up(both)
         score = machine.log_visible(both, up)
         if pair.training and pair.centred:
-            part.machine.follow(up[: len(x)].detach().sigmoid().mean(0), self.memory)
+            own.follow(machine.above.given(up[: len(x)].detach()).mean.mean(0), self.memory)
         return score[len(x) :].mean() - score[: len(x)].mean()
 
-    def _from_data(self, part: Any, machine: Any, x: Tensor) -> Tensor:
+    def _trained(self, pair: Any, x: Tensor) -> tuple[Machine, Any, Tensor]:
+        """Return the parameters of the machine that is trained, the machine, and what it sees."""
+        if self.layer is not None:
+            found: tuple[Machine, Any, Tensor] = pair.pretraining(self.layer, x)
+            return found
+        (part,) = machines_in([pair])
+        return part.machine, part.harmonium(), pair.visible(x)
+
+    def _from_data(self, own: Machine, machine: Any, x: Tensor) -> Tensor:
         """Return samples after k sweeps from the data, (batch, *shape)."""
         if not isinstance(machine, Harmonium):
             raise ValueError(
                 "a network without layers has persistent chains alone: take persistent=True"
             )
         with torch.no_grad():
-            h = torch.bernoulli(machine.up(x).sigmoid())
+            h = machine.above.given(machine.up(x)).sample()
             for _ in range(self.k):
                 samples, h = machine.sweep(h)
-            part.machine.keep(h.unsqueeze(0))
+            own.keep(h.unsqueeze(0))
         return samples
 
 
-def _pair_of(phases: Phases) -> Any:
+def _pair_of(phases: Phases, layer: int | None) -> Any:
     """Return the pair, whose data have an energy and which has chains."""
     pair: Any = owner(phases.model)
-    if not all(hasattr(pair, part) for part in ("visible", "centred")):
+    if layer is not None and not hasattr(pair, "pretraining"):
+        raise ValueError(
+            f"Contrast(layer={layer}) trains a machine by which a pair is pre-trained, as a "
+            f"DeepAutoencoder is, and {type(pair).__name__} has none: leave layer out"
+        )
+    if layer is None and not all(hasattr(pair, part) for part in ("visible", "centred")):
         raise ValueError(
             f"Contrast() compares energies of data, and {type(pair).__name__} has none: train an "
             "RBM by it, and other pairs by a bound, such as ELBO()"
