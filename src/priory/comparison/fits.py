@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import sys
@@ -17,7 +18,7 @@ from priory.comparison.backends import check_backend, workers
 from priory.comparison.parts import Parts, fresh, labelled, slug
 from priory.data import Data
 from priory.evaluation import evaluate
-from priory.inference import fit
+from priory.inference import Logger, fit
 from priory.recipes import RECIPES, Recipe, find_recipe
 from priory.signatures import Collector, Failures
 
@@ -278,11 +279,21 @@ def _run(task: Task) -> Entry:
 
     pair, objective, options = task.prepare()
     data = task.data if isinstance(task.data, Data) else _opened(*task.data.items())
+    if "log" in options:
+        options["log"] = [_called(log, task) for log in options["log"]]
     run = fit(pair, objective, data, **options)
     if task.folder is not None:
         run.save(task.folder, overwrite=True)
     report = evaluate(run, **task.judge)
     return Entry(task.label, options["seed"], report, run.seconds)
+
+
+def _called(log: Logger, task: Task) -> Logger:
+    """Return a copy of a logger that calls its run after the task."""
+    own = copy.copy(log)
+    title = f"{slug(task.label)}-seed{task.options['seed']}"
+    own.run = title if log.run is None else f"{log.run}-{title}"
+    return own
 
 
 @functools.lru_cache(maxsize=1)

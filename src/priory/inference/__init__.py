@@ -1,6 +1,8 @@
 """Phases, objectives, adversaries, and the engine that trains any Pyro pair with them."""
 
+from priory.inference.callback import Callback
 from priory.inference.fit import fit
+from priory.inference.loggers import Logger
 from priory.inference.mixture_of_codes import MixtureOfCodes
 from priory.inference.objectives import (
     CIWAE,
@@ -55,6 +57,7 @@ __all__ = [
     "PIWAE",
     "SVI",
     "Adversarial",
+    "Callback",
     "Capacity",
     "Classification",
     "Constraint",
@@ -67,6 +70,7 @@ __all__ = [
     "Gradient",
     "LabelledELBO",
     "Linear",
+    "Logger",
     "Match",
     "MismatchError",
     "MixtureOfCodes",

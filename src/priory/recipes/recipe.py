@@ -87,7 +87,7 @@ class Recipe:
 
     def trainable(self) -> dict[str, Option]:
         """Return the options of `fit`, with this recipe's defaults."""
-        parts = ("pair", "objective", "data", "on_epoch", "stages")
+        parts = ("pair", "objective", "data", "on_epoch", "stages", "callbacks")
         return {n: o for n, o in options_of(fit).items() if n not in parts}
 
     def staged(self) -> dict[str, Option]:

@@ -185,6 +185,7 @@ class Keeper(Callback):
             read_checkpoint(path)
             self._proven = True
         self._due = time.monotonic() + self.options.checkpoint_every
+        training.saved(path)
         return path
 
     def after_epoch(self, training: Training) -> None:
