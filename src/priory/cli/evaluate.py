@@ -18,6 +18,9 @@ from priory.data.files import find
 from priory.evaluation import evaluate, evaluate_samples
 from priory.evaluation.subject import FEW
 from priory.inference import Run, load
+from priory.inference.card import CARD, put_figures, write_card
+from priory.inference.checkpoints.folders import read_config
+from priory.inference.checkpoints.missing_data import Absent
 from priory.inference.distributed import ranks
 from priory.inference.loggers import add_figures
 from priory.lookup import first_line
@@ -90,10 +93,26 @@ def act(request: Request) -> None:
     if ranks.is_main():
         _write(report, files)
         if request.name is not None:
+            _add_to_card(Path(request.name), run, report)
             _add_to_logs(Path(request.name), run.history, report)
         if draws is not None:
             draws.to_netcdf(str(arviz))
             print(f"wrote {arviz}")
+
+
+def _add_to_card(folder: Path, run: Run, report: Report) -> None:
+    """Write a report's numbers into the run's card; an older run gets one."""
+    from priory.evaluation.report.markdown import figures_text
+
+    path = folder / CARD
+    if not path.is_file() and not isinstance(run.data, Absent):
+        write_card(folder, read_config(folder), run.data, run.history)
+    if not path.is_file():
+        return
+    if put_figures(folder, figures_text(report)):
+        print(f"brought {path} up to date")
+    else:
+        warnings.warn(f"{path} has no place for figures, and is left as it is", stacklevel=2)
 
 
 def _add_to_logs(folder: Path, history: Sequence[Mapping[str, Any]], report: Report) -> None:

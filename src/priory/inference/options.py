@@ -109,6 +109,7 @@ class FitOptions:
         log: loggers, or their names, with where they write after a colon: tensorboard,
             mlflow:http://host:5000. A run that is resumed goes on in the same logs.
         callbacks: called at the turns of the training; see `Callback`.
+        recipe: name of the recipe that the run is begun by, for its description.
 
     Raises:
         ValueError: if options are out of range or contradict each other, naming each.
@@ -150,6 +151,7 @@ class FitOptions:
     on_epoch: Callable[[dict[str, Any]], None] | None = None
     log: Sequence[Logger] = ()
     callbacks: Sequence[Callback] = ()
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in check_options(vars(self)).items():
@@ -158,7 +160,7 @@ class FitOptions:
     @property
     def config(self) -> dict[str, Any]:
         """What a run's configuration holds of them, as plain values; empty lists left out."""
-        optional = ("frozen", "stages")
+        optional = ("frozen", "stages", "recipe")
         left_out = {*_NOT_KEPT, *(n for n in optional if not getattr(self, n))}
         return {
             f.name: str(self.device) if f.name == "device" else to_config(getattr(self, f.name))

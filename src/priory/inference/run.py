@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from priory.data import Data, Preparation
 from priory.inference.alone import alone
+from priory.inference.card import warnings_from, write_card
 from priory.inference.checkpoints.disk import sweep, write_folder
 from priory.inference.checkpoints.folders import (
     CONFIG,
@@ -32,13 +33,11 @@ from priory.inference.checkpoints.missing_data import Absent, columns_of, opened
 from priory.inference.checkpoints.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.distributed import ranks
 from priory.inference.modules import eval_mode, modules
-from priory.inference.monitor import collected
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
-from priory.inference.validation import warnings_of
 from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
@@ -101,10 +100,7 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """Warnings of a training that collapses or diverges, of dead layers, with their steps."""
-        told = [
-            f"{text} (at step {row['step']:,})" for row in self.history for text in warnings_of(row)
-        ]
-        return collected(self.history) + told
+        return warnings_from(self.history)
 
     @property
     def seconds(self) -> float:
@@ -275,6 +271,8 @@ class Run:
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the run into a folder: config.yaml, history.json, weights.safetensors, manifest.
 
+        Beside them is card.md, which says what the run is.
+
         The folder takes its name when all is on the disk; a run that is replaced is there whole
         until then.
 
@@ -298,6 +296,7 @@ class Run:
         tensors = tensors_of(self.pair, self.objective, self.store.get("params", {}))
         with locked(folder) if folder.exists() else nullcontext():
             write_folder(folder, run_files(config, self.history, tensors, self.snapshots))
+            write_card(folder, config, self.data, self.history)
         ranks.barrier()
         return folder
 
