@@ -7,5 +7,7 @@ from .evaluation import impute_rows as impute_rows
 from .evaluation import score as score
 from .inference import fit as fit
 from .inference import load as load
+from .inference import pull as pull
+from .inference import push as push
 
 __version__: str

@@ -2,6 +2,7 @@
 
 from priory.inference.callback import Callback
 from priory.inference.fit import fit
+from priory.inference.hub import pull, push
 from priory.inference.loggers import Logger
 from priory.inference.mixture_of_codes import MixtureOfCodes
 from priory.inference.objectives import (
@@ -93,4 +94,6 @@ __all__ = [
     "fit",
     "generate",
     "load",
+    "pull",
+    "push",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,6 +33,7 @@ from priory.inference.checkpoints.lock import locked
 from priory.inference.checkpoints.missing_data import Absent, columns_of, opened
 from priory.inference.checkpoints.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.distributed import ranks
+from priory.inference.hub import SCHEME, fetched, push
 from priory.inference.modules import eval_mode, modules
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import Program, bind, build, owner
@@ -300,6 +302,22 @@ class Run:
         ranks.barrier()
         return folder
 
+    def push(self, repository: str, **options: Any) -> str:
+        """Send the run to a model hub, as `save` writes it; return its address there.
+
+        A folder that has a report and pictures too is sent by `priory.inference.push`.
+
+        Args:
+            repository: owner/name; made if it does not exist.
+            **options: those of `priory.inference.push`.
+
+        Raises:
+            OSError: if the hub cannot be reached, or refuses; says why.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            folder = self.save(Path(place) / repository.rpartition("/")[2])
+            return push(folder, repository, **options)
+
 
 def described(pair: Any, objective: Any, data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's configuration: plain values from which `load` rebuilds it.
@@ -359,7 +377,8 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     """Read a run back; of one that is not finished, the newest checkpoint. Runs no foreign code.
 
     Args:
-        folder: where the run was saved.
+        folder: where the run was saved; or hf://owner/name, on a model hub, from which it is
+            fetched once.
         pair: the pair to load the weights into, or a tuple of two Pyro callables; needed if its
             class is not Priory's. Autoguides may be new ones.
         data: the data; needed if they were given as arrays; prepared as the training rows were. A
@@ -375,7 +394,7 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     Warns:
         UserWarning: if the objective cannot be rebuilt; `run.objective` is then its description.
     """
-    folder = Path(folder)
+    folder = fetched(str(folder)) if str(folder).startswith(SCHEME) else Path(folder)
     config, history, tensors = read_run(folder)
     rebuilt = _pair(config["pair"], folder) if pair is None else None
     pair = Programs(*pair) if isinstance(pair, tuple) else pair
