@@ -1,5 +1,6 @@
 from .comparison import compare as compare
 from .comparison import compare_runs as compare_runs
+from .comparison import tune as tune
 from .evaluation import encode as encode
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_samples as evaluate_samples

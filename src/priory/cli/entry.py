@@ -17,6 +17,7 @@ VERBS = {
     "score": "Score rows by a run: the log likelihood of each, with its standard error",
     "impute": "Fill missing entries of rows in: means, quantiles and draws given what is seen",
     "compare": "Train every combination of priors, objectives and recipes, and judge all alike",
+    "tune": "Search for the options of a recipe that are best by its validation bound",
     "insight": (
         "Show which training rows a run covers thinly, and weigh all so that these come up more"
     ),

@@ -163,18 +163,20 @@ def _about_training(fit: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
     yield "- options: " + ", ".join(f"{k} {_plain(v)}" for k, v in said.items())
     if (best := next((row for row in reversed(history) if row.get("best")), None)) is not None:
         yield f"- weights: the best ones, of step {best['step']:,}"
-    if (
-        bound := next((r for r in reversed(history) if r.get("bound") is not None), None)
-    ) is not None:
+    bounds = [row for row in history if row.get("bound") is not None]
+    if bounds:
         yield (
-            f"- last validation bound: {bound['bound']:.2f} nats (K = {fit['valid_particles']}, "
-            f"step {bound['step']:,}); a lower bound on log p(x), for following the training alone"
+            f"- last validation bound: {bounds[-1]['bound']:.2f} nats (K = "
+            f"{fit['valid_particles']}, step {bounds[-1]['step']:,}); for following the training, "
+            "not for comparing runs"
         )
     versions = [f"{n} {importlib.metadata.version(n)}" for n in ("torch", "pyro-ppl")]
     yield f"- versions: priory {resolve_name('priory:__version__')}, {', '.join(versions)}"
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return spelled(value) if isinstance(value, Mapping) else str(value)
 
 
