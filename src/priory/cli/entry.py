@@ -24,6 +24,7 @@ VERBS = {
     "paths": "Draw images moved from class to class by the difference of their codes' centroids",
     "push": "Send a run to a model hub, with its card",
     "pull": "Fetch a run from a model hub",
+    "completion": "Print what bash, zsh or fish completes the words of a command by",
     "list": "Show the recipes, priors, objectives, data sets and other parts by name",
 }
 """What each verb does. Its file in `priory.cli` has its name, and is imported when it is used."""

@@ -228,6 +228,19 @@ def part_of(annotation: Any) -> str:
     return kinds[0] if kinds else ""
 
 
+def names_of(kind: str) -> list[str]:
+    """Return the names of the parts of a kind.
+
+    Args:
+        kind: as `part_of` returns it.
+
+    Example:
+        >>> names_of("schedule")
+        ['cosine', 'exponential', 'linear']
+    """
+    return [*next(table for known, table in _PARTS.values() if known == kind)]
+
+
 def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:
     """Return the value of an annotated type that a text stands for.
 
