@@ -34,6 +34,7 @@ SEARCH, BEST = "search.yaml", "best"
 _JOURNAL, _STUDY = "trials.log", "priory"
 _WARM_UP = 2  # epochs before which no trial is pruned
 _FIRST = 4  # finished trials before any is pruned
+_FEW = 8  # finished trials, below which no importance is looked for
 _STATES: dict[str, Any] = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
 
 
@@ -445,7 +446,7 @@ def _importance(study: Any) -> dict[str, float]:
     from optuna.trial import TrialState
 
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(done) < 4 or len({t.value for t in done}) < 2:
+    if len(done) < _FEW or len({t.value for t in done}) < 2:
         return {}
     try:
         found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))

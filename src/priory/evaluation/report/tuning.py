@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
-from priory.evaluation.report.canvas import DATA, INK, SOFT, canvas, new_axes, plain
+from priory.evaluation.report.canvas import (
+    DATA,
+    HEADING,
+    INK,
+    SOFT,
+    canvas,
+    legend,
+    new_axes,
+    plain,
+)
 from priory.evaluation.report.page import (
     Document,
     page,
@@ -123,7 +133,8 @@ class Tuned(Document):
         rows = [_cells(self, t) for t in self.trials]
         head = ["trial", self.quantity, *self.spaces, "steps", "seconds", ""]
         lines = align([head, *rows], (0, 1, *range(len(head) - 3, len(head) - 1)))
-        return "\n".join([self.title, self.subtitle, "", *lines, "", self.legend])
+        legend = textwrap.fill(self.legend, 100, subsequent_indent="  ")
+        return "\n".join([self.title, self.subtitle, "", *lines, "", legend])
 
     def figures(self) -> dict[str, Figure]:
         """Draw the search, as matplotlib figures by title: its course, importance, each option."""
@@ -192,7 +203,8 @@ def _course(table: Tuned, done: Sequence[Trial]) -> Figure:
     values = [float(t.value or 0.0) for t in whole]
     so_far = [pick(values[: n + 1]) for n in range(len(values))]
     axes.step([t.number for t in whole], so_far, where="post", color=INK, linewidth=1)
-    axes.legend(frameon=False, fontsize=9)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    legend(axes, outside=True)
     return figure
 
 
@@ -202,18 +214,24 @@ def _importance(importance: Mapping[str, float]) -> Figure:
     axes = figure.add_subplot()
     named = sorted(importance.items(), key=lambda pair: pair[1])
     axes.barh([name for name, _ in named], [share for _, share in named], color=SOFT)
-    axes.set_xlabel("share of the variance between finished trials")
+    axes.set_title("Importance", pad=8, **HEADING)
+    axes.set_xlabel("share of the variance between finished trials", color=SOFT)
     plain(axes)
     return figure
 
 
 def _panel(table: Tuned, done: Sequence[Trial], name: str) -> Figure:
     """Draw the value over one option."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure, axes = new_axes(name, name, table.quantity)
     tried = [t.options.get(name) for t in done]
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried):
         if name in table.log:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         _scatter(axes, [float(v) for v in tried if v is not None], done)
     else:
         labels = sorted({str(v) for v in tried}, key=_order)
