@@ -125,6 +125,7 @@ def test_saved_run_comes_back_the_same(digits, tmp_path, objective):
     run = fit(small(prior="normal"), objective, digits, steps=8)
     folder = run.save(tmp_path / "run")
     assert sorted(p.name for p in folder.iterdir()) == [
+        "card.md",
         "config.yaml",
         "history.json",
         "manifest.json",

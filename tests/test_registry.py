@@ -118,6 +118,7 @@ from torch.distributions import constraints, transforms
 from priory.data import DOMAINS, Toy
 from priory.divergences import DIVERGENCES
 from priory.inference import Exponential, Objective
+from priory.inference.loggers import TensorBoard
 from priory.inference.objectives import COSTS
 from priory.inference.objectives.games import Game
 from priory.inference.objectives.gradients import Pathwise
@@ -205,6 +206,11 @@ class Halved(Exponential):
     name = "halved"
 
 
+@register
+class MyLog(TensorBoard):
+    name = "my-log"
+
+
 @register(DIVERGENCES)
 def mean_gap(a, b):
     return (a.mean(0) - b.mean(0)).square().sum()
@@ -251,6 +257,7 @@ OF_EACH_KIND = {
     "games": "linear",
     "gradients": "again",
     "likelihoods": "noisy",
+    "loggers": "my-log",
     "nets": "my-net",
     "objectives": "shrunk",
     "pairs": "my-vae",

@@ -371,6 +371,7 @@ def test_command_line_refuses_a_folder_in_use_and_warns_in_one_line(tmp_path, ca
     assert main([*words, "--steps", "3"]) == 0
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         ".lock",
+        "card.md",
         "checkpoints",
         "config.yaml",
         "history.json",

@@ -17,7 +17,7 @@ from priory.cli.grammar import Command, Request
 from priory.cli.outputs import check_folder, folder_options
 from priory.cli.recipe_options import is_of_recipe, pair_options, training_options
 from priory.cli.runs import check_run
-from priory.comparison import FailedFits, compare, compare_runs, plan
+from priory.comparison import FailedFits, comma_list, compare, compare_runs, plan
 from priory.recipes import RECIPES
 from priory.signatures import Option, options_of
 
@@ -167,13 +167,3 @@ def publish(table: Comparison, metrics: Sequence[str] | None, out: Path) -> None
     print(text)
     table.to_json(out / "comparison.json")
     print(f"wrote {table.to_html(out / 'index.html')}, with every metric and the pictures")
-
-
-def comma_list(text: str) -> list[str]:
-    """Return the parts of a list with commas; `mlp:200,200` is one part, not two.
-
-    Example:
-        >>> comma_list("normal,flow:3:64,64,vamp")
-        ['normal', 'flow:3:64,64', 'vamp']
-    """
-    return [part.strip() for part in re.split(r",(?=\s*[^\s\d,])(?![^(]*\))", text)]

@@ -18,10 +18,14 @@ VERBS = {
     "impute": "Fill missing entries of rows in: means, quantiles and draws given what is seen",
     "export": "Write a run's encoder, decoder and sampler as ONNX models",
     "compare": "Train every combination of priors, objectives and recipes, and judge all alike",
+    "tune": "Search for the options of a recipe that are best by its validation bound",
     "insight": (
         "Show which training rows a run covers thinly, and weigh all so that these come up more"
     ),
     "paths": "Draw images moved from class to class by the difference of their codes' centroids",
+    "push": "Send a run to a model hub, with its card",
+    "pull": "Fetch a run from a model hub",
+    "completion": "Print what bash, zsh or fish completes the words of a command by",
     "list": "Show the recipes, priors, objectives, data sets and other parts by name",
 }
 """What each verb does. Its file in `priory.cli` has its name, and is imported when it is used."""
@@ -55,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("--help", "-h", "help"):
-        lines = [f"  {name.ljust(10)}{about}" for name, about in VERBS.items()]
+        lines = [f"  {name.ljust(12)}{about}" for name, about in VERBS.items()]
         print(_ABOUT.format(verbs="\n".join(lines)))
         return 0
     if words[0] == "--version":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,12 @@ from priory.data.files import find
 from priory.evaluation import evaluate, evaluate_samples
 from priory.evaluation.subject import FEW
 from priory.inference import Run, load
+from priory.inference.card import CARD, put_figures, write_card
+from priory.inference.checkpoints.folders import read_config
+from priory.inference.checkpoints.missing_data import Absent
 from priory.inference.distributed import ranks
+from priory.inference.loggers import add_figures
+from priory.lookup import first_line
 from priory.signatures import Option, options_of
 
 if TYPE_CHECKING:
@@ -86,9 +92,43 @@ def act(request: Request) -> None:
     print(report)
     if ranks.is_main():
         _write(report, files)
+        if request.name is not None:
+            _add_to_card(Path(request.name), run, report)
+            _add_to_logs(Path(request.name), run.history, report)
         if draws is not None:
             draws.to_netcdf(str(arviz))
             print(f"wrote {arviz}")
+
+
+def _add_to_card(folder: Path, run: Run, report: Report) -> None:
+    """Write a report's numbers into the run's card; an older run gets one."""
+    from priory.evaluation.report.markdown import figures_text
+
+    path = folder / CARD
+    if not path.is_file() and not isinstance(run.data, Absent):
+        write_card(folder, read_config(folder), run.data, run.history)
+    if not path.is_file():
+        return
+    if put_figures(folder, figures_text(report)):
+        print(f"brought {path} up to date")
+    else:
+        warnings.warn(f"{path} has no place for figures, and is left as it is", stacklevel=2)
+
+
+def _add_to_logs(folder: Path, history: Sequence[Mapping[str, Any]], report: Report) -> None:
+    """Write a report's numbers into the logs that the run was trained into, at its last step."""
+    figures = {}
+    for record in report:
+        if record.value is not None:
+            figures[f"{report.split}/{record.name}"] = record.value
+            figures |= {} if record.se is None else {f"{report.split}/{record.name}_se": record.se}
+    try:
+        written = add_figures(folder, history[-1]["step"] if history else 0, figures)
+    except Exception as error:  # a server's library has errors of its own
+        warnings.warn(f"the run's logs lack the figures: {first_line(error)}", stacklevel=2)
+        return
+    if written:
+        print(f"added the figures to {' and '.join(written)}")
 
 
 def _of_run(request: Request, options: dict[str, Any]) -> tuple[Run, Report]:

@@ -171,7 +171,7 @@ def _check_start(folder: Path, out: Path, request: Request, *, resume: bool, war
             f"{folder} is the folder of a run; pass --resume to go on with it, or --warm --out "
             "FOLDER to begin another one with its weights"
         )
-    free = (*_LENGTH, "skip_nonfinite", "progress", "pair", *_checkpoint_options())
+    free = (*_LENGTH, "skip_nonfinite", "progress", "log", "pair", *_checkpoint_options())
     changed = [n for n in texts if n not in free and not n.startswith("data")]
     if changed and not warm:
         errors.found.append(

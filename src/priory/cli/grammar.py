@@ -42,6 +42,8 @@ class Command:
         positional: name and meaning of the argument that comes first, if there is one; any number
             of them may come if the name ends in dots.
         examples: whole lines to type.
+        repeated: long names of options that may be typed several times; their texts come on a line
+            each.
     """
 
     usage: str
@@ -50,6 +52,7 @@ class Command:
     act: Callable[[Request], None]
     positional: tuple[str, str] | None = None
     examples: Sequence[str] = field(default=())
+    repeated: Sequence[str] = field(default=())
 
     @property
     def options(self) -> dict[str, Option]:
@@ -90,6 +93,7 @@ class Command:
                 if not sign and rest and not rest[0].startswith("--"):
                     rest.pop(0)
                 continue
+            former = values.pop(name, "") if name in self.repeated else ""
             if name in values:
                 errors.found.append(f"--{typed} is given twice")
             if switch:
@@ -107,6 +111,8 @@ class Command:
                 values[name] = rest.pop(0)
             else:
                 errors.found.append(f"--{typed} needs a value")
+            if former and name in values:
+                values[name] = f"{former}\n{values[name]}"
         return values
 
     def arguments(self) -> int | None:

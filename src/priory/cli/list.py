@@ -34,6 +34,7 @@ TABLES = {
     "divergences": "priory.divergences:DIVERGENCES",
     "games": "priory.inference.objectives:GAMES",
     "costs": "priory.inference.objectives:COSTS",
+    "loggers": "priory.inference.loggers:LOGGERS",
     "schedules": "priory.inference.objectives:SCHEDULES",
     "optimisers": "priory.parsing:OPTIMS",
     "pairs": "priory.models:PAIRS",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from priory.comparison.backends import check_backend, workers
 from priory.comparison.parts import Parts, fresh, labelled, slug
 from priory.data import Data
 from priory.evaluation import evaluate
-from priory.inference import fit
+from priory.inference import Logger, fit
 from priory.recipes import RECIPES, Recipe, find_recipe
 from priory.signatures import Collector, Failures
 
@@ -215,11 +217,7 @@ def plan(
     for name in strange & {*options}:
         del options[name]
         errors.found.append(f"{name} is no option of {', '.join(known)}, without such a stage")
-    sent: Any = data
-    if isinstance(data, Data) and data.config.get("name") != "arrays":
-        sent = data.config
-    elif isinstance(data, str):
-        sent = {"name": data}
+    sent = sendable(data)
     tasks = []
     for combination in itertools.product(*(c.items() for c in choices.values())):
         parts = dict(zip(choices, combination, strict=True))
@@ -235,6 +233,18 @@ def plan(
         errors.attempt(tasks[-1].prepare)
     errors.check()
     return tasks
+
+
+def sendable(data: Data | str) -> Any:
+    """Return data as they are sent to a worker: arrays themselves, else what opens them."""
+    if isinstance(data, str):
+        return {"name": data}
+    return data if data.config.get("name") == "arrays" else data.config
+
+
+def opened(data: Any) -> Data:
+    """Return the data that `sendable` has made fit to be sent."""
+    return data if isinstance(data, Data) else _opened(*data.items())
 
 
 def _recipe(given: str | Recipe) -> Recipe:
@@ -261,28 +271,46 @@ def run_task(number: int, task: Task) -> tuple[int, Entry | None, str]:
         number: the task's, returned with the result.
         task: what to do.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        with _TURN:
+        with alone_in_turn():
             return number, _run(task), ""
     except Exception as error:  # reported at the end, under the combination's name
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return number, None, f"{task.label}, seed {task.options['seed']} failed: {kind}{error}"
-    finally:
-        torch.set_num_threads(threads)
+
+
+@contextmanager
+def alone_in_turn() -> Iterator[None]:
+    """Take one thread, and the process's turn, for a fit."""
+    with _TURN:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _run(task: Task) -> Entry:
     from priory.evaluation import Entry
 
     pair, objective, options = task.prepare()
-    data = task.data if isinstance(task.data, Data) else _opened(*task.data.items())
+    data = opened(task.data)
+    if "log" in options:
+        title = f"{slug(task.label)}-seed{task.options['seed']}"
+        options["log"] = [called(log, title) for log in options["log"]]
     run = fit(pair, objective, data, **options)
     if task.folder is not None:
         run.save(task.folder, overwrite=True)
     report = evaluate(run, **task.judge)
     return Entry(task.label, options["seed"], report, run.seconds)
+
+
+def called(log: Logger, title: str) -> Logger:
+    """Return a copy of a logger for one fit of several, whose run has a name of its own."""
+    own = copy.copy(log)
+    own.run = title if log.run is None else f"{log.run}-{title}"
+    return own
 
 
 @functools.lru_cache(maxsize=1)

@@ -74,6 +74,16 @@ def fresh(part: Any) -> Any:
         return deepcopy(part)
 
 
+def comma_list(text: str) -> list[str]:
+    """Return the parts of a list with commas; `mlp:200,200` is one part, not two.
+
+    Example:
+        >>> comma_list("normal,flow:3:64,64,vamp")
+        ['normal', 'flow:3:64,64', 'vamp']
+    """
+    return [part.strip() for part in re.split(r",(?=\s*[^\s\d,])(?![^(]*\))", text)]
+
+
 def slug(label: str) -> str:
     """Return a label as a name for a folder.
 

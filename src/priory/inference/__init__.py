@@ -1,7 +1,10 @@
 """Phases, objectives, adversaries, and the engine that trains any Pyro pair with them."""
 
+from priory.inference.callback import Callback
 from priory.inference.fit import fit
 from priory.inference.greedy import Greedy
+from priory.inference.hub import pull, push
+from priory.inference.loggers import Logger
 from priory.inference.mixture_of_codes import MixtureOfCodes
 from priory.inference.objectives import (
     CIWAE,
@@ -56,6 +59,7 @@ __all__ = [
     "PIWAE",
     "SVI",
     "Adversarial",
+    "Callback",
     "Capacity",
     "Classification",
     "Constraint",
@@ -69,6 +73,7 @@ __all__ = [
     "Greedy",
     "LabelledELBO",
     "Linear",
+    "Logger",
     "Match",
     "MismatchError",
     "MixtureOfCodes",
@@ -91,4 +96,6 @@ __all__ = [
     "fit",
     "generate",
     "load",
+    "pull",
+    "push",
 ]

@@ -6,8 +6,8 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any, ParamSpec, Protocol
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from priory.data import Data
 from priory.inference.alone import alone
-from priory.inference.callback import Callback, OnEpoch
+from priory.inference.callback import Callback, Guarded, OnEpoch
 from priory.inference.checkpoints.keeper import keeping, standing
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
@@ -30,7 +30,7 @@ from priory.inference.options import FitOptions
 from priory.inference.phases.arguments import Program, bind, build
 from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
-from priory.inference.run import Programs, Run
+from priory.inference.run import Programs, Run, described
 from priory.inference.stage import Stage, check_frozen, check_stages, freezing
 from priory.inference.support import check_compared, check_seen
 from priory.inference.svi import SVI
@@ -150,17 +150,41 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
             for stage in wanted.stages:
                 stage.check(pair)
             check_frozen(pair, wanted.frozen or (), "frozen")
-            callbacks = [bar, OnEpoch(wanted.on_epoch), keeper]
+            own_ones = [*wanted.log, *wanted.callbacks] if ranks.is_main() else []
+            guarded = [Guarded(callback, len(wanted.stages)) for callback in own_ones]
+            callbacks = [bar, OnEpoch(wanted.on_epoch), keeper, *guarded]
+            config = _config(pair, objective, data, wanted) if guarded else {}
             history: list[dict[str, Any]] = []
             for number in range(standing(wanted), len(trainings)):
                 (each, own), total = trainings[number], totals[number]
                 svi = _svi(pair, each, own, total, bar.log)
                 loop = Loop(pair, each, data, svi, total, size, own, callbacks, bar.log)
-                _train(loop, wanted.stages, number, history)
+                loop.config = config
+                with _watched(guarded, loop):
+                    _train(loop, wanted.stages, number, history)
                 history = loop.history
                 if loop.answered:
                     break
         return Run(pair, objective, data, wanted.config, loop.history, state, loop.snapshots)
+
+
+@contextmanager
+def _watched(callbacks: Sequence[Guarded], loop: Loop) -> Iterator[None]:
+    """Let callbacks know what ends a training early."""
+    try:
+        yield
+    except BaseException as error:
+        for callback in callbacks:
+            callback.fail(loop, error)
+        raise
+
+
+def _config(pair: Any, objective: Any, data: Data, options: FitOptions) -> dict[str, Any]:
+    """Return a run's configuration for callbacks; of a pair that cannot be rebuilt, its name."""
+    try:
+        return described(pair, objective, data, options.config)
+    except ValueError:
+        return {"pair": type(pair).__name__, "data": data.config, "fit": options.config}
 
 
 def _train(

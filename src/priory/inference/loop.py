@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class Loop:
 
     Attributes:
         answered: whether the run turned out to be finished before the first step.
+        config: of the whole run, as plain values, for its callbacks.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Loop:
         self.counted: Any = 0
         self.evaluations = Evaluations(pair, objective, data, svi, options, log)
         self.history: list[dict[str, Any]] = []
+        self.config: dict[str, Any] = {}
         self.random: Tensor | None = None
         self.feed: Feed | None = None
         self._former: tuple[int, float] | None = None  # last step before a resume, and its rate
@@ -130,6 +133,23 @@ class Loop:
     def snapshots(self) -> dict[int, Tensor]:
         """Samples by the step at which they were drawn."""
         return self.evaluations.snapshots.taken
+
+    def saved(self, path: Path) -> None:
+        """Let every callback know of a checkpoint.
+
+        Args:
+            path: its folder.
+        """
+        for callback in self.callbacks:
+            callback.after_checkpoint(self, path)
+
+    def pause(self, seconds: float) -> None:
+        """Leave time out of the run's seconds.
+
+        Args:
+            seconds: That something else has taken.
+        """
+        self._started += seconds
 
     def state(self) -> dict[str, Any]:
         """Return where the run stands, as plain values; of snapshots, the steps."""

@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 import torch
 from pyro.optim import PyroOptim
 
+from priory.inference.callback import Callback
 from priory.inference.checkpoints.folders import Resume
 from priory.inference.engine.tracing import Mode
+from priory.inference.loggers import Logger, as_loggers
 from priory.inference.objectives.schedules import NAMES, Schedule, named_schedule
 from priory.inference.phases.precision import Precision
 from priory.inference.selection import Criterion
@@ -52,6 +54,8 @@ _NOT_KEPT = {  # of no meaning to what a run is
     "overwrite",
     "progress",
     "on_epoch",
+    "log",
+    "callbacks",
 }
 
 
@@ -102,6 +106,10 @@ class FitOptions:
         stages: trainings of the same pair before this one; see `Stage`.
         progress: whether to show a progress bar; by default if the output is a terminal.
         on_epoch: called with each epoch's row of the history.
+        log: loggers, or their names, with where they write after a colon: tensorboard,
+            mlflow:http://host:5000. A run that is resumed goes on in the same logs.
+        callbacks: called at the turns of the training; see `Callback`.
+        recipe: name of the recipe that the run is begun by, for its description.
 
     Raises:
         ValueError: if options are out of range or contradict each other, naming each.
@@ -141,6 +149,9 @@ class FitOptions:
     stages: Sequence[Stage] = ()
     progress: bool | None = None
     on_epoch: Callable[[dict[str, Any]], None] | None = None
+    log: Sequence[Logger] = ()
+    callbacks: Sequence[Callback] = ()
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in check_options(vars(self)).items():
@@ -149,7 +160,8 @@ class FitOptions:
     @property
     def config(self) -> dict[str, Any]:
         """What a run's configuration holds of them, as plain values; empty lists left out."""
-        left_out = {*_NOT_KEPT, *(n for n in ("frozen", "stages") if not getattr(self, n))}
+        optional = ("frozen", "stages", "recipe")
+        left_out = {*_NOT_KEPT, *(n for n in optional if not getattr(self, n))}
         return {
             f.name: str(self.device) if f.name == "device" else to_config(getattr(self, f.name))
             for f in fields(self)
@@ -195,10 +207,12 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: with what was given and what is expected, one by one.
     """
     plain = {name: _plain(value) for name, value in options.items()}
+    if isinstance(plain.get("log"), str):
+        plain["log"] = (plain["log"],)
     errors = [*_counts(plain), *_numbers(plain), *_choices(plain), *_parts(plain), *_pairs(plain)]
     if errors:
         raise ValueError("; ".join(errors))
-    return plain
+    return plain | ({"log": as_loggers(plain["log"])} if "log" in plain else {})
 
 
 def _plain(value: Any) -> Any:
@@ -265,8 +279,22 @@ def _parts(options: Mapping[str, Any]) -> Iterator[str]:
     yield from _stages(options.get("stages", ()))
     if options.get("on_epoch") is not None and not callable(options["on_epoch"]):
         yield f"on_epoch must be callable, got {options['on_epoch']!r}"
+    yield from _called(options)
     if "optim" in options:
         yield from _optimiser(options["optim"], options.get("lr", 1e-3))
+
+
+def _called(options: Mapping[str, Any]) -> Iterator[str]:
+    """Find out whether loggers are such and know where to write, and callbacks are such."""
+    try:
+        for log in as_loggers(options.get("log", ())):
+            log.check(options.get("folder"))
+    except ValueError as error:
+        yield str(error)
+    callbacks = options.get("callbacks", ())
+    several = isinstance(callbacks, Sequence)
+    if not several or not all(isinstance(one, Callback) for one in callbacks):
+        yield f"callbacks must be a list of priory.inference.Callback, got {callbacks!r}"
 
 
 def _stages(stages: Any) -> Iterator[str]:

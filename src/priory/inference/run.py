@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from priory.data import Data, Preparation
 from priory.inference.alone import alone
+from priory.inference.card import warnings_from, write_card
 from priory.inference.checkpoints.disk import sweep, write_folder
 from priory.inference.checkpoints.folders import (
     CONFIG,
@@ -31,14 +33,13 @@ from priory.inference.checkpoints.lock import locked
 from priory.inference.checkpoints.missing_data import Absent, columns_of, opened
 from priory.inference.checkpoints.weights import check_fit, critics_of, put, tensors_of
 from priory.inference.distributed import ranks
+from priory.inference.hub import SCHEME, fetched, push
 from priory.inference.modules import eval_mode, modules
-from priory.inference.monitor import collected
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
-from priory.inference.validation import warnings_of
 from priory.likelihoods.base import FORMER
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
@@ -102,10 +103,7 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """Warnings of a training that collapses or diverges, of dead layers, with their steps."""
-        told = [
-            f"{text} (at step {row['step']:,})" for row in self.history for text in warnings_of(row)
-        ]
-        return collected(self.history) + told
+        return warnings_from(self.history)
 
     @property
     def seconds(self) -> float:
@@ -289,6 +287,8 @@ class Run:
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the run into a folder: config.yaml, history.json, weights.safetensors, manifest.
 
+        Beside them is card.md, which says what the run is.
+
         The folder takes its name when all is on the disk; a run that is replaced is there whole
         until then.
 
@@ -312,8 +312,25 @@ class Run:
         tensors = tensors_of(self.pair, self.objective, self.store.get("params", {}))
         with locked(folder) if folder.exists() else nullcontext():
             write_folder(folder, run_files(config, self.history, tensors, self.snapshots))
+            write_card(folder, config, self.data, self.history)
         ranks.barrier()
         return folder
+
+    def push(self, repository: str, **options: Any) -> str:
+        """Send the run to a model hub, as `save` writes it; return its address there.
+
+        A folder that has a report and pictures too is sent by `priory.inference.push`.
+
+        Args:
+            repository: owner/name; made if it does not exist.
+            **options: those of `priory.inference.push`.
+
+        Raises:
+            OSError: if the hub cannot be reached, or refuses; says why.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            folder = self.save(Path(place) / repository.rpartition("/")[2])
+            return push(folder, repository, **options)
 
 
 def described(pair: Any, objective: Any, data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -374,7 +391,8 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     """Read a run back; of one that is not finished, the newest checkpoint. Runs no foreign code.
 
     Args:
-        folder: where the run was saved.
+        folder: where the run was saved; or hf://owner/name, on a model hub, from which it is
+            fetched once.
         pair: the pair to load the weights into, or a tuple of two Pyro callables; needed if its
             class is not Priory's. Autoguides may be new ones.
         data: the data; needed if they were given as arrays; prepared as the training rows were. A
@@ -390,7 +408,7 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
     Warns:
         UserWarning: if the objective cannot be rebuilt; `run.objective` is then its description.
     """
-    folder = Path(folder)
+    folder = fetched(str(folder)) if str(folder).startswith(SCHEME) else Path(folder)
     config, history, tensors = read_run(folder)
     rebuilt = _pair(config["pair"], folder) if pair is None else None
     pair = Programs(*pair) if isinstance(pair, tuple) else pair

@@ -8,7 +8,9 @@ the constructor: its names, types and defaults stand there and nowhere else.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,8 @@ import torch
 from torch import nn
 
 from priory.divergences import DIVERGENCES, Divergence
-from priory.inference import Criterion
+from priory.inference import Criterion, Logger
+from priory.inference.loggers import LOGGERS
 from priory.inference.objectives import OBJECTIVES, SCHEDULES, Objective, Schedule
 from priory.likelihoods import LIKELIHOODS, Likelihood
 from priory.lookup import named, suggestion
@@ -121,6 +124,8 @@ def _arguments(
     """Return what a text names, and the arguments that it sets, of those with defaults if plain."""
     name, *arguments = split(text, ":")
     target = named(kind, name, table)
+    if getattr(target, "text_whole", False):
+        arguments = _joined(arguments)
     options = options_of(target)
     if plain:
         options = {n: o for n, o in options.items() if o.default is not REQUIRED}
@@ -142,6 +147,12 @@ def _arguments(
             values[key] = errors.attempt(read, option, value, prefix=f"{text}: ")
     errors.check()
     return target, values
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Return arguments where the first may have colons: up to the first that is key=value."""
+    first = [*itertools.takewhile(lambda a: not re.match(r"\w+=", a), arguments)]
+    return [":".join(first)] * bool(first) + [*arguments[len(first) :]]
 
 
 OPTIMS: dict[str, type[torch.optim.Optimizer]] = {
@@ -205,6 +216,7 @@ _PARTS: dict[type, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     Schedule: ("schedule", SCHEDULES),
     Objective: ("objective", OBJECTIVES),
     Criterion: ("metric", _Criteria()),
+    Logger: ("logger", LOGGERS),
 }
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -214,6 +226,19 @@ def part_of(annotation: Any) -> str:
     """Return which kind of part an annotation admits, "" for none."""
     kinds = [_PARTS[t][0] for t in _members(annotation) if isinstance(t, type) and t in _PARTS]
     return kinds[0] if kinds else ""
+
+
+def names_of(kind: str) -> list[str]:
+    """Return the names of the parts of a kind.
+
+    Args:
+        kind: as `part_of` returns it.
+
+    Example:
+        >>> names_of("schedule")
+        ['cosine', 'exponential', 'linear']
+    """
+    return [*next(table for known, table in _PARTS.values() if known == kind)]
 
 
 def convert(text: str, annotation: Any, default: Any = REQUIRED) -> Any:

@@ -87,7 +87,7 @@ class Recipe:
 
     def trainable(self) -> dict[str, Option]:
         """Return the options of `fit`, with this recipe's defaults."""
-        parts = ("pair", "objective", "data", "on_epoch", "stages")
+        parts = ("pair", "objective", "data", "on_epoch", "stages", "callbacks", "recipe")
         return {n: o for n, o in options_of(fit).items() if n not in parts}
 
     def staged(self) -> dict[str, Option]:
@@ -135,6 +135,7 @@ class Recipe:
         own = {n: mine.pop(n) for n in self.staged() if n in mine}
         if self.stages and (stages := errors.attempt(self._stages, own)) is not None:
             mine["stages"] = stages
+        mine |= {"recipe": self.name} if self.paper else {}
         errors.attempt(lambda: FitOptions(**mine))
         errors.attempt(pick_device, mine.get("device", "auto"))
         pair = errors.attempt(self.pair, **pair_options)

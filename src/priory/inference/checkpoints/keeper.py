@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from priory.inference.callback import Callback, Training
+from priory.inference.card import write_card
 from priory.inference.checkpoints.checkpoint import (
     newest,
     read_checkpoint,
@@ -185,6 +186,7 @@ class Keeper(Callback):
             read_checkpoint(path)
             self._proven = True
         self._due = time.monotonic() + self.options.checkpoint_every
+        training.saved(path)
         return path
 
     def after_epoch(self, training: Training) -> None:
@@ -219,6 +221,7 @@ class Keeper(Callback):
             files = run_files(self._config, training.history, tensors, training.snapshots)
             for name, content in {**files, MANIFEST: manifest(files)}.items():
                 write_file(self.folder / name, content)
+            write_card(self.folder, self._config, training.data, training.history)
         ranks.barrier()
         if self.signals.received:
             self.signals.stop(f"the run is finished; saved in {self.folder}")

@@ -14,7 +14,7 @@ import torch
 from priory.inference.distributed import ranks
 from priory.inference.objectives.schedules import named_schedule
 
-_FREE = {"fit.epochs", "fit.steps", "fit.device", "fit.skip_nonfinite"}
+_FREE = {"fit.epochs", "fit.steps", "fit.device", "fit.skip_nonfinite", "fit.recipe"}
 _SHOWN = 5
 
 
