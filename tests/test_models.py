@@ -392,6 +392,7 @@ UNBUILT = {
         lambda p, x: p.down[0](x),
         lambda p, x: p.decoder(x),
     ],
+    "infusion": [lambda p, x: p.denoiser(x, x[:, 0])],
     "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
     "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
     "masked-vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],

@@ -93,6 +93,7 @@ def kind(recipe):
 OTHERS = {
     *("binomial-diffusion", "variational-glow", "glow", "nice", "realnvp", "gp-vae"),
     *("ddpm", "ddpm-cosine", "ddpm-guided", "dae", "dae-walkback", "gsn", "flow-matching", "dbn"),
+    "infusion",
 }
 KINDS = {name: kind(recipe) for name, recipe in RECIPES.items()}
 NATS, SQUARED, GAMES = (
