@@ -1,12 +1,10 @@
 """Infusion training against enumeration and quadrature: bounds, gradients, limits of the rate."""
 
-import itertools
 import math
 
 import pyro
 import pytest
 import torch
-from torch import nn
 
 from priory.data import Data
 from priory.distributions.independent import IndependentNormal
@@ -16,49 +14,18 @@ from priory.evaluation import Unavailable, encode, evaluate
 from priory.inference import ELBO, IWAE, Infuse, Phases, Wake, fit
 from priory.inference.validation import validation_bound
 from priory.models import VAE, Infusion
-from priory.nets import TimedNet, TimeMLP
+from priory.nets import TimeMLP
 from priory.recipes import RECIPES
 from trainings import check_traced_and_resumed
+from ways import Leaning, exact_bound, matrix, scores, states, stirred, ways
 
 pytestmark = pytest.mark.usefixtures("double")
-
-
-def states(n):
-    """All states of n bits, (2^n, n)."""
-    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n)))
-
-
-def stirred(pair, x):
-    """A pair that is built, with its layers drawn at random, in evaluation mode."""
-    pair.build(x)
-    with torch.no_grad():
-        for parameter in pair.parameters():
-            parameter.normal_(0, 0.7)
-    return pair.eval()
 
 
 def of_bits(steps=3, rate=0.2, n=2):
     x = (torch.rand(40, n) < torch.linspace(0.2, 0.7, n)).double()
     pair = Infusion(TimeMLP(8, 1), timesteps=steps, rate=rate, likelihood="bernoulli")
     return stirred(pair, x)
-
-
-def ways(n, steps):
-    """All ways of chains of n bits, (ways, steps, n)."""
-    every = itertools.product(states(n).unbind(), repeat=steps)
-    return torch.stack([torch.stack(way) for way in every])
-
-
-def matrix(pair, t, n):
-    """p(z_{t-1} | z_t) of all states, (from, to)."""
-    p = pair.transition(states(n), torch.tensor(t))
-    return torch.stack([p.log_prob(state) for state in states(n)], 1).exp()
-
-
-def scores(pair, every, x):
-    """log p(x, z) and log q(z | x) of ways (ways, T, n), as the programs score them, (ways,)."""
-    awake = Phases(pair.model, pair.guide, (x.expand(len(every), -1),), latents={"z": every}).awake
-    return awake.log_p().squeeze(0), awake.log_q().squeeze(0)
 
 
 # --- bits: enumeration ----------------------------------------------------------------------------
@@ -135,37 +102,10 @@ def test_a_chain_of_one_step_has_its_divergence_in_closed_form():
 # --- real numbers: quadrature ---------------------------------------------------------------------
 
 
-class Leaning(TimedNet):
-    """Means and log standard deviations that are linear in the state; a test's own."""
-
-    name = "leaning"
-
-    def make(self, shape, params, given):
-        self.weight = nn.Parameter(torch.tensor([[0.6, 0.1], [-0.2, 0.2]]))
-
-    def apply_flat(self, z, t, given):
-        mean, log_scale = self.weight[0, 0] * z + self.weight[0, 1] * t.unsqueeze(-1), 0 * z
-        return torch.stack([mean, log_scale + self.weight[1, 0] + self.weight[1, 1] * z], 1)
-
-
 def leaning():
     pair = Infusion(Leaning(), timesteps=2, rate=0.25, width=0.3)
     pair.build(torch.tensor([[-1.0], [1.0]]))
     return pair
-
-
-def line(n=241, most=9.0):
-    """Points of the line, and how much of it each stands for."""
-    return torch.linspace(-most, most, n), 2 * most / (n - 1)
-
-
-def exact_bound(pair, x):
-    """The ELBO of one number by quadrature over both states."""
-    z, d = line()
-    both = torch.cartesian_prod(z, z).unsqueeze(-1)
-    log_p, log_q = scores(pair, both, x)
-    assert (log_q.exp().sum() * d * d).detach() == pytest.approx(1.0, abs=1e-5)
-    return (log_q.exp() * (log_p - log_q)).sum() * d * d
 
 
 def test_infused_numbers_are_their_mixture():
@@ -318,7 +258,7 @@ def test_a_way_is_drawn_and_is_no_code(run):
 
 def test_training_is_traced_and_resumed_to_the_bit(tmp_path):
     torch.set_default_dtype(torch.float32)
-    data = Data.named("digits", rows=200)
-    options = {"net": "time-mlp:16:1", "timesteps": "4", "epochs": "2", "batch_size": "64"}
+    data = Data.named("digits", rows=100)
+    options = {"net": "time-mlp:16:1", "timesteps": "2", "epochs": "2", "batch_size": "32"}
     back = check_traced_and_resumed(RECIPES["infusion"], options, data, tmp_path / "run", atol=1e-5)
     assert back.history[-1]["epoch"] == 2

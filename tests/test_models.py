@@ -417,6 +417,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x, x),
     ],
     "vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "variational-walkback": [lambda p, x: p.denoiser(x, x[:, 0])],
     "vib": [lambda p, x: p.encoder(x), lambda p, x: p.classify(x)],
     "vlae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
 }

@@ -34,8 +34,8 @@ class VariationalWalkback(OperatorChain):
     its own equilibrium, the way back is the way out, and little of the bound is lost. The net reads
     log tau as its time, and starts at mu(z) = z, a random walk whose way back is exact. z_T has
     learned moments. Draws of normal states have gradients, so that `ELBO` trains the operator as
-    the guide too; `Wake()` is the paper's update, by the way back alone, which has an optimum
-    with a fixed sigma only: `deviation`.
+    the guide too; `Wake()` is the paper's update, by the way back alone, which would shrink a
+    learned sigma for ever: give it a `deviation`.
 
     With `likelihood="bernoulli"` the states are bits, whose log-odds the temperature divides;
     before it is trained the operator puts a fair coin in the place of a share alpha of them.

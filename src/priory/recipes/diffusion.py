@@ -8,6 +8,7 @@ from priory.models import (
     Diffusion,
     FlowMatching,
     Infusion,
+    VariationalWalkback,
 )
 from priory.recipes.recipe import Recipe
 
@@ -82,5 +83,12 @@ ROWS = (
         "infusion training",
         Infusion,
         "infuse",
+    ),
+    _row(
+        "variational-walkback",
+        "Goyal, Ke, Ganguli and Bengio, 2017, Variational walkback: learning a transition operator "
+        "as a stochastic recurrent net",
+        VariationalWalkback,
+        "elbo",
     ),
 )
