@@ -196,6 +196,10 @@ def test_before_it_is_trained_each_step_is_the_start():
     first = pair.transition(torch.randn(7, 3), torch.tensor(2))
     torch.testing.assert_close(first.mean, (2 * x - 1).mean(0).expand(7, 3))
     torch.testing.assert_close(first.stddev, pair.start().stddev.expand(7, 3))
+    with torch.no_grad():
+        pair.net.last.bias[3:] = -100.0
+    narrow = [pair.transition(torch.randn(7, 3), torch.tensor(t)).stddev for t in (1, 2)]
+    assert narrow[0].max() < 1e-5 < 0.02 / math.e < narrow[1].min() < 0.02
     shares = [float(pair.share(torch.tensor(t))) for t in (3, 2, 1)]
     assert shares == pytest.approx([0.1, 0.2, 0.3])
 

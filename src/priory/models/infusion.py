@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pyro
@@ -28,9 +29,10 @@ class Infusion(OperatorChain):
 
     Bordes, Honari and Vincent, 2017, Learning to generate samples from noise through infusion
     training. p_T has the training data's moments, each number by itself, and so has every
-    transition before it is trained. The share of infused numbers rises on the way,
-    :math:`a_t = \min(1, r (T - t + 1))`, so that q(z_T | x) has a part r of them. The density of q
-    is exact, a mixture for each number: `ELBO`, `IWAE` and an evaluation are bounds on log p(x).
+    transition before it is trained; none but the last is narrower than w / e. The share of infused
+    numbers rises on the way, :math:`a_t = \min(1, r (T - t + 1))`, so that q(z_T | x) has a part r
+    of them. The density of q is exact, a mixture for each number: `ELBO`, `IWAE` and an evaluation
+    are bounds on log p(x).
     `Infuse` trains it as the paper does, at the cost of a chain without gradients.
 
     With `likelihood="bernoulli"` the states are bits, and an infused one is the datum's own.
@@ -69,7 +71,7 @@ class Infusion(OperatorChain):
         super().__init__(net, timesteps, likelihood)
         if not 0 <= rate <= 1:
             raise ValueError(f"rate must lie between 0 and 1, got {rate}")
-        if not 0 < width < float("inf"):
+        if not 0 < width < math.inf:
             raise ValueError(f"width must be positive, got {width}")
         self.rate, self.width = rate, width
 
@@ -88,7 +90,11 @@ class Infusion(OperatorChain):
         """Return p(z_{t-1} | z_t), the start's moments moved by what the net says."""
         maps = self.maps(said, z, t / self.timesteps)
         first, *log_scale = (a + b for a, b in zip(maps, self.noise, strict=True))
-        return self.states(first, *map(limited, log_scale))
+        if not log_scale:
+            return self.states(first)
+        last = t.reshape(*t.shape, *(1,) * self.zeros.dim()) == 1
+        wide = limited(log_scale[0], math.log(self.width))
+        return self.states(first, torch.where(last, limited(log_scale[0]), wide))
 
     def share(self, t: Tensor) -> Tensor:
         """Return a_t, to be broadcast with states z_t, (*batch, *ones)."""
