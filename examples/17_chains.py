@@ -29,6 +29,7 @@ ROWS = {
     "flow matching": ("flow-matching", NET),
 }
 METRICS = ("nll", "modes", "high_quality")
+JUDGED = {"metrics": METRICS, "limit": 500, "n_samples": 500, "particles": 50, "pictures": False}
 TIMES = (1.0, 0.5, 0.2, 0.05, 0.0)  # from noise to the data
 
 
@@ -47,7 +48,7 @@ axes = figure.subplots(len(ROWS), len(TIMES), sharex=True, sharey=True)
 table = ["| chain | -log p(x) | modes | high quality |", "| --- | --- | --- | --- |"]
 for line, (title, (name, options)) in zip(axes, ROWS.items(), strict=True):
     run = RECIPES[name].fit(grid, **options, steps=STEPS, valid_every=0, progress=False)
-    report = evaluate(run, metrics=METRICS, limit=500, n_samples=500, pictures=False)
+    report = evaluate(run, **JUDGED)
     nll, modes, quality = (report[metric] for metric in METRICS)
     bound = f"{nll.value:.2f}, {nll.kind}" if nll.applicable else "none"
     table.append(f"| {title} | {bound} | {modes.value:.0f} of 25 | {100 * quality.value:.0f}% |")
