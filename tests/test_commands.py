@@ -90,6 +90,7 @@ RUNS = {
     "runs/guided": "ddpm-guided",
     "runs/mnist": "ddpm",
     "runs/two-layer-vae": "two-layer-vae",
+    "runs/walkback": "variational-walkback",
     "runs/years": "gp-vae",
 }
 AWAY = ("push", "pull")  # from a hub, for which a server stands in test_hub

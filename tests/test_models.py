@@ -399,6 +399,7 @@ UNBUILT = {
         lambda p, x: p.down[0](x),
         lambda p, x: p.decoder(x),
     ],
+    "infusion": [lambda p, x: p.denoiser(x, x[:, 0])],
     "infogan": [lambda p, x: p.encoder(x), lambda p, x: p.generator(x, x, x)],
     "ladder-vae": [lambda p, x: p.terms(x), lambda p, x: p.down[0](x)],
     "masked-vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
@@ -424,6 +425,7 @@ UNBUILT = {
         lambda p, x: p.decoder(x, x),
     ],
     "vae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
+    "variational-walkback": [lambda p, x: p.denoiser(x, x[:, 0])],
     "vib": [lambda p, x: p.encoder(x), lambda p, x: p.classify(x)],
     "vlae": [lambda p, x: p.encoder(x), lambda p, x: p.decoder(x)],
 }

@@ -343,8 +343,9 @@ WHOLE = {
 }
 # Need labels and a categorical code: see test_terms.py and test_few_labels.py.
 LABELLED = {"classification", "labelled-elbo", "of"}
-# Chains alone have steps, or denoise: see test_diffusion.py and test_denoising.py for the refusal.
-CHAINS = {"denoise", "steps"}
+# Chains alone have steps, denoise, or are infused: see test_diffusion.py, test_denoising.py and
+# test_infusion.py for the refusal.
+CHAINS = {"denoise", "infuse", "steps"}
 # For priors whose parameters have a distribution; see test_tree.py for the refusal.
 POINTS = {"map": {"nested-crp"}}
 # Of bits, which these objectives' gradients do not reach, and of their energy: test_energies.py.

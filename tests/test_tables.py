@@ -23,7 +23,18 @@ from priory.inference import (
 )
 from priory.likelihoods import Delta, Normal
 from priory.likelihoods.values import is_binary, squashed
-from priory.models import CVAE, GAN, GLO, VAE, VIB, VLAE, Autoregressive, InfoGAN, StackedGAN
+from priory.models import (
+    CVAE,
+    GAN,
+    GLO,
+    VAE,
+    VIB,
+    VLAE,
+    Autoregressive,
+    InfoGAN,
+    StackedGAN,
+    VariationalWalkback,
+)
 from priory.nets import MLP
 from priory.recipes import RECIPES
 from priory.signatures import options_of
@@ -94,6 +105,7 @@ OTHERS = {
     *("binomial-diffusion", "variational-glow", "glow", "nice", "realnvp", "gp-vae"),
     *("ddpm", "ddpm-cosine", "ddpm-guided", "dae", "dae-walkback", "gsn", "flow-matching", "dbn"),
     "deep-autoencoder",
+    "infusion",
 }
 KINDS = {name: kind(recipe) for name, recipe in RECIPES.items()}
 NATS, SQUARED, GAMES = (
@@ -111,6 +123,8 @@ def first(recipe, x):
     options = {n: v for n, v in NETS.items() if n in options_of(RECIPES[recipe].family)}
     if RECIPES[recipe].family in (Autoregressive, VLAE):
         options["decoder"] = "made:8"  # of a table
+    if RECIPES[recipe].family is VariationalWalkback:
+        options |= {"net": "time-mlp:8:1", "timesteps": 4}
     options |= {f"{stage.name}.steps": 1 for stage in RECIPES[recipe].stages}
     run = RECIPES[recipe].fit(labelled(x), batch_size=ROWS, **FEW, **options)
     return run.history[0]["loss"]

@@ -179,9 +179,8 @@ class Reverse(Way):
         given: Vectors that the transitions read besides, (*batch, width) each.
         shape: Of a state.
         batch_shape: Of the ways.
+        has_rsample: Whether `pyro.sample` draws with gradients.
     """
-
-    has_rsample = False
 
     def __init__(
         self,
@@ -189,8 +188,9 @@ class Reverse(Way):
         shape: Size,
         given: tuple[Tensor, ...] = (),
         batch_shape: Size = Size(),  # noqa: B008
+        has_rsample: bool = False,
     ) -> None:
-        self.chain, self.given = chain, given
+        self.chain, self.given, self.has_rsample = chain, given, has_rsample
         start = of_one_number(chain.start().support)
         super().__init__(batch_shape, chain.timesteps, shape, start)
 

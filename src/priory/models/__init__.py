@@ -4,6 +4,7 @@ from priory.models.aae import AAE as AAE
 from priory.models.autoregressive import Autoregressive as Autoregressive
 from priory.models.boltzmann_machine import BoltzmannMachine as BoltzmannMachine
 from priory.models.chain import Corruption as Corruption
+from priory.models.chain import LatentChain as LatentChain
 from priory.models.chain import MarkovChain as MarkovChain
 from priory.models.conditional import CVAE as CVAE
 from priory.models.conditional import ConditionalGAN as ConditionalGAN
@@ -31,6 +32,7 @@ from priory.models.hierarchical import HierarchicalVAE as HierarchicalVAE
 from priory.models.hierarchical import TwoLevelVAE as TwoLevelVAE
 from priory.models.hmm import HMM as HMM
 from priory.models.infogan import InfoGAN as InfoGAN
+from priory.models.infusion import Infusion as Infusion
 from priory.models.ladder import LadderVAE as LadderVAE
 from priory.models.linear_gaussian import FactorAnalysis as FactorAnalysis
 from priory.models.linear_gaussian import ProbabilisticPCA as ProbabilisticPCA
@@ -49,9 +51,10 @@ from priory.models.stacked import StackedGAN as StackedGAN
 from priory.models.vae import VAE as VAE
 from priory.models.vib import VIB as VIB
 from priory.models.vlae import VLAE as VLAE
+from priory.models.walkback import VariationalWalkback as VariationalWalkback
 from priory.registry import registry
 
 PAIRS: dict[str, type[Pair]] = registry(Pair, globals())
 
-__all__ = ["PAIRS", "Corruption", "DenoisingChain", "MarkovChain", "Pair"]
+__all__ = ["PAIRS", "Corruption", "DenoisingChain", "LatentChain", "MarkovChain", "Pair"]
 __all__ += [pair.__name__ for pair in PAIRS.values()]

@@ -81,38 +81,24 @@ class Terms(NamedTuple):
         return self.datum + self.steps + self.end + self.labels
 
 
-class MarkovChain(Pair):
+class LatentChain(Pair):
     r"""A pair whose latent `z` is the way of a chain, one site of shape (T, *shape), z_1 first.
 
-    .. math:: z_T \sim p(z_T), \quad z_{t-1} \sim p(z_{t-1} \mid z_t), \quad x \sim p(x \mid z_1);
-        \qquad z_t \sim q(z_t \mid z_{t-1}, x), \quad z_0 = x
+    .. math:: z_T \sim p(z_T), \quad z_{t-1} \sim p(z_{t-1} \mid z_t), \quad x \sim p(x \mid z_1)
 
-    Every bound of a pair is one of a chain. The negative ELBO is also a sum over steps,
-
-    .. math:: L = L_T + \sum_{t=1}^T L_{t-1}, \qquad L_T = KL(q(z_T \mid x) \| p(z_T)), \quad
-        L_0 = -E \log p(x \mid z_1), \quad
-        L_{t-1} = E_{q(z_t \mid x)} KL(q(z_{t-1} \mid z_t, x) \| p(z_{t-1} \mid z_t)),
-
-    of which `Steps` takes some at a time, and an evaluation all, without the variance that closed
-    forms spare. Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli, 2015, Deep unsupervised
-    learning using nonequilibrium thermodynamics.
-
-    A chain of one's own has a likelihood (a part that is a `Decoder`, or a property), in whose
-    units, `head.scaled(x)`, the states are, and writes `corrupting`, `start`, `transition`
-    and `observe`. One whose corruption lacks closed forms writes `term` and `end` as well.
+    Every bound of a pair is one of a chain. One of one's own has a likelihood (a part that is a
+    `Decoder`, or a property), in whose units, `head.scaled(x)`, the states are, and writes `start`,
+    `transition`, `observe` and `guide`, in which z is of the distribution `Forward`, `Reverse` or
+    another over ways.
 
     Args:
         timesteps: T.
 
     Attributes:
-        corruption: The guide's kernels, once it is built.
         zeros: Zeros of the datum's shape, once it is built.
-        weightings: By which `Steps` may weigh its steps; "bound" if L is one.
     """
 
-    corruption: Corruption
     zeros: Tensor
-    weightings: ClassVar[tuple[str, ...]] = ("bound",)
 
     def __init__(self, timesteps: int) -> None:
         super().__init__()
@@ -120,32 +106,10 @@ class MarkovChain(Pair):
             raise ValueError(f"timesteps must be positive, got {timesteps}")
         self.timesteps = timesteps
 
-    @abstractmethod
-    def corrupting(self, event_dim: int) -> Corruption:
-        """Return the guide's kernels for data with some number of dims."""
-
     def make(self, x: Tensor, y: Tensor | None) -> None:
-        """Make the parameters, and the corruption.
-
-        Raises:
-            ValueError: The last state knows too much of the data.
-        """
+        """Make the parameters."""
         super().make(x, y)
         self.register_buffer("zeros", x.new_zeros(x.shape[1:]), persistent=False)
-        self.corruption = self.corrupting(x.dim() - 1).to(device=x.device)
-        self.check_end(x)
-
-    @torch.no_grad()
-    def check_end(self, x: Tensor) -> None:
-        """Raise a ValueError if the last state knows more than `FORGOTTEN` of data (n, *shape)."""
-        rows = x[:: max(1, len(x) // _LOOKED_AT)]
-        known = float(self.end(rows).mean()) / max(1, self.zeros.numel())
-        if not known < FORGOTTEN:
-            raise ValueError(
-                f"after {self.timesteps} steps the last state knows {known:.2g} nats per dimension "
-                f"of the data, and p(z_T) nothing: below {FORGOTTEN:g} are asked for; take more "
-                "steps, or a schedule that forgets more, such as noise='cosine'"
-            )
 
     @abstractmethod
     def start(self) -> TorchDistribution:
@@ -203,11 +167,14 @@ class MarkovChain(Pair):
                 "the number of steps out"
             )
         given = self.given(**self.drawn_columns(n))
-        low = self.head.scaled(self.zeros)
-        unit = self.head.scaled(self.zeros + 1) - low
         for z in self.descend(self.start().expand((n,))(), *given):
-            yield (z - low) / unit
+            yield self.unscaled(z)
         yield self.observe(self.transition(z, self._ones(z), *given))()
+
+    def unscaled(self, z: Tensor) -> Tensor:
+        """Return states (*batch, *shape) in the data's units."""
+        low = self.head.scaled(self.zeros)
+        return (z - low) / (self.head.scaled(self.zeros + 1) - low)
 
     def drawn_columns(self, n: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Draw the columns beside x that n ways are given, (n, ...) each."""
@@ -216,11 +183,6 @@ class MarkovChain(Pair):
     def model(self, x: Tensor) -> None:
         with self.batch(x):
             self.generate(x)
-
-    def guide(self, x: Tensor) -> None:
-        with self.batch(x):
-            start = self.head.scaled(x)
-            pyro.sample("z", Forward(self.corruption, start, self.zeros.dim()))
 
     def generate(self, x: Tensor, *given: Tensor) -> None:
         """Declare the sites z and x, within the batch plate.
@@ -234,6 +196,74 @@ class MarkovChain(Pair):
         z = pyro.sample("z", Reverse(self, shape, given, lead))
         first = self.transition(z.select(-1 - len(shape), 0), self._ones(x), *given)
         pyro.sample("x", self.observe(first), obs=x)
+
+    def _ones(self, x: Tensor) -> Tensor:
+        return torch.ones((), dtype=torch.long, device=x.device)
+
+
+class MarkovChain(LatentChain):
+    r"""A pair whose latent `z` is the way of a chain, one site of shape (T, *shape), z_1 first.
+
+    .. math:: z_T \sim p(z_T), \quad z_{t-1} \sim p(z_{t-1} \mid z_t), \quad x \sim p(x \mid z_1);
+        \qquad z_t \sim q(z_t \mid z_{t-1}, x), \quad z_0 = x
+
+    Every bound of a pair is one of a chain. The negative ELBO is also a sum over steps,
+
+    .. math:: L = L_T + \sum_{t=1}^T L_{t-1}, \qquad L_T = KL(q(z_T \mid x) \| p(z_T)), \quad
+        L_0 = -E \log p(x \mid z_1), \quad
+        L_{t-1} = E_{q(z_t \mid x)} KL(q(z_{t-1} \mid z_t, x) \| p(z_{t-1} \mid z_t)),
+
+    of which `Steps` takes some at a time, and an evaluation all, without the variance that closed
+    forms spare. Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli, 2015, Deep unsupervised
+    learning using nonequilibrium thermodynamics.
+
+    A chain of one's own has a likelihood (a part that is a `Decoder`, or a property), in whose
+    units, `head.scaled(x)`, the states are, and writes `corrupting`, `start`, `transition`
+    and `observe`. One whose corruption lacks closed forms writes `term` and `end` as well.
+
+    Args:
+        timesteps: T.
+
+    Attributes:
+        corruption: The guide's kernels, once it is built.
+        zeros: Zeros of the datum's shape, once it is built.
+        weightings: By which `Steps` may weigh its steps; "bound" if L is one.
+    """
+
+    corruption: Corruption
+    zeros: Tensor
+    weightings: ClassVar[tuple[str, ...]] = ("bound",)
+
+    @abstractmethod
+    def corrupting(self, event_dim: int) -> Corruption:
+        """Return the guide's kernels for data with some number of dims."""
+
+    def make(self, x: Tensor, y: Tensor | None) -> None:
+        """Make the parameters, and the corruption.
+
+        Raises:
+            ValueError: The last state knows too much of the data.
+        """
+        super().make(x, y)
+        self.corruption = self.corrupting(x.dim() - 1).to(device=x.device)
+        self.check_end(x)
+
+    @torch.no_grad()
+    def check_end(self, x: Tensor) -> None:
+        """Raise a ValueError if the last state knows more than `FORGOTTEN` of data (n, *shape)."""
+        rows = x[:: max(1, len(x) // _LOOKED_AT)]
+        known = float(self.end(rows).mean()) / max(1, self.zeros.numel())
+        if not known < FORGOTTEN:
+            raise ValueError(
+                f"after {self.timesteps} steps the last state knows {known:.2g} nats per dimension "
+                f"of the data, and p(z_T) nothing: below {FORGOTTEN:g} are asked for; take more "
+                "steps, or a schedule that forgets more, such as noise='cosine'"
+            )
+
+    def guide(self, x: Tensor) -> None:
+        with self.batch(x):
+            start = self.head.scaled(x)
+            pyro.sample("z", Forward(self.corruption, start, self.zeros.dim()))
 
     def term(self, t: Tensor, x: Tensor, *, weighting: str = "bound", **columns: Tensor) -> Tensor:
         """Return a draw of L_{t-1}, unbiased, in nats, (*batch); or of what stands in its place.
@@ -314,6 +344,3 @@ class MarkovChain(Pair):
             others += torch.where(t == 1, 0.0, cost).sum(0)
         labels = first.new_zeros(()) + self.cost_of_labels(**columns)
         return Terms(first, others, self.end(x).double(), labels.expand_as(first))
-
-    def _ones(self, x: Tensor) -> Tensor:
-        return torch.ones((), dtype=torch.long, device=x.device)

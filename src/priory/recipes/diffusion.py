@@ -1,8 +1,15 @@
-"""Diffusions, Markov chains that undo noise, and the flows that match fields in their place."""
+"""Markov chains from noise to the data, and the flows that match fields in their place."""
 
 from typing import Any
 
-from priory.models import BinomialDiffusion, ConditionalDiffusion, Diffusion, FlowMatching
+from priory.models import (
+    BinomialDiffusion,
+    ConditionalDiffusion,
+    Diffusion,
+    FlowMatching,
+    Infusion,
+    VariationalWalkback,
+)
 from priory.recipes.recipe import Recipe
 
 _TRAINING = {"steps": 3000, "lr": 2e-3, "schedule": "cosine", "ema": 0.995, "clip": 10.0}
@@ -69,5 +76,19 @@ ROWS = (
         "Lipman, Chen, Ben-Hamu, Nickel and Le, 2023, Flow matching for generative modeling",
         FlowMatching,
         "steps:simple",
+    ),
+    _row(
+        "infusion",
+        "Bordes, Honari and Vincent, 2017, Learning to generate samples from noise through "
+        "infusion training",
+        Infusion,
+        "infuse",
+    ),
+    _row(
+        "variational-walkback",
+        "Goyal, Ke, Ganguli and Bengio, 2017, Variational walkback: learning a transition operator "
+        "as a stochastic recurrent net",
+        VariationalWalkback,
+        "elbo",
     ),
 )

@@ -22,7 +22,7 @@ from priory.inference.diagnosis import is_out_of_memory
 from priory.inference.distributed import ranks
 from priory.inference.phases.arguments import is_estimated, owner
 from priory.inference.phases.particles import log_weights, vectorises
-from priory.models.chain import MarkovChain
+from priory.models.chain import LatentChain
 
 _STREAM = 1
 _BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}  # of one array, to spread the cost of a call
@@ -101,7 +101,7 @@ def log_likelihood(
     like = placement(model, guide)
     sample = next(iter(columns.values())) if like is None else like
     own = owner(model)
-    way = own.timesteps * columns["x"][0].numel() if isinstance(own, MarkovChain) else 1
+    way = own.timesteps * columns["x"][0].numel() if isinstance(own, LatentChain) else 1
     if is_estimated(model):  # the mean of exponentials of estimates would be no bound
         particles = 1
     k, rows = block or _block(particles, columns, sample, way)

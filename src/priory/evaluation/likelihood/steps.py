@@ -16,7 +16,7 @@ from priory.evaluation.registry import metric
 from priory.evaluation.rows import Columns, blocks, check
 from priory.inference.distributed import ranks
 from priory.inference.phases.arguments import bind, owner
-from priory.models.chain import FORGOTTEN, MarkovChain, Terms
+from priory.models.chain import FORGOTTEN, LatentChain, MarkovChain, Terms
 
 _STREAM = 1  # that of the K-sample bound, in whose place it stands
 _ROWS = 512
@@ -30,7 +30,7 @@ def chain_of(model: Callable[..., Any]) -> MarkovChain | None:
 
 def refuse_way(model: Callable[..., Any]) -> None:
     """Raise Unavailable if a model's latent is the way of a chain, which is no code of a datum."""
-    if isinstance(own := owner(model), MarkovChain):
+    if isinstance(own := owner(model), LatentChain):
         raise Unavailable(
             f"z is the whole way of a chain, {own.timesteps} ever noisier states of the datum, "
             "and no code of it"

@@ -11,6 +11,7 @@ from priory.inference.objectives.em import EM
 from priory.inference.objectives.few_labels import LabelledELBO
 from priory.inference.objectives.games import GAMES
 from priory.inference.objectives.gradients import GRADIENTS, Gradient
+from priory.inference.objectives.infuse import Infuse
 from priory.inference.objectives.of import Of
 from priory.inference.objectives.parameters import MAP
 from priory.inference.objectives.rates import Capacity, FreeBits
@@ -47,6 +48,7 @@ __all__ = [
     "Exponential",
     "FreeBits",
     "Gradient",
+    "Infuse",
     "LabelledELBO",
     "Linear",
     "Match",
