@@ -22,6 +22,7 @@ from priory.data.missing import apart, check_name
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
+from priory.data.steps import finite_behind
 from priory.data.table import SETS
 from priory.data.toys import Mixture
 from priory.lookup import named
@@ -272,6 +273,7 @@ class Data:
     ) -> Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
         check_name(columns)
+        columns = finite_behind(columns)
         columns = apart(columns) if options.get("missing") == "integrate" else columns
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         built = with_labelled(built, options.get(LABELLED), options["seed"])

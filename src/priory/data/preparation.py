@@ -16,7 +16,7 @@ from priory.data.columns import arrange, as_array, as_tensor, features_of
 from priory.data.mapped import Mapped
 from priory.data.missing import SEEN, check_name, holes
 from priory.data.pixels import binarise_once
-from priory.data.steps import LENGTH, blank, with_steps
+from priory.data.steps import LENGTH, blank, finite_behind, with_steps
 from priory.data.units import in_units, is_far
 
 Rows = Tensor | NDArray[Any]
@@ -150,6 +150,7 @@ class Preparation:
         """
         features = features_of(given)
         check_name(given)
+        given = finite_behind(given) if self.padded else given
         seen = None
         if self.fill is not None and "x" in given:
             x, seen = holes(given["x"])
@@ -209,8 +210,8 @@ class Preparation:
         return self._shaped(arrange(array) if order is None else array[..., order])
 
     def _blank(self, x: Tensor, length: Any) -> Tensor:
-        """Return sequences with 0 behind their ends, where units would have moved them from it."""
-        if length is None or self.units is None:
+        """Return sequences with 0 behind their ends, whatever stood there."""
+        if length is None or np.shape(length) != x.shape[:1] or x.dim() < 2:
             return x
         return torch.from_numpy(blank(x.cpu().numpy(), length)).to(x)
 

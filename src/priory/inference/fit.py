@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from priory.data import Data
+from priory.data.steps import LENGTH
 from priory.inference.alone import alone
 from priory.inference.callback import Callback, OnEpoch
 from priory.inference.checkpoints.keeper import keeping, standing
@@ -23,6 +24,7 @@ from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
 from priory.inference.loop import Loop, stateful
 from priory.inference.measures import Measured, measured
+from priory.inference.modules import modules
 from priory.inference.objectives.base import Objective
 from priory.inference.objectives.bounds import ELBO
 from priory.inference.objectives.em import check_whole
@@ -32,7 +34,7 @@ from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Programs, Run
 from priory.inference.stage import Stage, check_frozen, check_stages, freezing
-from priory.inference.support import check_compared, check_seen
+from priory.inference.support import check_compared, check_padding, check_seen
 from priory.inference.svi import SVI
 from priory.lookup import suggestion
 from priory.priors import Prior
@@ -146,6 +148,7 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
             for each, _ in trainings:
                 check_compared(each, data.train.columns)
             check_seen(pair.model, data.train.columns)
+            check_padding(pair.model, data.train.columns, data.preparation.padded)
             prepare(pair, data, device)
             for stage in wanted.stages:
                 stage.check(pair)
@@ -201,7 +204,9 @@ def pick_device(device: str | torch.device) -> torch.device:
 def prepare(pair: Any, data: Data, device: torch.device) -> None:
     """Build a lazy pair from the training rows, and move it to the device."""
     if hasattr(pair, "build"):
-        build(pair, data.train.resident().snapshot(), data.train.columns)
+        held = data.train.resident()
+        length = {LENGTH: held.columns[LENGTH]} if LENGTH in held.columns else {}
+        build(pair, held.snapshot(), data.train.columns | length)
     if isinstance(pair, nn.Module):
         pair.to(device)
         for part in pair.modules():
@@ -212,6 +217,7 @@ def prepare(pair: Any, data: Data, device: torch.device) -> None:
 def _svi(
     pair: Any, objective: Any, options: FitOptions, total: int, log: Callable[[str], object]
 ) -> SVI:
+    eager = any(True for _ in stateful(objective)) or _unrolled(pair)
     return SVI(
         *_programs(pair, objective),
         functools.partial(options.optim, lr=options.lr),
@@ -220,12 +226,18 @@ def _svi(
         clip=options.clip,
         ema=options.ema,
         check=options.check,
-        compile="off" if any(True for _ in stateful(objective)) else options.compile,
+        compile="off" if eager else options.compile,
         horizon=total,
         precision=options.precision,
         skip=options.skip_nonfinite,
         log=log,
     )
+
+
+def _unrolled(pair: Any) -> bool:
+    """Return whether a pair has recurrent nets, of which a graph would hold every step apart."""
+    roots = modules(pair.model, pair.guide)
+    return any(isinstance(part, nn.RNNBase) for root in roots for part in root.modules())
 
 
 def _programs(pair: Any, objective: Any) -> tuple[Program, Program]:
