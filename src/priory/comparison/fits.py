@@ -16,6 +16,7 @@ import torch
 from priory.comparison.backends import check_backend, workers
 from priory.comparison.parts import Parts, fresh, labelled, slug
 from priory.data import Data
+from priory.data.data import GIVEN
 from priory.evaluation import evaluate
 from priory.inference import fit
 from priory.recipes import RECIPES, Recipe, find_recipe
@@ -216,7 +217,7 @@ def plan(
         del options[name]
         errors.found.append(f"{name} is no option of {', '.join(known)}, without such a stage")
     sent: Any = data
-    if isinstance(data, Data) and data.config.get("name") != "arrays":
+    if isinstance(data, Data) and data.config.get("name") not in GIVEN:
         sent = data.config
     elif isinstance(data, str):
         sent = {"name": data}

@@ -43,6 +43,8 @@ class Preparation:
         sequence: column of a table that says which sequence each row is a step of.
         fill: what stands, in the data's own units, in the place of a missing entry of each feature,
             flat; None if rows may have none.
+        layer: of AnnData that `x` was taken from; None for its X.
+        label: column of AnnData's `obs` that has the labels; None for the one of a usual name.
 
     Example:
         >>> kept = Preparation((2,), "float32", mean=(1.0, 2.0), scale=(1.0, 10.0))
@@ -63,6 +65,8 @@ class Preparation:
     padded: bool = False
     sequence: str | None = None
     fill: tuple[float, ...] | None = None
+    layer: str | None = None
+    label: str | None = None
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values from which `from_config` makes the same again."""

@@ -8,14 +8,15 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ParamSpec, Protocol
 
 import pyro
 import torch
 from torch import nn
 
-from priory.data import Data
+from priory.data import Data, Split
+from priory.data.batches import Batches
 from priory.data.steps import LENGTH
 from priory.inference.alone import alone
 from priory.inference.callback import Callback, OnEpoch
@@ -49,7 +50,7 @@ class Fit(Protocol[P]):
         self,
         pair: Any,
         objective: Any = None,
-        data: Data | None = None,
+        data: Any = None,
         *args: P.args,
         **options: P.kwargs,
     ) -> Run:
@@ -80,7 +81,7 @@ def takes(kind: Callable[P, FitOptions]) -> Callable[[Callable[..., Run]], Fit[P
 
 
 @takes(FitOptions)
-def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: Any) -> Run:
+def fit(pair: Any, objective: Any = None, data: Any = None, **options: Any) -> Run:
     """Train a pair by an objective on data.
 
     The pair's parameters live in a parameter store of their own, and the global random state is
@@ -92,7 +93,8 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
     Args:
         pair: a module with `model` and `guide`, or a tuple of two Pyro callables.
         objective: an `Objective`, one of Pyro's ELBOs or a callable; `ELBO()` by default.
-        data: what to train on; each program gets the columns that its signature names.
+        data: what to train on, a `Data` or what `Data.of` takes; each program gets the columns that
+            its signature names.
         options: the fields of `FitOptions`.
 
     Returns:
@@ -118,19 +120,25 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
     for name in options.keys() - known:
         hint = suggestion(name, known)
         raise TypeError(f"fit() got an unexpected keyword argument {name!r}{hint}")
-    if not isinstance(data, Data):
+    if data is None:
         raise ValueError(
-            "fit needs data, for instance Data.named('digits') or Data.from_arrays(...), got "
-            f"{'none' if data is None else type(data).__name__}"
+            "fit needs data, for instance Data.named('digits') or Data.from_arrays(...), got none"
         )
+    data = Data.of(data)
     wanted = FitOptions(**options)
     with alone(), start():
         objective = ELBO() if objective is None else objective
         pair = Programs(*pair) if isinstance(pair, tuple) else pair
         device = pick_device(wanted.device)
         data = data.to(device)
+        wanted = _sized(wanted, data.train)
         size = min(wanted.batch_size, len(data.train))
         ranks.each(size)
+        if ranks.world() > 1 and data.config["name"] == "iterator":
+            raise ValueError(
+                "several ranks cannot share one iterator, of which each would read other rows: "
+                "give a file, arrays or a Dataset"
+            )
         trainings = [*((s.objective, wanted.of_stage(s)) for s in wanted.stages)]
         trainings.append((objective, wanted))
         for each, _ in trainings:
@@ -232,6 +240,19 @@ def _svi(
         skip=options.skip_nonfinite,
         log=log,
     )
+
+
+def _sized(options: FitOptions, train: Split) -> FitOptions:
+    """Return the options with the size of batches that are taken as they come."""
+    if not isinstance(train, Batches):
+        return options
+    size = train.source.size
+    if options.batch_size not in (FitOptions.batch_size, size):
+        raise ValueError(
+            f"the batches have {size} rows and are taken as they come, got batch_size="
+            f"{options.batch_size}: leave it out, or set it where the batches are made"
+        )
+    return replace(options, batch_size=size)
 
 
 def _unrolled(pair: Any) -> bool:
