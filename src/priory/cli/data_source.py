@@ -11,6 +11,7 @@ from priory.data import SETS, Data
 from priory.data.files import find, is_table, no_table, steps_option
 from priory.lookup import named
 from priory.parsing import read
+from priory.recipes.find import in_file, object_in
 from priory.signatures import Collector, Option, options_of
 
 _ROWS = {"rows": Option("rows", int, None, "training rows of a named set, all by default")}
@@ -19,7 +20,8 @@ _ROWS = {"rows": Option("rows", int, None, "training rows of a named set, all by
 def data_options(default: str | None, usual: Mapping[str, Any] | None = None) -> dict[str, Option]:
     """Return the options that say what the data are; `usual` has a recipe's own defaults."""
     about = "a named set (see priory list data), digits:edges with a second domain (list domains), "
-    about += "or a file: .csv, .npz, .npy, .parquet, a folder"
+    about += "or a file: .csv, .npz, .npy, .parquet, .h5ad, a folder; or path/to/file.py:NAME, "
+    about += "rows or batches of your own in any form, or a function of them"
     options = {**options_of(Data.from_file), **options_of(Data.from_arrays)}
     options = {**{n: o for n, o in options.items() if n not in ("x", "y")}, **_ROWS}
     skip = ("name", "path")
@@ -50,13 +52,16 @@ class Source:
     ) -> None:
         self.name = name
         own = name.partition(":")[0] not in SETS
-        path = errors.attempt(find, name) if own else None
+        self.code = in_file(name) if own else None
+        path = errors.attempt(find, self.code[1] if self.code else name) if own else None
         if path is not None and not path.exists():
             if path.suffix or len(Path(name).parts) > 1:
                 errors.found.append(f"no file or folder {name}")
             else:
                 errors.attempt(named, "data set", name, SETS)
         options = options_of(Data.from_file if own else Data.named)
+        if self.code:
+            options = {n: o for n, o in options.items() if n not in ("sha256", "mapped")}
         self.options = dict(usual or {})
         typed = {k.removeprefix("data."): v for k, v in texts.items() if k.startswith("data.")}
         for option, text in typed.items():
@@ -75,6 +80,8 @@ class Source:
         Args:
             sequence: column of sequences that a table has if none was typed, a run's own.
         """
+        if self.code:
+            return Data.of(object_in(*self.code.groups()), **self.options)
         return Data.open(self.name, **steps_option(self.name, sequence) | self.options)
 
 

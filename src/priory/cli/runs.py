@@ -9,12 +9,14 @@ from typing import Any
 from priory.cli.data_source import Source
 from priory.cli.grammar import Request
 from priory.data import Data
+from priory.data.inputs import is_function
 from priory.data.rows import is_file, rows_of_file
 from priory.inference import Run, load
 from priory.inference.checkpoints.folders import CONFIG, read_config
 from priory.inference.checkpoints.missing_data import Absent, opened
 from priory.inference.fit import pick_device
 from priory.recipes import pair_class
+from priory.recipes.find import in_file, object_in
 from priory.registry import registered
 from priory.serialisation import from_config
 from priory.signatures import Option, options_of
@@ -89,7 +91,7 @@ def open_rows(request: Request) -> tuple[Run, Any, tuple[str, ...]]:
     texts, errors = request.texts, request.errors
     _check_named(request)
     name, names = texts.get("data"), texts.get("id")
-    if names is not None and (name is None or not is_file(name)):
+    if names is not None and (name is None or in_file(name) or not is_file(name)):
         errors.found.append("id names the rows of a table; name that too: --data FILE")
     if name is not None:
         Source(name, {}, errors)  # whether it is there
@@ -104,6 +106,9 @@ def open_rows(request: Request) -> tuple[Run, Any, tuple[str, ...]]:
                 "--device out"
             )
         run.pair.to(device)
+    if name is not None and (code := in_file(name)):
+        made = object_in(*code.groups())
+        return run, made() if is_function(made) else made, ()
     if name is None or not is_file(name):
         return run, name, ()
     return run, *rows_of_file(name, run.preparation, names)
@@ -111,8 +116,8 @@ def open_rows(request: Request) -> tuple[Run, Any, tuple[str, ...]]:
 
 def row_options() -> dict[str, Option]:
     """Return the options that say which rows a run is asked about, and where."""
-    about = "the rows: a file, .csv, .npz, .npy, .parquet or a folder, all of it in its order; or "
-    about += "a named set; the run's own by default"
+    about = "the rows: a file, .csv, .npz, .npy, .parquet, .h5ad or a folder, all of it in its "
+    about += "order, or path/to/file.py:NAME; or a named set; the run's own by default"
     names = "column of a table that names its rows and is no feature, written beside the results"
     return {
         "data": Option("data", str, None, about),

@@ -18,6 +18,7 @@ import torch
 from priory.comparison.backends import check_backend, workers
 from priory.comparison.parts import Parts, fresh, labelled, slug
 from priory.data import Data
+from priory.data.data import GIVEN
 from priory.evaluation import evaluate
 from priory.inference import Logger, fit
 from priory.recipes import RECIPES, Recipe, find_recipe
@@ -236,10 +237,10 @@ def plan(
 
 
 def sendable(data: Data | str) -> Any:
-    """Return data as they are sent to a worker: arrays themselves, else what opens them."""
+    """Return data as they are sent to a worker: what was given itself, else what opens them."""
     if isinstance(data, str):
         return {"name": data}
-    return data if data.config.get("name") == "arrays" else data.config
+    return data if data.config.get("name") in GIVEN else data.config
 
 
 def opened(data: Any) -> Data:

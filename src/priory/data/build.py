@@ -114,7 +114,7 @@ def _units(
 ) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]] | None, str]:
     """Return what the features are centred and divided by, None for nothing, and a note of it."""
     if standardise:
-        _check_standardise(x, binarise)
+        _check_standardise(x, binarise, bool(lengths))
     if standardise and seen is not None:
         return moments(x.astype(np.float64), seen), "standardised"
     if standardise:
@@ -130,6 +130,7 @@ def _held(array: Any, divisor: float, units: Any, length: NDArray[Any] | None) -
     if isinstance(array, Mapped):
         return Mapped(array.array, array.rows, divisor=divisor)
     if units is None:
+        array = array if length is None else blank(array, length)
         return as_tensor(array, divisor=divisor, real=True)
     values = in_units(array, divisor, *units)
     return as_tensor(values if length is None else blank(values, length), real=True)
@@ -258,13 +259,18 @@ def _exceeds_one(array: NDArray[Any]) -> bool:
     return any(block.max(initial=0) > 1 for _, block in blocks(array))
 
 
-def _check_standardise(x: Any, binarise: str) -> None:
+def _check_standardise(x: Any, binarise: str, padded: bool) -> None:
     if binarise != "none":
         raise ValueError(f"standardise=True and binarise={binarise!r} exclude each other")
     if isinstance(x, Mapped):
         raise ValueError(
             "standardise=True needs x in memory, and it is mapped from its file; standardise it "
             "before it is saved, or pass mapped=False"
+        )
+    if padded:
+        raise ValueError(
+            "standardise=True is for tables, and a column 'length' says that the rows are "
+            "sequences; pairs for sequences work in their own units: leave it out"
         )
     if x.ndim != 2:
         raise ValueError(

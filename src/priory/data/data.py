@@ -10,28 +10,50 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from priory.data.batches import Batches, open_batches
 from priory.data.build import Built, build, build_own, sent
-from priory.data.columns import features_of
+from priory.data.columns import as_array, features_of
 from priory.data.domains import with_other
 from priory.data.few_labels import summary, with_labelled
 from priory.data.files import find, read_columns, read_steps
+from priory.data.inputs import (
+    check_plain,
+    columns_of,
+    is_batches,
+    is_function,
+    is_h5ad,
+    read_h5ad,
+    source_of,
+    together,
+)
 from priory.data.missing import apart, check_name
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
 from priory.data.preparation import Preparation
 from priory.data.split import LABELLED, Split
+from priory.data.steps import finite_behind
 from priory.data.table import SETS
 from priory.data.toys import Mixture
 from priory.lookup import named
+
+_USUAL: dict[str, Any] = {"binarise": "auto", "standardise": False, "seed": 0}
+GIVEN = {
+    "arrays": "arrays to Data.from_arrays, or rows to Data.of",
+    "batches": "loader or function to Data.of",
+    "iterator": "rows by a new iterator to Data.of",
+}
+"""What data that were given in memory are called in a configuration, and what to pass again."""
 
 
 class Data:
     """Columns in three splits on one device.
 
-    Made by `Data.named`, `Data.from_arrays`, `Data.from_file` or `Data.open`. Every split has the
-    column `x`, `y` where labels are known, the user's further columns, and `index`, the row number.
+    Made by `Data.named`, `Data.from_arrays`, `Data.from_file`, `Data.of` or `Data.open`. Every
+    split has the column `x`, `y` where labels are known, the user's further columns, and `index`,
+    the row number.
 
     Args:
         built: the three splits, and what was done to their columns.
@@ -189,13 +211,15 @@ class Data:
         missing: Literal["refuse", "integrate"] = "refuse",
         sha256: str | None = None,
         mapped: bool | None = None,
+        layer: str | None = None,
+        label: str | None = None,
     ) -> Data:
         """Return the content of a file, or of a folder of images, as data.
 
         `.npz`: arrays `x` (or a single one of any name), and where wanted `y`, `x_test`, `y_test`
         and further columns. `.npy`: `x`. `.csv` and `.parquet`: a column named y, label, class or
-        target holds the labels, all others are the features of `x`. A folder: images of one size,
-        whose sub-folders are the labels.
+        target holds the labels, all others are the features of `x`. `.h5ad`: the matrix of AnnData,
+        and a column of `obs`. A folder: images of one size, whose sub-folders are the labels.
 
         A mapped file stays on the disk: the training rows of `x` are read from it batch by batch,
         and the batches are those of the file in memory.
@@ -214,6 +238,9 @@ class Data:
             sha256: digest of the columns as it stands in `data.config`, to make sure of them.
             mapped: whether to leave `x` in its file, a .npy or an .npz without compression; by
                 default if the file is larger than an eighth of memory.
+            layer: of an .h5ad, in place of its X.
+            label: column of an .h5ad's `obs` that has the labels; y, label, class or target by
+                default.
 
         Raises:
             ValueError: if the file can't be read as what its ending says, or has other content than
@@ -226,12 +253,95 @@ class Data:
         )
         path = find(path)
         holed = missing == "integrate"
-        columns = read_columns(path, mapped, sequence, missing=holed)
+        if is_h5ad(path):
+            columns: Mapping[str, object] = read_h5ad(path, layer, label)
+        else:
+            check_plain(path, layer, label)
+            columns = read_columns(path, mapped, sequence, missing=holed)
         options |= {} if mapped is None else {"mapped": mapped}
+        options |= {n: v for n, v in (("layer", layer), ("label", label)) if v is not None}
         try:
             return cls._own(columns, path.stem, str(path), options, sha256)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def of(
+        cls,
+        given: Any,
+        *,
+        valid: Any = None,
+        test: Any = None,
+        layer: str | None = None,
+        label: str | None = None,
+        batches: int | None = None,
+        **options: Any,
+    ) -> Data:
+        """Return rows in whatever the user has them as data.
+
+        A data frame of pandas or polars is read as a table in a file is, AnnData as an `.h5ad`. Of
+        a map-style `Dataset` of torch all items are read once; an item is x, (x, y), or a dict of
+        columns. An iterator that ends is read once likewise.
+
+        The batches of a `DataLoader`, of an iterable that begins anew each time, and of a function
+        that makes an iterator are not held: an epoch is a pass over them, as they come, in their
+        own order and size. A first pass checks them, and counts their rows. A shorter last batch is
+        left out. The draws of their source (its shuffling and transformations, by torch, NumPy or
+        Python) follow from the run's seed and the number of the epoch.
+
+        Args:
+            given: a data frame, AnnData, a `Dataset`, a `DataLoader`, an iterable, an iterator or a
+                function of batches, a function of any of these; or arrays as for
+                `from_arrays`, columns by name, a name or path as for `open`, or a `Data`, which is
+                returned.
+            valid: validation rows: a number or share of the rows that are given, a tenth by
+                default; or rows of their own, in any of these forms, which are held. Of batches
+                there are none, unless they are given.
+            test: test rows, likewise.
+            layer: of AnnData, in place of its X.
+            label: column of AnnData's `obs` that has the labels; y, label, class or target by
+                default.
+            batches: batches of a pass, where their source has no end, or fewer are wanted.
+            **options: `binarise`, `standardise`, `labelled`, `seed`, `sequence`, `missing`, as for
+                `from_arrays`; those of `open` beside a name.
+
+        Raises:
+            ValueError: if the rows can't be read so, are NaN, infinite or of different shapes, or
+                an option is wrong.
+
+        Example:
+            >>> import pandas
+            >>> Data.of(pandas.DataFrame({"a": range(20), "b": range(20), "label": [0, 1] * 10}))
+            table: 16 train, 2 valid, 2 test; x (2,); labels 0-1
+        """
+        if isinstance(given, Data):
+            return given
+        parts = {"valid": valid, "test": test}
+        shares = {n: v for n, v in parts.items() if isinstance(v, int | float | np.number)}
+        if isinstance(given, str | Path):
+            taken = {"layer": layer, "label": label, **shares, **options}
+            return cls.open(given, **{n: v for n, v in taken.items() if v is not None})
+        if is_function(given) and not hasattr(made := given(), "__next__"):
+            return cls.of(
+                made, valid=valid, test=test, layer=layer, label=label, batches=batches, **options
+            )
+        if is_batches(given) and not hasattr(given, "__next__"):
+            return cls._of_batches(given, parts, batches, options)
+        if batches is not None:
+            raise ValueError("batches= counts those of a loader, and the rows are none")
+        source, name = source_of(given)
+        known = dict(list(signature(cls.from_arrays).parameters.items())[2:-1])
+        for option in options:
+            named("option", option, known)
+        options = {"valid": 0.1, "test": 0.1, **shares, **options}
+        checked = check_options(**{**_USUAL, **options})
+        own = {n: v for n, v in parts.items() if v is not None and n not in shares}
+        holed = checked.get("missing") == "integrate"
+        columns = together(
+            {"train": given, **own}, layer, label, checked.get("sequence"), missing=holed
+        )
+        checked |= {n: v for n, v in (("layer", layer), ("label", label)) if v is not None}
+        return cls._own(columns, name, source, checked)
 
     @classmethod
     def open(cls, name: str | PathLike[str], **options: Any) -> Data:
@@ -245,10 +355,10 @@ class Data:
         Raises:
             ValueError: if the name fits nothing, or an option is unknown.
         """
-        if name == "arrays":
+        if name in GIVEN:
             raise ValueError(
-                "data from arrays can't be made again from a config: "
-                "pass the same arrays to Data.from_arrays"
+                f"data from {name} can't be made again from a config: "
+                f"pass the same {GIVEN[str(name)]}"
             )
         text = str(name)
         is_path = not isinstance(name, str) or Path(text).suffix or "/" in text or "\\" in text
@@ -272,15 +382,42 @@ class Data:
     ) -> Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
         check_name(columns)
+        columns = finite_behind(columns)
         columns = apart(columns) if options.get("missing") == "integrate" else columns
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         built = with_labelled(built, options.get(LABELLED), options["seed"])
-        kept = replace(
-            built.preparation, features=features_of(columns), sequence=options.get("sequence")
-        )
+        told: dict[str, Any] = {n: options.get(n) for n in ("sequence", "layer", "label")}
+        kept = replace(built.preparation, features=features_of(columns), **told)
         built = replace(built, preparation=kept)
         config = {"name": source, **options, "sha256": found}
         return cls(built, name=name, binarise=binarise, config=config)
+
+    @classmethod
+    def _of_batches(
+        cls, given: Any, parts: Mapping[str, Any], batches: int | None, options: dict[str, Any]
+    ) -> Data:
+        binarise = options.pop("binarise", "none")
+        binarise = "none" if binarise == "auto" else binarise
+        if options or binarise == "dynamic":
+            wrong = ", ".join(options) or "binarise='dynamic'"
+            raise ValueError(
+                f"batches that are taken as they come have no {wrong}: prepare them where they are "
+                "made, or give the rows themselves"
+            )
+        named("binarise", binarise, BINARISE)
+        batches = None if batches is None else whole("batches", batches, 1)
+        sets = {}
+        for part, rows in parts.items():
+            if rows is not None and isinstance(rows, int | float | np.number) and rows:
+                raise ValueError(
+                    f"{part}={rows} would be taken off batches that are not held: give {part} rows "
+                    "of their own, such as another loader"
+                )
+            if rows is not None and not isinstance(rows, int | float | np.number):
+                sets[part] = {n: as_array(n, v) for n, v in columns_of(rows).items()}
+        built, sha = open_batches(given, sets, binarise=binarise, pass_batches=batches)
+        config = {"name": "batches", "binarise": binarise, "batches": batches, "sha256": sha}
+        return cls(built, name="batches", binarise=binarise, config=config)
 
     @property
     def preparation(self) -> Preparation:
@@ -342,6 +479,11 @@ class Data:
         """
         if preparation == self.preparation:
             return self
+        if isinstance(self.train, Batches):
+            raise ValueError(
+                "the run's rows were prepared otherwise than these batches, which are taken as "
+                "they come: give rows that are held"
+            )
         made = copy(self)
         for stream, part in enumerate(PARTS):
             split: Split = getattr(self, part)

@@ -16,7 +16,7 @@ from priory.data.columns import arrange, as_array, as_tensor, features_of
 from priory.data.mapped import Mapped
 from priory.data.missing import SEEN, check_name, holes
 from priory.data.pixels import binarise_once
-from priory.data.steps import LENGTH, blank, with_steps
+from priory.data.steps import LENGTH, blank, finite_behind, with_steps
 from priory.data.units import in_units, is_far
 
 Rows = Tensor | NDArray[Any]
@@ -43,6 +43,8 @@ class Preparation:
         sequence: column of a table that says which sequence each row is a step of.
         fill: what stands, in the data's own units, in the place of a missing entry of each feature,
             flat; None if rows may have none.
+        layer: of AnnData that `x` was taken from; None for its X.
+        label: column of AnnData's `obs` that has the labels; None for the one of a usual name.
 
     Example:
         >>> kept = Preparation((2,), "float32", mean=(1.0, 2.0), scale=(1.0, 10.0))
@@ -63,6 +65,8 @@ class Preparation:
     padded: bool = False
     sequence: str | None = None
     fill: tuple[float, ...] | None = None
+    layer: str | None = None
+    label: str | None = None
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values from which `from_config` makes the same again."""
@@ -150,6 +154,7 @@ class Preparation:
         """
         features = features_of(given)
         check_name(given)
+        given = finite_behind(given) if self.padded else given
         seen = None
         if self.fill is not None and "x" in given:
             x, seen = holes(given["x"])
@@ -209,8 +214,8 @@ class Preparation:
         return self._shaped(arrange(array) if order is None else array[..., order])
 
     def _blank(self, x: Tensor, length: Any) -> Tensor:
-        """Return sequences with 0 behind their ends, where units would have moved them from it."""
-        if length is None or self.units is None:
+        """Return sequences with 0 behind their ends, whatever stood there."""
+        if length is None or np.shape(length) != x.shape[:1] or x.dim() < 2:
             return x
         return torch.from_numpy(blank(x.cpu().numpy(), length)).to(x)
 

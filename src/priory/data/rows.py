@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from priory.data.columns import as_array, as_tensor, is_frame
+from priory.data.columns import Arrays, Table, as_array, as_tensor, is_frame
 from priory.data.data import Data
 from priory.data.files import find, is_table, read_frame, read_rows, steps_option
+from priory.data.inputs import in_memory, is_h5ad, read_h5ad
 from priory.data.partition import PARTS
 from priory.data.preparation import Preparation
 from priory.data.split import Split
@@ -30,8 +31,9 @@ def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False)
     prepared.
 
     Args:
-        given: a `Data`, a split, columns by name, a data frame, an array whose rows are `x`, or the
-            name of a set or file.
+        given: a `Data`, a split, columns by name, a data frame, AnnData, a data set or loader of
+            torch, an iterable of batches, an array whose rows are `x`, or the name of a set or
+            file.
         preparation: of the training rows; `None` leaves all as it is.
         drop: whether a class that the training rows lack becomes an unknown label; it is an error
             otherwise.
@@ -47,6 +49,7 @@ def prepared(given: Any, preparation: Preparation | None, *, drop: bool = False)
         return given.like(preparation, drop=drop)
     if isinstance(given, Split):
         return _split(given, preparation, drop)
+    given = in_memory(given, preparation)
     if is_frame(given):
         given = read_frame(given, preparation.sequence, missing=preparation.fill is not None)
     if isinstance(given, Mapping):
@@ -93,6 +96,7 @@ def as_given(given: Any, preparation: Preparation | None) -> NDArray[np.float64]
         return given.own
     if preparation is None or given is None or isinstance(given, str | Path):
         return None
+    given = in_memory(given, preparation)
     if is_frame(given):
         given = read_frame(given, preparation.sequence, missing=preparation.fill is not None)
     if not isinstance(given, Mapping):
@@ -121,7 +125,11 @@ def rows_of_file(
     sequence = None if preparation is None else preparation.sequence
     holed = preparation is not None and preparation.fill is not None
     table = sequence if is_table(path) else None
-    arrays, called = read_rows(find(path), table, names, missing=holed)
+    arrays: Arrays
+    if is_h5ad(path):
+        arrays, called = _annotated(path, preparation, names)
+    else:
+        arrays, called = read_rows(find(path), table, names, missing=holed)
     try:
         own = preparation.in_order(arrays) if preparation is not None and holed else None
         if preparation is None:
@@ -133,6 +141,21 @@ def rows_of_file(
     return Given(columns | {"index": torch.arange(len(columns["x"]))}, own), called
 
 
+def _annotated(
+    path: str | Path, preparation: Preparation | None, names: str | None
+) -> tuple[Table, tuple[str, ...]]:
+    """Return the rows of an .h5ad, by the layer and the label of the training rows."""
+    if names is not None:
+        raise ValueError(f"{path}: id={names!r} names the rows of a table, and an .h5ad is none")
+    return read_h5ad(path, **_layers(preparation)), ()
+
+
+def _layers(preparation: Preparation | None) -> dict[str, str]:
+    """Return the layer and the label that the training rows have of AnnData, where they are set."""
+    found = {n: getattr(preparation, n, None) for n in ("layer", "label")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _opened(name: str | Path, preparation: Preparation) -> Data:
     """Open data with grey levels left as they are, and tables as the sequences of their rows."""
     holed = {"missing": "integrate"} if preparation.fill is not None and is_file(name) else {}
@@ -140,7 +163,8 @@ def _opened(name: str | Path, preparation: Preparation) -> Data:
     fixed = base in SETS and SETS[base].binarise == "none"
     binarise = "auto" if fixed else "none"
     steps = steps_option(name, preparation.sequence)
-    return Data.open(name, binarise=binarise, **steps, **holed)
+    layers = _layers(preparation) if is_h5ad(name) else {}
+    return Data.open(name, binarise=binarise, **steps, **holed, **layers)
 
 
 def _split(split: Split, preparation: Preparation, drop: bool) -> Split:

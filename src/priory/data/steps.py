@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from priory.data.class_names import is_missing
 from priory.data.columns import Arrays, Table
@@ -145,6 +146,27 @@ def is_padded(parts: Mapping[str, Mapping[str, Any]]) -> bool:
         if len(length) and not 1 <= length.min() <= length.max() <= x.shape[1]:
             return False
     return True
+
+
+def finite_behind(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return columns whose sequences have finite values behind their ends: 0 where they had none.
+
+    Args:
+        columns: By name, of one part or of several; what is no padded array is left as it is.
+    """
+    found = dict(columns)
+    for end in ("", "_valid", "_test"):
+        x, length = columns.get(f"x{end}"), columns.get(f"{LENGTH}{end}")
+        x = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+        if not isinstance(x, np.ndarray) or isinstance(x, np.memmap) or x.dtype.kind != "f":
+            continue
+        length = None if length is None else np.asarray(length)
+        if length is None or length.shape != x.shape[:1] or length.dtype.kind not in "iu":
+            continue
+        if x.ndim > 1 and is_padded({end: {"x": x, LENGTH: length}}) and not np.isfinite(x).all():
+            behind = ~counted(length, x.shape[1]).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+            found[f"x{end}"] = np.where(behind & ~np.isfinite(x), x.dtype.type(0), x)
+    return found if not isinstance(columns, Table) else Table(found, columns.features)
 
 
 def counted(length: Any, steps: int) -> NDArray[np.bool_]:

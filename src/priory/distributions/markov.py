@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from priory.distributions.categorical import perturbed
+from priory.distributions.padded import check_lengths, counting
 
 
 class Emission(ABC):
@@ -150,7 +151,7 @@ class MarkovSequence(TorchDistribution):
         """Return which steps count, (*batch, steps); None where all do."""
         if self.length is None:
             return None
-        return torch.arange(self.event_shape[0], device=self.length.device) < self.length[..., None]
+        return counting(self.length, self.event_shape[0])
 
     def log_emissions(self, value: Tensor) -> Tensor:
         """Return log p(x_t | s_t), (*batch, steps, K); 0 for steps that do not count."""
@@ -232,12 +233,7 @@ class _Counted(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         steps, counted = self.sequence.steps(value), self.sequence.counted()
-        length, most = self.sequence.length, steps.shape[-2]
-        if length is not None and bool(((length < 1) | (length > most)).any()):
-            low, high = int(length.min()), int(length.max())
-            raise ValueError(
-                f"a sequence's length counts its steps, from 1 to {most}, got {low} to {high}: "
-                "mend the column 'length', or pad the sequences further"
-            )
+        if self.sequence.length is not None:
+            check_lengths(self.sequence.length, steps.shape[-2])
         inside: Tensor = self.sequence.emission.support.check(steps).all(-1)
         return (inside if counted is None else inside | ~counted).all(-1)

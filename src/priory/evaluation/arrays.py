@@ -11,6 +11,7 @@ from torch import Tensor
 
 from priory.data.columns import features_of, is_frame
 from priory.data.files import read_frame
+from priory.data.inputs import in_memory
 from priory.data.rows import prepared
 from priory.evaluation.isolation import sealed
 from priory.evaluation.judging import assemble
@@ -103,6 +104,7 @@ def _prepared(given: Any, preparation: Any) -> Any:
         return given
     if preparation_of(given) is not None:
         return prepared(given, preparation)
+    given = in_memory(given, preparation)
     given = read_frame(given) if is_frame(given) else given
     columns = given if isinstance(given, Mapping) else {"x": given}
     if "x" not in columns or "index" in columns:  # as a split serves them: prepared already

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from priory.data.inputs import in_memory
 from priory.data.missing import SEEN
 from priory.data.rows import as_given, is_file, rows_of_file
 from priory.evaluation.isolation import placement, reseed
@@ -114,6 +115,7 @@ def impute_rows(
     """
     check_counts({"draws": draws}, seed)
     preparation = preparation_of(run)
+    data = in_memory(data, preparation)  # an iterator is read once
     if is_file(data):
         data, _ = rows_of_file(data, preparation)
     with drawn(run, data, split=split, seed=seed, particles=particles) as rows:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from priory.data.inputs import in_memory
 from priory.data.rows import prepared
 from priory.evaluation.rows import Columns
 from priory.inference.alone import alone
@@ -48,6 +49,8 @@ def resolve(pair: Any, data: Any) -> tuple[Any, Any, Any]:
     if hasattr(pair, "pair") and hasattr(pair, "data"):
         run, pair = pair, pair.pair
         data = run.data if data is None else prepared(data, preparation_of(run))
+    else:
+        data = in_memory(data)
     missing = [name for name in ("model", "guide") if not callable(getattr(pair, name, None))]
     if missing:
         raise ValueError(

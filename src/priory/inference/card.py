@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from priory.data import Data
+from priory.data.data import GIVEN
 from priory.inference.checkpoints.disk import write_file
 from priory.inference.monitor import collected
 from priory.inference.validation import warnings_of
@@ -184,9 +185,9 @@ def _usage(pair: Any, data: Any) -> str:
     """Return how a run is read back and drawn from, in Python and on the command line."""
     path = str(_part(pair, "class"))
     given = "" if path.startswith("priory.") else ", pair=MyPair()"
-    given += ", data=data" if data == "arrays" else ""
+    given += ", data=data" if data in GIVEN else ""
     needs = [f"the pair's class, `{path}`,"] if "pair" in given else []
-    needs += ["the data, which were given as arrays,"] if "data" in given else []
+    needs += [f"the data (the same {GIVEN[data]})"] if "data" in given else []
     note = f"\n\nIt needs {' and '.join(needs)} to be read back." if needs else ""
     return (
         "```python\nimport priory\n\n"

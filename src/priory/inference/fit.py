@@ -8,14 +8,16 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ParamSpec, Protocol
 
 import pyro
 import torch
 from torch import nn
 
-from priory.data import Data
+from priory.data import Data, Split
+from priory.data.batches import Batches
+from priory.data.steps import LENGTH
 from priory.inference.alone import alone
 from priory.inference.callback import Callback, Guarded, OnEpoch
 from priory.inference.checkpoints.keeper import keeping, standing
@@ -23,6 +25,7 @@ from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
 from priory.inference.loop import Loop, stateful
 from priory.inference.measures import Measured, measured
+from priory.inference.modules import modules
 from priory.inference.objectives.base import Objective
 from priory.inference.objectives.bounds import ELBO
 from priory.inference.objectives.em import check_whole
@@ -32,7 +35,7 @@ from priory.inference.progress import Progress
 from priory.inference.randomness import own_randomness
 from priory.inference.run import Programs, Run, described
 from priory.inference.stage import Stage, check_frozen, check_stages, freezing
-from priory.inference.support import check_compared, check_seen
+from priory.inference.support import check_compared, check_padding, check_seen
 from priory.inference.svi import SVI
 from priory.lookup import suggestion
 from priory.priors import Prior
@@ -47,7 +50,7 @@ class Fit(Protocol[P]):
         self,
         pair: Any,
         objective: Any = None,
-        data: Data | None = None,
+        data: Any = None,
         *args: P.args,
         **options: P.kwargs,
     ) -> Run:
@@ -78,7 +81,7 @@ def takes(kind: Callable[P, FitOptions]) -> Callable[[Callable[..., Run]], Fit[P
 
 
 @takes(FitOptions)
-def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: Any) -> Run:
+def fit(pair: Any, objective: Any = None, data: Any = None, **options: Any) -> Run:
     """Train a pair by an objective on data.
 
     The pair's parameters live in a parameter store of their own, and the global random state is
@@ -90,7 +93,8 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
     Args:
         pair: a module with `model` and `guide`, or a tuple of two Pyro callables.
         objective: an `Objective`, one of Pyro's ELBOs or a callable; `ELBO()` by default.
-        data: what to train on; each program gets the columns that its signature names.
+        data: what to train on, a `Data` or what `Data.of` takes; each program gets the columns that
+            its signature names.
         options: the fields of `FitOptions`.
 
     Returns:
@@ -116,19 +120,25 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
     for name in options.keys() - known:
         hint = suggestion(name, known)
         raise TypeError(f"fit() got an unexpected keyword argument {name!r}{hint}")
-    if not isinstance(data, Data):
+    if data is None:
         raise ValueError(
-            "fit needs data, for instance Data.named('digits') or Data.from_arrays(...), got "
-            f"{'none' if data is None else type(data).__name__}"
+            "fit needs data, for instance Data.named('digits') or Data.from_arrays(...), got none"
         )
+    data = Data.of(data)
     wanted = FitOptions(**options)
     with alone(), start():
         objective = ELBO() if objective is None else objective
         pair = Programs(*pair) if isinstance(pair, tuple) else pair
         device = pick_device(wanted.device)
         data = data.to(device)
+        wanted = _sized(wanted, data.train)
         size = min(wanted.batch_size, len(data.train))
         ranks.each(size)
+        if ranks.world() > 1 and data.config["name"] == "iterator":
+            raise ValueError(
+                "several ranks cannot share one iterator, of which each would read other rows: "
+                "give a file, arrays or a Dataset"
+            )
         trainings = [*((s.objective, wanted.of_stage(s)) for s in wanted.stages)]
         trainings.append((objective, wanted))
         for each, _ in trainings:
@@ -146,6 +156,7 @@ def fit(pair: Any, objective: Any = None, data: Data | None = None, **options: A
             for each, _ in trainings:
                 check_compared(each, data.train.columns)
             check_seen(pair.model, data.train.columns)
+            check_padding(pair.model, data.train.columns, data.preparation.padded)
             prepare(pair, data, device)
             for stage in wanted.stages:
                 stage.check(pair)
@@ -225,7 +236,9 @@ def pick_device(device: str | torch.device) -> torch.device:
 def prepare(pair: Any, data: Data, device: torch.device) -> None:
     """Build a lazy pair from the training rows, and move it to the device."""
     if hasattr(pair, "build"):
-        build(pair, data.train.resident().snapshot(), data.train.columns)
+        held = data.train.resident()
+        length = {LENGTH: held.columns[LENGTH]} if LENGTH in held.columns else {}
+        build(pair, held.snapshot(), data.train.columns | length)
     if isinstance(pair, nn.Module):
         pair.to(device)
         for part in pair.modules():
@@ -236,6 +249,7 @@ def prepare(pair: Any, data: Data, device: torch.device) -> None:
 def _svi(
     pair: Any, objective: Any, options: FitOptions, total: int, log: Callable[[str], object]
 ) -> SVI:
+    eager = any(True for _ in stateful(objective)) or _unrolled(pair)
     return SVI(
         *_programs(pair, objective),
         functools.partial(options.optim, lr=options.lr),
@@ -244,12 +258,31 @@ def _svi(
         clip=options.clip,
         ema=options.ema,
         check=options.check,
-        compile="off" if any(True for _ in stateful(objective)) else options.compile,
+        compile="off" if eager else options.compile,
         horizon=total,
         precision=options.precision,
         skip=options.skip_nonfinite,
         log=log,
     )
+
+
+def _sized(options: FitOptions, train: Split) -> FitOptions:
+    """Return the options with the size of batches that are taken as they come."""
+    if not isinstance(train, Batches):
+        return options
+    size = train.source.size
+    if options.batch_size not in (FitOptions.batch_size, size):
+        raise ValueError(
+            f"the batches have {size} rows and are taken as they come, got batch_size="
+            f"{options.batch_size}: leave it out, or set it where the batches are made"
+        )
+    return replace(options, batch_size=size)
+
+
+def _unrolled(pair: Any) -> bool:
+    """Return whether a pair has recurrent nets, of which a graph would hold every step apart."""
+    roots = modules(pair.model, pair.guide)
+    return any(isinstance(part, nn.RNNBase) for root in roots for part in root.modules())
 
 
 def _programs(pair: Any, objective: Any) -> tuple[Program, Program]:

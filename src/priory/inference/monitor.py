@@ -218,7 +218,8 @@ class Watch:
 
 
 def _evenly(split: Split, n: int) -> dict[str, Tensor]:
-    """Return rows of a split, evenly spaced."""
+    """Return rows of a split, evenly spaced; of batches, those that are held."""
+    split = getattr(split, "head", split)
     rows = torch.linspace(0, len(split) - 1, min(n, len(split)), dtype=torch.float64).round()
     return split.take(rows.long().to(split.columns["index"].device))
 

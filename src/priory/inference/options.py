@@ -90,7 +90,8 @@ class FitOptions:
         check: whether to look at the pair before the first step; see `SVI`.
         compile: how steps are run; see `SVI`. "auto" looks at the number of steps alone, so that
             the same run is always run the same way. A term with a state of its own, which no graph
-            can keep, is run eager.
+            can keep, is run eager, and so are recurrent nets, of which a graph would hold every
+            step apart.
         precision: of the nets; see `SVI`.
         skip_nonfinite: how many steps whose loss or gradient is NaN or infinite may be passed
             over; the history counts them.

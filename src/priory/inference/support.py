@@ -11,6 +11,8 @@ from torch import Tensor
 
 from priory.data.class_names import UNKNOWN
 from priory.data.missing import SEEN
+from priory.data.steps import LENGTH
+from priory.distributions.padded import carried
 from priory.inference.checks import check_support
 from priory.inference.modules import eval_mode, modules
 from priory.inference.objectives.base import Objective
@@ -93,6 +95,28 @@ def check_seen(model: Program, columns: Mapping[str, Any]) -> None:
         )
 
 
+def check_padding(model: Program, columns: Mapping[str, Any], padded: bool) -> None:
+    """Raise if rows are padded sequences, and a model would take the padding for data.
+
+    Args:
+        model: Pyro program.
+        columns: by name.
+        padded: whether a column `length` counts the steps of the rows.
+
+    Raises:
+        ValueError: naming the mends.
+    """
+    if not padded or LENGTH in signature(model).names:
+        return
+    length, steps = columns[LENGTH], columns["x"].shape[1]
+    if short := int((length < steps).sum()):
+        raise ValueError(
+            f"{short} of {len(length)} rows are sequences that are padded behind their {LENGTH!r}, "
+            f"and the model takes no argument {LENGTH!r}, by which it would leave the padding out: "
+            "take VAE or HMM, or leave that column out to have the padding modelled as data"
+        )
+
+
 class OutsideError(ValueError):
     """Rows lie outside of a support."""
 
@@ -101,8 +125,11 @@ def _check_x(model: Program, columns: Mapping[str, Tensor]) -> None:
     likelihood = likelihood_at(model, "x")
     if likelihood is None or "x" not in columns:
         return
+    x = columns["x"]
+    if LENGTH in columns and LENGTH in signature(model).names:
+        x = carried(x, columns[LENGTH].clamp(1, x.shape[1]))
     try:
-        likelihood.check(columns["x"])
+        likelihood.check(x)
     except ValueError as error:
         raise OutsideError(str(error)) from error
 

@@ -55,7 +55,9 @@ class CodeEncoder(Encoder):
         """Return the number of features: the logits, and the style's."""
         return (self.codes + prod(self.head.outputs(latent)),)
 
-    def forward(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
+    def forward(  # type: ignore[override]
+        self, x: Tensor
+    ) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c | x) and q(z | x), batch shape (*batch), for data (*batch, *shape)."""
         features = self.net(self.read(x))
         shape = self.head.outputs(self.latent)

@@ -37,7 +37,9 @@ class CodesEncoder(Encoder):
         """Return the number of features: logits, means and scales."""
         return (self.codes + 2 * self.continuous,)
 
-    def forward(self, x: Tensor) -> tuple[TorchDistribution, TorchDistribution]:
+    def forward(  # type: ignore[override]
+        self, x: Tensor
+    ) -> tuple[TorchDistribution, TorchDistribution]:
         """Return q(c | x) and q(u | x), batch shape (*batch), for data (*batch, *shape)."""
         sizes = [self.codes, self.continuous, self.continuous]
         logits, mean, spread = self.net(self.read(x)).split(sizes, -1)

@@ -13,6 +13,7 @@ from priory.likelihoods import Likelihood
 from priory.lookup import lookup
 from priory.models.pair import Amortised
 from priory.nets import Decoder, Encoder
+from priory.nets.steps import check_alone
 from priory.part import Shape
 from priory.posteriors import Posterior
 from priory.priors import PRIORS, AggregatedPosterior, Prior
@@ -32,6 +33,7 @@ class MaskedEncoder(Encoder):
 
     def inputs(self, shape: Shape) -> Shape:
         """Return the shape of a datum with its mask."""
+        check_alone(self.net, "a mask")
         self.images = len(shape) == 3 and not self.net.flat
         self.dims = len(shape)
         return (2 * shape[0], *shape[1:]) if self.images else (2 * prod(shape),)

@@ -3,6 +3,7 @@
 import pyro
 from torch import Tensor, nn
 
+from priory.distributions.padded import carried
 from priory.likelihoods import Likelihood
 from priory.lookup import lookup
 from priory.models.pair import Amortised
@@ -15,6 +16,9 @@ class VAE(Amortised):
     r"""The variational autoencoder of Kingma and Welling, 2014, and Rezende et al., 2014.
 
     .. math:: z \sim p(z), \quad x \sim p(x \mid f(z)); \qquad z \sim q(z \mid g(x))
+
+    Of data with a column `length`, sequences that are padded, p(x | z) and q(z | x) are those of
+    the steps that count.
 
     Args:
         prior: p(z); its support decides which posteriors fit.
@@ -50,11 +54,25 @@ class VAE(Amortised):
         )
         self.decoder = Decoder(decoder, self.prior, likelihood)
 
-    def model(self, x: Tensor) -> None:
+    def build(self, x: Tensor, y: Tensor | None = None, length: Tensor | None = None) -> None:
+        """Make the parameters for data like `x`; a second call only looks at the data.
+
+        Args:
+            x: Training data, (n, *shape); new parameters take their device and dtype.
+            y: Without effect.
+            length: Steps of each datum that is a sequence, (n,); None where all are full.
+
+        Raises:
+            ValueError: The data don't suit the pair (their type, values), a net's size doesn't fit,
+                or the pair is built for another shape, precision or device.
+        """
+        super().build(x if length is None or self.shape is not None else carried(x, length), y)
+
+    def model(self, x: Tensor, length: Tensor | None = None) -> None:
         with self.batch(x):
             z = pyro.sample("z", self.prior())
-            pyro.sample("x", self.decoder(z), obs=x)
+            pyro.sample("x", self.decoder(z, length=length), obs=x)
 
-    def guide(self, x: Tensor) -> None:
+    def guide(self, x: Tensor, length: Tensor | None = None) -> None:
         with self.batch(x):
-            pyro.sample("z", self.encoder(x))
+            pyro.sample("z", self.encoder(x, length))

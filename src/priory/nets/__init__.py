@@ -9,6 +9,7 @@ from priory.nets.autoregressive import AutoregressiveNet
 from priory.nets.autoregressive_decoder import AutoregressiveDecoder
 from priory.nets.base import Net, Wrapped, as_net
 from priory.nets.conv import Conv, Deconv
+from priory.nets.conv1d import Conv1d, Deconv1d
 from priory.nets.critics import Critic, Joint, Planes, Projection
 from priory.nets.dcgan import DCGAN, DCGANCritic
 from priory.nets.decoder import Decoder
@@ -17,6 +18,7 @@ from priory.nets.encoder import ConditionalEncoder, Encoder
 from priory.nets.flow import FlowNet, FlowUnits
 from priory.nets.fourier import Fourier
 from priory.nets.glow import Glow
+from priory.nets.gru import GRU, GRUDecoder
 from priory.nets.made import MADE
 from priory.nets.mlp import MLP
 from priory.nets.one_hot import one_hot
@@ -28,6 +30,7 @@ from priory.nets.stochastic import StochasticLayer
 from priory.nets.table import AUTOREGRESSIVE, FLOWS, NETS, TIMED
 from priory.nets.time_mlp import TimeMLP
 from priory.nets.timed import TimedNet
+from priory.nets.transformer import Transformer, TransformerDecoder
 from priory.nets.unet import UNet
 from priory.nets.vector_flows import MAF, NICE, NSF, RealNVP
 from priory.registry import registry
@@ -41,6 +44,7 @@ __all__ = [
     "CRITICS",
     "DCGAN",
     "FLOWS",
+    "GRU",
     "MADE",
     "MAF",
     "MLP",
@@ -53,16 +57,19 @@ __all__ = [
     "AutoregressiveNet",
     "ConditionalEncoder",
     "Conv",
+    "Conv1d",
     "Critic",
     "DCGANCritic",
     "Decoder",
     "Deconv",
+    "Deconv1d",
     "DeepMean",
     "Denoiser",
     "Encoder",
     "FlowNet",
     "FlowUnits",
     "Fourier",
+    "GRUDecoder",
     "Glow",
     "Joint",
     "Net",
@@ -75,6 +82,8 @@ __all__ = [
     "StochasticLayer",
     "TimeMLP",
     "TimedNet",
+    "Transformer",
+    "TransformerDecoder",
     "TwoSample",
     "UNet",
     "Wrapped",

@@ -45,7 +45,7 @@ class Classifier(Encoder):
         """Return the number of features: the log-odds."""
         return (self.width,)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor) -> Any:  # type: ignore[override]
         """Return unnormalised log q(c | x), (*batch, classes), for data (*batch, *shape).
 
         Raises:

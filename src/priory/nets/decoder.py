@@ -7,11 +7,13 @@ from typing import Any, Protocol
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.distributions.padded import Padded
 from priory.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
 from priory.likelihoods.values import SMALL, starts_small
 from priory.lookup import lookup
 from priory.nets.encoder import Width
 from priory.nets.one_hot import beside
+from priory.nets.steps import along
 from priory.nets.table import net_of
 from priory.part import Part
 
@@ -128,19 +130,22 @@ class Decoder(Part):
         if bias is not None:
             self.net.set_bias(bias)
 
-    def forward(self, z: Tensor, *given: Tensor) -> TorchDistribution:
+    def forward(self, z: Tensor, *given: Tensor, length: Tensor | None = None) -> TorchDistribution:
         """Return p(x | z), batch shape (*batch), for latents (*batch, latent).
 
         Args:
             z: Latents, (*batch, latent).
             given: What the net reads beside them, (*batch, k) each.
+            length: Steps of each datum that is a sequence, (*batch), whose padding never counts;
+                None where all are full.
 
         Raises:
             RuntimeError: There are no parameters yet.
+            ValueError: There are lengths, and the likelihood has no independent entries.
         """
         self.check_built()
         features = self._seen[0].embed(z)
         for other in given:
             features = beside(features, other)
-        found: TorchDistribution = self.likelihood(self.net(features))
-        return found
+        found: TorchDistribution = self.likelihood(along(self.net, features, length))
+        return found if length is None else Padded(found, length)

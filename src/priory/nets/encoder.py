@@ -8,11 +8,13 @@ from typing import Any, Protocol
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from priory.distributions.padded import blanked
 from priory.likelihoods import Likelihood
 from priory.likelihoods.values import SMALL, starts_small
 from priory.nets.base import Net
 from priory.nets.layers import check_noise, noisy
 from priory.nets.one_hot import with_planes
+from priory.nets.steps import along, check_alone, check_sequences
 from priory.nets.table import net_of
 from priory.part import Part, Shape
 from priory.posteriors import Posterior, posterior_for
@@ -126,14 +128,23 @@ class Encoder(Part):
         """Return q(z | x) for data in the likelihood's units."""
         return self.head(self.net(self._likelihood[0].drawn_in(x)))
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor, length: Tensor | None = None) -> Any:
         """Return q(z | x), batch shape (*batch), for data (*batch, *shape).
+
+        Args:
+            x: Data.
+            length: Steps of each datum that is a sequence, (*batch), behind which nothing is read;
+                None where all are full.
 
         Raises:
             RuntimeError: There are no parameters yet.
+            ValueError: There are lengths, and the data are no sequences.
         """
-        features = self.net(self.read(x))
-        return self.head(features)
+        data = self.read(x)
+        if length is not None:
+            check_sequences(self.built_for[0])
+            data = blanked(data, length, len(self.built_for[0]))
+        return self.head(along(self.net, data, length))
 
 
 class ConditionalEncoder(Encoder):
@@ -168,6 +179,7 @@ class ConditionalEncoder(Encoder):
 
     def inputs(self, shape: Shape) -> Shape:
         """Return the shape of a datum with the vector."""
+        check_alone(self.net, "a vector")
         self.images = len(shape) == 3 and not self.net.flat
         self.dims = len(shape)
         width = self.width

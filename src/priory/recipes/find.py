@@ -73,6 +73,24 @@ def pair_class(path: str, name: str | None = None) -> type[Any]:
     return named(f"pair in {path}", name or next(iter(pairs)), pairs)
 
 
+def object_in(path: str, name: str | None) -> Any:
+    """Return an object from a file of the user's own, which is run.
+
+    Args:
+        path: the file.
+        name: of the object.
+
+    Raises:
+        ValueError: if there is no such file or object.
+    """
+    file = find(path)
+    if not file.is_file():
+        raise ValueError(f"no file {path}")
+    if name is None:
+        raise ValueError(f"name what {path} has the rows in: {path}:NAME")
+    return named(f"object in {path}", name, vars(_module(file)))
+
+
 def _module(file: Path) -> ModuleType:
     """Run a file, once in a process, as the module of its name."""
     name = file.stem

@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from priory.data.levels import level_spacing
+from priory.data.steps import LENGTH
 from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bound import doubts, kind_of, samples_of
 from priory.evaluation.record import Estimate, Unavailable
@@ -45,6 +46,8 @@ def bits_per_dim(draws: Draws) -> Estimate:
     observed = draws.density.observed
     if observed != ("x",):
         raise Unavailable(f"the nll is of {', '.join(observed)} together, not of x alone")
+    if LENGTH in draws.quantity.given and len(set(draws.columns[LENGTH].tolist())) > 1:
+        raise Unavailable("the rows are sequences of different lengths, of no one dimension")
     distribution, features, note = (
         draws.density.distribution("x", of="model"),
         draws.x[0].numel(),
