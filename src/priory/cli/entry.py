@@ -16,6 +16,7 @@ VERBS = {
     "encode": "Encode rows by a run: means, scales and draws of its latents, clusters and classes",
     "score": "Score rows by a run: the log likelihood of each, with its standard error",
     "impute": "Fill missing entries of rows in: means, quantiles and draws given what is seen",
+    "explore": "Write a page, one file for any browser, on which the latents of runs are explored",
     "compare": "Train every combination of priors, objectives and recipes, and judge all alike",
     "insight": (
         "Show which training rows a run covers thinly, and weigh all so that these come up more"
