@@ -18,13 +18,15 @@ from torch import nn
 from torch.nn import functional as f
 
 from pairs import SMALL_PRIORS
-from priory import explore, fit
+from priory import evaluate, explore, fit
 from priory.cli import main
 from priory.data import Data
 from priory.evaluation import Unavailable
 from priory.evaluation.explorer.layers import BINARY, UNARY, Inexpressible, head_of, layers_of
 from priory.evaluation.explorer.page import _Pack, page_of
+from priory.evaluation.explorer.section import Held
 from priory.evaluation.explorer.view import view_of
+from priory.evaluation.report.report import Report
 from priory.inference import ELBO, Run
 from priory.likelihoods import LIKELIHOODS
 from priory.models import CVAE, GAN, VAE
@@ -490,6 +492,17 @@ def test_the_command_writes_the_page(run, tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "out must end in .html" in errors
     assert "holds no run" in errors
+
+
+def test_a_report_has_the_explorer_while_the_run_is_held(run, no_pixels):
+    report = evaluate(run, metrics=["nll"], particles=2, limit=20)
+    page = report.html()
+    assert page.count("<iframe") == 1
+    assert "default-src &#x27;none&#x27;" in page
+    assert evaluate(run, metrics=["nll"], particles=2, limit=20, pictures=False).run() is None
+    assert Held.__reduce__(report.run) == (Held, (None,))
+    bare = Report(report.records, run=Held(None))
+    assert "<iframe" not in bare.html()
 
 
 def test_a_pyro_program_of_ones_own_is_explored(tmp_path):
