@@ -112,13 +112,13 @@ function scatter(pen, values, wide, high) {
     pen.arc(within(x[0], 0, 12, wide - 12), within(x[1], 1, high - 12, 12), radius, 0, 7);
     pen.fill();
   };
-  const rows = state.run && state.run.test ? tensors[state.run.test.x] : [];
+  const rows = state.run && state.run.test ? tensors[state.run.test.x] : [], small = wide < 200;
   pen.globalAlpha = 0.35;
   pen.fillStyle = colour('--soft');
-  for (let i = 0; i < rows.length; i += 2) { dot(rows.subarray(i, i + 2), 1.3); }
+  for (let i = 0; i < rows.length; i += 2) { dot(rows.subarray(i, i + 2), small ? 0.7 : 1.3); }
   pen.globalAlpha = 1;
   pen.fillStyle = colour('--accent');
-  for (let i = 0; i < values.length; i += 2) { dot(values.slice(i, i + 2), values.length > 2 ? 2 : 6); }
+  for (let i = 0; i < values.length; i += 2) { dot(values.slice(i, i + 2), values.length > 2 ? 2 : small ? 4 : 6); }
 }
 function bars(pen, values, wide, high) {
   const n = values.length, room = high / n, left = wide > 200 && room >= 13 ? 110 : 4;
@@ -323,7 +323,8 @@ function show(values, sampled) {
   const kind = (state.run.grid ? 'nearest decoded ' : '') + (sampled ? 'sample' : 'mean ' + noun);
   const canvas = picture(values, 'Decoded ' + kind + ' at ' + position(), box.clientWidth || 300, rows);
   box.replaceChildren(canvas);
-  let text = (sampled ? 'A sample' : 'The mean') + ' of p(x | z) at ' + position();
+  let text = (sampled ? 'A sample' : 'The mean') + ' of p(x | z) at ' +
+    (state.run.grid ? 'the place of the grid nearest to ' : '') + position();
   if (datum.kind === 'point') { text += ': (' + number(values[0]) + ', ' + number(values[1]) + ')'; }
   at('what').textContent = text;
   state.values = values;
@@ -498,7 +499,8 @@ function open(number) {
   ['space', 'sliders-part', 'ways-part', 'notes'].forEach((id) => { at(id).hidden = Boolean(run.reason); });
   at('facts').textContent = run.reason ? 'No map of the latents of ' + run.name + ': ' + run.reason + '.'
     : run.latent + (run.latent === 1 ? ' latent coordinate, ' : ' latent coordinates, ') +
-      run.active.length + ' of which vary with the data.';
+      (run.varying ? run.varying + ' of which vary with the data.' :
+        'none of which varies with the data: the posterior has collapsed.');
   if (run.reason) { return; }
   run.codes = slices(tensors[run.test.codes], run.latent);
   run.labels = run.test.y === null ? null : tensors[run.test.y];

@@ -122,7 +122,9 @@ class View:
         train: the training rows; None of a generator.
         prior: draws of the latent from the prior, `(n, coordinates)`.
         plane: of the test rows' codes.
-        active: the coordinates that vary with the data, the most active first.
+        active: the coordinates with sliders, the most active first: those that vary with the data,
+            or all where none does.
+        varying: how many vary with the data: the variance of their codes exceeds 0.01.
         straight: whether points are the latents themselves, without a bijection.
         layers: the decoder, if it can be exported.
         half: whether half precision is enough for its weights.
@@ -143,6 +145,7 @@ class View:
     prior: Tensor | None = None
     plane: Plane | None = None
     active: tuple[int, ...] = ()
+    varying: int = 0
     straight: bool = True
     layers: Layers | None = None
     half: bool = True
@@ -229,6 +232,7 @@ def _mapped(view: View, pair: Any, test: Columns, train: Columns, kept: Any, see
         prior=_prior(space, _PRIOR),
         plane=Plane.of(shown.codes),
         active=tuple(order.tolist()),
+        varying=count,
         straight=codec.straight,
     )
     try:
