@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from priory import explore, fit
 from priory.data import Data
 from priory.evaluation import Entry, comparison_table, evaluate, slerp
+from priory.evaluation.explorer.view import view_of
 from priory.inference import ELBO
 from priory.models import VAE
 
@@ -222,12 +224,20 @@ GREYS += ".filter((_, i) => !(i % 4)))"
 PIXELS = f"{GREYS}(document.querySelector('#datum canvas'))"
 
 
+class Sorted(nn.Linear):
+    """A decoder that no list of layers expresses."""
+
+    def forward(self, z):
+        return super().forward(z).sort(1).values
+
+
 @pytest.fixture(scope="module")
 def explored(tmp_path_factory):
     data = Data.named("digits", rows=300)
-    runs = [fit(VAE(latent=n), ELBO(), data, epochs=2, progress=False) for n in (5, 2)]
-    path = explore(runs, tmp_path_factory.mktemp("explorer") / "page.html", names=["five", "two"])
-    return runs, path
+    pairs = [VAE(latent=5), VAE(latent=2), VAE(latent=1, decoder=Sorted(1, 64))]
+    runs = [fit(pair, ELBO(), data, epochs=2, progress=False) for pair in pairs]
+    folder = tmp_path_factory.mktemp("explorer")
+    return runs, explore(runs, folder / "page.html", names=["five", "two", "sorted"])
 
 
 def awaited(browser, condition="document.body.dataset.ready"):
@@ -245,9 +255,14 @@ def shown_is_the_models(browser, run):
     return bool((found - wanted).abs().max() < 1.5)
 
 
+def choose_run(browser, number):
+    pick = f"const s = document.getElementById('run'); s.value = {number};"
+    browser.execute_script(f"{pick} s.dispatchEvent(new Event('change'))")
+
+
 def test_a_drag_shows_what_the_decoder_makes_of_the_point(browser, explored):
     actions = pytest.importorskip("selenium.webdriver.common.action_chains").ActionChains
-    (run, _), path = explored
+    run, path = explored[0][0], explored[1]
     show(browser, path.as_uri())
     awaited(browser)
     assert shown_is_the_models(browser, run)
@@ -291,7 +306,7 @@ def test_the_policy_of_the_explorer_is_in_force(browser, explored):
 
 def test_the_explorer_is_used_by_keyboard(browser, explored):
     keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
-    (run, _), path = explored
+    run, path = explored[0][0], explored[1]
     show(browser, path.as_uri(), scheme="dark")
     awaited(browser)
     where = browser.find_element("id", "map")
@@ -320,13 +335,11 @@ def test_the_explorer_is_used_by_keyboard(browser, explored):
 
 
 def test_another_run_is_chosen_and_two_rows_are_joined(browser, explored):
-    (_, run), path = explored
+    run, path = explored[0][1], explored[1]
     show(browser, path.as_uri())
     awaited(browser)
-    assert ask(browser, "document.querySelectorAll('#samples .card').length") == 2
-    pick = "const s = document.getElementById('run'); s.value = 1;"
-    pick += "s.dispatchEvent(new Event('change'))"
-    browser.execute_script(pick)
+    assert ask(browser, "document.querySelectorAll('#samples .card').length") == 3
+    choose_run(browser, 1)
     awaited(browser, "state.run.latent === 2 && document.querySelectorAll('.way').length === 2")
     assert shown_is_the_models(browser, run)
     before = ask(browser, "state.ends.join()")
@@ -344,6 +357,28 @@ def test_another_run_is_chosen_and_two_rows_are_joined(browser, explored):
     assert browser.get_log("browser") == []
 
 
+def test_the_nearest_place_of_a_grid_is_shown(browser, explored):
+    run, path = explored[0][2], explored[1]
+    show(browser, path.as_uri())
+    awaited(browser)
+    choose_run(browser, 2)
+    awaited(browser, "document.getElementById('what').textContent.includes('place of the grid')")
+    assert "the operation sort is no kind" in ask(browser, "document.body.innerText")
+    assert not ask(browser, "document.getElementById('sliders-part').offsetHeight")
+    view = view_of(run)
+    plane, grid = view.plane, view.grid
+    places = torch.linspace(float(grid.low[0]), float(grid.high[0]), 13).double()
+    for t in (0.1, 0.8):
+        u = plane.centre + (grid.low + t * (grid.high - grid.low)) * plane.directions[0]
+        browser.execute_script(f"state.u = Float64Array.of({float(u)}); moved()")
+        time.sleep(0.2)
+        at = (places - (u - plane.centre) * plane.directions[0]).abs().argmin()
+        wanted = (255 * grid.x[at]).flatten()
+        assert (torch.tensor(ask(browser, PIXELS)).float() - wanted).abs().max() < 1.5
+    assert (grid.x[0] - grid.x[12]).abs().max() > 1e-3
+    assert browser.get_log("browser") == []
+
+
 @pytest.mark.parametrize("width", [360, 768])
 def test_the_explorer_fits_a_narrow_screen(browser, explored, width):
     show(browser, explored[1].as_uri(), width=width)
@@ -356,7 +391,7 @@ def test_the_explorer_fits_a_narrow_screen(browser, explored, width):
 
 
 def test_a_report_has_the_explorer_folded(browser, explored, tmp_path):
-    (run, _), _ = explored
+    run = explored[0][0]
     page = evaluate(run, metrics=["nll"], particles=2, limit=20).to_html(tmp_path / "report.html")
     show(browser, page.as_uri())
     frame = "document.querySelector('.explorer iframe')"

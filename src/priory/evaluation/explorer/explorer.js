@@ -42,8 +42,9 @@ function decoded(points, options) {
 function fromGrid(run, u) {
   const grid = run.grid, side = grid.side, size = datum.shape.reduce((a, b) => a * b, 1);
   let place = 0;
-  grid.low.forEach(function (low, k) {
-    const t = (along(run, u, run.axes[k]) - low) / (grid.high[k] - low);
+  slices(tensors[run.directions], run.latent).forEach(function (vector, k) {
+    const p = along(run, u, { vector: vector, centre: tensors[run.centre] });
+    const t = (p - grid.low[k]) / ((grid.high[k] - grid.low[k]) || 1);
     place += Math.round(Math.min(Math.max(t, 0), 1) * (side - 1)) * Math.pow(side, k);
   });
   return tensors[grid.x].subarray(place * size, (place + 1) * size);
@@ -301,7 +302,7 @@ async function moved() {
   sliderValues();
   if (busy) { again = true; return; }
   busy = true;
-  const u = state.u, sampled = at('sampled').checked;
+  const u = state.u, sampled = at('sampled').checked && !state.run.grid;
   const [values] = await decoded([u], { sampled: sampled });
   show(values, sampled);
   showNearest(u);
@@ -364,6 +365,7 @@ function speak() {
 function makeSliders() {
   const run = state.run, low = tensors[run.low], high = tensors[run.high];
   at('sliders-part').hidden = Boolean(run.grid);
+  at('sliders').replaceChildren();
   if (run.grid) { return; }
   const shown = run.active.slice(0, SLIDERS), rest = run.latent - shown.length;
   at('sliders-note').textContent = 'Those that vary most with the data first' + (rest
@@ -499,8 +501,8 @@ function open(number) {
   ['space', 'sliders-part', 'ways-part', 'notes'].forEach((id) => { at(id).hidden = Boolean(run.reason); });
   at('facts').textContent = run.reason ? 'No map of the latents of ' + run.name + ': ' + run.reason + '.'
     : run.latent + (run.latent === 1 ? ' latent coordinate, ' : ' latent coordinates, ') +
-      (run.varying ? run.varying + ' of which vary with the data.' :
-        'none of which varies with the data: the posterior has collapsed.');
+      (run.varying ? run.varying + (run.varying === 1 ? ' varies' : ' vary') + ' with the data.' :
+        'none varies with the data: the posterior has collapsed.');
   if (run.reason) { return; }
   run.codes = slices(tensors[run.test.codes], run.latent);
   run.labels = run.test.y === null ? null : tensors[run.test.y];
