@@ -64,7 +64,8 @@ def page_of(views: Sequence[View], data: str, *, limit: int = LIMIT) -> str:
 
 def _page(views: Sequence[View], data: str, rows: int) -> str:
     pack = _Pack()
-    title = f"{' and '.join(dict.fromkeys(v.name for v in views))} on {data}"
+    *names, last = dict.fromkeys(view.name for view in views)
+    title = f"{', '.join(names)}{' and ' if names else ''}{last} on {data}"
     kind = _kind(views[0])
     values = {
         "title": title,

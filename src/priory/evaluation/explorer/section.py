@@ -40,7 +40,7 @@ def section(held: Held | None) -> str:
         held: the run.
     """
     run = None if held is None else held()
-    if run is None or isinstance(run.data, Absent) or (view := view_of(run)).reason:
+    if run is None or isinstance(run.data, Absent) or (view := view_of(run, bare=False)).reason:
         return ""
     page = page_of([view], run.data.name, limit=_LIMIT)
     frame = (

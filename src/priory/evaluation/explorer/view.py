@@ -156,13 +156,14 @@ class View:
     units: tuple[Tensor, Tensor] | None = None
 
 
-def view_of(run: Any, name: str = "", *, seed: int = 0) -> View:
+def view_of(run: Any, name: str = "", *, seed: int = 0, bare: bool = True) -> View:
     """Return what a page shows of a run: of one whose latents have no map, its samples alone.
 
     Args:
         run: a run.
         name: what the page calls it; the pair's name if empty.
         seed: seed of all draws.
+        bare: whether samples are drawn where they would stand alone.
 
     Raises:
         ValueError: if the run's data are not there.
@@ -175,12 +176,10 @@ def view_of(run: Any, name: str = "", *, seed: int = 0) -> View:
     if kept is not None and kept.units is not None:
         mean, scale = (torch.from_numpy(u).reshape(-1) for u in kept.units)
         units = (scale, mean)
-    drawn = run.sample(SAMPLES if is_image(test["x"]) else POINTS, seed=seed)
     view = View(
         name or name_of(pair),
         tuple(test["x"].shape[1:]),
-        samples={k: drawn[k].cpu() for k in ("x", "x_mean") if k in drawn},
-        classes=_names(test, kept),
+        classes=_names(test, train, kept),
         features=tuple(getattr(kept, "features", ())),
         units=units,
     )
@@ -189,17 +188,21 @@ def view_of(run: Any, name: str = "", *, seed: int = 0) -> View:
     device = (test["x"] if like is None else like).device
     with scope_of(run), sealed(*programs, device=device):
         try:
-            return _mapped(view, pair, test, train, kept, seed)
+            view = _mapped(view, pair, test, train, kept, seed)
         except Unavailable as error:
-            return replace(view, reason=str(error))
+            view = replace(view, reason=str(error))
+    if view.reason and not bare:
+        return view
+    drawn = run.sample(SAMPLES if is_image(test["x"]) else POINTS, seed=seed)
+    return replace(view, samples={k: drawn[k].cpu() for k in ("x", "x_mean") if k in drawn})
 
 
-def _names(columns: Columns, kept: Any) -> tuple[str, ...]:
+def _names(test: Columns, train: Columns, kept: Any) -> tuple[str, ...]:
     """Return the labels' names; none without labels, or with too many."""
-    y = columns.get("y")
-    if y is None or y.is_floating_point() or y.dim() != 1:
+    known = [columns["y"] for columns in (test, train) if "y" in columns]
+    if len(known) < 2 or any(y.is_floating_point() or y.dim() != 1 for y in known):
         return ()
-    count = max(int(y.max()) + 1, 1)
+    count = max(1, *(int(y.max()) + 1 for y in known))
     names = tuple(getattr(kept, "classes", ())) or tuple(map(str, range(count)))
     return names if len(names) <= _LABELS else ()
 
