@@ -113,7 +113,7 @@ def test_both_ways_to_a_folder_write_the_same_card(tmp_path):
     run.save(tmp_path / "saved")
     kept, saved = ((tmp_path / name / CARD).read_text() for name in ("kept", "saved"))
     assert kept == saved
-    assert "the data, which were given as arrays," in kept
+    assert "the data (the same arrays to Data.from_arrays" in kept
     assert "## Warnings of the training\n\nNone." in kept
 
 

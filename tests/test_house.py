@@ -447,5 +447,5 @@ def test_files_that_are_no_code_are_packaged():
         path for pattern in setup["package-data"]["priory"] for path in PACKAGE.glob(pattern)
     }
     there = {path for path in PACKAGE.rglob("*") if path.is_file()}
-    assert {path.suffix for path in packaged} == {".typed", ".pyi", ".css", ".js"}
+    assert {path.suffix for path in packaged} == {".typed", ".pyi", ".css", ".html", ".js"}
     assert {path for path in there if path.suffix not in (".py", ".pyc")} == packaged

@@ -3,14 +3,18 @@
 import base64
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from priory import fit
+from priory import explore, fit
 from priory.data import Data
-from priory.evaluation import Entry, comparison_table, evaluate
+from priory.evaluation import Entry, comparison_table, evaluate, slerp
+from priory.evaluation.explorer.view import view_of
 from priory.inference import ELBO
 from priory.models import VAE
 
@@ -211,3 +215,191 @@ def test_a_notebook_keeps_its_own_styles(browser, judged, tmp_path):
     tall = "Array.from(document.querySelectorAll('iframe'), f => f.offsetHeight >= f"
     assert all(ask(browser, f"{tall}.contentDocument.documentElement.scrollHeight)"))
     assert browser.get_log("browser") == []
+
+
+# --- the explorer ---------------------------------------------------------------------------------
+
+GREYS = "(c => Array.from(c.getContext('2d').getImageData(0, 0, 8, 8).data)"
+GREYS += ".filter((_, i) => !(i % 4)))"
+PIXELS = f"{GREYS}(document.querySelector('#datum canvas'))"
+
+
+class Sorted(nn.Linear):
+    """A decoder that no list of layers expresses."""
+
+    def forward(self, z):
+        return super().forward(z).sort(1).values
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
+    data = Data.named("digits", rows=300)
+    pairs = [VAE(latent=5), VAE(latent=2), VAE(latent=1, decoder=Sorted(1, 64))]
+    runs = [fit(pair, ELBO(), data, epochs=2, progress=False) for pair in pairs]
+    folder = tmp_path_factory.mktemp("explorer")
+    return runs, explore(runs, folder / "page.html", names=["five", "two", "sorted"])
+
+
+def awaited(browser, condition="document.body.dataset.ready"):
+    WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+    WebDriverWait(browser, 30).until(lambda b: ask(b, condition))
+    time.sleep(0.1)  # the decoder is a thread of its own
+
+
+def shown_is_the_models(browser, run):
+    """Whether the picture is the model's own mean of p(x | z) at the page's point."""
+    time.sleep(0.3)
+    z = torch.tensor(ask(browser, "Array.from(state.u)"))
+    wanted = (255 * run.pair.decoder(z[None]).mean[0].detach()).flatten()
+    found = torch.tensor(ask(browser, PIXELS), dtype=torch.float32)
+    return bool((found - wanted).abs().max() < 1.5)
+
+
+def choose_run(browser, number):
+    pick = f"const s = document.getElementById('run'); s.value = {number};"
+    browser.execute_script(f"{pick} s.dispatchEvent(new Event('change'))")
+
+
+def test_a_drag_shows_what_the_decoder_makes_of_the_point(browser, explored):
+    actions = pytest.importorskip("selenium.webdriver.common.action_chains").ActionChains
+    run, path = explored[0][0], explored[1]
+    show(browser, path.as_uri())
+    awaited(browser)
+    assert shown_is_the_models(browser, run)
+    before = ask(browser, PIXELS)
+    where = browser.find_element("id", "map")
+    held = actions(browser).move_to_element(where).click_and_hold()
+    held.move_by_offset(120, -90).release().perform()
+    assert shown_is_the_models(browser, run)
+    assert ask(browser, PIXELS) != before
+    place = ask(browser, "place(state.run, state.u)")
+    assert all(abs(p) > 1e-2 for p in place)
+    awaited(
+        browser, "document.getElementById('live').textContent.includes('Nearest training rows')"
+    )
+    assert f"{place[0]:.2f}" in ask(browser, "document.getElementById('live').textContent")
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [
+        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
+    ]
+    assert sent
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in sent), sent
+
+
+def test_the_policy_of_the_explorer_is_in_force(browser, explored):
+    show(browser, explored[1].as_uri())
+    awaited(browser)
+    for tried in (
+        "fetch('https://example.org').then(() => done('sent'), e => done('refused'))",
+        "const i = new Image(); i.onload = () => done('sent'); i.onerror = () => done('refused');"
+        "i.src = 'https://example.org/a.png'",
+        "const s = document.createElement('script'); s.textContent = 'window.ran = 1';"
+        "document.body.append(s); done(window.ran ? 'sent' : 'refused')",
+    ):
+        script = f"const done = arguments[0]; {tried}"
+        assert browser.execute_async_script(script) == "refused"
+    said = [entry["message"] for entry in browser.get_log("browser")]
+    assert len(said) >= 3
+    assert all("Content Security Policy" in text for text in said)
+
+
+def test_the_explorer_is_used_by_keyboard(browser, explored):
+    keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    run, path = explored[0][0], explored[1]
+    show(browser, path.as_uri(), scheme="dark")
+    awaited(browser)
+    where = browser.find_element("id", "map")
+    first = ask(browser, "place(state.run, state.u)")
+    where.send_keys(keys.ARROW_RIGHT, keys.ARROW_RIGHT, keys.ARROW_UP)
+    moved = ask(browser, "place(state.run, state.u)")
+    assert moved[0] > first[0]
+    assert moved[1] > first[1]
+    assert ask(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert shown_is_the_models(browser, run)
+    slider = browser.find_element("css selector", "#sliders input")
+    slider.send_keys(keys.END)
+    assert shown_is_the_models(browser, run)
+    axis = int(slider.get_attribute("data-coordinate"))
+    top = float(slider.get_attribute("max"))
+    assert ask(browser, f"state.u[{axis}]") == pytest.approx(top, rel=0.02)
+    tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles = {"slider", "button", "combobox", "checkbox", "radio", "application", "image"}
+    nameless = [
+        node["role"]["value"]
+        for node in tree
+        if not node["ignored"] and node["role"]["value"] in roles and not node["name"]["value"]
+    ]
+    assert not nameless
+    assert {node["role"]["value"] for node in tree} >= roles
+
+
+def test_another_run_is_chosen_and_two_rows_are_joined(browser, explored):
+    run, path = explored[0][1], explored[1]
+    show(browser, path.as_uri())
+    awaited(browser)
+    assert ask(browser, "document.querySelectorAll('#samples .card').length") == 3
+    choose_run(browser, 1)
+    awaited(browser, "state.run.latent === 2 && document.querySelectorAll('.way').length === 2")
+    assert shown_is_the_models(browser, run)
+    before = ask(browser, "state.ends.join()")
+    browser.execute_script("document.getElementById('random').click(); drawWays()")
+    browser.find_element("id", "start").click()
+    time.sleep(0.3)
+    assert ask(browser, "state.ends.join()") != before
+    strip = "Array.from(document.querySelectorAll('.way')[1].querySelectorAll('canvas'), "
+    strip = ask(browser, f"{strip}{GREYS})")
+    codes = ask(browser, "state.ends.map(i => Array.from(state.run.codes[i]))")
+    a, b = torch.tensor(codes).double()
+    way = slerp(a[None], b[None], 9)[0].float()
+    wanted = (255 * run.pair.decoder(way).mean.detach()).flatten(1)
+    assert (torch.tensor(strip).float() - wanted).abs().max() < 1.5
+    assert browser.get_log("browser") == []
+
+
+def test_the_nearest_place_of_a_grid_is_shown(browser, explored):
+    run, path = explored[0][2], explored[1]
+    show(browser, path.as_uri())
+    awaited(browser)
+    choose_run(browser, 2)
+    awaited(browser, "document.getElementById('what').textContent.includes('place of the grid')")
+    assert "the operation sort is no kind" in ask(browser, "document.body.innerText")
+    assert not ask(browser, "document.getElementById('sliders-part').offsetHeight")
+    view = view_of(run)
+    plane, grid = view.plane, view.grid
+    places = torch.linspace(float(grid.low[0]), float(grid.high[0]), 13).double()
+    for t in (0.1, 0.8):
+        u = plane.centre + (grid.low + t * (grid.high - grid.low)) * plane.directions[0]
+        browser.execute_script(f"state.u = Float64Array.of({float(u)}); moved()")
+        time.sleep(0.2)
+        at = (places - (u - plane.centre) * plane.directions[0]).abs().argmin()
+        wanted = (255 * grid.x[at]).flatten()
+        assert (torch.tensor(ask(browser, PIXELS)).float() - wanted).abs().max() < 1.5
+    assert (grid.x[0] - grid.x[12]).abs().max() > 1e-3
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_the_explorer_fits_a_narrow_screen(browser, explored, width):
+    show(browser, explored[1].as_uri(), width=width)
+    awaited(browser)
+    assert ask(browser, "document.documentElement.scrollWidth") <= width
+    sizes = "Array.from(document.querySelectorAll('main *'), e => "
+    assert min(ask(browser, f"{sizes}parseFloat(getComputedStyle(e).fontSize))")) >= 12
+    touch = "Array.from(document.querySelectorAll('button, select'), e => e.offsetHeight || 99)"
+    assert min(ask(browser, touch)) >= 30
+
+
+def test_a_report_has_the_explorer_folded(browser, explored, tmp_path):
+    run = explored[0][0]
+    page = evaluate(run, metrics=["nll"], particles=2, limit=20).to_html(tmp_path / "report.html")
+    show(browser, page.as_uri())
+    frame = "document.querySelector('.explorer iframe')"
+    browser.execute_script("document.querySelector('.explorer details').open = true")
+    browser.execute_script(f"{frame}.scrollIntoView()")
+    awaited(browser, f"{frame}.contentDocument.body.dataset.ready")
+    awaited(browser, f"{frame}.offsetHeight > 900")
+    found = ask(browser, f"{frame}.contentDocument.querySelectorAll('#datum canvas').length")
+    assert found == 1
+    assert browser.get_log("browser") == []
+    assert page.stat().st_size < 1_500_000

@@ -4,6 +4,7 @@ from .comparison import tune as tune
 from .evaluation import encode as encode
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_samples as evaluate_samples
+from .evaluation import explore as explore
 from .evaluation import impute_rows as impute_rows
 from .evaluation import score as score
 from .inference import fit as fit

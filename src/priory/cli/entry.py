@@ -17,6 +17,7 @@ VERBS = {
     "score": "Score rows by a run: the log likelihood of each, with its standard error",
     "impute": "Fill missing entries of rows in: means, quantiles and draws given what is seen",
     "export": "Write a run's encoder, decoder and sampler as ONNX models",
+    "explore": "Write a page, one file for any browser, on which the latents of runs are explored",
     "compare": "Train every combination of priors, objectives and recipes, and judge all alike",
     "tune": "Search for the options of a recipe that are best by its validation bound",
     "insight": (

@@ -5,6 +5,7 @@ from .criterion import ByMetric as ByMetric
 from .draws import Draws as Draws
 from .encoding import Codes as Codes
 from .encoding import encode as encode
+from .explorer.explore import explore as explore
 from .filling import Imputed as Imputed
 from .filling import impute_rows as impute_rows
 from .insight import auroc as auroc

@@ -142,7 +142,7 @@ def evaluate(
             split=split if has_splits(data) else "",
             began=began,
             pictures=pictures,
-            history=getattr(run, "history", ()),
+            run=run,
         )
 
 
@@ -180,7 +180,7 @@ def assemble(
     split: str,
     began: float,
     pictures: bool,
-    history: Sequence[Any] = (),
+    run: Any = None,
     source: str = "",
 ) -> Report:
     """Measure every row of the table, and return the report.
@@ -193,15 +193,16 @@ def assemble(
         split: which part of them; empty if they have none.
         began: when the evaluation did.
         pictures: whether to keep what the pictures show.
-        history: the training's records.
+        run: the run, whose history and latent space the page shows, if there is one.
         source: what names the judged rows before they were prepared.
     """
+    from priory.evaluation.explorer.section import Held
     from priory.evaluation.report.gallery import gather
     from priory.evaluation.report.report import Report
     from priory.evaluation.table import measure
 
     records = [record for name, row in rows.items() for record in measure(name, row, draws)]
-    gallery = gather(draws, history) if pictures else None
+    gallery = gather(draws, getattr(run, "history", ())) if pictures else None
     return Report(
         tuple(records),
         pair=pair,
@@ -211,6 +212,7 @@ def assemble(
         seed=draws.seed,
         seconds=time.perf_counter() - began,
         gallery=gallery,
+        run=Held(run if pictures else None),
         digest=digest_of(draws.columns),
         source=source,
     )

@@ -47,6 +47,7 @@ from priory.serialisation import from_config, to_config
 _JUDGES = {
     "encode": "priory.evaluation:encode",
     "export": "priory.onnx:export",
+    "explore": "priory.evaluation:explore",
     "impute": "priory.evaluation:impute_rows",
     "score": "priory.evaluation:score",
 }
@@ -269,6 +270,19 @@ class Run:
             `priory.onnx.Exported`.
         """
         return resolve_name(_JUDGES["export"])(self, folder, data, **options)
+
+    def explore(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write a page on which the run's latent space is explored, without a server or a network.
+
+        Args:
+            path: where to.
+            **options: those of `priory.explore`, which this is.
+
+        Returns:
+            The page's path.
+        """
+        found: Path = resolve_name(_JUDGES["explore"])(self, path, **options)
+        return found
 
     def every_value(self, site: str) -> list[int]:
         """Return the values of a label that the data have, or of a categorical site: 0, 1, ...

@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from priory.evaluation.explorer import section as explorer
+from priory.evaluation.explorer.section import Held
 from priory.evaluation.record import Record
 from priory.evaluation.report.gallery import FIRST, PLACES, Gallery, draw
 from priory.evaluation.report.groups import (
@@ -56,6 +58,7 @@ class Report(Document):
         source: what names the rows before they were prepared: standardised or not, they are the
             same.
         gallery: what its pictures show, if they were asked for.
+        run: the run, of which a page has the explorer while the run is held.
 
     Example:
         >>> report["nll"].unit, report["nll"].n
@@ -72,6 +75,7 @@ class Report(Document):
     digest: str = ""
     source: str = ""
     gallery: Gallery | None = field(default=None, repr=False, compare=False)
+    run: Held | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> Record:
         for record in self.records:
@@ -215,7 +219,7 @@ def _body(report: Report) -> str:
         lines = groups.get(group, [])
         body = (_table(lines, report.n) if lines else "") + picture_cards(shown)
         parts += [section(group, body, HEADINGS.get(group, ""))] if body else []
-    return "".join(parts)
+    return "".join([*parts, explorer.section(report.run)])
 
 
 def _tiles(groups: Mapping[str, list[Line]], n: int) -> str:
