@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from priory.data.build import Built, build, build_own, sent
-from priory.data.columns import features_of
+from priory.data.categories import check_categories
+from priory.data.columns import features_of, levels_of
 from priory.data.domains import with_other
 from priory.data.few_labels import summary, with_labelled
-from priory.data.files import find, read_columns, read_steps
+from priory.data.files import find, read_columns, read_mixed, read_steps
 from priory.data.missing import apart, check_name
 from priory.data.partition import BINARISE, PARTS, Binarise, check_options, few, whole
 from priory.data.preparation import Preparation
@@ -272,13 +273,21 @@ class Data:
     ) -> Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
         check_name(columns)
+        if options.get("sequence") is None:
+            columns = read_mixed(columns, missing=options.get("missing") == "integrate")
+        levels = levels_of(columns)
+        check_categories(levels, features_of(columns), options)
         columns = apart(columns) if options.get("missing") == "integrate" else columns
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         built = with_labelled(built, options.get(LABELLED), options["seed"])
         kept = replace(
-            built.preparation, features=features_of(columns), sequence=options.get("sequence")
+            built.preparation,
+            features=features_of(columns),
+            sequence=options.get("sequence"),
+            levels=levels,
         )
-        built = replace(built, preparation=kept)
+        told = f"{sum(map(bool, levels))} of its columns categories"
+        built = replace(built, preparation=kept, notes=built.notes + ((told,) if levels else ()))
         config = {"name": source, **options, "sha256": found}
         return cls(built, name=name, binarise=binarise, config=config)
 
@@ -366,6 +375,14 @@ class Data:
             The rows in the data's own units; in float64 if these lie too far from zero for less.
         """
         return self.preparation.restore(x)
+
+    def table(self, x: Tensor) -> dict[str, list[Any]]:
+        """Return rows as columns by name, categories as the names of their levels.
+
+        Args:
+            x: rows in the data's own units, (n, features), such as `run.sample` draws.
+        """
+        return self.preparation.table(x)
 
     def summary(self) -> str:
         """Return one line: rows, shape, what was done to `x`, labels."""
