@@ -34,6 +34,11 @@ class MixedSupport(constraints.Constraint):
         pairs = zip(self.supports, self.places, strict=True)
         return sum(len(place) for s, place in pairs if s.is_discrete)
 
+    @property
+    def columns(self) -> int:
+        """How many columns there are."""
+        return sum(map(len, self.places))
+
     def check(self, value: Tensor) -> Tensor:
         """Say which rows (..., columns), or columns (..., columns, 1), lie in it."""
         pairs = zip(self.supports, self.places, strict=True)
@@ -98,6 +103,20 @@ class Mixed(Factorised):
     def variance(self) -> Tensor:
         """The variance of each column, (*batch, columns)."""
         return self._joined(lambda part: part.variance)
+
+    def means(self, value: Tensor) -> Tensor:
+        """Return the mean of each column, and in the place of categories a value's.
+
+        Args:
+            value: Rows, (*batch, columns).
+        """
+        found = []
+        for part, place in zip(self._whole, self.places, strict=True):
+            try:
+                found.append(part.mean)
+            except NotImplementedError:
+                found.append(value.index_select(-1, place))
+        return torch.cat(found, -1).index_select(-1, self.order)
 
     def _joined(self, of: Callable[[Factorised], Tensor]) -> Tensor:
         """Return what each part gives of its columns, in the order of the columns."""

@@ -131,6 +131,7 @@ def evaluate(
             codes=codes,
             seed=seed,
             units=_units_of(data if run is None else run.data),
+            sizes=_sizes_of(pair, data if run is None else run, columns),
             **counts,
         )
         return assemble(
@@ -156,6 +157,13 @@ def _units_of(data: Any) -> Units | None:
     from priory.evaluation.sample_sets import Units
 
     return Units.of(data)
+
+
+def _sizes_of(pair: Any, of: Any, columns: Columns) -> tuple[int, ...]:
+    from priory.evaluation.sample_sets import sizes_of
+
+    width = columns["x"].shape[1] if "x" in columns and columns["x"].dim() == 2 else 0
+    return sizes_of(pair.model, preparation_of(of), width)
 
 
 def _check_rows(pair: Any, like: Tensor | None, sets: Mapping[str, Columns]) -> None:
