@@ -7,6 +7,7 @@ from priory.likelihoods.base import Likelihood, first_outside
 from priory.likelihoods.values import is_table
 
 LEAST = 1e-3  # the least mean that a map starts at
+_LEFT = 0.1  # of the dispersion, at the start
 _FEW, _MANY = 0.01, 0.9  # shares of zeros of another kind that a gate starts between
 
 
@@ -50,10 +51,13 @@ def log_mean(x: Tensor) -> Tensor:
 
 
 def log_dispersion(x: Tensor) -> Tensor:
-    """Return the logarithm of the dispersion that the variance is of, (*shape)."""
+    """Return the logarithm of a tenth of the dispersion that the variance is of, (*shape).
+
+    The latents are to explain the rest: started at all of it, they are left idle.
+    """
     mean = x.mean(0).clamp(min=LEAST)
     excess = x.var(0, correction=0) - mean
-    return (excess / mean.square()).clamp(1e-2, 1e2).log()
+    return (_LEFT * excess / mean.square()).clamp(1e-2, 1e2).log()
 
 
 def gate(x: Tensor, zero: Tensor) -> Tensor:
