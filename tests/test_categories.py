@@ -88,6 +88,12 @@ def test_dtypes_of_pandas_are_heard():
     assert data.train.x[:4].tolist() == [[2, 1, 0, 1], [0, 0, 1, 2], [1, 1, 1, 3], [2, 1, 0, 5]]
 
 
+def test_numbers_are_no_dates(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n1100.5,2020.1\n1234.1,1999.12\n2000,7\n")
+    data = Data.from_file(tmp_path / "rows.csv", valid=0, test=0)
+    assert data.train.x[:, 1].tolist() == pytest.approx([2020.1, 1999.12, 7])
+
+
 def test_true_and_false_are_ones_and_zeros():
     numbers, levels = coded("member", ["True", "false", "True"], np.array([True, True, False]))
     assert levels == ()

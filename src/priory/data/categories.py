@@ -15,8 +15,8 @@ Levels = tuple[tuple[str, ...], ...]
 MOST = 256  # levels of a column
 _FEW = 20  # levels that any table may have
 _DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2}([T ].*)?)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?"
-    r"|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+    r"\d{4}[-/]\d{1,2}([T ].*)?|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
 )
 _TRUTHS = {"true": 1.0, "false": 0.0}
 
