@@ -110,6 +110,9 @@ def test_every_likelihood_leaves_missing_entries_out(name):
     u = torch.rand(40, 4, generator=torch.Generator().manual_seed(0))
     levels = (u * 255).round() / 255
     of = {"bernoulli": (u > 0.5).double(), "logistic": levels, "discretized-normal": levels}
+    counts = (4 * u).floor()
+    of |= {n: counts for n in LIKELIHOODS if "binomial" in n or "poisson" in n}
+    of |= {"categorical": counts, "columns": torch.cat([u[:, :2], counts[:, 2:]], 1)}
     x = of.get(name, u)
     pair, seen = MaskedVAE(likelihood=name, latent=2), u < 0.7
     pair.build(x)

@@ -351,6 +351,15 @@ POINTS = {"map": {"nested-crp"}}
 # Of bits, which these objectives' gradients do not reach, and of their energy: test_energies.py.
 BITS, ENERGY = {"boltzmann"}, {"contrast"}
 ALONE = {n for n, objective in OBJECTIVES.items() if objective.whole}  # see test_classical.py
+COUNTED = (
+    "categorical",
+    "negative-binomial",
+    "poisson",
+    "zero-inflated-negative-binomial",
+    "zero-inflated-poisson",
+)
+# By one prior and one bound alone: their heads are like the others' to all else.
+LIKE_OTHERS = {*COUNTED, "student-t", "gamma", "beta", "columns"}
 VALUES = {
     "bernoulli": lambda u: (u > 0.5).float(),
     "continuous-bernoulli": lambda u: u,
@@ -358,7 +367,11 @@ VALUES = {
     "logistic": lambda u: (u * 255).round() / 255,
     "normal": lambda u: 4 * u - 2,
     "delta": lambda u: 4 * u - 2,
-}
+    "student-t": lambda u: 4 * u - 2,
+    "gamma": lambda u: 4 * u + 0.01,
+    "beta": lambda u: 0.1 + 0.8 * u,
+    "columns": lambda u: torch.where(torch.arange(5) < 3, 4 * u - 2, (4 * u).floor()),
+} | dict.fromkeys(COUNTED, lambda u: (4 * u).floor())
 IMPLICIT = {"delta"}
 FEW = {"exemplar": "exemplar:4", "flow": "flow:1:8", "vamp": "vamp:4"}
 
@@ -378,6 +391,7 @@ def arrays(likelihood):
             [n for n in LIKELIHOODS if n not in IMPLICIT],
         )
         if combination[0] in POINTS.get(combination[1], PRIORS)
+        and (combination[2] not in LIKE_OTHERS or combination[:2] == ("normal", "elbo"))
     ],
 )
 def test_every_combination_trains_and_is_judged(prior, objective, likelihood):
@@ -430,14 +444,22 @@ BY_VALUE = {
     "logistic": "continuous-bernoulli",
     "normal": "normal",
     "delta": "normal",
-}
+    "student-t": "normal",
+    "gamma": "normal",
+    "beta": "continuous-bernoulli",
+    "columns": "normal",
+} | dict.fromkeys(COUNTED, "normal")
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihoods_by_value_and_by_name_suit_the_data(name):
     x = arrays(name).train.x
     assert type(likelihood_for(x)) is LIKELIHOODS[BY_VALUE[name]]
-    suits = {"normal", "delta", BY_VALUE[name], name}
+    suits = {"normal", "delta", "student-t", "columns", BY_VALUE[name], name}
+    suits |= {*COUNTED} if name in (*COUNTED, "bernoulli") else set()
+    suits |= {"gamma"} if name == "beta" else set()
+    suits |= {"beta"} if x.min() > 0 and x.max() < 1 else set()
+    suits |= {"gamma"} if x.min() > 0 else set()
     suits |= {"continuous-bernoulli"} if name == "bernoulli" else set()
     suits |= {"logistic"} if name == "bernoulli" else set()
     suits |= {"discretized-normal"} if name in ("bernoulli", "logistic") else set()

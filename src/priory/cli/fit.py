@@ -17,6 +17,7 @@ from priory.cli.runs import RUN, is_run, pair_option, parts_of
 from priory.inference import Run, fit, load
 from priory.inference.checkpoints.folders import CONFIG, Resume, read_config
 from priory.inference.checkpoints.lock import check_unlocked
+from priory.inference.columns import lines
 from priory.inference.distributed import ranks
 from priory.inference.selection import judged
 from priory.parsing import OPTIMS
@@ -125,7 +126,7 @@ def train(recipe: Recipe, request: Request) -> None:
     ranks.barrier()  # every rank has looked at the folder before one writes
     with ranks.main_first():
         data = source.open()
-    print(data, flush=True)
+    print(data, *lines(pair, data), sep="\n", flush=True)
     run = fit(pair, objective, data, **options)
     _show(run, out, f" --pair {request.name}" if in_file(str(request.name)) else "")
 

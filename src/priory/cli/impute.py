@@ -23,8 +23,8 @@ _ENDINGS = (".csv", ".npz")
 def command(_: Request) -> Command:
     """Return what may be typed."""
     options = {n: o for n, o in options_of(impute_rows).items() if n not in ("run", "data")}
-    about = "the rows with means in the gaps and the 5% and 95% quantiles of these beside, .csv; "
-    about += "or .npz, with the draws"
+    about = "the rows with means in the gaps and the 5% and 95% quantiles of these beside, of a "
+    about += "category its most probable level and the probability, .csv; or .npz, with the draws"
     return Command(
         "priory impute RUN [options]",
         f"{VERBS['impute']}. The run is one of data with missing entries: priory fit miwae --data "
@@ -56,6 +56,8 @@ def act(request: Request) -> None:
     named = {"id": list(names)} if names else {}
     parts = ("x", "low", "high", "draws", "seen", "ess")
     arrays = {part: getattr(filled, part).numpy() for part in parts}
+    if filled.probability is not None:
+        arrays["probability"] = filled.probability.numpy()
     ranks.barrier()  # every rank has looked at the file before one writes
     if ranks.is_main():
         save_rows(out, named | _table(filled), named | arrays)
@@ -67,11 +69,14 @@ def _table(filled: Imputed) -> dict[str, list[Any]]:
     flat = {k: getattr(filled, k).reshape(len(filled), -1) for k in ("x", "low", "high", "seen")}
     width = flat["x"].shape[1]
     names = filled.features or tuple(f"x_{i}" for i in range(width))
-    columns = {name: flat["x"][:, i].tolist() for i, name in enumerate(names)}
+    columns = filled.table()
+    if filled.probability is not None:
+        flat["probability"] = filled.probability.reshape(len(filled), -1)
     for i, name in enumerate(names):
         gaps = (~flat["seen"][:, i]).tolist()
+        named = "probability" in flat and not flat["probability"][:, i].isnan().all()
         if any(gaps):
-            for end in ("low", "high"):
+            for end in ("probability",) if named else ("low", "high"):
                 values = zip(flat[end][:, i].tolist(), gaps, strict=True)
                 columns[f"{name}_{end}"] = [value if gap else "" for value, gap in values]
     return columns

@@ -14,14 +14,21 @@ from priory.cli.conditions import GIVEN, read_given, repeated, spread
 from priory.cli.data_source import data_options
 from priory.cli.entry import VERBS
 from priory.cli.grammar import Command, Request
-from priory.cli.outputs import OVERWRITE, PICTURES, means_of, output_file, save_picture
+from priory.cli.outputs import (
+    OVERWRITE,
+    PICTURES,
+    means_of,
+    output_file,
+    save_picture,
+    save_rows,
+)
 from priory.cli.runs import RUN, open_run, pair_option
 from priory.inference import Run
 from priory.nets.autoregressive_decoder import watched
 from priory.signatures import Option, options_of
 
 _OUT = "samples.png"
-_ENDINGS = (*PICTURES, ".npz")
+_ENDINGS = (*PICTURES, ".npz", ".csv")
 _MOVING = ".gif"
 _CHAIN = {
     "chain": Option("chain", bool, False, "draw the way of a chain, from its start to a sample"),
@@ -33,7 +40,8 @@ _OF_EACH = 10  # samples of each of several values that are given
 def command(_: Request) -> Command:
     """Return what may be typed."""
     drawing = {n: o for n, o in options_of(Run.sample).items() if n not in ("self", "given")}
-    about = f"a picture or arrays: {', '.join(_ENDINGS)}; of a chain {_MOVING}, which moves"
+    about = f"a picture, arrays or a table: {', '.join(_ENDINGS)}; a table has the columns by name,"
+    about += f" categories by the names of their levels; of a chain {_MOVING}, which moves"
     return Command(
         "priory sample RUN [options]",
         f"{VERBS['sample']}.",
@@ -73,6 +81,10 @@ def act(request: Request) -> None:
     with _progress():
         draws = errors.attempt(run.sample, n * rows, given=given, **options) or {}
     errors.check()
+    if out.suffix == ".csv":
+        errors.check()
+        _save_table(run, draws, out)
+        return
     means = None if out.suffix == ".npz" else errors.attempt(means_of, draws)
     errors.check()
     from priory.evaluation.report.pictures import by_label, generated
@@ -88,12 +100,25 @@ def act(request: Request) -> None:
     print(f"wrote {out}: {', '.join(f'{k} {tuple(v.shape)}' for k, v in draws.items())}")
 
 
+def _save_table(run: Run, draws: dict[str, Any], out: Path) -> None:
+    """Write samples of a table's rows as a table.
+
+    Raises:
+        ValueError: if they are no rows of a table.
+    """
+    x = draws.get("x")
+    if x is None or x.dim() != 2 or run.preparation is None:
+        raise ValueError(f"{out}: samples that are no rows of a table are written as .npz")
+    save_rows(out, run.preparation.table(x), {})
+    print(f"wrote {out}: {len(x):,} rows of {x.shape[1]} columns")
+
+
 def _act_on_chains(request: Request, options: dict[str, Any], steps: int | None) -> None:
     """Draw chains over time, and write them."""
     errors = request.errors
     if options.pop("given", None):
         errors.found.append("a chain is drawn with nothing given: leave --given or --chain out")
-    out = output_file(request, "out", _OUT, (*_ENDINGS, _MOVING))
+    out = output_file(request, "out", _OUT, (*PICTURES, ".npz", _MOVING))
     run = open_run(request)
     n = options.pop("n", None) or 64
     chosen = {name: value for name, value in options.items() if value is not None}

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from priory.data.categories import Levels
 from priory.data.class_names import MISSING, label_array
 
 Arrays = dict[str, NDArray[Any]]
@@ -26,11 +27,12 @@ class Table(Arrays):
     Args:
         arrays: by name.
         features: names of the features; none where a table has no header.
+        levels: of each feature the names of its levels, none of numbers; empty if all are numbers.
     """
 
-    def __init__(self, arrays: Arrays, features: tuple[str, ...]) -> None:
+    def __init__(self, arrays: Arrays, features: tuple[str, ...], levels: Levels = ()) -> None:
         super().__init__(arrays)
-        self.features = features
+        self.features, self.levels = features, levels
 
 
 def is_frame(given: object) -> bool:
@@ -51,6 +53,15 @@ def features_of(given: Any) -> tuple[str, ...]:
     names = [*given.columns] if is_frame(given) else []
     numbered = all(isinstance(name, int | np.integer) for name in names)
     return () if numbered else tuple(map(str, names))
+
+
+def levels_of(given: Any) -> Levels:
+    """Return the levels of each feature of columns; empty where all are numbers.
+
+    Args:
+        given: columns by name.
+    """
+    return given.levels if isinstance(given, Table) else ()
 
 
 def as_array(name: str, values: object) -> NDArray[Any]:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from priory.data.batches import Batches, open_batches
 from priory.data.build import Built, build, build_own, sent
-from priory.data.columns import as_array, features_of
+from priory.data.categories import check_categories
+from priory.data.columns import as_array, features_of, levels_of
 from priory.data.domains import with_other
 from priory.data.few_labels import summary, with_labelled
-from priory.data.files import find, read_columns, read_steps
+from priory.data.files import find, read_columns, read_mixed, read_steps
 from priory.data.inputs import (
     check_plain,
     columns_of,
@@ -382,13 +383,18 @@ class Data:
     ) -> Data:
         binarise = "none" if options["binarise"] == "auto" else options["binarise"]
         check_name(columns)
+        if options.get("sequence") is None:
+            columns = read_mixed(columns, missing=options.get("missing") == "integrate")
+        levels = levels_of(columns)
+        check_categories(levels, features_of(columns), options)
         columns = finite_behind(columns)
         columns = apart(columns) if options.get("missing") == "integrate" else columns
         built, found = build_own(columns, {**options, "binarise": binarise}, sha256)
         built = with_labelled(built, options.get(LABELLED), options["seed"])
         told: dict[str, Any] = {n: options.get(n) for n in ("sequence", "layer", "label")}
-        kept = replace(built.preparation, features=features_of(columns), **told)
-        built = replace(built, preparation=kept)
+        kept = replace(built.preparation, features=features_of(columns), levels=levels, **told)
+        notes = (f"{sum(map(bool, levels))} of its columns categories",) if levels else ()
+        built = replace(built, preparation=kept, notes=built.notes + notes)
         config = {"name": source, **options, "sha256": found}
         return cls(built, name=name, binarise=binarise, config=config)
 
@@ -508,6 +514,14 @@ class Data:
             The rows in the data's own units; in float64 if these lie too far from zero for less.
         """
         return self.preparation.restore(x)
+
+    def table(self, x: Tensor) -> dict[str, list[Any]]:
+        """Return rows as columns by name, categories as the names of their levels.
+
+        Args:
+            x: rows in the data's own units, (n, features), such as `run.sample` draws.
+        """
+        return self.preparation.table(x)
 
     def summary(self) -> str:
         """Return one line: rows, shape, what was done to `x`, labels."""

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from itertools import islice
+from itertools import compress, islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from priory.data.categories import coded, pooled, recoded, refuse_dates
 from priory.data.class_names import is_missing, label_array
 from priory.data.columns import Arrays, Table, features_of, is_frame
 from priory.data.images import read_folder
@@ -201,11 +202,12 @@ def _sound(path: Path) -> Iterator[None]:
 
 
 class _Cells(NamedTuple):
-    """A table as it was read: its columns, and whether the file gives their names."""
+    """A table as it was read: its columns, whether the file gives their names, its categories."""
 
     names: Sequence[str]
     columns: Sequence[NDArray[Any]]
     has_header: bool = True
+    categories: frozenset[str] = frozenset()
 
 
 def _read_npy(path: Path) -> Arrays:
@@ -295,9 +297,12 @@ def _read_parquet(path: Path) -> _Cells:
     table = parquet.read_table(path)
     if not table.num_rows:
         raise ValueError("it has no rows")
-    columns = [table.column(name).combine_chunks() for name in table.column_names]
+    names = list(table.column_names)
+    columns = [table.column(name).combine_chunks() for name in names]
+    kinds = [hasattr(column, "dictionary_decode") for column in columns]
+    columns = [c.dictionary_decode() if own else c for c, own in zip(columns, kinds, strict=True)]
     columns = [column.to_numpy(zero_copy_only=False) for column in columns]
-    return _Cells(list(table.column_names), columns)
+    return _Cells(names, columns, True, frozenset(compress(names, kinds)))
 
 
 def _table(cells: _Cells, sequence: str | None = None, *, missing: bool = False) -> Table:
@@ -308,7 +313,7 @@ def _table(cells: _Cells, sequence: str | None = None, *, missing: bool = False)
         sequence: column that says which sequence each row is a step of, where rows are.
         missing: whether cells may be empty.
     """
-    names, columns, has_header = cells
+    names, columns, has_header, categories = cells
     if missing and has_header:
         _check_header(names)
     if len(set(names)) < len(names):
@@ -323,11 +328,14 @@ def _table(cells: _Cells, sequence: str | None = None, *, missing: bool = False)
     labels = [name for name in names if name.lower() in LABELS]
     if len(labels) > 1:
         raise ValueError(f"more than one column of labels: {labels}; rename all but one")
-    features = {
-        name: _numbers(name, column, keys, missing=missing)
-        for name, column in zip(names, columns, strict=True)
-        if name not in labels
-    }
+    features, levels = {}, []
+    for name, column in zip(names, columns, strict=True):
+        if name not in labels:
+            refuse_dates(name, [cell for cell in column if not _is_gap(cell)])
+            text = keys is None and (name in categories or _is_text(column))
+            made = _category if text else _numbers
+            features[name], own = made(name, column, keys, missing=missing)
+            levels.append(own)
     if not features:
         others = labels if sequence is None else [sequence, *labels]
         raise ValueError(f"no feature beside the {'columns' if keys else 'labels'} {others}")
@@ -337,7 +345,9 @@ def _table(cells: _Cells, sequence: str | None = None, *, missing: bool = False)
         arrays = {"x": x} | dict(zip("y", y.values(), strict=False))
     else:
         arrays = sequences(x, keys, y)
-    return Table(arrays, tuple(features) if has_header else ())
+    return Table(
+        arrays, tuple(features) if has_header else (), tuple(levels) if any(levels) else ()
+    )
 
 
 def _check_header(names: Sequence[str]) -> None:
@@ -382,9 +392,40 @@ def _counts(column: NDArray[Any]) -> bool:
     return len(numbers) == len(cells)
 
 
+def _is_text(column: NDArray[Any]) -> bool:
+    """Return whether all cells of a column that are not gaps are text, and none is a number."""
+    if column.dtype.kind not in "UO":
+        return False
+    cells = [cell for cell in column if not _is_gap(cell)]
+    return bool(cells) and all(isinstance(c, str) and _number(c) is None for c in cells)
+
+
+def _category(
+    name: str, column: NDArray[Any], keys: list[Any] | None, *, missing: bool = False
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return the numbers of a column's levels, NaN for a gap, and their names."""
+    seen = np.array([not _is_gap(cell) for cell in column])
+    if not (missing or seen.all()):
+        _refuse(name, column, int((~seen).argmax()), keys, "a category in every row")
+    return coded(name, column.tolist(), seen)
+
+
+def _refuse(
+    name: str, column: NDArray[Any], row: int, keys: list[Any] | None, expected: str
+) -> None:
+    """Raise a ValueError that names a cell."""
+    cell = column[row]
+    what = repr(str(cell)) if str(cell).strip() else "an empty cell"
+    what = "no value" if is_missing(cell) else what
+    gap = "; missing='integrate' takes empty cells" if _is_gap(cell) and keys is None else ""
+    place = f"row {row}" + ("" if keys is None else f", of sequence {keys[row]!r}")
+    raise ValueError(f"column {name!r} has {what} in {place}, expected {expected}{gap}")
+
+
 def _numbers(
     name: str, column: NDArray[Any], keys: list[Any] | None, *, missing: bool = False
-) -> NDArray[Any]:
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return a column's numbers, NaN for a gap, and no levels."""
     if column.dtype.kind not in "biufUO":
         raise ValueError(
             f"column {name!r} holds {column.dtype}, expected numbers; convert it first"
@@ -398,20 +439,15 @@ def _numbers(
         bad = np.array([i for i in bad if not _is_gap(column[i])], dtype=np.int64)
         numbers[[i for i, cell in enumerate(column) if _is_gap(cell)]] = np.nan
     if len(bad):
-        cell = column[bad[0]]
-        what = repr(str(cell)) if str(cell).strip() else "an empty cell"
-        what = "no value" if is_missing(cell) else what
-        gap = "; missing='integrate' takes empty cells" if _is_gap(cell) and keys is None else ""
-        place = f"row {bad[0]}" + ("" if keys is None else f", of sequence {keys[bad[0]]!r}")
-        raise ValueError(
-            f"column {name!r} has {what} in {place}, expected a finite number; "
-            f"only a column named {', '.join(LABELS)} may hold text{gap}"
-        )
-    return numbers
+        text = f"only a column named {', '.join(LABELS)} may hold text"
+        if keys is None:
+            text += ", or one of categories, which holds text alone"
+        _refuse(name, column, int(bad[0]), keys, f"a finite number; {text}")
+    return numbers, ()
 
 
 def _value(cell: object) -> float:
-    if isinstance(cell, Decimal):
+    if isinstance(cell, Decimal | bool | int | float | np.number | np.bool_):
         return float(cell)
     number = _number(cell) if isinstance(cell, str) else None
     return np.nan if number is None else number
@@ -442,7 +478,53 @@ def read_frame(frame: Any, sequence: str | None = None, *, missing: bool = False
     """
     names = [str(name) for name in frame.columns]
     columns = [frame.iloc[:, i].to_numpy() for i in range(len(names))]
-    return _table(_Cells(names, columns, bool(features_of(frame))), sequence, missing=missing)
+    kinds = [str(kind) == "category" for kind in frame.dtypes]
+    cells = _Cells(names, columns, bool(features_of(frame)), frozenset(compress(names, kinds)))
+    return _table(cells, sequence, missing=missing)
+
+
+def read_mixed(columns: Mapping[str, Any], *, missing: bool = False) -> Mapping[str, Any]:
+    """Return columns whose data frames of x with text are coded, all parts alike; others as given.
+
+    Args:
+        columns: by name, `x`, `x_valid` and `x_test` among them.
+        missing: whether cells may be empty.
+
+    Raises:
+        ValueError: if a part is no data frame, has other features, or labels are given twice.
+    """
+    ends = [end for end in ("", *(f"_{p}" for p in PARTS)) if columns.get(f"x{end}") is not None]
+    frames = {end: columns[f"x{end}"] for end in ends if is_frame(columns[f"x{end}"])}
+    if not any(_has_text(frame) for frame in frames.values()):
+        return columns
+    if len(frames) < len(ends):
+        raise ValueError(
+            "x holds text in a data frame, and a part of it is none: give frames alike"
+        )
+    tables = {end: read_frame(frame, missing=missing) for end, frame in frames.items()}
+    features = next(iter(tables.values())).features
+    if any(table.features != features for table in tables.values()):
+        raise ValueError("the frames of x must have the same columns in the same order")
+    every = [table.levels or ((),) * len(features) for table in tables.values()]
+    levels, found = pooled(every), dict(columns)
+    for (end, table), own in zip(tables.items(), every, strict=True):
+        found[f"x{end}"] = recoded(table["x"], own, levels, features, called=True)
+        if "y" in table and columns.get(f"y{end}") is not None:
+            raise ValueError(f"y{end} is given twice, as an argument and by the frame")
+        found |= {f"y{end}": table["y"]} if "y" in table else {}
+    return Table(found, features, levels)
+
+
+def _has_text(frame: Any) -> bool:
+    """Return whether a column of a data frame holds text, categories, dates or times."""
+    for i, kind in enumerate(frame.dtypes):
+        if getattr(kind, "kind", "O") in "Mm" or str(kind) == "category":
+            return True
+        if getattr(kind, "kind", "O") in "OUT" and any(
+            isinstance(cell, str) or hasattr(cell, "isoformat") for cell in frame.iloc[:, i]
+        ):
+            return True
+    return False
 
 
 def read_steps(columns: Mapping[str, Any], sequence: str) -> Table:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from priory.data.columns import Table, features_of, is_frame
+from priory.data.categories import Levels, pooled, recoded
+from priory.data.columns import Table, features_of, is_frame, levels_of
 from priory.data.files import LABELS, find, read_frame, read_steps
 from priory.data.mapped import memory
 from priory.lookup import named
@@ -138,9 +139,11 @@ def together(
         return read_steps(frames, sequence)
     found: dict[str, Any] = {}
     features: tuple[str, ...] = ()
+    levels: dict[str, Levels] = {}
     for part, own in given.items():
         columns = columns_of(own, layer, label, missing=missing)
         names = features_of(columns)
+        mine = levels_of(columns) or ((),) * len(names)
         features = names if part == "train" else features
         if {*names} != {*features}:
             raise ValueError(
@@ -150,8 +153,15 @@ def together(
         if names != features:
             order = [names.index(name) for name in features]
             columns = {**columns, "x": np.asarray(columns["x"])[:, order]}
+            mine = tuple(mine[i] for i in order)
         found |= {f"{name}{ends[part]}": value for name, value in columns.items()}
-    return Table(found, features)
+        levels[f"x{ends[part]}"] = mine
+    if not any(any(own) for own in levels.values()):
+        return Table(found, features)
+    all_levels = pooled([*levels.values()])
+    for name, own in levels.items():
+        found[name] = recoded(found[name], own, all_levels, features, called=True)
+    return Table(found, features, all_levels)
 
 
 def check_plain(path: object, layer: str | None, label: str | None) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from priory.data.class_names import is_missing
-from priory.data.columns import Arrays, Table, features_of
+from priory.data.columns import Arrays, Table, features_of, levels_of
 from priory.data.partition import PARTS
 
 SEEN = "seen"
@@ -34,7 +34,7 @@ def apart(columns: Mapping[str, Any]) -> dict[str, Any]:
     for end in ("", *(f"_{part}" for part in PARTS)):
         if f"x{end}" in found:
             found[f"x{end}"], found[f"{SEEN}{end}"] = holes(found[f"x{end}"])
-    return Table(found, features_of(columns))
+    return Table(found, features_of(columns), levels_of(columns))
 
 
 def check_name(columns: Mapping[str, Any]) -> None:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from priory.data.categories import Levels, named_columns, recoded
 from priory.data.class_names import UNKNOWN, numbered
-from priory.data.columns import arrange, as_array, as_tensor, features_of
+from priory.data.columns import Table, arrange, as_array, as_tensor, features_of, levels_of
 from priory.data.mapped import Mapped
 from priory.data.missing import SEEN, check_name, holes
 from priory.data.pixels import binarise_once
@@ -41,6 +42,8 @@ class Preparation:
             rows had no names.
         padded: whether they are sequences, padded behind the steps that a column `length` counts.
         sequence: column of a table that says which sequence each row is a step of.
+        levels: of each feature the names of its levels 0, 1, ..., none of a feature of numbers;
+            empty if all are numbers.
         fill: what stands, in the data's own units, in the place of a missing entry of each feature,
             flat; None if rows may have none.
         layer: of AnnData that `x` was taken from; None for its X.
@@ -67,10 +70,12 @@ class Preparation:
     fill: tuple[float, ...] | None = None
     layer: str | None = None
     label: str | None = None
+    levels: Levels = ()
 
     def to_config(self) -> dict[str, Any]:
         """Return plain values from which `from_config` makes the same again."""
-        return {k: [*v] if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        found = {k: [*v] if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return found | {"levels": [[*own] for own in self.levels]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preparation:
@@ -85,6 +90,7 @@ class Preparation:
         values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in config.items()
         }
+        values["levels"] = tuple(tuple(map(str, own)) for own in config.get("levels", ()))
         found = cls(**values)
         if not isinstance(getattr(torch, str(found.dtype), None), torch.dtype):
             raise ValueError(f"a preparation needs a dtype of torch, got {found.dtype!r}")
@@ -92,6 +98,8 @@ class Preparation:
         for units in (found.mean, found.scale, found.fill):
             if units is not None and len(units) != size:
                 raise ValueError(f"a preparation of {size} features has {len(units)} means")
+        if found.levels and len(found.levels) != size:
+            raise ValueError(f"a preparation of {size} features has {len(found.levels)} levels")
         return found
 
     @property
@@ -152,10 +160,10 @@ class Preparation:
         Raises:
             ValueError: if the rows cannot be prepared as the training rows were.
         """
+        given, seen = self._coded(given), None
         features = features_of(given)
         check_name(given)
         given = finite_behind(given) if self.padded else given
-        seen = None
         if self.fill is not None and "x" in given:
             x, seen = holes(given["x"])
             given = {**given, "x": x}
@@ -184,7 +192,36 @@ class Preparation:
         Raises:
             ValueError: if the rows have another shape, or other features.
         """
-        return self._arranged(holes(given["x"])[0].astype(np.float64), features_of(given))
+        given = self._coded(given)
+        features = features_of(given)
+        return self._arranged(holes(given["x"])[0].astype(np.float64), features)
+
+    def table(self, x: Any) -> dict[str, list[Any]]:
+        """Return rows as columns by name, categories as the names of their levels.
+
+        Args:
+            x: rows in the data's own units, (n, features), such as samples.
+        """
+        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        return named_columns(array, self.levels, self.features)
+
+    def _coded(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return columns in which categories have the numbers that they have in the training rows.
+
+        Raises:
+            ValueError: if a level is not one of the training rows', or text stands for numbers.
+        """
+        features, own = features_of(given), levels_of(given)
+        if "x" not in given or not (own or (self.levels and isinstance(given, Table))):
+            return given
+        order = self._order(features)  # where ours stand among theirs
+        x = self._shaped(np.asarray(given["x"]))
+        names = self.features or tuple(f"x_{i}" for i in range(x.shape[1]))
+        own, wanted = (levels or ((),) * len(names) for levels in (own, self.levels))
+        if order is not None:
+            x, own = x[:, order], tuple(own[i] for i in order)
+        coded = recoded(x, own, wanted, names, called=True)
+        return Table({**given, "x": coded}, self.features if features else ())
 
     def _data(
         self,
@@ -333,6 +370,10 @@ class Preparation:
         if former.divisor != 1 and self.divisor == 1 and not self._unit:
             array = array * former.divisor
         array = array if order is None else array[..., order]
+        if self.levels and former.levels and self.levels != former.levels:
+            levels = former.levels if order is None else tuple(former.levels[i] for i in order)
+            called = self.features or tuple(f"x_{i}" for i in range(len(levels)))
+            array = recoded(array, levels, self.levels, called, called=False)
         if (seen := self._mask(found, former, order)) is not None:
             found[SEEN] = torch.from_numpy(np.ascontiguousarray(seen)).to(x.device)
             array = self._filled(array, seen)
@@ -366,7 +407,7 @@ class Preparation:
     def _same(self, former: Preparation) -> bool:
         """Return whether `x` was prepared alike."""
         ours, theirs = (
-            (p.shape, p.dtype, p.binarise, p.mean, p.scale, p.fill, p.divisor or 1)
+            (p.shape, p.dtype, p.binarise, p.mean, p.scale, p.fill, p.levels, p.divisor or 1)
             for p in (self, former)
         )
         return ours == theirs

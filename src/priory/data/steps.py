@@ -166,7 +166,9 @@ def finite_behind(columns: Mapping[str, Any]) -> Mapping[str, Any]:
         if x.ndim > 1 and is_padded({end: {"x": x, LENGTH: length}}) and not np.isfinite(x).all():
             behind = ~counted(length, x.shape[1]).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
             found[f"x{end}"] = np.where(behind & ~np.isfinite(x), x.dtype.type(0), x)
-    return found if not isinstance(columns, Table) else Table(found, columns.features)
+    return (
+        found if not isinstance(columns, Table) else Table(found, columns.features, columns.levels)
+    )
 
 
 def counted(length: Any, steps: int) -> NDArray[np.bool_]:

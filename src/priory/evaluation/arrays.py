@@ -58,7 +58,7 @@ def evaluate_samples(
     Example:
         >>> report = evaluate_samples(fake, real, metrics=["mmd", "energy"])
     """
-    from priory.evaluation.sample_sets import Sets, Units
+    from priory.evaluation.sample_sets import Sets, Units, sizes_of
     from priory.evaluation.table import choose
 
     rows = choose(metrics)
@@ -85,6 +85,7 @@ def evaluate_samples(
             mixture=getattr(data, "density", None),
             seed=seed,
             units=Units.of(data),
+            sizes=sizes_of(None, like),
             **counts,
         )
         return assemble(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -97,6 +97,7 @@ class Draws(Sets):
         background: a run on mutated data, to judge likelihoods against, if there is one.
         seed: seed of all draws.
         units: as in `Sets`.
+        sizes: likewise.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Draws(Sets):
         background: Any = None,
         seed: int = 0,
         units: Units | None = None,
+        sizes: Sequence[int] = (),
     ) -> None:
         super().__init__(
             columns,
@@ -126,6 +128,7 @@ class Draws(Sets):
             mixture=mixture,
             seed=seed,
             units=units,
+            sizes=sizes,
         )
         self.model, self.guide, self.particles = model, guide, particles
         self.steps, self.few, self.codes = steps, few, codes

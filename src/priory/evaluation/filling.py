@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from priory.data.categories import Levels, named_columns
 from priory.data.inputs import in_memory
 from priory.data.missing import SEEN
 from priory.data.rows import as_given, is_file, rows_of_file
+from priory.distributions.mixed import Mixed
 from priory.evaluation.isolation import placement, reseed
+from priory.evaluation.likelihood.masking import coordinate_log_prob
 from priory.evaluation.per_row import drawn
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, blocks
+from priory.evaluation.sample_sets import sizes_of
 from priory.evaluation.subject import check_counts, preparation_of
 from priory.inference.phases.arguments import signature
 from priory.inference.phases.joint_sample import Phase
@@ -36,15 +40,18 @@ class Imputed:
     """Rows with their missing entries filled in, in the data's own units, float64, on the CPU.
 
     Attributes:
-        x: `(n, *shape)`; a missing entry is its mean given those that are seen, others are as they
-            were.
-        low: the 5% quantile of a missing entry's draws; others are as they were.
+        x: `(n, *shape)`; a missing entry is its mean given those that are seen, of a category its
+            most probable level, others are as they were.
+        low: the 5% quantile of a missing entry's draws, NaN of a category; others are as they were.
         high: the 95% quantile, likewise.
         draws: `(draws, n, *shape)`, likewise.
         seen: which entries were there, `(n, *shape)`.
         ess: effective sample size behind each row, `(n,)`.
         features: names of the columns; none where the training rows had no names.
         warnings: why the draws may be far from their distribution.
+        levels: of each column the names of its levels, none of numbers; empty if all are numbers.
+        probability: of each missing category its level's, `(n, *shape)`, NaN elsewhere; None where
+            there are no categories.
     """
 
     x: Tensor
@@ -55,6 +62,12 @@ class Imputed:
     ess: Tensor
     features: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    levels: Levels = ()
+    probability: Tensor | None = None
+
+    def table(self) -> dict[str, list[Any]]:
+        """Return the rows as columns by name, categories as the names of their levels."""
+        return named_columns(self.x.numpy(), self.levels, self.features)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -65,6 +78,7 @@ class Imputed:
             f"{int(gaps.sum()):,} missing entries in {int(gaps.any(1).sum()):,} of {len(self):,} "
             f"rows: means, 5% and 95% quantiles of {len(self.draws)} draws, given what is seen"
         )
+        head += "; of a category the most probable level" if self.probability is not None else ""
         return "\n".join([head, *(f"! {text}" for text in self.warnings)])
 
 
@@ -129,7 +143,9 @@ def impute_rows(
             _ = rows.density
         except Unavailable as reason:
             raise Unavailable(f"the pair has no likelihood of a row: {reason}") from reason
-        mean, samples, ess = _filled(rows, draws)
+        width = rows.columns["x"].shape[1] if rows.columns["x"].dim() == 2 else 0
+        sizes = sizes_of(rows.model, preparation, width)
+        mean, samples, ess, best = _filled(rows, draws, sizes)
         seen = rows.columns.get(SEEN, torch.ones_like(rows.columns["x"], dtype=torch.bool)).cpu()
         values = [rows.columns["x"].cpu(), mean, samples]
         if preparation is not None:
@@ -139,13 +155,20 @@ def impute_rows(
         own = own if given is None else torch.from_numpy(given).reshape(own.shape)
         samples = torch.where(seen, own, samples)
         ends = samples.quantile(torch.tensor([_LOW, _HIGH], dtype=torch.float64), dim=0)
-        features = getattr(preparation, "features", ())
+        features, levels = (getattr(preparation, name, ()) for name in ("features", "levels"))
         filled = torch.where(seen, own, mean)
-        return Imputed(filled, ends[0], ends[1], samples, seen, ess, features, _doubts(ess))
+        if best is not None:
+            gap = ~seen & (torch.tensor(sizes) > 0)
+            best = best.where(gap, torch.nan)
+            ends = ends.where(~gap, torch.nan)
+        doubts = _doubts(ess)
+        return Imputed(filled, ends[0], ends[1], samples, seen, ess, features, doubts, levels, best)
 
 
-def _filled(draws: Draws, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return means, draws and effective sample sizes, of rows as they are held."""
+def _filled(
+    draws: Draws, count: int, sizes: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return means, draws, effective sample sizes, and the probabilities of the categories."""
     particles = max(2, draws.particles)
     size = max(1, _VALUES // (draws.columns["x"][0].numel() * particles))
     like = placement(draws.model, draws.guide)
@@ -158,9 +181,41 @@ def _filled(draws: Draws, count: int) -> tuple[Tensor, Tensor, Tensor]:
         else:
             alone = (Phases(draws.model, draws.guide, columns=rows) for _ in range(particles))
             phases = [each.awake for each in alone]
-        parts.append(_resampled(phases, rows, count))
-    means, samples, ess = zip(*parts, strict=True)
-    return torch.cat(means), torch.cat(samples, 1), torch.cat(ess)
+        parts.append((*_resampled(phases, rows, count), *_levels(phases, rows, sizes)))
+    means, samples, ess, levels, best = zip(*parts, strict=True)
+    mean = torch.cat(means)
+    if not sizes:
+        return mean, torch.cat(samples, 1), torch.cat(ess), None
+    mean = torch.where(torch.tensor(sizes) > 0, torch.cat(levels), mean)
+    return mean, torch.cat(samples, 1), torch.cat(ess), torch.cat(best)
+
+
+def _levels(
+    phases: list[Phase], rows: Columns, sizes: tuple[int, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    r"""Return each category's most probable level and its probability, `(n, columns)` each.
+
+    .. math:: p(x_i = l \mid x_\text{seen}) \approx \sum_k \bar w_k \, p(x_i = l \mid z_k)
+    """
+    if not sizes:
+        return None, None
+    weight = torch.cat([phase.log_weight() for phase in phases]).double().softmax(0)
+    x, k = rows["x"], len(weight) // len(phases)
+    known = torch.tensor(sizes, device=x.device)
+    found = []
+    for level in range(max(sizes)):
+        # A column with fewer levels, or of numbers, is asked for what it has, and not read.
+        value = torch.where(known > level, float(level), x).to(x)
+        parts = []
+        for phase in phases:
+            distribution = phase.distribution("x", of="model")
+            whole = getattr(distribution, "whole", distribution)
+            score = coordinate_log_prob(whole, value.expand(k, *x.shape) if k > 1 else value)
+            parts.append(score.reshape(k, *x.shape).double().exp())
+        share = torch.einsum("kn,knd->nd", weight, torch.cat(parts))
+        found.append(torch.where(known > level, share, -1.0))
+    best = torch.stack(found).max(0)
+    return best.indices.double().cpu(), best.values.cpu()
 
 
 def _resampled(phases: list[Phase], rows: Columns, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,8 +228,9 @@ def _resampled(phases: list[Phase], rows: Columns, count: int) -> tuple[Tensor, 
         distribution = phase.distribution("x", of="model")
         k = len(weight) // len(phases)
         value = distribution.sample()
+        whole = getattr(distribution, "whole", distribution)
         try:
-            mean = distribution.mean
+            mean = whole.means(value) if isinstance(whole, Mixed) else distribution.mean
         except NotImplementedError:
             mean = value
         for found, part in ((values, value), (means, mean)):

@@ -43,7 +43,7 @@ from priory.inference.support import check_rows
 if TYPE_CHECKING:
     from priory.evaluation.registry import Metric
     from priory.evaluation.report.report import Report
-    from priory.evaluation.sample_sets import Sets, Units
+    from priory.evaluation.sample_sets import Sets
 
 
 def evaluate(
@@ -130,8 +130,7 @@ def evaluate(
             background=background,
             codes=codes,
             seed=seed,
-            units=_units_of(data if run is None else run.data),
-            **counts,
+            **(_units_of(pair, data if run is None else run.data, columns) | counts),
         )
         return assemble(
             draws,
@@ -152,10 +151,13 @@ def _training_rows(data: Any, split: str) -> Columns | None:
     return check(read(data.train), "train") if apart else None
 
 
-def _units_of(data: Any) -> Units | None:
-    from priory.evaluation.sample_sets import Units
+def _units_of(pair: Any, data: Any, columns: Columns) -> dict[str, Any]:
+    """Return the units of standardised data, and the number of levels of each category."""
+    from priory.evaluation.sample_sets import Units, sizes_of
 
-    return Units.of(data)
+    width = columns["x"].shape[1] if "x" in columns and columns["x"].dim() == 2 else 0
+    sizes = sizes_of(pair.model, preparation_of(data), width)
+    return {"units": Units.of(data), "sizes": sizes}
 
 
 def _check_rows(pair: Any, like: Tensor | None, sets: Mapping[str, Columns]) -> None:

@@ -174,4 +174,7 @@ def units_of(draws: Any) -> tuple[str, str]:
         draws: of samples and data.
     """
     text = "standardised units"
+    if draws.sizes:
+        text = "standard deviations, categories at a distance of one"
+        return text, f"in {text}"
     return ("", "") if draws.units is None else (text, f"in {text}")

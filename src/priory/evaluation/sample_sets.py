@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
@@ -17,6 +17,9 @@ from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import Columns, has_missing, has_unknown, labelled_rows, rows_of, thin
 from priory.evaluation.samples.pairwise import median_bandwidths
 from priory.evaluation.subject import SAMPLES
+from priory.inference.phases.arguments import likelihood_at
+from priory.likelihoods import Categorical
+from priory.likelihoods import Columns as MixedColumns
 from priory.likelihoods.values import is_binary
 
 Anchor = Literal["real", "baseline"]
@@ -100,6 +103,8 @@ class Sets:
         mixture: the distribution of the data, where it is a known mixture.
         seed: seed of all draws.
         units: what standardised data are in, if they are.
+        sizes: of a table with categories the number of each column's levels, 0 of numbers; such
+            rows are compared as `coded` makes them.
     """
 
     def __init__(
@@ -113,8 +118,9 @@ class Sets:
         mixture: Mixture | None = None,
         seed: int = 0,
         units: Units | None = None,
+        sizes: Sequence[int] = (),
     ) -> None:
-        self.mixture, self.units = mixture, units
+        self.mixture, self.units, self.sizes = mixture, units, tuple(sizes)
         self.columns, self.reference = columns, reference
         self.n_samples, self.features, self.seed = n_samples, features, seed
         self.n = len(next(iter(columns.values())))
@@ -223,9 +229,27 @@ class Sets:
         """The data, `(n, *shape)`."""
         if "x" not in self.columns:
             raise Unavailable(f"the data have no column x, only {', '.join(self.columns)}")
+        if self.sizes:
+            raise Unavailable("x has columns of categories, whose numbers are names, no values")
+        return self._own_x
+
+    @property
+    def _own_x(self) -> Tensor:
+        """The data, whatever their columns hold."""
         if has_missing(self.columns):
             raise Unavailable("x has missing entries, for which no value may be taken")
         return self.columns["x"]
+
+    def compared(self, x: Tensor) -> Tensor:
+        """Return rows of x as sets of rows are compared, `(n, d)`: of mixed tables coded.
+
+        Args:
+            x: `(n, *shape)`.
+        """
+        if not self.sizes:
+            return rows_of(x)
+        numbers = self._own_x if self.reference is None else self.reference["x"]
+        return coded(rows_of(x), self.sizes, rows_of(numbers))
 
     @cached_property
     def labels(self) -> Tensor:
@@ -247,7 +271,7 @@ class Sets:
         if "x" not in self.columns:
             return ()
         found = _warnings_of(self.columns["x"])
-        binary = self._given is not None and is_binary(self.x)
+        binary = self._given is not None and is_binary(self._own_x)
         if self._given is not None and binary != is_binary(self._given):
             kinds = ("binary", "not") if binary else ("not binary", "are")
             found += (
@@ -258,25 +282,25 @@ class Sets:
     @cached_property
     def real(self) -> Tensor:
         """Data that generated samples are compared with, `(m, d)`."""
-        rows = self.x[1::2] if self._halved else self.x
-        return rows_of(thin({"x": rows}, self.n_samples)["x"])
+        rows = self._own_x[1::2] if self._halved else self._own_x
+        return self.compared(thin({"x": rows}, self.n_samples)["x"])
 
     @cached_property
     def generated(self) -> Tensor:
         """Generated samples of x, flattened, `(m, d)`; or the anchor in their place."""
         if self._anchor is None:
-            return rows_of(self.generated_rows(self.n_samples)).to(self.real)
-        source = self.x if self.reference is None else self.reference["x"]
+            return self.compared(self.generated_rows(self.n_samples)).to(self.real)
+        source = self._own_x if self.reference is None else self.reference["x"]
         source = rows_of(source[::2] if self._halved else source).to(self.real)
         if self._anchor == "real":
-            return thin({"x": source}, self.n_samples)["x"]
+            return self.compared(thin({"x": source}, self.n_samples)["x"])
         stream = torch.Generator().manual_seed(self.seed)
-        return independent_marginals(source, self.n_samples, stream)
+        return self.compared(independent_marginals(source, self.n_samples, stream))
 
     @cached_property
     def bandwidths(self) -> tuple[float, ...]:
         """Kernel widths for comparing samples, set by the data alone."""
-        return median_bandwidths(rows_of(thin({"x": self.x}, self.n_samples)["x"]))
+        return median_bandwidths(self.compared(thin({"x": self._own_x}, self.n_samples)["x"]))
 
     def generated_rows(self, n: int) -> Tensor:
         """Return at most n generated samples of x, `(m, *shape)`.
@@ -306,6 +330,48 @@ def independent_marginals(real: Tensor, n: int, generator: torch.Generator) -> T
     """
     index = torch.randint(len(real), (n, real.shape[1]), generator=generator)
     return real.gather(0, index.to(real.device))
+
+
+def coded(x: Tensor, sizes: Sequence[int], like: Tensor) -> Tensor:
+    """Return rows of a mixed table as numbers that may be compared, `(n, d)`.
+
+    A number is in standard deviations of its column. Two categories are at a distance of 1, by a
+    one-hot code over the root of two.
+
+    Args:
+        x: `(n, columns)`.
+        sizes: of each column the number of its levels, 0 of numbers.
+        like: rows from which the deviations are taken, likewise.
+    """
+    parts = []
+    for i, size in enumerate(sizes):
+        column = x[:, i : i + 1]
+        if size:
+            levels = torch.arange(size, dtype=x.dtype, device=x.device)
+            parts.append(torch.eq(column, levels).to(x.dtype) * 2**-0.5)
+        else:
+            spread = like[:, i].double().std(correction=0)
+            unit = torch.where(spread > 0, spread, 1.0)
+            parts.append(column / unit.to(x))
+    return torch.cat(parts, 1)
+
+
+def sizes_of(model: Any, preparation: Any, width: int = 0) -> tuple[int, ...]:
+    """Return the number of levels of each column, 0 of numbers; empty where all are numbers.
+
+    Args:
+        model: the pair's, whose likelihood may say so; None if there is none.
+        preparation: of the rows, whose levels may have names; None if there is none.
+        width: the number of columns, where rows are a table's.
+    """
+    likelihood = None if model is None else likelihood_at(model, "x")
+    found: tuple[int, ...] = tuple(map(len, getattr(preparation, "levels", ())))
+    if isinstance(likelihood, MixedColumns):
+        kinds = [kind for _, kind in likelihood.kinds]
+        found = tuple((k.levels or 0) if isinstance(k, Categorical) else 0 for k in kinds)
+    elif isinstance(likelihood, Categorical):
+        found = (likelihood.levels or 0,) * width
+    return found if any(found) else ()
 
 
 def _warnings_of(x: Tensor) -> tuple[str, ...]:

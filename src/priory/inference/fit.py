@@ -21,6 +21,7 @@ from priory.data.steps import LENGTH
 from priory.inference.alone import alone
 from priory.inference.callback import Callback, Guarded, OnEpoch
 from priory.inference.checkpoints.keeper import keeping, standing
+from priory.inference.columns import meet
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
 from priory.inference.loop import Loop, stateful
@@ -235,6 +236,7 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 def prepare(pair: Any, data: Data, device: torch.device) -> None:
     """Build a lazy pair from the training rows, and move it to the device."""
+    meet(pair, data.preparation)
     if hasattr(pair, "build"):
         held = data.train.resident()
         length = {LENGTH: held.columns[LENGTH]} if LENGTH in held.columns else {}

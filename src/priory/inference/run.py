@@ -40,7 +40,7 @@ from priory.inference.phases.arguments import Program, bind, build, owner
 from priory.inference.phases.conditioning import every_value, given_rows
 from priory.inference.phases.phases import generate
 from priory.inference.randomness import own_randomness
-from priory.likelihoods.base import FORMER
+from priory.likelihoods.base import FORMER, Likelihood
 from priory.nets import Critic, Decoder, Net
 from priory.serialisation import from_config, to_config
 
@@ -433,6 +433,7 @@ def load(folder: str | os.PathLike[str], *, pair: Any = None, data: Data | None 
         for name, decoder in _choosing(pair or rebuilt).items():  # not from rows of zeros
             chosen = config.get("likelihoods", {}).get(name, config["pair"].get("likelihood"))
             decoder.likelihood = from_config(chosen) if chosen else decoder.likelihood
+        x = _inside(pair or rebuilt, x)
         build(rebuilt, x, _labels(rebuilt))
         _build_critics(objective, config, x.dtype)
         preparation = _preparation(config, data)
@@ -493,6 +494,14 @@ def _rows(config: dict[str, Any]) -> Tensor:
     if not all(type(size) is int and size > 0 for size in sizes):
         raise TypeError(f"x can't have rows of shape {sizes}")
     return torch.zeros(2, *sizes, dtype=getattr(torch, config["dtype"]))
+
+
+def _inside(pair: Any, x: Tensor) -> Tensor:
+    """Return rows of zeros as rows that lie in the support of a pair's likelihood."""
+    for part in pair.modules() if isinstance(pair, nn.Module) else ():
+        if isinstance(part, Decoder) and isinstance(part.likelihood, Likelihood):
+            x = part.likelihood.blank(x)
+    return x
 
 
 def _labels(pair: Any) -> dict[str, Tensor]:

@@ -2,11 +2,12 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from priory.likelihoods.values import REACH, is_bounded, is_table, span, squashed, units
 from priory.part import Part, Shape
@@ -17,12 +18,60 @@ def extent(x: Tensor) -> str:
     return f"[{x.min().item():.4g}, {x.max().item():.4g}]"
 
 
+def word_or_positive(name: str, value: str | float, words: Sequence[str]) -> str | float:
+    """Return a head's option that is one of some words, or a positive number.
+
+    Args:
+        name: The option's name, for the message.
+        value: What was given.
+        words: Those that it may be.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    fixed = isinstance(value, (int, float)) and 0 < value < math.inf
+    if value not in words and not fixed:
+        choice = ", ".join(map(repr, words))
+        raise ValueError(f"{name} must be {choice} or a positive number, got {value}")
+    return value
+
+
+def first_outside(x: Tensor, inside: Tensor) -> str:
+    """Return the first value of data that is outside of a support and where it stands.
+
+    Args:
+        x: Data, (n, *shape).
+        inside: Which values are in the support, likewise.
+    """
+    row, *place = (int(i) for i in (~inside).nonzero()[0])
+    where = f" of column {place[0]}" if len(place) == 1 else f" at {tuple(place)}" if place else ""
+    return f"{x[(row, *place)].item():.6g} in row {row}{where}"
+
+
 class Likelihood(Part):
     """A head over features of shape (*batch, params, *shape), with one map for each parameter."""
 
     name: ClassVar[str]
     _kind = "likelihood"
     params: int = 1
+
+    def meet(self, names: Sequence[str], levels: Sequence[Sequence[str]]) -> None:
+        """Learn what a table's columns are called, before the head is built.
+
+        Args:
+            names: Of the columns; none where they have no names.
+            levels: Of each column the names of its levels, none of a column of numbers; empty where
+                all are numbers.
+
+        Raises:
+            ValueError: A column has levels, and the likelihood is one of numbers.
+        """
+        for name, own in zip(names, levels, strict=bool(levels)):
+            if own:
+                raise ValueError(
+                    f"the {self.name} likelihood is of numbers, and column {name!r} has the levels "
+                    f"{', '.join(own[:5])}: take likelihood='columns', or leave the column out"
+                )
 
     @property
     def shape(self) -> Shape | None:
@@ -51,6 +100,18 @@ class Likelihood(Part):
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError when the data, (n, *shape), are outside the support."""
+
+    def blank(self, x: Tensor) -> Tensor:
+        """Return rows like zeros (n, *shape) that lie in the support."""
+        return x
+
+    def inputs(self, shape: Shape) -> Shape:
+        """Return the shape of what nets read of a datum; that of a datum, but for categories."""
+        return shape
+
+    def beside(self, mask: Tensor) -> Tensor:
+        """Return a mask of the entries of data as one of what nets read of them."""
+        return mask
 
     def scaled(self, x: Tensor) -> Tensor:
         """Return data (*batch, *shape) in units in which they are of the order of one."""
@@ -98,6 +159,7 @@ class Likelihood(Part):
         return self.distribution(maps, event_dim)
 
 
+_LOG_SCALES = (-25.0, 40.0)
 _RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 FORMER = {"centre": 0.0, "unit": 1.0, "reach": math.inf}  # of a head that was saved without
 
@@ -141,3 +203,68 @@ class Real(Likelihood):
     def drawn_in(self, x: Tensor) -> Tensor:
         """Return scaled data, those of a table beyond five deviations by their logarithm."""
         return squashed(x, self.reach) if hasattr(self, "reach") else x
+
+
+class Scaled(Real):
+    """A head of real numbers about a centre, with a scale in the data's units.
+
+    Args:
+        scale: "learned" for one scalar learned with the decoder, "pixel" for one from the decoder
+            at every pixel, or a fixed scale in the data's units.
+
+    Raises:
+        ValueError: The scale is neither of the words nor a positive number.
+    """
+
+    def __init__(self, scale: str | float = "learned") -> None:
+        super().__init__()
+        self.scale = word_or_positive("scale", scale, ("learned", "pixel"))
+        self.params = 2 if scale == "pixel" else 1
+
+    def make(self, x: Tensor) -> None:
+        """Take the data's units, and make the log scale: learned from their spread, or fixed."""
+        super().make(x)
+        if not is_table(x):
+            self.take(*units(x))
+        if self.scale == "learned":
+            self.log_scale = nn.Parameter(self._spread(x))
+        elif self.scale != "pixel":
+            fixed = torch.tensor(math.log(float(self.scale)), dtype=x.dtype, device=x.device)
+            self.register_buffer("log_scale", fixed, persistent=False)
+
+    def span(self, x: Tensor, output: str) -> None:
+        """Take the units of a net's range, and the scale's start in them."""
+        super().span(x, output)
+        if self.scale == "learned":
+            with torch.no_grad():
+                self.log_scale.copy_(self._spread(x))
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """Return the log standard deviation of data in their units."""
+        return self.scaled(x).std(correction=0).clamp(min=1e-2).log().detach().clone()
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless every value is finite."""
+        if not torch.isfinite(x).all():
+            raise ValueError(
+                f"the {self.name} likelihood expected finite values, got nan or infinity"
+            )
+
+    def bias(self, x: Tensor) -> Tensor:
+        """Return the training mean and, for the scale's map, the log standard deviation."""
+        x = self.scaled(x)
+        mean = x.mean(0)
+        if self.scale != "pixel":
+            return mean.unsqueeze(0)
+        spread = x.std(0, correction=0).clamp(min=1e-2)
+        return torch.stack([mean, spread.log()])
+
+    def located(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return centres and log scales in the data's units, of maps (means,) or with log scales.
+
+        The log scale is kept in [-25, 40] units, beyond which single precision has no use for it.
+        """
+        log_scale = maps[1] if self.scale == "pixel" else self.log_scale
+        if isinstance(self.scale, str):
+            log_scale = log_scale.clamp(*_LOG_SCALES) + self.unit.log()
+        return self.centre + self.unit * maps[0], log_scale

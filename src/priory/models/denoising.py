@@ -239,6 +239,12 @@ class Pixels(Vector):
 
     def of(self, likelihood: Likelihood, shape: Shape) -> None:
         """Take the units, and the shape, of the data."""
+        if likelihood.inputs(shape) != shape:
+            raise ValueError(
+                "a chain that denoises reads its own states, one number for each coordinate, and a "
+                "category has one for each level: leave categories out, or take another pair, such "
+                "as VAE"
+            )
         self.likelihood, self.shape, self.size = likelihood, shape, prod(shape)
 
     def embed(self, z: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class LadderVAE(Chain):
         """Make the parameters for data (n, *shape)."""
         likelihood, sizes, widths = self.decoder.choose(x), self.latents, self.widths
         build_prior(self.prior, sizes[-1], x, likelihood, None)
-        self.encoder.build(tuple(x.shape[1:]), widths[:1])
+        self.encoder.build(self.decoder.choose(x).inputs(tuple(x.shape[1:])), widths[:1])
         for net, inputs, outputs in zip(self.up, widths[:-1], widths[1:], strict=True):
             net.build((inputs,), (outputs,))  # type: ignore[operator]
         build_layers(self.recognition, widths, sizes)

@@ -49,7 +49,9 @@ class MaskedEncoder(Encoder):
             RuntimeError: There are no parameters yet.
         """
         data = self.read(x)
-        mask = torch.ones_like(data) if seen is None else seen.to(data.dtype)
+        mask = torch.ones_like(data)
+        if seen is not None:
+            mask = self._likelihood[0].beside(seen).to(data.dtype)
         data = torch.where(mask > 0, data, 0.0)
         if self.images:
             return self.head(self.net(torch.cat([data, mask], -3)))

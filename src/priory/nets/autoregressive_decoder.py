@@ -81,7 +81,7 @@ class AutoregressiveDecoder(Decoder):
         """Make the net, and set its output's start.
 
         Raises:
-            ValueError: The likelihood has no density.
+            ValueError: The likelihood has no density, or is of categories.
         """
         likelihood = self.choose(x)
         if isinstance(likelihood, Delta):
@@ -90,6 +90,12 @@ class AutoregressiveDecoder(Decoder):
                 "likelihood='normal'"
             )
         shape, width = tuple(x.shape[1:]), self._seen[0].features
+        if likelihood.inputs(shape) != shape:
+            raise ValueError(
+                "an autoregressive decoder reads one number for each coordinate, and a category is "
+                "read as one for each level: leave categories out, or take another pair, such as "
+                "VAE"
+            )
         self.net.build(shape, likelihood.params, width)
         bias = likelihood.bias(x)
         if bias is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.distributions.padded import Padded
-from priory.likelihoods import LIKELIHOODS, Delta, Likelihood, likelihood_for
+from priory.likelihoods import LIKELIHOODS, Columns, Delta, Likelihood, likelihood_for
 from priory.likelihoods.values import SMALL, starts_small
 from priory.lookup import lookup
 from priory.nets.encoder import Width
@@ -88,6 +89,22 @@ class Decoder(Part):
     def constructor_argument(self) -> nn.Module:
         """What a pair's constructor is given to make it, for a run's configuration."""
         return self.net
+
+    def meet(self, names: Sequence[str], levels: Sequence[Sequence[str]]) -> None:
+        """Learn what a table's columns are called; categories among them have a likelihood each.
+
+        Args:
+            names: Of the columns; none where they have no names.
+            levels: Of each column the names of its levels, none of a column of numbers; empty where
+                all are numbers.
+
+        Raises:
+            ValueError: A column has levels, and the likelihood is one of numbers.
+        """
+        if isinstance(self.likelihood, str) and any(levels):
+            self.likelihood = Columns()
+        if isinstance(self.likelihood, Likelihood) and not self._chosen:
+            self.likelihood.meet(names, levels)
 
     def choose(self, x: Tensor) -> Likelihood:
         """Return the likelihood, built for data that it was held against.

@@ -107,12 +107,13 @@ class Encoder(Part):
         if self.auto:
             self.head = posterior_for(self.support, self.point)
         self.head.build(latent)
-        self.net.build(self.inputs(tuple(x.shape[1:])), self.outputs(latent))
+        read = likelihood.inputs(tuple(x.shape[1:]))
+        self.net.build(self.inputs(read), self.outputs(latent))
         if starts_small(x):
             self.net.temper(SMALL)
 
     def inputs(self, shape: Shape) -> Shape:
-        """Return the shape of what the net reads, for a datum's."""
+        """Return the shape of what the net reads, for that of a datum as nets read it."""
         return shape
 
     def outputs(self, latent: int) -> Shape:

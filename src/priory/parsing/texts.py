@@ -139,6 +139,14 @@ def _arguments(
                 errors.found.append(f"{text}: too many arguments, {name} takes {takes}")
                 break
             key, value = list(options)[place], argument
+        keyed = getattr(target, "keyed", None)
+        if keyed is not None and key not in options:  # what is written key by key, as columns are
+            held = values.setdefault(keyed, {})
+            if key in held:
+                errors.found.append(f"{text}: {key} is given twice")
+            part = errors.attempt(parse, kind, unbracket(value), table, prefix=f"{text}: ")
+            held[key] = part
+            continue
         key = key.replace("-", "_")
         option = errors.attempt(named, f"argument of {name}", key, options, prefix=f"{text}: ")
         if option is not None:

@@ -56,6 +56,10 @@ def bits_per_dim(draws: Draws) -> Estimate:
     kind = kind_of(draws, "upper bound")
     spacing, warnings, samples = 1.0, doubts(draws), samples_of(draws)
     x = draws.x if draws.units is None else draws.units.own(draws.x).float()
+    if any(draws.quantity.columns):
+        raise Unavailable(
+            "x has a density of some columns and a mass of others, which have no bits together"
+        )
     if not is_discrete(distribution):
         found = level_spacing(x)
         if found is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from priory.data.missing import SEEN
+from priory.distributions.mixed import MixedSupport
 from priory.evaluation.rows import Columns, has_missing
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
@@ -20,12 +21,14 @@ class Quantity(NamedTuple):
         given: columns that the model takes besides.
         masses: the observed sites whose values are discrete: they have a probability, no density.
         partial: whether x may have missing entries, which are integrated out.
+        columns: of a table with both, how many columns of x have densities and how many masses.
     """
 
     observed: tuple[str, ...]
     given: tuple[str, ...] = ()
     masses: tuple[str, ...] = ()
     partial: bool = False
+    columns: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -34,9 +37,15 @@ class Quantity(NamedTuple):
         return f"log p({', '.join(self.observed)}{given})"
 
     def __str__(self) -> str:
-        kinds = (f"{s} a {'mass' if s in self.masses else 'density'}" for s in self.observed)
+        kinds = (f"{s} {self._kind(s)}" for s in self.observed)
         seen = ", of the entries that are seen" if self.partial else ""
         return f"{self.name}: {', '.join(kinds)}{seen}"
+
+    def _kind(self, site: str) -> str:
+        """Say what a site has."""
+        if site == "x" and any(self.columns):
+            return "a density of {} columns and a mass of {}".format(*self.columns)
+        return "a mass" if site in self.masses else "a density"
 
     @property
     def is_density(self) -> bool:
@@ -51,7 +60,7 @@ class Quantity(NamedTuple):
             given: those that are given.
         """
         masses = tuple(s for s in self.masses if s in sites)
-        return Quantity(tuple(sites), tuple(given), masses, self.partial)
+        return Quantity(tuple(sites), tuple(given), masses, self.partial, self.columns)
 
 
 def quantity_of(phase: Phase, model: Callable[..., Any], columns: Columns) -> Quantity:
@@ -67,7 +76,12 @@ def quantity_of(phase: Phase, model: Callable[..., Any], columns: Columns) -> Qu
     given = [n for n in taken if n not in observed and n not in ("x", "index", SEEN)]
     discrete = (s for s in observed if is_discrete(phase.distribution(s, of="model")))
     partial = SEEN in taken and has_missing(columns)
-    return Quantity(tuple(observed), tuple(given), tuple(discrete), partial)
+    mixed = (0, 0)
+    if "x" in observed:
+        support = getattr(phase.distribution("x", of="model"), "support", None)
+        if isinstance(support, MixedSupport) and 0 < support.masses < support.columns:
+            mixed = (support.columns - support.masses, support.masses)
+    return Quantity(tuple(observed), tuple(given), tuple(discrete), partial, mixed)
 
 
 def likelihood_of(draws: Any) -> tuple[str, str]:

@@ -181,8 +181,10 @@ def _identity(sets: Sets) -> Extractor:
 def _pca(sets: Sets) -> Extractor:
     from scipy.linalg import eigh
 
-    source = sets.x if sets.reference is None else sets.train["x"]
-    x = rows_of(thin({"x": source}, _FITTED)["x"]).double().cpu()
+    if sets.reference is None:
+        x = sets.real.double().cpu()
+    else:
+        x = sets.compared(thin({"x": sets.train["x"]}, _FITTED)["x"]).double().cpu()
     if len(x) < 2:
         raise Unavailable(f"principal components need at least 2 rows, got {len(x)}")
     mean = x.mean(0)
@@ -216,9 +218,9 @@ def _inception(sets: Sets) -> Extractor:
 
 
 def _auto(sets: Sets) -> Extractor:
-    if rows_of(sets.x).shape[1] <= _LOW:
+    if sets.real.shape[1] <= _LOW:
         return _identity(sets)
-    if sets.reference is not None and labelled(sets.reference):
+    if sets.reference is not None and labelled(sets.reference) and not sets.sizes:
         return _classifier(sets)
     return _pca(sets)
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from priory.divergences import squared_distances
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
-from priory.evaluation.rows import rows_of
 from priory.evaluation.sample_sets import Sets, once
 from priory.evaluation.samples.pairwise import Neighbours, check_sets, nearest, row_blocks
 
@@ -198,5 +197,5 @@ def shared_components(*sets: Tensor) -> list[Tensor]:
 @once
 def _copying(draws: Sets) -> Copying:
     check_finite("samples", draws.generated)
-    train = rows_of(draws.train["x"]).to(draws.generated.device)
+    train = draws.compared(draws.train["x"]).to(draws.generated.device)
     return copying(*shared_components(draws.generated, train, draws.real))

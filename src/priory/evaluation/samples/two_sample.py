@@ -13,7 +13,7 @@ from torch import Tensor
 from priory.divergences import squared_distances
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
-from priory.evaluation.rows import rows_of, thin
+from priory.evaluation.rows import thin
 from priory.evaluation.sample_sets import Sets
 from priory.evaluation.samples.features import extractor_of, feature_sets, features_quantity
 from priory.evaluation.samples.pairwise import check_sets, row_blocks
@@ -64,7 +64,7 @@ def c2st_1nn(draws: Sets) -> Estimate:
 def c2st_1nn_train(draws: Sets) -> Estimate:
     """Accuracy of the nearest other sample in telling samples from training rows; 0 for copies."""
     check_finite("samples", draws.generated)
-    extract, train = extractor_of(draws), rows_of(draws.train["x"])
+    extract, train = extractor_of(draws), draws.compared(draws.train["x"])
     n = min(len(train), len(draws.generated))
     rows = (thin({"x": x}, n)["x"] for x in (draws.generated, train.to(draws.generated)))
     generated, known = (extract(x) for x in rows)
