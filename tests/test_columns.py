@@ -155,6 +155,7 @@ def _chosen(kinds):
         (lambda: Columns({"city": "delta"}), "unknown likelihood of a column 'delta'"),
         (lambda: Columns({"city": Delta()}), "with a density or a mass, got delta"),
         (lambda: Columns().check(torch.zeros(3, 1, 4, 4)), r"a table.*\(3, 1, 4, 4\)"),
+        (lambda: Categorical().meet(NAMES, LEVELS), "the same levels for all.*'columns'"),
         (lambda: Normal().meet(NAMES, LEVELS), "column 'city' has the levels.*'columns'"),
         (lambda: _check({"height": "poisson"}), r"column 'height': .*got 1\d\d.* in row 0: round"),
     ],

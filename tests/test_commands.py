@@ -165,6 +165,10 @@ def there(tmp_path_factory):
         np.savetxt(folder / name, x, delimiter=",", header="a,b,c", comments="")
     x = np.stack([np.arange(60) // 3, draw.normal(size=60)], 1)
     np.savetxt(folder / "steps.csv", x, delimiter=",", header="id,a", comments="")
+    x = np.stack([draw.normal(40, 9, 60), draw.poisson(3, 60), np.arange(60) % 3], 1)
+    x = np.concatenate([x, draw.gamma(2, size=(60, 1))], 1)
+    names = "age,visits,ward,dose"
+    np.savetxt(folder / "patients.csv", x, delimiter=",", header=names, comments="")
     (folder / "path" / "to").mkdir(parents=True)
     for name in ("my_pairs.py", "path/to/file.py"):
         (folder / name).write_text(OWN)

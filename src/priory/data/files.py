@@ -332,7 +332,8 @@ def _table(cells: _Cells, sequence: str | None = None, *, missing: bool = False)
     for name, column in zip(names, columns, strict=True):
         if name not in labels:
             refuse_dates(name, [cell for cell in column if not _is_gap(cell)])
-            text = keys is None and (name in categories or _is_text(column))
+            alone = keys is not None or len(names) == 1 or not has_header
+            text = not alone and (name in categories or _is_text(column))
             made = _category if text else _numbers
             features[name], own = made(name, column, keys, missing=missing)
             levels.append(own)
@@ -397,7 +398,16 @@ def _is_text(column: NDArray[Any]) -> bool:
     if column.dtype.kind not in "UO":
         return False
     cells = [cell for cell in column if not _is_gap(cell)]
-    return bool(cells) and all(isinstance(c, str) and _number(c) is None for c in cells)
+    return bool(cells) and all(isinstance(c, str) and not _is_like_number(c) for c in cells)
+
+
+def _is_like_number(cell: str) -> bool:
+    """Return whether text would be a number elsewhere, such as 1_000."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _category(

@@ -1,5 +1,7 @@
 """Categories: numbers that name one of several levels."""
 
+from collections.abc import Sequence
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -39,6 +41,15 @@ class Categorical(Likelihood):
         super().__init__()
         self.levels = None if levels is None else at_least(2, "levels", levels)
         self.params = self.levels or 1
+
+    def meet(self, names: Sequence[str], levels: Sequence[Sequence[str]]) -> None:
+        """Raise ValueError if columns have levels with names, which may be of different number."""
+        for name, own in zip(names, levels, strict=bool(levels)):
+            if own:
+                raise ValueError(
+                    f"the categorical likelihood has the same levels for all columns, and column "
+                    f"{name!r} has names for its own: take likelihood='columns'"
+                )
 
     def make(self, x: Tensor) -> None:
         """Find how many levels there are."""
