@@ -23,6 +23,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "docstrings",
     "mathml",
+    "scraper",
     "generate",
     "llms",
     "titles",
@@ -66,7 +67,7 @@ html_theme_options = {
 }
 
 sphinx_gallery_conf = {
-    "examples_dirs": ["learn", "../examples"],
+    "examples_dirs": ["_build/scripts/tutorials", "_build/scripts/gallery"],
     "gallery_dirs": ["tutorials", "gallery"],
     "filename_pattern": r"\.py",
     "within_subsection_order": "FileNameSortKey",

@@ -66,9 +66,11 @@ def first_sentence(text: str | None) -> str:
 
 
 def _process(
-    _app: Sphinx, _kind: str, _name: str, _value: object, _options: object, lines: list[str]
+    _app: Sphinx, kind: str, _name: str, _value: object, _options: object, lines: list[str]
 ) -> None:
     lines[:] = plain(lines)
+    if kind in ("property", "attribute"):  # whose first line napoleon would read as `type: text`
+        lines.insert(0, "")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
