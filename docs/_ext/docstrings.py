@@ -65,15 +65,27 @@ def first_sentence(text: str | None) -> str:
     return escaped(re.split(r"(?<=[.:])\s(?=[A-Z])", paragraph)[0])
 
 
-def _process(
-    _app: Sphinx, kind: str, _name: str, _value: object, _options: object, lines: list[str]
+_SIMPLE = ("property", "attribute")  # whose first line napoleon would read as `type: text`
+_held: dict[str, list[str]] = {}
+
+
+def _before(
+    _app: Sphinx, kind: str, name: str, _value: object, _options: object, lines: list[str]
 ) -> None:
     lines[:] = plain(lines)
-    if kind in ("property", "attribute"):  # whose first line napoleon would read as `type: text`
-        lines.insert(0, "")
+    if kind in _SIMPLE:
+        _held[name], lines[:] = [*lines], []
+
+
+def _after(
+    _app: Sphinx, kind: str, name: str, _value: object, _options: object, lines: list[str]
+) -> None:
+    if kind in _SIMPLE:
+        lines[:] = _held.pop(name, lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Escape before napoleon reads the sections."""
-    app.connect("autodoc-process-docstring", _process, priority=100)
+    """Escape before napoleon reads the sections, and keep properties from it."""
+    app.connect("autodoc-process-docstring", _before, priority=100)
+    app.connect("autodoc-process-docstring", _after, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
