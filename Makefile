@@ -6,10 +6,11 @@ BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null)
 BASE := .venv/.installed-$(VERSION)
 DEV := .venv/.installed-dev-$(VERSION)
+DOCS := .venv/.installed-docs-$(VERSION)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check clean
+.PHONY: help demo test check docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +27,11 @@ check: $(DEV)  ## lint, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: $(DOCS)  ## build the pages, to be opened at docs/_build/html/index.html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+
 clean:  ## remove .venv, report/, build output and caches
+	rm -rf docs/_build docs/api docs/families docs/gallery docs/tutorials
 	rm -rf .venv report build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -46,4 +51,9 @@ $(BASE): pyproject.toml constraints.txt
 $(DEV): pyproject.toml constraints.txt
 	$(venv)
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@ $(BASE)
+
+$(DOCS): pyproject.toml constraints.txt
+	$(venv)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs,flows,files]"
 	@touch $@ $(BASE)

@@ -116,7 +116,7 @@ def likelihood_ratio(
 
     Args:
         run: trained on the data.
-        background: trained on a `mutate`d copy of them.
+        background: trained on a copy of them that `mutate` has changed.
         data: a split, columns by name, or an array of x.
         particles: importance samples K per datum of both bounds.
         seed: seed of the samples.
