@@ -27,6 +27,8 @@ from priory.onnx.maps import Decoder
 from priory.onnx.writing import opened
 from priory.recipes import find_recipe
 
+__all__ = ["GenerativeClusterer", "GenerativeModel"]
+
 Floats = NDArray[np.float64]
 _PARTS = ("prior", "objective", "likelihood", "encoder", "decoder", "latent")
 _TRAINING = ("steps", "batch_size", "lr")

@@ -1,4 +1,6 @@
 """A run's encoder, decoder and sampler as ONNX models, for programs without Priory or torch."""
 
-from priory.onnx.writing import Exported as Exported
-from priory.onnx.writing import export as export
+from priory.onnx.writing import Exported
+from priory.onnx.writing import export
+
+__all__ = ["Exported", "export"]
