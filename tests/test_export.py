@@ -139,8 +139,10 @@ REFUSED = {
     "gsn": {**NO_CODE, "sampler": "draw of Drawn"},
     "boltzmann": {**NO_CODE, "decoder": "no latent", "sampler": "draw of NetworkBits"},
     "flow-matching": {**FLOW, "sampler": "adaptive solver"},
-    **dict.fromkeys(("rbm", "rbm-cd", "gaussian-rbm", "dbn", "dbm"), MACHINE),
+    **dict.fromkeys(("rbm", "rbm-cd", "gaussian-rbm", "dbn", "dbm", "dbm-pretrained"), MACHINE),
+    "softmax-rbm": {**MACHINE, "decoder": "no mean in closed form"},
     **{name: CHAIN for name in RECIPES if "diffusion" in name or name.startswith("ddpm")},
+    **dict.fromkeys(("infusion", "variational-walkback"), CHAIN),
     **dict.fromkeys(("nice", "realnvp", "maf", "nsf", "glow", "variational-glow"), FLOW),
     **{
         name: NO_CODE

@@ -198,7 +198,10 @@ REFUSED = {
     "text": (lambda: iter(["rows"]), "batch 0 is a str"),
     "columns": (lambda: iter([(X, KINDS), X]), "batch 1 has"),
     "lazy": (lambda: polars.from_dict({"a": [1.0]}).lazy(), "collect"),
-    "words": (lambda: pd.DataFrame({"a": ["x", "y"] * 9, "b": range(18)}), "column 'a' has"),
+    "words": (
+        lambda: pd.DataFrame({"a": list("abcdefghijklmnopqrstuvwxyz"), "b": range(26)}),
+        "leave the column",
+    ),
     "twice": (lambda: anndata.AnnData(X, var=pd.DataFrame(index=list("aab"))), "var_names_make"),
     "nothing": (lambda: object(), "column 'x'"),
 }

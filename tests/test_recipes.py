@@ -484,5 +484,7 @@ def test_data_may_be_given_by_name():
     assert run.data.config["binarise"] == "none"
     with pytest.raises(ValueError, match="nearest 'digits'"):
         recipe.fit("digit", **options)
-    with pytest.raises(ValueError, match=r"Data\.named\('digits'\).*got str"):
-        fit(VAE(), data="digits")
+    again = fit(VAE(), data="digits", steps=1, valid_every=0, progress=False)
+    assert again.data.config["name"] == "digits"
+    with pytest.raises(ValueError, match=r"Data\.named\('digits'\).*got none"):
+        fit(VAE())

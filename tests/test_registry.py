@@ -364,7 +364,14 @@ def test_a_part_of_each_kind_is_put_to_the_contract_tests(own, tmp_path):
     for kind, name in OF_EACH_KIND.items():
         tests = re.findall(rf"^(\S+)\[(?:.*-)?{name}(?:-.*)?\]$", out, re.M)
         assert any("named_by_itself" in test for test in tests), name
-        if kind not in ("costs", "critics", "loggers", "nets", "posteriors", "schedules"):  # this one alone
+        if kind not in (
+            "costs",
+            "critics",
+            "loggers",
+            "nets",
+            "posteriors",
+            "schedules",
+        ):  # this one alone
             assert len(tests) > 1, name
 
 

@@ -335,7 +335,7 @@ def known():
     return pair, z, leaf
 
 
-def near(x):
+def near(x, length=None):
     """The posterior of an encoder that returns its datum."""
     return dist.Normal(x, 0.01).to_event(1)
 

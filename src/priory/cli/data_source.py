@@ -9,6 +9,7 @@ from typing import Any
 
 from priory.data import SETS, Data
 from priory.data.files import find, is_table, no_table, steps_option
+from priory.data.inputs import check_plain, is_h5ad
 from priory.lookup import named
 from priory.parsing import read
 from priory.recipes.find import in_file, object_in
@@ -71,6 +72,8 @@ class Source:
             else:
                 self.options[option] = errors.attempt(_number_or, options[option], text)
 
+        if own and self.code is None and not is_h5ad(name):
+            errors.attempt(check_plain, name, *map(self.options.get, ("layer", "label")))
         if own and (sequence := self.options.get("sequence")) and not is_table(name):
             errors.found.append(f"{no_table(sequence)}, and {name} is none")
 

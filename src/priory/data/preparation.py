@@ -90,7 +90,11 @@ class Preparation:
         values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in config.items()
         }
-        values["levels"] = tuple(tuple(map(str, own)) for own in config.get("levels", ()))
+        try:
+            values["classes"] = tuple(map(str, config.get("classes", ())))
+            values["levels"] = tuple(tuple(map(str, own)) for own in config.get("levels", ()))
+        except TypeError as error:
+            raise ValueError(f"classes and levels are lists of names: {error}") from error
         found = cls(**values)
         if not isinstance(getattr(torch, str(found.dtype), None), torch.dtype):
             raise ValueError(f"a preparation needs a dtype of torch, got {found.dtype!r}")

@@ -134,12 +134,7 @@ def fit(pair: Any, objective: Any = None, data: Any = None, **options: Any) -> R
         data = data.to(device)
         wanted = _sized(wanted, data.train)
         size = min(wanted.batch_size, len(data.train))
-        ranks.each(size)
-        if ranks.world() > 1 and data.config["name"] == "iterator":
-            raise ValueError(
-                "several ranks cannot share one iterator, of which each would read other rows: "
-                "give a file, arrays or a Dataset"
-            )
+        _check_ranks(size, data)
         trainings = [*((s.objective, wanted.of_stage(s)) for s in wanted.stages)]
         trainings.append((objective, wanted))
         for each, _ in trainings:
@@ -266,6 +261,16 @@ def _svi(
         skip=options.skip_nonfinite,
         log=log,
     )
+
+
+def _check_ranks(size: int, data: Data) -> None:
+    """Raise a ValueError if several ranks cannot share the batches of a size, or the data."""
+    ranks.each(size)
+    if ranks.world() > 1 and data.config["name"] == "iterator":
+        raise ValueError(
+            "several ranks cannot share one iterator, of which each would read other rows: give a "
+            "file, arrays or a Dataset"
+        )
 
 
 def _sized(options: FitOptions, train: Split) -> FitOptions:

@@ -18,7 +18,7 @@ from priory.inference.phases.arguments import Program, bind, owner, signature
 from priory.inference.phases.recorder import Recorder
 from priory.inference.phases.sites import Site, base, in_batch, is_deterministic, is_latent
 from priory.models import GLO, FlowMatching, NormalizingFlow
-from priory.models.chain import MarkovChain
+from priory.models.chain import LatentChain
 from priory.onnx.noise import NORMAL, UNIFORM, Noise, NoMapError, draw
 
 Arrays = dict[str, Tensor]
@@ -179,7 +179,7 @@ class Encoder(Map):
 
     def examples(self) -> Arrays:
         """Return the columns that the guide asks for."""
-        if isinstance(owner(self.pair.guide), MarkovChain):
+        if isinstance(owner(self.pair.guide), LatentChain):
             raise RefusedError("its latent is the whole way of a chain, and no code of a row")
         found = self.needed(self.pair.guide)
         if isinstance(owner(self.pair.guide), GLO):
@@ -216,7 +216,7 @@ class Decoder(Map):
         model = self.pair.model
         if isinstance(owner(model), NormalizingFlow):
             raise RefusedError("its latent is x itself with noise on it, if it has any")
-        if isinstance(owner(model), MarkovChain):
+        if isinstance(owner(model), LatentChain):
             raise RefusedError("its latent is the whole way of a chain, and no code of a row")
         recorder, guided = Recorder(), Recorder()
         with recorder:
@@ -258,7 +258,7 @@ class Sampler(Map):
     def examples(self) -> Arrays:
         """Return noise, and the columns that the model asks for."""
         model = self.pair.model
-        if isinstance(own := owner(model), MarkovChain):
+        if isinstance(own := owner(model), LatentChain):
             raise RefusedError(f"its samples are the end of a loop of {own.timesteps} steps")
         if isinstance(own, FlowMatching):
             raise RefusedError("its samples are the end of an adaptive solver's steps")
