@@ -117,6 +117,22 @@ def test_auto_traces_long_trainings_alone():
     assert train("auto", "normal", "elbo")[2].engine == "eager"
 
 
+def test_compiling_a_longer_graph_is_expected_to_take_longer():
+    def chain(length):
+        scale = torch.ones((), requires_grad=True)
+        x = torch.ones(3)
+
+        def loss(x):
+            for _ in range(length):
+                x = torch.tanh(scale * x)
+            return x.sum()
+
+        return Traced(loss, [scale], [x]).compile_seconds
+
+    assert chain(10) == chain(20) == 15.0
+    assert chain(2000) == pytest.approx(2 * chain(1000), rel=0.01)
+
+
 def test_auto_compiles_what_the_steps_to_come_repay():
     svi = train("auto", "normal", "elbo", horizon=500)[2]
     (graph,) = svi.pair.compiler._graphs.values()

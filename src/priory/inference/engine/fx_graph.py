@@ -138,14 +138,23 @@ class Traced:
         Each operation between the matrix products costs a call, and the way of its tensors to
         memory and back, which fusion avoids.
         """
-        nodes = [n for n in self.graph.graph.nodes if n.op == "call_function"]
-        return sum(_CALL + _bytes(n) / _BANDWIDTH for n in nodes if _fuses(n))
+        return sum(_CALL + _bytes(n) / _BANDWIDTH for n in self._operations if _fuses(n))
+
+    @cached_property
+    def compile_seconds(self) -> float:
+        """Estimate what compiling takes: graphs of long chains have many thousand operations."""
+        return _COMPILE_SECONDS * max(1.0, len(self._operations) / _OPERATIONS)
+
+    @property
+    def _operations(self) -> list[Any]:
+        return [n for n in self.graph.graph.nodes if n.op == "call_function"]
 
 
 # Torch's own draws, in the order of the programs: a draw whose place is free is moved otherwise.
 _SAME_DRAWS: dict[str, Any] = {"fallback_random": True, "reorder_for_peak_memory": False}
 _CALL = 3e-6  # seconds; like the bandwidth, of one core of a server of 2020
 _BANDWIDTH = 1e10
+_COMPILE_SECONDS, _OPERATIONS = 15.0, 1000  # of a graph of so many operations, or fewer
 _KEPT = {
     *("mm", "bmm", "addmm", "baddbmm", "convolution", "convolution_backward"),
     *("randn", "rand", "normal", "bernoulli"),

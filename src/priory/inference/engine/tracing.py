@@ -17,7 +17,6 @@ from priory.inference.randomness import own_randomness
 Mode = Literal["auto", "off", "trace", "inductor", "cudagraph"]
 
 _TRACE_PAYS = 500  # steps; a trace takes a tenth of a second or two, and saves half a millisecond
-_COMPILE_SECONDS = 15.0
 _GRAPHS = 4  # batch shapes
 _SETTLED = 500  # steps after which a change from outside is no longer one of many
 _WAIT = 16  # steps without a change after the second of many
@@ -153,7 +152,7 @@ class Compiler:
             return
         graph = self._graphs[key]
         saved = graph.overhead * expected
-        if self.mode == "auto" and saved < _COMPILE_SECONDS:
+        if self.mode == "auto" and saved < graph.compile_seconds:
             return
         started = time.perf_counter()
         self.log(f"compiling the step, to save about {saved:.0f} s in {expected:,} steps")
