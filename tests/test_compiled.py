@@ -117,7 +117,9 @@ def test_auto_traces_long_trainings_alone():
     assert train("auto", "normal", "elbo")[2].engine == "eager"
 
 
-def test_compiling_a_longer_graph_is_expected_to_take_longer():
+def test_compiling_a_longer_graph_is_expected_to_take_longer(monkeypatch):
+    monkeypatch.setattr("priory.inference.engine.fx_graph._OPERATIONS", 100)
+
     def chain(length):
         scale = torch.ones((), requires_grad=True)
         x = torch.ones(3)
@@ -129,8 +131,8 @@ def test_compiling_a_longer_graph_is_expected_to_take_longer():
 
         return Traced(loss, [scale], [x]).compile_seconds
 
-    assert chain(10) == chain(20) == 15.0
-    assert chain(2000) == pytest.approx(2 * chain(1000), rel=0.01)
+    assert chain(2) == chain(4) == 15.0
+    assert chain(80) == pytest.approx(2 * chain(40), rel=0.05)
 
 
 def test_auto_compiles_what_the_steps_to_come_repay():
