@@ -118,7 +118,7 @@ def test_auto_traces_long_trainings_alone():
 
 
 def test_compiling_a_longer_graph_is_expected_to_take_longer(monkeypatch):
-    monkeypatch.setattr("priory.inference.engine.fx_graph._OPERATIONS", 100)
+    monkeypatch.setattr("priory.inference.engine.fx_graph._OPERATIONS", 50)
 
     def chain(length):
         scale = torch.ones((), requires_grad=True)
@@ -132,7 +132,7 @@ def test_compiling_a_longer_graph_is_expected_to_take_longer(monkeypatch):
         return Traced(loss, [scale], [x]).compile_seconds
 
     assert chain(2) == chain(4) == 15.0
-    assert chain(80) == pytest.approx(2 * chain(40), rel=0.05)
+    assert chain(40) == pytest.approx(4 * chain(20), rel=0.2)
 
 
 def test_auto_compiles_what_the_steps_to_come_repay():

@@ -142,8 +142,8 @@ class Traced:
 
     @cached_property
     def compile_seconds(self) -> float:
-        """Estimate what compiling takes: graphs of long chains have many thousand operations."""
-        return _COMPILE_SECONDS * max(1.0, len(self._operations) / _OPERATIONS)
+        """Estimate what compiling takes: of a chain's thousands of operations, many minutes."""
+        return _COMPILE_SECONDS * max(1.0, len(self._operations) / _OPERATIONS) ** 2
 
     @property
     def _operations(self) -> list[Any]:
