@@ -220,7 +220,9 @@ def test_gan_comes_nearer_to_the_ring():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_saved_and_loaded_it_is_the_same(name, tmp_path):
+def test_saved_and_loaded_it_is_the_same(name, tmp_path, monkeypatch):
+    for constant, less in (("TEMPERATURES", 400), ("BURN_IN", 100)):  # weights after 3 steps
+        monkeypatch.setattr(f"priory.evaluation.likelihood.normaliser.{constant}", less)
     recipe = RECIPES[name]
     data = Data.named(recipe.data, rows=200, **recipe.rendering(recipe.data))
     run = recipe.fit(data, **small(recipe), steps=3, valid_every=0)
@@ -229,6 +231,7 @@ def test_saved_and_loaded_it_is_the_same(name, tmp_path):
         assert torch.equal(value, back.pair.state_dict()[key]), key
     options = {"particles": 5, "limit": 50, "n_samples": 100, "pictures": False}
     before, after = (evaluate(r, metrics=["nll", "mmd"], **options) for r in (run, back))
+    assert name not in ("boltzmann", "dbm") or before["nll"].applicable
     assert [r.value for r in before] == [r.value for r in after]
 
 
