@@ -288,7 +288,8 @@ def test_example_is_short_and_runs(path, tmp_path, monkeypatch, capsys, no_pixel
     """By a few of its steps, and all else that it does."""
     text = path.read_text()
     assert len(text.splitlines()) < (80 if path.parent.name == "examples" else 100)
-    long = r"((?i:steps|epochs|particles) ?= ?|range\(|len\(train\), \()\d{2,}"
+    number = r"(?i:steps|epochs|particles)\"? ?[=:] ?\"?"
+    long = rf"({number}|range\(|len\(train\), \()\d{{2,}}"
     few, count = re.subn(long, r"\g<1>9", text)
     assert count, "the example trains"
     monkeypatch.chdir(tmp_path)
