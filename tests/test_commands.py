@@ -114,6 +114,9 @@ class MyPair(VAE):
 """
 
 
+CHAINS = ("infusion", "variational-walkback", "ddpm", "flow-matching")
+
+
 def shortened(words):
     """A command with little to do: few fits, steps, rows and particles, on data at hand."""
     verb, resumes = words[0], any(word.startswith("--resume") for word in words)
@@ -138,6 +141,8 @@ def shortened(words):
         return [*short, "--steps", "12"] if "--steps" not in short else [*short[:-1], "12"]
     elif verb == "fit" and "--epochs" not in short:
         short += ["--steps", "3"]
+        ways = len(short) > 1 and short[1] in CHAINS  # of many steps for a bound
+        short += ["--valid-every", "0"] if ways and "--valid-every" not in short else []
     return [*short, "--overwrite"]
 
 
