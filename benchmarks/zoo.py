@@ -39,8 +39,6 @@ from priory.recipes import RECIPES, Recipe
 FILE = Path(__file__).parent / "results" / "zoo.json"
 MODES = {"off": "eager", "trace": "traced", "inductor": "compiled", "cudagraph": "captured"}
 UNCOMPILED = ("variational-walkback",)  # of 10,000 operations: 10 minutes of C++ did not end it
-    "variational-walkback",
-)  # 10,000 operations: a C++ compiler has not ended after 10 min
 STEPS = 10  # per turn
 WARM = 6
 TRAINED = 100  # steps of the process whose memory is taken
