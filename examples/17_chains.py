@@ -13,7 +13,7 @@ from priory import evaluate
 from priory.data import Data
 from priory.recipes import RECIPES
 
-STEPS = 1500
+STEPS = 500
 grid = Data.named("grid", rows=10_000)
 print(grid)
 
