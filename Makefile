@@ -55,5 +55,5 @@ $(DEV): pyproject.toml constraints.txt
 
 $(DOCS): pyproject.toml constraints.txt
 	$(venv)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs,flows,files,frames,onnx,tune,tensorboard,mlflow]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
 	@touch $@ $(BASE)
