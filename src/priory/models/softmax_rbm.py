@@ -1,7 +1,6 @@
 """The restricted Boltzmann machine of categories."""
 
 from math import prod
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -10,34 +9,11 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from priory.distributions.categorical import OneHot
+from priory.distributions.categories import IndependentCategorical
 from priory.distributions.harmonium import Harmonium, Units
 from priory.lookup import positive
 from priory.models.pair import Pair
 from priory.priors.boltzmann import Machine
-
-
-class Categories(dist.Categorical):
-    """Numbers 0, ..., K - 1 that name categories, as real numbers; any other has no probability."""
-
-    @property
-    def mean(self) -> Tensor:
-        """There is none.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("a category has no mean")
-
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
-        """Draw categories, (*sample_shape, *batch)."""
-        drawn: Tensor = super().sample(sample_shape)
-        return drawn.to(self.logits.dtype)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log mass of numbers, in nats, (*batch)."""
-        place = value.round().clamp(0, self.logits.shape[-1] - 1)
-        found: Tensor = super().log_prob(place)
-        return torch.where(place == value, found, -torch.inf)
 
 
 class SoftmaxRBM(Pair):
@@ -128,7 +104,8 @@ class SoftmaxRBM(Pair):
         """
         fields = self.harmonium().down(z)
         shape = self.shape or ()
-        return Categories(logits=fields.unflatten(-1, (*shape, self._levels))).to_event(len(shape))
+        logits = fields.unflatten(-1, (*shape, self._levels))
+        return IndependentCategorical(logits, len(shape), validate_args=False)  # others have mass 0
 
     def model(self, x: Tensor) -> None:
         with self.batch(x):
