@@ -13,10 +13,10 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from priory.data import Data
+from priory.distributions.chain import placed_steps
 from priory.distributions.pixels import IndependentBernoulli, IndependentDiscretizedNormal
 from priory.evaluation import Unavailable, encode, evaluate
 from priory.inference import ELBO, IWAE, SVI, Phases, Steps, fit
-from priory.inference.objectives.steps import placed_steps
 from priory.inference.validation import validation_bound
 from priory.likelihoods import DiscretizedNormal, Normal
 from priory.likelihoods.discretized_normal import levels_of
@@ -293,6 +293,23 @@ def test_the_sum_of_the_steps_is_the_bound_of_whole_ways(kind):
         parts = torch.stack([pair.terms(**rows, draws=40).total for _ in range(30)])
     error = (whole.var(0) / len(whole) + parts.var(0) / len(parts)).sqrt()
     assert ((whole.mean(0) - parts.mean(0)).abs() < 4 * error).all()
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_a_sketch_is_the_sum_of_the_steps(kind):
+    """Unbiased by few of its steps; exactly the sum where K reaches T."""
+    pair, x, columns = kinds()[kind]
+    stirred(pair, x, **columns)
+    rows = {"x": x, **columns}
+    assert pair.timesteps > 3
+    few = torch.stack([pair.sketch(**rows, particles=3) for _ in range(3000)])
+    parts = torch.stack([pair.terms(**rows, draws=40).total for _ in range(30)])
+    error = (few.var(0) / len(few) + parts.var(0) / len(parts)).sqrt()
+    assert ((few.mean(0) - parts.mean(0)).abs() < 4 * error).all()
+    torch.manual_seed(0)
+    all_of_it = pair.sketch(**rows, particles=pair.timesteps)
+    torch.manual_seed(0)
+    assert all_of_it.equal(pair.terms(**rows).total)
 
 
 def test_steps_of_a_batch_are_all_steps_equally_often():

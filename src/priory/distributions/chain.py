@@ -243,3 +243,29 @@ def _beside(states: Iterable[Tensor], steps: int, axis: int, *, backwards: bool 
         whole.select(axis, place).copy_(z)
     assert whole is not None  # noqa: S101
     return whole
+
+
+def spread_steps(rows: int, steps: int, draws: int, device: torch.device) -> Tensor:
+    r"""Draw steps from 1 to T for the rows of a batch, evenly spread, (draws, rows).
+
+    .. math:: t_i = 1 + \lfloor T ((u + i / m) \bmod 1) \rfloor, \qquad u \sim U(0, 1)
+
+    Args:
+        rows: Of the batch.
+        steps: T.
+        draws: Steps of each row; m is as many for each of all rows.
+        device: Where they are wanted.
+
+    Example:
+        >>> spread_steps(4, 4, 1, torch.device("cpu")).sort().values
+        tensor([[1, 2, 3, 4]])
+    """
+    return placed_steps(torch.rand((), dtype=torch.float64, device=device), rows, steps, draws)
+
+
+def placed_steps(u: Tensor, rows: int, steps: int, draws: int) -> Tensor:
+    """Return the steps that a number u of [0, 1) spreads; see `spread_steps`."""
+    m = rows * draws
+    place = (u + torch.arange(m, dtype=torch.float64, device=u.device) / m) % 1.0
+    t = 1 + (steps * place).floor().long().clamp(max=steps - 1)
+    return t.reshape(draws, rows)

@@ -255,7 +255,7 @@ def validation_bound(
         model: Pyro program of p(x, z).
         guide: Pyro program of q(z | x).
         split: held-out rows.
-        particles: K of the bound.
+        particles: K of the bound; of a Markov chain as many of its steps.
         seed: seed of the draws.
 
     Raises:
@@ -263,8 +263,8 @@ def validation_bound(
     """
     device = split.device
     chain: Any = owner(model)
-    if hasattr(chain, "weightings") and hasattr(chain, "terms"):
-        return _chain_bound(chain, split, seed)
+    if hasattr(chain, "weightings") and hasattr(chain, "sketch"):
+        return _chain_bound(chain, split, particles, seed)
     particles = 1 if is_estimated(model) else particles
     total = torch.zeros((), dtype=torch.float64, device=device)
     with own_randomness(device, seed), pyro.validation_enabled(False), unscaled():
@@ -285,15 +285,14 @@ def validation_bound(
     return float(total) / len(split)
 
 
-def _chain_bound(chain: Any, split: Split, seed: int) -> float:
-    """Return a Markov chain's mean bound by one draw of each of its steps, in nats per datum."""
+def _chain_bound(chain: Any, split: Split, particles: int, seed: int) -> float:
+    """Return a Markov chain's mean bound by K steps of each datum, in nats per datum."""
     if "bound" not in chain.weightings:
         raise NoBound("the chain's steps have no bound")
     total = 0.0
     with own_randomness(split.device, seed), pyro.validation_enabled(False):
         for batch in split.batches(_ROWS // 8):
-            terms = chain.terms(**bind(chain.model, batch))
-            total -= float(terms.total.sum())
+            total -= float(chain.sketch(particles=particles, **bind(chain.model, batch)).sum())
     return total / len(split)
 
 
