@@ -27,8 +27,8 @@ from benchmarks import (
     discrete,
     divergences,
     energies,
+    families,
     few_labels,
-    flows,
     games,
     interpolation,
     layers,
@@ -59,9 +59,9 @@ _IN_FILES = (
         cycle,
         discrete,
         energies,
-        few_labels,
+        families,
     ),
-    *(few_labels, flows, games, layers, modes, sticks, toys, trees),
+    *(few_labels, games, layers, modes, sticks, toys, trees),
 )
 
 

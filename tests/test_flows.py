@@ -53,6 +53,17 @@ def built(case, rows=20):
     return moved(flow), x
 
 
+@pytest.mark.parametrize("make", [RealNVP, MAF])
+def test_no_affine_map_scales_beyond_its_limit(make):
+    flow, x = make(3, (8,), steepest=10.0), torch.randn(200, 2)
+    flow.build(x)
+    slope = moved(flow, scale=50.0)(x)[1]
+    assert slope.abs().max() <= 3 * 2 * math.log(10)
+    assert slope.abs().max() > 3 * math.log(10)
+    with pytest.raises(ValueError, match="steepest must be above 1"):
+        make(3, (8,), steepest=1.0)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_flow_has_its_inverse_and_the_determinant_of_its_jacobian(case):
     flow, x = built(case)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from math import ceil
 from typing import Any, ClassVar
 
@@ -127,19 +129,49 @@ class NICE(VectorFlow):
         return super().invert_flat(noise.flatten(1) * (-self.log_scale).exp())
 
 
-class RealNVP(VectorFlow):
+class AffineFlow(VectorFlow):
+    """A flow whose maps shift and scale.
+
+    Args:
+        transforms: Number of maps.
+        hidden: Widths of the hidden layers of each map's net.
+        steepest: The scale that no map exceeds, in either direction.
+
+    Raises:
+        ValueError: A number isn't positive, or the scale isn't above 1.
+        ImportError: At the build, zuko isn't installed.
+    """
+
+    def __init__(
+        self, transforms: int = 5, hidden: tuple[int, ...] = (64, 64), steepest: float = 1000.0
+    ) -> None:
+        super().__init__(transforms, hidden)
+        if not 1 < steepest < math.inf:
+            raise ValueError(f"steepest must be above 1 and finite, got {steepest}")
+        self.steepest = steepest
+
+    def options(self) -> dict[str, Any]:
+        """Return affine maps whose scales are kept within a limit."""
+        from zuko.transforms import MonotonicAffineTransform
+
+        affine = partial(MonotonicAffineTransform, slope=1 / self.steepest)
+        return {"univariate": affine, "shapes": [(), ()]}
+
+
+class RealNVP(AffineFlow):
     r"""Affine coupling: half of the coordinates shift and scale the others.
 
     .. math:: y_a = e^{r} x_a + c, \quad y_b = e^{s(x_a)} x_b + m(x_a)
 
     The halves change places from map to map, and the first has a scale and a shift for each
-    coordinate. s is kept within 6.9, where the scale is 1000, by
-    :math:`s / (1 + |s| / 6.9)`. Data and draws take one pass each. Dinh, Sohl-Dickstein and
-    Bengio, 2017, Density estimation using Real NVP.
+    coordinate. s is kept within the logarithm L of `steepest`, by :math:`s / (1 + |s| / L)`.
+    Data and draws take one pass each. Dinh, Sohl-Dickstein and Bengio, 2017, Density estimation
+    using Real NVP.
 
     Args:
         transforms: Number of maps.
         hidden: Widths of the hidden layers of each map's net.
+        steepest: The scale that no map exceeds, in either direction.
 
     Example:
         >>> flow = RealNVP(2, (8,))
@@ -152,18 +184,19 @@ class RealNVP(VectorFlow):
     couples = True
 
 
-class MAF(VectorFlow):
+class MAF(AffineFlow):
     r"""A masked autoregressive flow: each coordinate is shifted and scaled by those before it.
 
     .. math:: y_i = e^{s_i(x_{<i})} x_i + m_i(x_{<i})
 
-    Every second map takes the coordinates in the other order. s is kept within 6.9, as by
+    Every second map takes the coordinates in the other order. s is kept within a limit, as by
     `RealNVP`. A density takes one pass, a draw one for each coordinate. Papamakarios, Pavlakou and
     Murray, 2017, Masked autoregressive flow for density estimation.
 
     Args:
         transforms: Number of maps.
         hidden: Widths of the hidden layers of each map's net.
+        steepest: The scale that no map exceeds, in either direction.
 
     Example:
         >>> flow = MAF(2, (8,))

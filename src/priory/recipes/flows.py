@@ -23,14 +23,14 @@ ROWS = (
     _row(
         "realnvp",
         "Dinh, Sohl-Dickstein and Bengio, 2017, Density estimation using Real NVP",
-        "realnvp:8",
+        "realnvp:8:steepest=10",
         data="two-moons",
     ),
     _row(
         "maf",
         "Papamakarios, Pavlakou and Murray, 2017, Masked autoregressive flow for density "
         "estimation",
-        "maf:5",
+        "maf:5:steepest=10",
     ),
     _row(
         "nsf",
