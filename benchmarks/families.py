@@ -38,7 +38,6 @@ METRICS = ("frechet", "mmd", "precision", "recall", "coverage")
 SAMPLES, SHOWN, TIMED = 500, 16, 100
 
 _UNET = {"net": "unet:24:1,2,3:1", "batch_size": 64}
-_LEARNED = {"noise": "cosine", "target": "v", "variance": "learned", "objective": "steps:bound"}
 _NETS = {"encoder": "mlp:500,500", "decoder": "mlp:500,500"}
 
 
@@ -75,11 +74,18 @@ ROWS = {
     "maf": Row("flow, MAF", "maf", 6000, {"flow": "maf:5:500", "lr": 1e-3}, particles=20),
     "glow": Row("flow, Glow", "glow", 1200, {"batch_size": 64}, images=500, particles=20),
     "flow-matching": Row("flow matching", "flow-matching", 2500, _UNET, images=100),
-    "ddpm": Row("diffusion, DDPM", "ddpm", 2500, {**_UNET, **_LEARNED, "timesteps": 400}, 300),
+    "ddpm": Row("diffusion, DDPM", "ddpm-cosine", 2500, {**_UNET, "timesteps": 400}, images=300),
     "gsn": Row("GSN", "gsn", 3000, {"layers": (1000, 1000), "batch_size": 100}),
-    "infusion": Row("infusion training", "infusion", 1500, {"batch_size": 64}, 300, 50),
+    "infusion": Row(
+        "infusion training", "infusion", 1500, {"batch_size": 64}, images=300, particles=50
+    ),
     "variational-walkback": Row(
-        "variational walkback", "variational-walkback", 1000, {"batch_size": 64}, 300, 20
+        "variational walkback",
+        "variational-walkback",
+        1000,
+        {"batch_size": 64},
+        images=300,
+        particles=20,
     ),
 }
 
