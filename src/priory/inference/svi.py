@@ -29,7 +29,7 @@ from priory.inference.modules import device_of, modules
 from priory.inference.objectives.base import Adversary, Objective, schedules
 from priory.inference.objectives.schedules import Schedule
 from priory.inference.options import check_options
-from priory.inference.phases.arguments import Program, bind, check_keywords, named
+from priory.inference.phases.arguments import Program, bind, check_keywords, named, owner
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.precision import Precision
 from priory.inference.phases.recorder import ParameterRecorder
@@ -181,12 +181,17 @@ class SVI(pyro.infer.SVI):
         kept, recorder = own_randomness(device_of(every)), ParameterRecorder()
         noise = global_noise(rows_of(every.values()))
         with kept, torch.no_grad(), pyro.validation_enabled(False), noise, recorder:
-            self.guide(**bind(self.guide, every))
-            self.model(**bind(self.model, every))
-            if self.check and isinstance(self.objective, Objective):
-                phases = Phases(self.model, self.guide, columns=every)
-                if self.objective.needs_awake(phases):
-                    check_plates(phases.awake, rows_of(every.values()))
+            phases = Phases(self.model, self.guide, columns=every)
+            ours = self.objective if isinstance(self.objective, Objective) else None
+            awake = ours is None or ours.needs_awake(phases)
+            chain: Any = owner(self.model)
+            if not awake and hasattr(chain, "descend"):  # whole ways take minutes, and none is used
+                chain.register(every["x"])
+            else:
+                self.guide(**bind(self.guide, every))
+                self.model(**bind(self.model, every))
+            if self.check and ours is not None and awake:
+                check_plates(phases.awake, rows_of(every.values()))
         self._engine.buffers.settle(True)
         self._register(recorder.params)
 
