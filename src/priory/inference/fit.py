@@ -21,6 +21,7 @@ from priory.data.steps import LENGTH
 from priory.inference.alone import alone
 from priory.inference.callback import Callback, Guarded, OnEpoch
 from priory.inference.checkpoints.keeper import keeping, standing
+from priory.inference.checks import check_ranks
 from priory.inference.columns import meet
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
@@ -154,6 +155,8 @@ def fit(pair: Any, objective: Any = None, data: Any = None, **options: Any) -> R
             check_seen(pair.model, data.train.columns)
             check_padding(pair.model, data.train.columns, data.preparation.padded)
             prepare(pair, data, device)
+            for each, _ in trainings:
+                check_ranks(each, pair.model, pair.guide)
             for stage in wanted.stages:
                 stage.check(pair)
             check_frozen(pair, wanted.frozen or (), "frozen")
