@@ -193,6 +193,7 @@ def build_prior(
     """
     table = is_table(x)
     encode = None if encoder is None else encoder.of_scaled if table else encoder.forward
+    prior.data_units = (likelihood,) if table else ()
     prior.build(latent, likelihood.scaled(x) if table else x, encode)
 
 
