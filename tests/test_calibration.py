@@ -53,7 +53,7 @@ def test_an_exact_guide_has_uniform_ranks(seed):
     assert found.chi_square.min() > 0.01
     assert found.symmetry.min() > 0.01
     assert found.verdicts == ("right", "right")
-    assert found.words == ()
+    assert found.doubts == ()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_exact_guide_has_uniform_ranks(seed):
 def test_what_was_planted_is_found_and_named(options, verdict, words):
     found = calibrate(LinearGaussian(**options))
     assert found.verdicts == (verdict, verdict)
-    assert words in found.words[0]
+    assert words in found.doubts[0]
     assert found.chi_square.max() < 0.01
     assert (found.symmetry.max() < 0.01) == ("shift" in options)
 

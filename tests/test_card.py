@@ -86,7 +86,7 @@ def test_its_figures_are_the_reports(folder, capsys):
         assert not se or float(se) == pytest.approx(record["se"], abs=0.6 * 10**-digits)
         assert n == str(record["n"])
         assert record["kind"] in found[record["name"]]
-        assert all(warning in text for warning in record["warnings"])
+        assert all(warning["text"] in text for warning in record["warnings"])
     assert text.count("## How to use it, by me") == 1
     assert main(["evaluate", str(folder), *words, "--seed", "1"]) == 0
     again = (folder / CARD).read_text()

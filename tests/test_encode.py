@@ -17,7 +17,7 @@ from priory.data import Data
 from priory.evaluation import Unavailable
 from priory.evaluation.latents.clustering import hungarian_hits
 from priory.inference import ELBO, EM
-from priory.models import CVAE, GAN, GMM, HMM, VAE, VIB, GaussianNaiveBayes
+from priory.models import CVAE, GAN, GMM, GSN, HMM, VAE, VIB, GaussianNaiveBayes
 from priory.priors import GaussianMixture
 
 BITS = load_digits().data[:60].reshape(60, 1, 8, 8) > 7
@@ -153,6 +153,24 @@ def test_classes_are_predicted_for_rows_without_labels():
     without = encode(bottleneck, x)
     assert set(without.notes) == {"z", "class"}
     assert without.classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("recipe", ["dae", "dae-walkback"])
+def test_a_corrupted_datum_is_no_code(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["--net", "mlp:4", "--steps", "1", "--batch-size", "50", "--out", str(run)]
+    assert main(["fit", recipe, "--data", "digits", *words]) == 0
+    capsys.readouterr()
+    words = "z is the datum itself, corrupted, and no code of it; train a pair with a code"
+    with pytest.raises(Unavailable, match=words):
+        load(run).encode()
+    assert main(["encode", str(run), "--out", str(tmp_path / "codes.csv")]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "codes.csv").exists()
+    # Not of one alone: a layer above it is a code.
+    pair, x = GSN((3,)), torch.rand(9, 4).round()
+    pair.build(x)
+    assert encode(pair, x).draws["z"].shape == (1, 9, 3)
 
 
 def test_what_has_no_codes_is_refused():

@@ -21,7 +21,19 @@ from priory.evaluation import log_likelihood
 from priory.evaluation.likelihood import normaliser
 from priory.evaluation.likelihood.normaliser import Both, annealed, averaged, temperatures
 from priory.evaluation.record import Unavailable
-from priory.inference import ELBO, IWAE, Constraint, Contrast, FreeBits, Reconstruction, fit
+from priory.inference import (
+    ELBO,
+    EM,
+    IWAE,
+    SVI,
+    Constraint,
+    Contrast,
+    FreeBits,
+    Reconstruction,
+    Stage,
+    fit,
+)
+from priory.inference.checks import check_ranks
 from priory.inference.distributed import ranks
 from priory.inference.objectives.schedules import Linear
 from priory.inference.phases.phases import Phases
@@ -380,7 +392,7 @@ def test_other_likelihoods_are_refused(likelihood, words):
         RBM(2, likelihood).build(torch.rand(10, 4))
 
 
-def test_contrast_needs_an_energy(monkeypatch):
+def test_contrast_needs_an_energy():
     pair, x = pair_of()
     vae = VAE(latent=2)
     with pytest.raises(
@@ -391,9 +403,6 @@ def test_contrast_needs_an_energy(monkeypatch):
         Contrast()(pair.model, pair.guide, x=x, weight=torch.ones(len(x)))
     with pytest.raises(ValueError, match="memory must be between 0 and 1, got 2"):
         Contrast(memory=2)
-    monkeypatch.setattr(ranks, "world", lambda: 2)
-    with pytest.raises(ValueError, match="start one, not several"):
-        Contrast()(pair.model, pair.guide, x)
 
 
 # --- the prior ----------------------------------------------------------------------------------
@@ -457,18 +466,51 @@ def test_a_vae_has_it_as_its_prior(binary, objective):
 
 
 def test_chains_are_those_of_one_process(monkeypatch):
-    monkeypatch.setattr(ranks, "world", lambda: 2)
     objective, x = IWAE(2, gradient="vimco"), torch.zeros(4, 12)
-    for latent in (3, 12):  # of few bits the gradient is exact, whatever the process
-        pair = vae(latent=latent)
+    few, many = vae(latent=3), vae(latent=12)
+    for pair in (few, many):
         pair.build(x)
-        if latent == 3:
-            assert objective(pair.model, pair.guide, x).isfinite()
-            continue
-        with pytest.raises(ValueError, match="of more than 10 bits is trained by one set of chai"):
-            objective(pair.model, pair.guide, x)
-        with torch.no_grad():  # which moves no chain
-            assert objective(pair.model, pair.guide, x).shape == ()
+        check_ranks(objective, pair.model, pair.guide)
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    check_ranks(objective, few.model, few.guide)  # of few bits the gradient is exact
+    with pytest.raises(ValueError, match="of more than 10 bits is trained by one set of chains"):
+        check_ranks(objective, many.model, many.guide)
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        (Contrast(), r"Contrast\(\) moves one set of chains in one process: start one"),
+        (Contrast() + 2.0 * Contrast(k=2), r"Contrast\(\) moves one set of chains"),
+        (EM(), r"EM\(\) sweeps over all rows in one process: start one, not several"),
+    ],
+)
+def test_what_one_process_trains_is_refused_in_several(monkeypatch, objective, words):
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    with pytest.raises(ValueError, match=words):
+        check_ranks(objective, torch.nn.Linear(1, 1))
+    check_ranks(ELBO(), torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_several_processes_are_refused_before_the_first_step(monkeypatch, check):
+    pair, x = vae(), torch.zeros(4, 12)
+    svi = SVI(pair.model, pair.guide, torch.optim.SGD, IWAE(2, gradient="vimco"), check=check)
+    pair.build(x)
+    before = [p.clone() for p in pair.parameters()]
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    for _ in range(2):  # the second attempt too
+        with pytest.raises(ValueError, match="is trained by one set of chains"):
+            svi.step(x)
+    assert all(map(torch.equal, before, pair.parameters()))
+
+
+def test_fit_refuses_several_processes_before_its_first_stage(binary, monkeypatch):
+    first = Stage(name="first", objective=ELBO(gradient="enumerate"), steps=1)
+    options = {"stages": [first], "steps": 1, "batch_size": 20, "progress": False}
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    with pytest.raises(ValueError, match=r"Contrast\(\) moves one set of chains"):
+        fit(vae(4, 3), Contrast(), binary, **options)
 
 
 @pytest.mark.parametrize("latent", [3, 12])

@@ -14,9 +14,11 @@ import torch
 from priory.evaluation import (
     METRICS,
     Comparison,
+    Doubt,
     Entry,
     Gallery,
     Record,
+    Remedy,
     Report,
     comparison_table,
     evaluate,
@@ -126,7 +128,7 @@ def test_the_text_table_is_aligned_and_grouped():
 def test_a_long_report_is_no_wall_of_text():
     words = ("needs labels", "the guide has no density", "there are no training rows")
     records = [not_applicable(f"metric_{i}", words[i % 3]) for i in range(45)]
-    doubts = ("too few effective samples: take a larger K",)
+    doubts = (Doubt("too few effective samples: take a larger K", Remedy.SAMPLES),)
     doubted = replace(record(), warnings=doubts)
     twins = [replace(record(f"twin_{i}"), note="the same " * 30) for i in range(15)]
     text = str(Report((doubted, *twins, *records)))
@@ -270,7 +272,10 @@ def test_the_anchors_stand_beneath_the_table():
 
 
 def test_what_is_doubtful_is_said_beneath_the_table():
-    sure, doubted = record(value=1.0), replace(record(value=2.0), warnings=("K is too small",))
+    sure, doubted = (
+        record(value=1.0),
+        replace(record(value=2.0), warnings=(Doubt("K is too small", Remedy.SAMPLES),)),
+    )
     entries = [Entry(str(i), 0, Report((r,))) for i, r in enumerate((sure, doubted))]
     table = comparison_table(entries)
     assert table.warnings == [("nll", "1: K is too small")]
@@ -280,7 +285,7 @@ def test_what_is_doubtful_is_said_beneath_the_table():
 
 def test_hostile_text_stays_text(tmp_path):
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
-    bad = replace(record(), note=evil, warnings=(evil,), unit=evil)
+    bad = replace(record(), note=evil, warnings=(Doubt(evil, Remedy.CARE),), unit=evil)
     made = Report((bad, not_applicable("kl", evil)), pair=evil, data=evil)
     for text in (made.html(), comparison_table([Entry(evil, 0, made)] * 2).html()):
         page = Page(text)

@@ -1,12 +1,17 @@
 """Paths of models without a guide: points of samples, points that are searched for, and flows."""
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
-from priory.evaluation import Draws, Unavailable, evaluate
+from priory import evaluate, fit, load
+from priory.cli import main
+from priory.data import Data
+from priory.distributions.categorical import OneHot
+from priory.evaluation import Draws, Unavailable
 from priory.evaluation.interpolation import (
     Codec,
     along,
@@ -16,8 +21,10 @@ from priory.evaluation.interpolation import (
     strips,
 )
 from priory.evaluation.isolation import sealed
-from priory.models import GAN, Diffusion, NormalizingFlow
-from priory.nets import TimeMLP
+from priory.inference.phases.phases import generate
+from priory.models import GAN, Diffusion, HierarchicalVAE, InfoGAN, NormalizingFlow
+from priory.nets import MLP, TimeMLP
+from priory.recipes import RECIPES
 
 
 def normal(*shape, seed=0):
@@ -205,3 +212,127 @@ def test_a_gan_of_images_is_moved():
     z = Codec.of_samples(pair.model, {"x": x}).draw(3)
     error = codec.decode(codec.encode(codec.decode(z))) - codec.decode(z)
     assert float(error.square().mean()) < 1e-4
+
+
+# --- several latents, independent a priori --------------------------------------------------------
+
+
+class Coded(nn.Module):
+    """A generator that is linear in a one-hot code c, a u in (-1, 1)^2 and a normal z."""
+
+    def __init__(self, hang=False):
+        super().__init__()
+        self.c, self.u, self.z = (nn.Parameter(normal(n, 9, seed=n)) for n in (3, 2, 4))
+        with torch.no_grad():
+            self.c *= 6
+        self.hang = hang
+
+    def model(self, x):
+        pyro.module("coded", self)
+        zeros = self.z.new_zeros(4)
+        with pyro.plate("data", len(x)):
+            c = pyro.sample("c", OneHot(logits=zeros[:3]))
+            u = pyro.sample("u", dist.Uniform(zeros[:2] - 1, zeros[:2] + 1).to_event(1))
+            shift = c[:, :1] if self.hang else 0.0
+            z = pyro.sample("z", dist.Normal(zeros + shift, 1.0).to_event(1))
+            pyro.sample("x", dist.Delta(self.at(c, u, z), event_dim=1), obs=x)
+
+    def guide(self, x):
+        pyro.module("coded", self)
+
+    def at(self, c, u, z):
+        return c @ self.c + u @ self.u + z @ self.z
+
+
+def places(u):
+    """Return c, u and z at points: by hand."""
+    c = nn.functional.one_hot(u[:, :3].argmax(1), 3).double()
+    return c, 2 * u[:, 3:5].sigmoid() - 1, u[:, 5:]
+
+
+def test_a_path_moves_all_latents_and_stays_where_the_model_draws():
+    pair, x = Coded(), normal(20, 9)
+    codec = Codec.of_samples(pair.model, {"x": x})
+    points = codec.draw(400)
+    c, u, z = places(points)
+    assert torch.equal(points[:, :3], c), "of a draw, the code itself"
+    assert torch.equal(c.sum(0) > 100, torch.ones(3, dtype=torch.bool))
+    torch.testing.assert_close(codec.decode(points), pair.at(c, u, z).detach())
+    ends = points[:200], points[200:]
+    for t in (0.0, 0.3, 0.49, 0.51, 1.0, 1.4):
+        way = ends[0] + t * (ends[1] - ends[0])
+        c, u, z = places(way)
+        assert (c.sum(1) == 1).all()
+        assert (u.abs() < 1).all()
+        torch.testing.assert_close(codec.decode(way), pair.at(c, u, z).detach())
+    assert codec.note == (
+        "c, u, z move together; c takes the category of its greatest coordinate; "
+        "paths in coordinates that keep u in its support, interval(-1, 1)"
+    )
+
+
+def test_a_search_finds_all_latents():
+    pair, x = Coded(), normal(20, 9)
+    codec = Codec.of_samples(pair.model, {"x": x}, seed=5)
+    points = codec.draw(30)
+    points = points[(points[:, 3:5].abs() < 3).all(1)]
+    searched = Codec.of_generator(pair.model, {"x": x}, steps=1000)
+    found = searched.encode(codec.decode(points))
+    assert torch.equal(places(found)[0], places(points)[0])
+    torch.testing.assert_close(found, points, rtol=0, atol=1e-3)
+
+
+def test_latents_that_hang_on_others_are_refused():
+    x = normal(20, 9)
+    words = "or several that are independent; the model has c, u, z, and z hangs on those before it"
+    for make in (Codec.of_samples, Codec.of_generator):
+        with pytest.raises(Unavailable, match=words):
+            make(Coded(hang=True).model, {"x": x})
+    pair = HierarchicalVAE(latents=(3, 2))
+    pair.build(x.float())
+    with pytest.raises(Unavailable, match="and z1 hangs on those before it"):
+        codec_of(pair.model, pair.guide, {"x": x.float()})
+    with pytest.raises(Unavailable, match="the model has 2; take codes='samples'"):
+        codec_of(pair.model, pair.guide, {"x": x.float()}, "encoder")
+
+
+@pytest.fixture(scope="module")
+def infogan(tmp_path_factory):
+    """A run of InfoGAN, hardly trained on images of its own, whose class is the code."""
+    torch.manual_seed(0)
+    pair = InfoGAN(codes=2, continuous=1, latent=2, generator=MLP((6,)), encoder=MLP((6,)))
+    pair.build(torch.rand(9, 1, 5, 5))
+    with torch.no_grad():
+        pair.generator.net.layers[0].weight[:, :] *= 3
+    drawn = generate(pair.model, {"x": torch.rand(9, 1, 5, 5)}, 300)
+    folder = tmp_path_factory.mktemp("infogan")
+    np.savez(folder / "own.npz", x=drawn["x"].detach().numpy(), y=drawn["c"].argmax(1).numpy())
+    data = Data.from_file(folder / "own.npz")
+    options = {"steps": 1, "batch_size": 50, "lr": 1e-9, "progress": False, "check": False}
+    fit(pair, RECIPES["infogan"].objective(), data, folder=folder / "run", **options)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("codes", ["auto", "inversion"])
+def test_a_run_of_infogan_is_moved_by_samples_or_a_search(infogan, codes, tmp_path, capsys):
+    out = tmp_path / "paths.png"
+    words = [] if codes == "auto" else ["--codes", codes]
+    assert main(["paths", str(infogan), "--out", str(out), *words]) == 0
+    said = capsys.readouterr().out
+    assert "c, u, z move together; c takes the category of its greatest coordinate" in said
+    assert ("samples are moved" in said) == (codes == "auto")
+    assert ("points by a search of 300 steps" in said) == (codes == "inversion")
+    assert out.stat().st_size > 1000
+
+
+def test_the_metrics_of_paths_of_infogan_are_of_samples(infogan):
+    run = load(infogan)
+    found = evaluate(run, metrics=["paths"], pictures=False)
+    assert found["arithmetic_target"].value is not None
+    assert "samples are moved" in found["arithmetic_target"].note
+    with run.scope():
+        train = {n: v for n, v in run.data.train.columns.items() if n in ("x", "y")}
+        points = points_of(run.pair.model, run.pair.guide, train, train)
+        torch.testing.assert_close(points.codec.decode(points.z).cpu(), points.rows)
+    with pytest.raises(Unavailable, match="the model has 3; take codes='samples'"):
+        codec_of(run.pair.model, run.pair.guide, train, "encoder")

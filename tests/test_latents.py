@@ -24,7 +24,7 @@ from priory.evaluation.latents.clustering import (
     majority_hits,
     nmi_values,
 )
-from priory.evaluation.latents.collapse import collapse_words, coordinate_kl
+from priory.evaluation.latents.collapse import collapse_doubts, coordinate_kl
 from priory.evaluation.latents.information import distortion
 from priory.evaluation.latents.probes import linear_probe
 from priory.evaluation.sample_sets import Units
@@ -127,11 +127,11 @@ def test_a_mixtures_marginals_and_a_law_without_marginals():
 
 def test_collapse_is_told_in_words():
     live, dead = torch.tensor([1.0, 2.0, 0.5]), torch.zeros(13)
-    assert collapse_words(live) == ()
-    assert collapse_words(torch.cat([live, dead[:1]])) == ()
-    assert "13 of 16 dimensions collapsed" in collapse_words(torch.cat([live, dead]))[0]
-    assert "all 13 dimensions have KL below 0.01 nats: z is ignored" in collapse_words(dead)[0]
-    assert "the only dimension" in collapse_words(dead[:1])[0]
+    assert collapse_doubts(live) == ()
+    assert collapse_doubts(torch.cat([live, dead[:1]])) == ()
+    assert "13 of 16 dimensions collapsed" in collapse_doubts(torch.cat([live, dead]))[0]
+    assert "all 13 dimensions have KL below 0.01 nats: z is ignored" in collapse_doubts(dead)[0]
+    assert "the only dimension" in collapse_doubts(dead[:1])[0]
 
 
 def gaussian_pair(encode, width, observed=0.1):

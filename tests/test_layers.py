@@ -1,7 +1,9 @@
 """Layers of latents: exact posteriors of linear chains, limits, and the gradients through them."""
 
+import copy
 import functools
 import math
+import pickle
 import re
 
 import pyro
@@ -18,6 +20,9 @@ from priory.inference.validation import collapsed, fallen, layer_rates
 from priory.models import VAE, HierarchicalVAE, LadderVAE, TwoLevelVAE
 from priory.models.ladder import merged
 from priory.nets import MLP, Conv, Deconv
+from priory.priors import VampPrior
+from priory.recipes import RECIPES
+from trainings import check_traced_and_resumed
 
 
 @pytest.fixture(autouse=True)
@@ -301,6 +306,83 @@ def test_images_reach_the_lower_encoder_with_planes_of_the_layer_above():
     assert phases(pair, x, 2).awake.log_weight().shape == (2, 5)
 
 
+# --- a ladder below a mixture of its own posteriors ---------------------------------------------
+
+
+def ladder(prior, x, latents=(4, 3, 2)):
+    widths = (7, 6, 5, 4)[: len(latents)]
+    pair = LadderVAE(prior, MLP((5,), "tanh"), MLP((5,), "tanh"), "auto", latents, widths)
+    pair.build(x)
+    return pair.eval()  # batch norms by their running statistics
+
+
+LADDERS = {
+    "images": lambda: torch.rand(6, 1, 4, 4).round(),
+    "table": lambda: torch.randn(6, 4) * torch.tensor([1.0, 50.0, 0.01, 3.0]) + 7,
+}
+
+
+@pytest.mark.parametrize("data", LADDERS)
+@pytest.mark.parametrize("latents", [(3,), (4, 2), (4, 3, 2), (4, 3, 2, 1)])
+def test_a_ladders_top_prior_is_the_mean_of_its_posteriors_at_the_pseudo_inputs(data, latents):
+    x = LADDERS[data]()
+    pair, top = ladder(VampPrior(5, noise=0.1), x, latents), len(latents)
+    inputs = pair.prior.inputs()
+    read = pair.head.drawn_in(inputs) if data == "table" else pair.head.read(inputs)
+    each = []
+    for u in read:
+        d = pair.encoder(u[None])
+        for net in pair.up:
+            d = net(d)
+        loc, log_scale = pair.recognition[-1].net(d).reshape(2, latents[-1])
+        each.append(dist.Normal(loc, log_scale.exp()))
+    awake = phases(pair, x, 3).awake
+    z = awake.sample[f"z{top}"]
+    expected = torch.stack([q.log_prob(z).sum(-1) for q in each]).logsumexp(0) - math.log(5)
+    torch.testing.assert_close(awake.log_p(f"z{top}"), expected, rtol=0, atol=1e-10)
+    ELBO()(pair.model, pair.guide, x).backward()
+    assert pair.prior.pseudo.grad.abs().sum() > 0
+    if latents[-1] == 1:
+        grid = torch.linspace(-40, 40, 200_001)
+        with torch.no_grad():
+            density = pair.prior().log_prob(grid[:, None]).exp()
+        assert torch.trapezoid(density, grid).item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("data", LADDERS)
+def test_at_the_data_it_is_the_aggregate_of_the_guides_posteriors(data):
+    x = LADDERS[data]()
+    pair = ladder(VampPrior(6, noise=0.0), x)
+    q, z = phases(pair, x).awake.distribution("z3"), torch.randn(9, 2)
+    expected = torch.stack([q.log_prob(row) for row in z]).logsumexp(1) - math.log(6)
+    torch.testing.assert_close(pair.prior().log_prob(z), expected, rtol=0, atol=1e-9)
+
+
+def test_copies_of_a_ladder_keep_to_their_own_posteriors():
+    x, z = LADDERS["images"](), torch.randn(5, 2)
+    pair = ladder(VampPrior(4), x)
+    before = pair.prior().log_prob(z)
+    for twin in (copy.deepcopy(pair), pickle.loads(pickle.dumps(pair))):
+        torch.testing.assert_close(twin.prior().log_prob(z), before, rtol=0, atol=0)
+        with torch.no_grad():
+            twin.recognition[-1].net.last.weight.zero_()
+        assert not torch.allclose(twin.prior().log_prob(z), before)
+        torch.testing.assert_close(pair.prior().log_prob(z), before, rtol=0, atol=0)
+    assert not any("prior.encode" in name for name, _ in pair.named_parameters())
+
+
+@pytest.mark.parametrize("prior", ["vamp:5", "exemplar:5"])
+def test_three_layers_below_such_a_prior_train_and_go_on(tmp_path, prior):
+    nets = {"encoder": "mlp:8", "decoder": "mlp:8", "latents": "3,2,2", "widths": "6,5,4"}
+    options = {"prior": prior, **nets, "steps": 8, "batch_size": 10, "progress": False}
+    data = Data.named("ring", rows=50)
+    back = check_traced_and_resumed(
+        RECIPES["ladder-vae"], options, data, tmp_path / "run", atol=1e-5
+    )
+    report = evaluate(back, metrics=["nll", "kl"], particles=5, limit=10, pictures=False)
+    assert (report["nll"].kind, report["kl"].applicable) == ("upper bound", True)
+
+
 # --- each layer's rate in the history -----------------------------------------------------------
 
 
@@ -467,7 +549,7 @@ def test_a_pair_with_one_latent_has_no_layers_to_judge():
         (lambda: HierarchicalVAE(latents=()), "latents must be a number for each layer"),
         (lambda: HierarchicalVAE(latents=5), "latents must be a number for each layer"),
         (lambda: HierarchicalVAE(latents=(3, 0)), "latents must be a positive integer, got 0"),
-        (lambda: HierarchicalVAE("vamp"), "use TwoLevelVAE, or GaussianMixture"),
+        (lambda: HierarchicalVAE("vamp"), "use LadderVAE .of any layers. or TwoLevelVAE, whose"),
         (lambda: HierarchicalVAE(inner=torch.nn.Linear(2, 3)), "give a net that is not built"),
         (lambda: LadderVAE(latents=(3,)), "latents and widths must be as many"),
         (lambda: TwoLevelVAE(latents=(3,)), "latents must be two numbers"),

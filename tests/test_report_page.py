@@ -1,21 +1,36 @@
 """What comes first on a page: samples, the main figure with intervals, what to do; and its size."""
 
+import ast
 import io
+import json
+import pickle
 import re
 from base64 import b64decode
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
 from scipy import stats
 
 import priory
-from priory.evaluation import Entry, Report, comparison_table, mean_record
+from priory.evaluation import (
+    Doubt,
+    Entry,
+    Estimate,
+    Imputed,
+    Remedy,
+    Report,
+    Scores,
+    comparison_table,
+    mean_record,
+)
+from priory.evaluation.remedies import by_remedy
 from priory.evaluation.report import comparison
 from priory.evaluation.report.gallery import Gallery
 from priory.evaluation.report.paired import mean_interval
-from priory.evaluation.report.remedies import OTHER, REMEDIES, by_remedy, remedy
 
 
 def entry(label, seed, shift=0.0, n=40, pictures=True):
@@ -81,23 +96,78 @@ def test_the_interval_over_seeds_holds_both_sources_of_chance():
     assert mean_interval([replace(group[0], report=bare)], "nll") is None
 
 
-def test_warnings_are_grouped_by_what_to_do():
-    said = [
-        ("nll", "15% of the data have fewer than 10 effective samples: take a larger K"),
-        ("calibration", "the guide's posterior is too narrow in 4 of 16 dimensions"),
-        ("ais", "looser than the K-sample bound on the same rows: take more steps"),
-        ("own", "a word of a metric of one's own"),
+SAID = [
+    ("nll", Doubt("take a larger K", Remedy.SAMPLES)),
+    ("calibration", Doubt("the guide's posterior is too narrow", Remedy.GUIDE)),
+    ("ais", Doubt("k-hat above 0.7: the guide's posterior", Remedy.SAMPLES)),
+    ("own", Doubt("a word of a metric of one's own", Remedy.CARE)),
+]
+
+
+def test_warnings_are_grouped_by_the_remedy_that_they_carry():
+    more, richer, ais, own = SAID
+    groups = by_remedy([richer, own, more, ais])
+    assert [*groups.items()] == [
+        (Remedy.SAMPLES, [more, ais]),
+        (Remedy.GUIDE, [richer]),
+        (Remedy.CARE, [own]),
+    ], "whatever the text says"
+
+
+def test_a_warning_keeps_its_remedy_in_copies_files_and_pages():
+    doubts = tuple(doubt for _, doubt in SAID)
+    record = replace(mean_record("nll", torch.ones(3), seed=0, kind="exact"), warnings=doubts)
+    report = Report((record,))
+    copies = [
+        pickle.loads(pickle.dumps(report)),
+        deepcopy(report),
+        Report.from_dict(json.loads(json.dumps(report.as_dict()))),
     ]
-    groups = by_remedy(said)
-    more, richer, *_ = REMEDIES
-    assert groups == {more: [said[0], said[2]], richer: [said[1]], OTHER: [said[3]]}
+    for copy in copies:
+        found = copy["nll"].warnings
+        assert found == doubts
+        assert [d.remedy for d in found] == [d.remedy for d in doubts]
+    table = comparison_table([Entry("own", 0, report)])
+    assert [doubt.remedy for _, doubt in table.warnings] == [Remedy.SAMPLES]
+    assert table.html().count(Remedy.SAMPLES.value) == 1
 
 
-def test_every_phrase_of_the_remedies_is_said_somewhere():
-    folder = Path(priory.__file__).parent / "evaluation"
-    sources = [path for path in folder.rglob("*.py") if path.name != "remedies.py"]
-    # A text may run over lines of the source: its parts stand in quotes.
-    text = re.sub(r'"\n\s*f?"', "", "".join(path.read_text() for path in sources))
-    phrases = [phrase for phrases in REMEDIES.values() for phrase in phrases]
-    assert [phrase for phrase in phrases if phrase not in text] == []
-    assert remedy("something else") == OTHER
+def test_a_report_of_an_older_version_is_read():
+    values = Report((mean_record("nll", torch.ones(3), seed=0, kind="exact"),)).as_dict()
+    unknown = {"text": "of a newer version", "remedy": "ELSE"}
+    values["records"][0]["warnings"] = ["take a larger K", unknown]
+    found = Report.from_dict(values)["nll"].warnings
+    assert found == ("take a larger K", "of a newer version")
+    assert {doubt.remedy for doubt in found} == {Remedy.CARE}
+
+
+def test_a_metrics_warning_without_a_remedy_is_refused():
+    record = mean_record("nll", torch.ones(3), seed=0, kind="exact")
+    with pytest.raises(ValueError, match="nll: a warning is a Doubt"):
+        replace(record, warnings=("K is too small",))
+
+
+def calls_of_doubt():
+    """Yield the place and the call of each warning that the judge can make."""
+    for path in sorted(Path(priory.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            if called and node.func.id == "Doubt":
+                yield f"{path.name}:{node.lineno}", node
+
+
+def test_each_warning_of_the_judge_carries_a_remedy():
+    remedies = {}
+    for place, call in calls_of_doubt():
+        assert len(call.args) == 2, f"{place}: a warning has a text and a remedy"
+        remedies[place] = ast.unparse(call.args[1])
+    kept = {place for place, remedy in remedies.items() if remedy == "first.remedy"}
+    assert {place.partition(":")[0] for place in kept} == {"comparison.py"}
+    given = {remedy for place, remedy in remedies.items() if place not in kept}
+    assert given == {f"Remedy.{remedy.name}" for remedy in Remedy}, "each given, and no other"
+
+
+def test_no_metric_warns_by_a_text_alone():
+    """What stands after `warnings=` is of doubts: the types say so, for whoever looks."""
+    for made in (Estimate, Scores, Imputed):
+        assert get_type_hints(made)["warnings"] == tuple[Doubt, ...]

@@ -1,5 +1,6 @@
 """Generative models as scikit-learn's estimators: its own checks, and the numbers of the runs."""
 
+import inspect
 import pickle
 import re
 from pathlib import Path
@@ -143,3 +144,16 @@ def test_the_page_runs(capsys):
     exec(block.replace("steps=300", "steps=3, particles=3"), found)
     assert found["new"].shape == (100, 4)
     assert found["clusters"].shape == (150,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "usual"), [(GenerativeModel, "Normal"), (GenerativeClusterer, "GaussianMixture")]
+)
+def test_without_a_recipe_each_estimator_takes_its_usual_one(kind, usual, x):
+    names = set(inspect.signature(GenerativeModel).parameters)
+    made = clone(kind(latent=2, steps=1, batch_size=50, random_state=0))
+    assert set(made.get_params()) == names
+    assert (made.recipe, made.latent) == (None, 2)
+    assert type(made.fit(x).run_.pair.prior).__name__ == usual
+    with pytest.raises(ValueError, match="the recipe cvae asks for the column"):
+        kind("cvae", options={"classes": 3}).fit(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     "vamp:50", or given as objects, which are copied. Recipes that ask for labels are not for it.
 
     Args:
-        recipe: the method, a name that `priory list` shows.
+        recipe: the method, a name that `priory list` shows; None is "vae".
         prior: p(z), such as "normal", "mixture:10", "vamp:50".
         objective: what it is trained by, such as "iwae:5".
         likelihood: of a row; "auto" takes the one that fits the values.
@@ -74,9 +74,11 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         ((50, 2), (3, 4))
     """
 
+    _usual: ClassVar[str] = "vae"
+
     def __init__(
         self,
-        recipe: str = "vae",
+        recipe: str | None = None,
         *,
         prior: Any = None,
         objective: Any = None,
@@ -124,11 +126,11 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.seed_ = self._seed()
         given = {n: getattr(self, n) for n in (*_PARTS, *_TRAINING) if getattr(self, n) is not None}
         given |= dict(self.options or {})
-        recipe = find_recipe(self.recipe)
+        recipe = find_recipe(self._method)
         pair, _, _ = recipe.prepare(**copy.deepcopy(given))
         if lacking := [n for n in signature(pair.model).required if n != "x"]:
             raise ValueError(
-                f"the recipe {self.recipe} asks for the column {lacking[0]!r} beside X: train it "
+                f"the recipe {self._method} asks for the column {lacking[0]!r} beside X: train it "
                 "by priory.fit, or take a recipe that reads X alone"
             )
         data = Data.from_arrays(x=self._shaped(rows), valid=0, test=0, standardise=self.standardise)
@@ -226,6 +228,10 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     # --- what the methods share ---------------------------------------------------------------
 
+    @property
+    def _method(self) -> str:
+        return self._usual if self.recipe is None else self.recipe
+
     def _rows(self, X: Any, *, reset: bool = False) -> Floats:
         """Return rows checked as scikit-learn does; the columns' number and names are kept."""
         if not reset:
@@ -272,7 +278,8 @@ class GenerativeClusterer(ClusterMixin, GenerativeModel):
     of the prior, given the mean of z.
 
     Args:
-        recipe: as for `GenerativeModel`, like all that follow; one that has clusters.
+        recipe: as for `GenerativeModel`, like all that follow; one that has clusters, and None is
+            "gm-vae".
         prior: p(z), such as "mixture:10".
         objective: what it is trained by.
         likelihood: of a row.
@@ -297,42 +304,7 @@ class GenerativeClusterer(ClusterMixin, GenerativeModel):
         (50,)
     """
 
-    def __init__(
-        self,
-        recipe: str = "gm-vae",
-        *,
-        prior: Any = None,
-        objective: Any = None,
-        likelihood: Any = None,
-        encoder: Any = None,
-        decoder: Any = None,
-        latent: int | None = None,
-        steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        options: Mapping[str, Any] | None = None,
-        standardise: bool = True,
-        shape: Sequence[int] | None = None,
-        particles: int = 100,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            recipe,
-            prior=prior,
-            objective=objective,
-            likelihood=likelihood,
-            encoder=encoder,
-            decoder=decoder,
-            latent=latent,
-            steps=steps,
-            batch_size=batch_size,
-            lr=lr,
-            options=options,
-            standardise=standardise,
-            shape=shape,
-            particles=particles,
-            random_state=random_state,
-        )
+    _usual: ClassVar[str] = "gm-vae"
 
     def fit(self, X: Any, y: Any = None) -> GenerativeClusterer:
         """Train the model, and find the cluster of each row.
@@ -361,7 +333,7 @@ class GenerativeClusterer(ClusterMixin, GenerativeModel):
         codes = self.run_.encode(rows, seed=self.seed_)
         if codes.cluster is None:
             raise ValueError(
-                f"the recipe {self.recipe} has no clusters: take one such as gm-vae, gmvae or "
+                f"the recipe {self._method} has no clusters: take one such as gm-vae, gmvae or "
                 "gaussian-mixture, or a prior such as mixture:10"
             )
         found: NDArray[np.int64] = codes.cluster.numpy().astype(np.int64)

@@ -92,6 +92,9 @@ class Batches(Split):
         """Return the rows that are held, as a split."""
         return self.head
 
+    def resident_rows(self, limit: int = 1 << 30) -> None:
+        """Return None: a row's place in a pass is no number of it."""
+
     def batches(
         self,
         size: int,

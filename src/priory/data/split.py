@@ -152,13 +152,24 @@ class Split:
         Args:
             limit: bytes that the rows may take.
         """
-        if not isinstance(self.columns["x"], Mapped):
+        index = self.resident_rows(limit)
+        if index is self.columns["index"]:
             return self
-        rows = max(1, min(len(self), limit * len(self) // max(1, self.nbytes)))
-        index = torch.linspace(0, len(self) - 1, rows, dtype=torch.float64).round().long()
         columns = {name: column[index] for name, column in self.columns.items()}
         columns.pop("index")
         return self.like(columns)
+
+    def resident_rows(self, limit: int = 1 << 30) -> Tensor | None:
+        """Return the numbers of the rows that `resident` returns; None where rows have none.
+
+        Args:
+            limit: as there.
+        """
+        index: Tensor = self.columns["index"]
+        if not isinstance(self.columns["x"], Mapped):
+            return index
+        rows = max(1, min(len(self), limit * len(self) // max(1, self.nbytes)))
+        return torch.linspace(0, len(self) - 1, rows, dtype=torch.float64).round().long()
 
     def order(self, *, epoch: int = 0, seed: int = 0) -> Tensor:
         """Return the shuffled row numbers of an epoch: the same on every device.

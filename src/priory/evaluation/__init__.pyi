@@ -57,6 +57,8 @@ from .record import Unavailable as Unavailable
 from .record import mean_record as mean_record
 from .record import not_applicable as not_applicable
 from .registry import Metric as Metric
+from .remedies import Doubt as Doubt
+from .remedies import Remedy as Remedy
 from .report.cells import Entry as Entry
 from .report.comparison import Comparison as Comparison
 from .report.comparison import comparison_table as comparison_table

@@ -25,6 +25,7 @@ from priory.inference.phases.sites import (
     is_latent,
     rows_of,
 )
+from priory.models.denoising import DAE
 from priory.priors import NestedCRP
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def encode(
     Raises:
         ValueError: if a row is NaN or infinite, of another shape or outside of the likelihood's
             support, a column that the guide asks for is not there, or a number is wrong.
-        Unavailable: if nothing is inferred of a row, as by a GAN without an encoder.
+        Unavailable: if nothing is inferred of a row, as by a GAN without an encoder, or what is
+            drawn is no code of it, as of a denoising autoencoder.
 
     Example:
         >>> codes = encode(run, x, draws=3)
@@ -141,6 +143,11 @@ def encode(
     check_counts({"draws": draws}, seed)
     with drawn(run, data, split=split, seed=seed, whole=False) as rows:
         refuse_way(rows.model)
+        if isinstance(owner(rows.model), DAE):
+            raise Unavailable(
+                "z is the datum itself, corrupted, and no code of it; train a pair with a code, "
+                "such as vae or autoencoder"
+            )
         codes = _inferred(rows, draws)
         _add_components(codes, rows)
         classes = _add_classes(codes, rows, getattr(preparation_of(run), "classes", ()))

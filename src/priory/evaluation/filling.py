@@ -17,6 +17,7 @@ from priory.evaluation.isolation import placement, reseed
 from priory.evaluation.likelihood.masking import coordinate_log_prob
 from priory.evaluation.per_row import drawn
 from priory.evaluation.record import Unavailable
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import Columns, blocks
 from priory.evaluation.sample_sets import sizes_of
 from priory.evaluation.subject import check_counts, preparation_of
@@ -61,7 +62,7 @@ class Imputed:
     seen: Tensor
     ess: Tensor
     features: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
     levels: Levels = ()
     probability: Tensor | None = None
 
@@ -243,11 +244,12 @@ def _resampled(phases: list[Phase], rows: Columns, count: int) -> tuple[Tensor, 
     return mean.cpu(), drawn.cpu(), (1 / weight.square().sum(0)).cpu()
 
 
-def _doubts(ess: Tensor) -> tuple[str, ...]:
+def _doubts(ess: Tensor) -> tuple[Doubt, ...]:
     poor = float((ess < _FEW_EFFECTIVE).double().mean())
     if poor <= _DOUBTFUL:
         return ()
-    return (
+    text = (
         f"{poor:.0%} of the rows have fewer than {_FEW_EFFECTIVE} effective samples: take a larger "
-        "K, --particles",
+        "K, --particles"
     )
+    return (Doubt(text, Remedy.SAMPLES),)

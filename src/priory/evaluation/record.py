@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from torch import Tensor
+
+from priory.evaluation.remedies import Doubt
 
 Kind = Literal["exact", "lower bound", "upper bound", "unbiased", "biased", "not applicable"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -35,7 +38,8 @@ class Estimate:
         particles: importance samples K per datum, where the value depends on them.
         note: anything that a reader must know; for "not applicable", the reason.
         steps: of annealing or of a chain, where the value depends on them.
-        warnings: reasons to doubt the value, such as too few effective samples.
+        warnings: reasons to doubt the value, such as too few effective samples, each with what to
+            do about it.
         values: the numbers that it averages, one per datum, `(n,)`, by which runs are compared in
             pairs; not a part of the JSON.
         quantity: what exactly is measured, where the name leaves it open: whether a likelihood is
@@ -55,7 +59,7 @@ class Estimate:
     particles: int | None = None
     note: str = ""
     steps: int | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
     values: Tensor | None = field(default=None, repr=False, compare=False)
     quantity: str = ""
 
@@ -68,7 +72,7 @@ class Estimate:
         particles: int | None = None,
         note: str = "",
         steps: int | None = None,
-        warnings: tuple[str, ...] = (),
+        warnings: tuple[Doubt, ...] = (),
     ) -> Estimate:
         r"""Return a mean over data, with :math:`se = sd / \sqrt{n}`.
 
@@ -102,8 +106,7 @@ class Estimate:
             alone = "one datum has no standard error"
             note = f"{note}; {alone}" if note else "one datum: no standard error"
         mean = float(values.mean())
-        warned = tuple(warnings)
-        return Estimate(mean, se, n, kind, unit, particles, note, steps, warned, values.cpu())
+        return Estimate(mean, se, n, kind, unit, particles, note, steps, warnings, values.cpu())
 
     @staticmethod
     def share(hits: Tensor, **facts: Any) -> Estimate:
@@ -147,7 +150,8 @@ class Record(Estimate):
         seed: seed of the random numbers behind it.
 
     Raises:
-        ValueError: if the value is not a number, or the fields contradict each other.
+        ValueError: if the value is not a number, a warning has no remedy, or the fields contradict
+            each other.
 
     Example:
         >>> print(Record(86.347, 0.112, 10000, "upper bound", "nats", name="nll"))
@@ -174,6 +178,12 @@ class Record(Estimate):
                 raise ValueError(
                     f"{self.name}: {label} is {number}; a record holds finite numbers, use "
                     "not_applicable(name, reason)"
+                )
+        for warning in self.warnings:
+            if not isinstance(warning, Doubt):
+                raise ValueError(
+                    f"{self.name}: a warning is a Doubt(text, remedy), with what to do about it, "
+                    f"got {warning!r}"
                 )
 
     @property
@@ -207,8 +217,19 @@ class Record(Estimate):
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain values, without the numbers by datum."""
         first = ("name", "value", "se", "n", "seed")
-        rest = (f.name for f in fields(self) if f.name not in (*first, "values"))
-        return {name: getattr(self, name) for name in (*first, *rest)}
+        rest = (f.name for f in fields(self) if f.name not in (*first, "values", "warnings"))
+        warnings = [warning.as_dict() for warning in self.warnings]
+        return {name: getattr(self, name) for name in (*first, *rest)} | {"warnings": warnings}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Record:
+        """Return the record that `as_dict` wrote.
+
+        Args:
+            values: plain values.
+        """
+        warnings = tuple(Doubt.read(warning) for warning in values.get("warnings", ()))
+        return cls(**{**values, "warnings": warnings})
 
 
 def unusual_likelihood(quantity: str) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from priory.evaluation.per_row import drawn
 from priory.evaluation.record import Kind, Unavailable
+from priory.evaluation.remedies import Doubt
 from priory.evaluation.subject import preparation_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Scores:
     quantity: str
     note: str
     particles: int | None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Doubt, ...] = ()
 
     def __len__(self) -> int:
         return len(self.log_likelihood)

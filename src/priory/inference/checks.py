@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from priory.inference.distributed import ranks
 from priory.inference.engine.guard import Buffers
 from priory.inference.modules import eval_mode, modules
 from priory.inference.objectives.base import Objective
@@ -20,6 +21,7 @@ from priory.inference.phases.particles import vectorises
 from priory.inference.phases.phases import Phases
 from priory.inference.phases.sites import check_batch_plate, in_batch, is_observation, is_stratified
 from priory.inference.randomness import own_randomness
+from priory.priors.boltzmann import refuse_chains
 
 
 def check_pair(objective: Objective, phases: Phases) -> None:
@@ -165,6 +167,28 @@ def check_support(name: str, distribution: Any, value: Tensor) -> None:
         f"the data at site {name!r} are {numbers} in [{low:g}, {high:g}], outside of the support "
         f"of {kind}; {mends}"
     )
+
+
+def check_ranks(objective: Any, *programs: Any) -> None:
+    """Raise if several processes cannot train a pair by an objective as one.
+
+    Args:
+        objective: What the pair will be trained by.
+        programs: The pair's, built.
+
+    Raises:
+        ValueError: If a term goes by what one process has, or a density by persistent chains.
+    """
+    if ranks.world() == 1 or not isinstance(objective, Objective):
+        return
+    if objective.alone:
+        raise ValueError(
+            f"{type(objective).__name__}() {objective.alone} in one process: start one, not several"
+        )
+    for term in objective.terms():
+        if term is not objective:
+            check_ranks(term, *programs)
+    refuse_chains(modules(*programs))
 
 
 def check_registered(programs: Iterable[Any], trained: list[Tensor]) -> None:

@@ -18,9 +18,11 @@ from torch import nn
 from priory.data import Data, Split
 from priory.data.batches import Batches
 from priory.data.steps import LENGTH
+from priory.distributions.padded import carried
 from priory.inference.alone import alone
 from priory.inference.callback import Callback, Guarded, OnEpoch
 from priory.inference.checkpoints.keeper import keeping, standing
+from priory.inference.checks import check_ranks
 from priory.inference.columns import meet
 from priory.inference.distributed import ranks
 from priory.inference.distributed.launch import check_device, start
@@ -154,6 +156,8 @@ def fit(pair: Any, objective: Any = None, data: Any = None, **options: Any) -> R
             check_seen(pair.model, data.train.columns)
             check_padding(pair.model, data.train.columns, data.preparation.padded)
             prepare(pair, data, device)
+            for each, _ in trainings:
+                check_ranks(each, pair.model, pair.guide)
             for stage in wanted.stages:
                 stage.check(pair)
             check_frozen(pair, wanted.frozen or (), "frozen")
@@ -232,15 +236,22 @@ def pick_device(device: str | torch.device) -> torch.device:
 def prepare(pair: Any, data: Data, device: torch.device) -> None:
     """Build a lazy pair from the training rows, and move it to the device."""
     meet(pair, data.preparation)
-    if hasattr(pair, "build"):
+    parts = pair.modules() if isinstance(pair, nn.Module) else ()
+    if hasattr(pair, "build") or any(isinstance(part, Prior) for part in parts):
         held = data.train.resident()
+        x = held.snapshot()
         length = {LENGTH: held.columns[LENGTH]} if LENGTH in held.columns else {}
-        build(pair, held.snapshot(), data.train.columns | length)
+        build(pair, x, data.train.columns | length)
+        _show_rows(pair, data.train, carried(x, *length.values()) if length else x)
     if isinstance(pair, nn.Module):
         pair.to(device)
-        for part in pair.modules():
-            if isinstance(part, Prior):
-                part.set_rows(len(data.train))
+
+
+def _show_rows(pair: Any, train: Split, x: torch.Tensor) -> None:
+    """Show the pair's priors the training rows that it is built from."""
+    for part in pair.modules() if isinstance(pair, nn.Module) else ():
+        if isinstance(part, Prior):
+            part.set_rows(len(train), x, train.resident_rows())
 
 
 def _svi(

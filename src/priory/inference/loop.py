@@ -22,6 +22,7 @@ from priory.inference.phases.phases import Phases
 from priory.inference.support import check_rows
 from priory.inference.svi import SVI
 from priory.inference.validation import Evaluations
+from priory.priors.training_rows import numbered
 
 GRADIENT_STEPS = 3
 _LOOKED_AT = 1 << 27  # bytes of a mapped split of which rows are looked at
@@ -244,7 +245,9 @@ class Loop:
         on_cpu = self.data.device.type == "cpu"
         for batch in self.batches(self.batch):
             self.random = torch.get_rng_state() if on_cpu else None
-            yield self.svi.step(**batch)
+            with numbered():
+                loss = self.svi.step(**batch)
+            yield loss
 
     def _fed(self) -> Iterator[Any]:
         """Take the steps by row numbers alone: the batches are made where the steps are taken."""
@@ -253,7 +256,9 @@ class Loop:
         windows = split.order(epoch=self.epoch, seed=seed).split(self.size)
         for number in range(self.batch, len(split) // self.size):
             self.feed.load(windows[number], epoch=self.epoch, seed=seed, batch=number)
-            yield self.svi.step_from(self.feed)
+            with numbered():
+                loss = self.svi.step_from(self.feed)
+            yield loss
 
     def _add(self, loss: Any) -> None:
         """Add a step's loss to the epoch's, unless the step was passed over."""

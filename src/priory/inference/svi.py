@@ -15,7 +15,13 @@ from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
 
 from priory.data import Feed
-from priory.inference.checks import check_critics, check_pair, check_plates, check_registered
+from priory.inference.checks import (
+    check_critics,
+    check_pair,
+    check_plates,
+    check_ranks,
+    check_registered,
+)
 from priory.inference.distributed import ranks
 from priory.inference.distributed.batchnorm import share_statistics
 from priory.inference.distributed.noise import global_noise, rows_of
@@ -281,7 +287,6 @@ class SVI(pyro.infer.SVI):
         """Check the pair by its first batch, and build what is lazy."""
         if self._ready:
             return
-        self._ready = True
         if isinstance(self.objective, Objective):
             with global_noise(rows_of([*args, *columns.values()])):
                 if self.check:
@@ -292,12 +297,14 @@ class SVI(pyro.infer.SVI):
                 params = adversary.critic.named_parameters()
                 player.params = {n: p for n, p in params if p.requires_grad}
             self.objective.to(device_of([*args, *columns.values()]))
+            check_ranks(self.objective, self.model, self.guide)
         share_statistics(*self._engine.modules)
         ranks.broadcast_(t for m in self._engine.modules for t in (*m.parameters(), *m.buffers()))
         self._engine.buffers = Buffers(self._engine.modules)
         if self.compile != "off":
             for schedule in self._engine.schedules:
                 schedule.lift(device_of([*args, *columns.values()]))
+        self._ready = True
 
     def _registering(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """Return a loss that takes in the parameters that its programs have added to the store."""

@@ -74,7 +74,8 @@ class HierarchicalVAE(Amortised, Chain):
     Raises:
         ValueError: A number isn't positive, a name is unknown, a net's size doesn't fit, the family
             does not cover a layer's support, or the prior is made of posteriors (as a VampPrior
-            is) above other layers.
+            is) above other layers, where q(zL | x) is no density in closed form: a `LadderVAE` has
+            one.
 
     Example:
         >>> import torch
@@ -104,7 +105,8 @@ class HierarchicalVAE(Amortised, Chain):
         if isinstance(self.prior, AggregatedPosterior) and len(latents) > 1:
             raise ValueError(
                 f"{type(self.prior).__name__} is made of posteriors of the top layer given a datum "
-                "alone, and this pair's reads the layer below: use TwoLevelVAE, or GaussianMixture"
+                "alone, and this pair's reads the layer below: use LadderVAE (of any layers) or "
+                "TwoLevelVAE, whose top reads the datum, or GaussianMixture"
             )
         # In a tuple a module is no submodule: it is what the maps are copied from.
         self._inner = (template(inner),)

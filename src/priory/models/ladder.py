@@ -64,6 +64,12 @@ class LadderVAE(Chain):
     the gradient clipped: while the KL weighs little, guide and prior sharpen together, and a rare
     batch costs millions of nats. With one layer it has the form of the `VAE`.
 
+    The top is recognised from a datum alone, through the chain of the g_l, so that p(zL) may be
+    made of its posteriors at any number of layers: as a VampPrior it is the mean of
+    :math:`\hat q_L(z_L \mid u)` at pseudo-inputs u (Tomczak and Welling, 2018, VAE with a
+    VampPrior, for two levels). The g_l normalise over the batch that they read, in training mode
+    over the pseudo-inputs by themselves.
+
     Args:
         prior: p(zL); an object or its name in `priory.priors.PRIORS`.
         encoder: g_1, from a datum to d_1; a net, any module, or a name.
@@ -115,7 +121,7 @@ class LadderVAE(Chain):
     def make(self, x: Tensor, y: Tensor | None) -> None:  # noqa: ARG002
         """Make the parameters for data (n, *shape)."""
         likelihood, sizes, widths = self.decoder.choose(x), self.latents, self.widths
-        build_prior(self.prior, sizes[-1], x, likelihood, None)
+        build_prior(self.prior, sizes[-1], x, likelihood, Top(self))
         self.encoder.build(self.decoder.choose(x).inputs(tuple(x.shape[1:])), widths[:1])
         for net, inputs, outputs in zip(self.up, widths[:-1], widths[1:], strict=True):
             net.build((inputs,), (outputs,))  # type: ignore[operator]
@@ -134,7 +140,11 @@ class LadderVAE(Chain):
             RuntimeError: There are no parameters yet.
         """
         likelihood = self.likelihood
-        d = self.encoder(x if isinstance(likelihood, str) else likelihood.read(x))
+        return self.terms_of(x if isinstance(likelihood, str) else likelihood.read(x))
+
+    def terms_of(self, x: Tensor) -> list[TorchDistribution]:
+        """Return those of data as the encoder reads them."""
+        d = self.encoder(x)
         found = [self.recognition[0](d)]
         for net, layer in zip(self.up, self.recognition[1:], strict=True):
             d = net(d)
@@ -148,6 +158,25 @@ class LadderVAE(Chain):
             for n in range(len(self.down), 0, -1):
                 above = self.down[n - 1](self.seen[n].embed(z))
                 z = pyro.sample(f"z{n}", merged(terms[n - 1], above))
+
+
+class Top:
+    """The top of a ladder as a function of a datum alone: what a VampPrior is made of.
+
+    Args:
+        pair: The ladder.
+    """
+
+    def __init__(self, pair: LadderVAE) -> None:
+        self._pair = pair
+
+    def forward(self, x: Tensor) -> TorchDistribution:
+        """Return q(zL | x), batch shape (*batch), for data (*batch, *shape)."""
+        return self._pair.terms(x)[-1]
+
+    def of_scaled(self, x: Tensor) -> TorchDistribution:
+        """Return q(zL | x) for data in the likelihood's units."""
+        return self._pair.terms_of(self._pair.head.drawn_in(x))[-1]
 
 
 def _between(width: int, batch_norm: bool = True) -> Net:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import pyro
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from priory.likelihoods import Likelihood
@@ -179,8 +180,18 @@ class Pair(nn.Module, ABC):
             )
 
 
+class Recogniser(Protocol):
+    """From a datum alone to q(z | x), as an `Encoder` is."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Return q(z | x) for data (*batch, *shape)."""
+
+    def of_scaled(self, x: Tensor) -> TorchDistribution:
+        """Return q(z | x) for data in the likelihood's units."""
+
+
 def build_prior(
-    prior: Prior, latent: int, x: Tensor, likelihood: Likelihood, encoder: Encoder | None
+    prior: Prior, latent: int, x: Tensor, likelihood: Likelihood, encoder: Recogniser | None
 ) -> None:
     """Make a prior's parameters, in the likelihood's units where the data are a table.
 
@@ -193,6 +204,7 @@ def build_prior(
     """
     table = is_table(x)
     encode = None if encoder is None else encoder.of_scaled if table else encoder.forward
+    prior.data_units = (likelihood,) if table else ()
     prior.build(latent, likelihood.scaled(x) if table else x, encode)
 
 

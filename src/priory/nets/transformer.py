@@ -10,7 +10,7 @@ from priory.distributions.padded import counting
 from priory.lookup import positive
 from priory.nets.base import start_layer
 from priory.nets.layers import check_dropout
-from priory.nets.steps import StepsDecoder, StepsEncoder
+from priory.nets.steps import StepsDecoder, StepsEncoder, StepsNet
 from priory.part import Shape
 
 _LONGEST = 10_000.0  # in the wavelengths of the places, over 2 pi
@@ -54,13 +54,40 @@ class _Block(nn.Module):
         return out
 
 
-def _check_heads(width: int, heads: int) -> int:
-    if positive("heads", heads) and width % heads:
-        raise ValueError(f"heads must divide the width, {width}, got {heads}")
-    return heads
+class _Tokens(StepsNet):
+    """What both transformers have: the options, and the blocks that tokens go through."""
+
+    def __init__(
+        self,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        time: str = "first",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(time)
+        self.width = positive("width", width)
+        self.layers = positive("layers", layers)
+        self.heads = positive("heads", heads)
+        if width % heads:
+            raise ValueError(f"heads must divide the width, {width}, got {heads}")
+        self.dropout = check_dropout(dropout)
+
+    def make_blocks(self) -> None:
+        """Make the layers that tokens go through."""
+        self.blocks = nn.ModuleList(
+            _Block(self.width, self.heads, self.dropout) for _ in range(self.layers)
+        )
+        self.norm = nn.LayerNorm(self.width)
+
+    def through(self, h: Tensor, counted: Tensor | None) -> Tensor:
+        """Map tokens (n, steps, width) to others; those that do not count are read by none."""
+        for block in self.blocks:
+            h = block(h, counted)
+        return h
 
 
-class Transformer(StepsEncoder):
+class Transformer(_Tokens, StepsEncoder):
     r"""A small transformer: a sequence to any outputs.
 
     .. math:: h = h + \mathrm{softmax}(Q K^T / \sqrt d) V, \quad h = h + \mathrm{MLP}(h)
@@ -89,30 +116,13 @@ class Transformer(StepsEncoder):
 
     name = "transformer"
 
-    def __init__(
-        self,
-        width: int = 64,
-        layers: int = 2,
-        heads: int = 4,
-        time: str = "first",
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(time)
-        self.width = positive("width", width)
-        self.layers = positive("layers", layers)
-        self.heads = _check_heads(width, heads)
-        self.dropout = check_dropout(dropout)
-
     def make(self, inputs: Shape, outputs: Shape) -> None:
         """Make the layers."""
         self.plan(inputs, "sequences")
         self.enter = nn.Linear(self.entries, self.width)
         start_layer(self.enter, "linear")
         self.token = nn.Parameter(torch.randn(self.width) / math.sqrt(self.width))
-        self.blocks = nn.ModuleList(
-            _Block(self.width, self.heads, self.dropout) for _ in range(self.layers)
-        )
-        self.norm = nn.LayerNorm(self.width)
+        self.make_blocks()
         self.last = nn.Linear(self.width, prod(outputs))
         start_layer(self.last, "linear")
 
@@ -121,13 +131,11 @@ class Transformer(StepsEncoder):
         h = self.enter(self.read(x, length)) + places(self.steps, self.width, self.token)
         h = torch.cat([self.token.expand(len(h), 1, -1), h], 1)
         counted = None if length is None else counting(length + 1, self.steps + 1)
-        for block in self.blocks:
-            h = block(h, counted)
-        out: Tensor = self.norm(h[:, 0])
+        out: Tensor = self.norm(self.through(h, counted)[:, 0])
         return out
 
 
-class TransformerDecoder(StepsDecoder):
+class TransformerDecoder(_Tokens, StepsDecoder):
     r"""A small transformer that is driven by one vector: any inputs to a sequence.
 
     .. math:: h_t = W z + p_t, \quad f_t = V \, \mathrm{blocks}(h)_t + c_t
@@ -155,28 +163,11 @@ class TransformerDecoder(StepsDecoder):
 
     name = "transformer-decoder"
 
-    def __init__(
-        self,
-        width: int = 64,
-        layers: int = 2,
-        heads: int = 4,
-        time: str = "first",
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(time)
-        self.width = positive("width", width)
-        self.layers = positive("layers", layers)
-        self.heads = _check_heads(width, heads)
-        self.dropout = check_dropout(dropout)
-
     def make_layers(self, width: int) -> None:
         """Make the layers for inputs of so many numbers."""
         self.enter = nn.Linear(width, self.width)
         start_layer(self.enter, "linear")
-        self.blocks = nn.ModuleList(
-            _Block(self.width, self.heads, self.dropout) for _ in range(self.layers)
-        )
-        self.norm = nn.LayerNorm(self.width)
+        self.make_blocks()
         self.last = nn.Linear(self.width, self.maps * self.entries, bias=False)
         start_layer(self.last, "linear")
 
@@ -184,7 +175,5 @@ class TransformerDecoder(StepsDecoder):
         """Map (n, width) to (n, steps, maps * entries)."""
         h = self.enter(z).unsqueeze(1) + places(self.steps, self.width, z)
         counted = None if length is None else counting(length, self.steps)
-        for block in self.blocks:
-            h = block(h, counted)
-        out: Tensor = self.last(self.norm(h))
+        out: Tensor = self.last(self.norm(self.through(h, counted)))
         return out

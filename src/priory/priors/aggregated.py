@@ -56,9 +56,12 @@ class AggregatedPosterior(Prior):
 
         Without replacement, as long as there are rows that are not chosen yet.
         """
-        order = torch.randperm(len(x), generator=draw)
-        rows = order.repeat(-(-self.components // len(x)))[: self.components]
-        return x[rows.to(x.device)].detach()
+        return x[self.places(len(x), draw).to(x.device)].detach()
+
+    def places(self, rows: int, draw: torch.Generator) -> Tensor:
+        """Return which of some rows the inputs start at, (components,)."""
+        order = torch.randperm(rows, generator=draw)
+        return order.repeat(-(-self.components // rows))[: self.components]
 
     def posteriors(self, inputs: Tensor) -> TorchDistribution:
         """Return q(z | u), batch shape (components), for inputs u as the encoder reads them."""

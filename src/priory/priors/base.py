@@ -18,11 +18,16 @@ class Prior(Part):
     """A distribution over a latent of shape (latent,), exchangeable with every other prior.
 
     `support` says which posterior family fits; `embed` is what a decoder sees of a latent.
+
+    Attributes:
+        data_units: The likelihood in whose units `build` is given data, where these are a table;
+            in a tuple, so that it is no part of the prior.
     """
 
     name: ClassVar[str]
     _kind = "prior"
     support: Any = constraints.real
+    data_units: tuple[Any, ...] = ()
 
     @property
     def latent(self) -> int:
@@ -59,11 +64,14 @@ class Prior(Part):
         """
         return None
 
-    def set_rows(self, rows: int) -> None:
-        """Take notice of how many training rows there are, of which `build` may see a part.
+    def set_rows(self, rows: int, x: Tensor, numbers: Tensor | None) -> None:
+        """Take notice of the training rows, of which `build` may see a part.
 
         Args:
             rows: Number of training rows.
+            x: Those that the pair is built from, (n, *shape).
+            numbers: Their numbers in the batches' column `index`, (n,); None where batches have no
+                such column.
         """
 
     @property

@@ -24,7 +24,8 @@ class NormalMixture(TorchDistribution):
     precision, where multiplying out loses nothing that single precision would keep.
 
     Args:
-        logits: Unnormalised log weights, (components,).
+        logits: Unnormalised log weights, (*batch, components); minus infinity for a component that
+            has none.
         loc: Means m, (components, latent).
         log_scale: Log standard deviations, (components, latent).
         validate_args: Whether to check parameters and values; the global default if None.
@@ -44,7 +45,7 @@ class NormalMixture(TorchDistribution):
         self.logits = logits
         self.loc = loc
         self.log_scale = log_scale
-        super().__init__(Size(), loc.shape[-1:], validate_args=validate_args)
+        super().__init__(logits.shape[:-1], loc.shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "NormalMixture":
         """Return the same distribution for a larger batch, sharing the parameters."""
@@ -85,12 +86,20 @@ class NormalMixture(TorchDistribution):
         shape = self._extended_shape(sample_shape)
         count = shape[:-1].numel()
         with torch.no_grad():
-            choice = torch.multinomial(self.logits.softmax(-1), count, replacement=True)
+            choice = self._choices(count)
         loc, scale = self.loc[choice], self.log_scale[choice].exp()
         z = loc + scale * torch.randn_like(loc)
         if torch.is_grad_enabled() and self.logits.requires_grad:
             z = z + self._by_weights(z.detach())
         return z.reshape(shape)
+
+    def _choices(self, count: int) -> Tensor:
+        """Draw components, (count,), of each mixture of a batch in turn."""
+        weights = self.logits.softmax(-1)
+        if weights.dim() == 1:
+            return torch.multinomial(weights, count, replacement=True)
+        each = weights.reshape(-1, weights.shape[-1])
+        return torch.multinomial(each, count // len(each), replacement=True).mT.reshape(-1)
 
     def _by_weights(self, z: Tensor) -> Tensor:
         """Return zeros (n, latent) with the draws' implicit gradient by the weights.
@@ -103,7 +112,9 @@ class NormalMixture(TorchDistribution):
         u = (z.double().unsqueeze(1) - loc) / scale  # (n, components, latent)
         density = -0.5 * u.square() - scale.log() - 0.5 * math.log(2 * math.pi)
         before = density.cumsum(-1) - density
-        weights = (self.logits.double().unsqueeze(-1) + before).softmax(1)
+        logits = self.logits.double().reshape(-1, self.logits.shape[-1])
+        logits = logits.repeat(len(z) // len(logits), 1)
+        weights = (logits.unsqueeze(-1) + before).softmax(1)
         # From the nearer end, or a far tail's difference of near ones would lose its digits.
         upper = (weights * torch.special.ndtr(u)).sum(1, keepdim=True) > 0.5
         sign = torch.where(upper, -1.0, 1.0)

@@ -237,7 +237,7 @@ class NestedCRP(Prior):
         each = logsigmoid(self.log_odds) + a * logsigmoid(-self.log_odds) + math.log(a)
         return total + each.sum()
 
-    def set_rows(self, rows: int) -> None:
+    def set_rows(self, rows: int, x: Tensor, numbers: Tensor | None) -> None:  # noqa: ARG002
         """Set n, unless it was given."""
         if self.rows is None:
             self.size.fill_(rows)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from priory.distributions.levels import Floor
 from priory.evaluation.interpolation.inversion import INVERSION, STARTS, invert
-from priory.evaluation.interpolation.space import Space
+from priory.evaluation.interpolation.space import Joint, Space, space_of
 from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.latents.information import mean_of
 from priory.evaluation.record import Unavailable
@@ -164,7 +164,8 @@ class Codec:
             seed: seed of the samples.
 
         Raises:
-            Unavailable: as in `of_pair`; or p(x | z) gives its latent no gradient.
+            Unavailable: as in `of_pair`, but for several latents that are independent a priori,
+                which are searched for together; or p(x | z) gives them no gradient.
 
         Example:
             >>> codec = Codec.of_generator(run.pair.model, {"x": x}, steps=5)
@@ -173,7 +174,7 @@ class Codec:
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        space = Space.of(model, None, columns["x"])
+        space = space_of(model, columns["x"])
         draw = _drawer(space, model, seed)
 
         def encode(x: Tensor) -> Tensor:
@@ -187,7 +188,7 @@ class Codec:
 
         note = f"points by a search of {steps} steps"
         note = f"{note}; {space.note}" if space.note else note
-        return cls(name, encode, _decoder(space, model), space.free, space.straight, note)
+        return cls(name, encode, _decoder(space, model), _free(space), space.straight, note)
 
     @classmethod
     def of_samples(
@@ -207,9 +208,9 @@ class Codec:
             seed: seed of the samples.
 
         Raises:
-            Unavailable: as in `of_pair`; `encode` always does.
+            Unavailable: as in `of_generator`; `encode` always does.
         """
-        space = Space.of(model, None, columns["x"])
+        space = space_of(model, columns["x"])
 
         def encode(x: Tensor) -> Tensor:
             raise Unavailable(
@@ -218,7 +219,7 @@ class Codec:
             )
 
         decode, draw = _decoder(space, model), _drawer(space, model, seed)
-        return cls(name, encode, decode, space.free, space.straight, space.note, draw)
+        return cls(name, encode, decode, _free(space), space.straight, space.note, draw)
 
     @classmethod
     def of_flow(cls, pair: NormalizingFlow, *, name: str = "flow", seed: int = 0) -> Codec:
@@ -254,7 +255,12 @@ class Codec:
         return cls(name, encode, decode)
 
 
-def _decoder(space: Space, *programs: Any) -> Callable[[Tensor], Tensor]:
+def _free(space: Space | Joint) -> Callable[[Tensor], Tensor]:
+    """Return the map from values of the one latent to points; of several, points are all known."""
+    return space.free if isinstance(space, Space) else rows_of
+
+
+def _decoder(space: Space | Joint, *programs: Any) -> Callable[[Tensor], Tensor]:
     """Return the map from points to means of p(x | z), by blocks of rows."""
 
     def decode(u: Tensor) -> Tensor:
@@ -265,7 +271,7 @@ def _decoder(space: Space, *programs: Any) -> Callable[[Tensor], Tensor]:
     return decode
 
 
-def _drawer(space: Space, model: Any, seed: int) -> Callable[[int], Tensor]:
+def _drawer(space: Space | Joint, model: Any, seed: int) -> Callable[[int], Tensor]:
     """Return a function that draws the points of n samples, the first ones the same for any n."""
 
     def draw(n: int) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from priory.evaluation.interpolation.space import Space
+from priory.evaluation.interpolation.space import Joint, Space
 from priory.evaluation.record import Unavailable
 from priory.evaluation.rows import rows_of
 
@@ -16,7 +16,7 @@ STARTS = 1000  # samples among which it begins at the nearest
 _RATE = 0.1  # of Adam at the first step, in standard deviations of the samples' points
 
 
-def invert(space: Space, x: Tensor, starts: Tensor, steps: int = INVERSION) -> Tensor:
+def invert(space: Space | Joint, x: Tensor, starts: Tensor, steps: int = INVERSION) -> Tensor:
     r"""Return the points whose means are nearest to data, :math:`\arg\min_u |f(T(u)) - x|^2`.
 
     Adam keeps each number's own scale, so that rows do not depend on one another.

@@ -70,7 +70,7 @@ def codec_of(
         columns: data by name; the column x gives the shape.
         codes: "encoder": the guide's posterior means, of a flow its own inverse; "inversion": a
             search for each datum; "samples": no datum has a point, the codec draws them; "auto":
-            "encoder" where the guide draws a latent or the pair is a flow, else "samples".
+            "encoder" where the guide draws one latent or the pair is a flow, else "samples".
         seed: seed of draws.
 
     Raises:
@@ -147,7 +147,8 @@ def _source(
     few = place({name: value[:2] for name, value in columns.items()}, placement(model, guide))
     with sealed(guide), recorder:
         guide(**bind(guide, few))
-    return "encoder" if any(is_latent(s) for s in recorder.sites.values()) else "samples"
+    drawn = [s for s in recorder.sites.values() if is_latent(s)]
+    return "encoder" if sum(not s["infer"].get("is_auxiliary") for s in drawn) == 1 else "samples"
 
 
 def _sampled(codec: Codec, draw: Callable[[int], Tensor], train: Columns, moved: int) -> Points:

@@ -14,6 +14,7 @@ from priory.distributions.strata import StratifiedMixture
 from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_units
 from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.sample_sets import Sets, once
 from priory.priors.mixture import NormalMixture
 
@@ -77,8 +78,8 @@ def coordinate_kl(z: Tensor, posterior: Any, prior: Any) -> Tensor | None:
     return values.double().expand(z.shape)
 
 
-def collapse_words(kl: Tensor, threshold: float = COLLAPSED) -> tuple[str, ...]:
-    """Say so where half of the latent dimensions or more are left at the prior.
+def collapse_doubts(kl: Tensor, threshold: float = COLLAPSED) -> tuple[Doubt, ...]:
+    """Warn where half of the latent dimensions or more are left at the prior.
 
     Bowman et al. 2016, Generating sentences from a continuous space; Lucas, Tucker, Grosse and
     Norouzi 2019, Don't blame the ELBO!
@@ -91,9 +92,10 @@ def collapse_words(kl: Tensor, threshold: float = COLLAPSED) -> tuple[str, ...]:
     below = f"KL below {threshold:g} nats"
     if dead == count:
         which = "the only dimension has" if count == 1 else f"all {count} dimensions have"
-        return (f"posterior collapse: {which} {below}: z is ignored",)
+        return (Doubt(f"posterior collapse: {which} {below}: z is ignored", Remedy.LATENTS),)
     if 2 * dead >= count:
-        return (f"{dead} of {count} dimensions collapsed: they have {below}",)
+        text = f"{dead} of {count} dimensions collapsed: they have {below}"
+        return (Doubt(text, Remedy.LATENTS),)
     return ()
 
 
@@ -131,15 +133,16 @@ def active_unit_count(draws: Sets) -> Estimate:
     note = f"of {len(variances)}; the variance of E[z | x] exceeds {_THRESHOLD}"
     kind: Kind = "exact" if latents.exact else "biased"
     dimensions = dimension_kl(draws)
-    words: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     if dimensions is not None:
-        words, live = collapse_words(dimensions), int((dimensions >= COLLAPSED).sum())
+        doubts, live = collapse_doubts(dimensions), int((dimensions >= COLLAPSED).sum())
         if 2 * count < live:
-            words += (
+            text = (
                 f"{live} dimensions have KL above {COLLAPSED:g} nats: the threshold is for latents "
-                "of about unit variance",
+                "of about unit variance"
             )
-    return Estimate(float(count), None, draws.n, kind, note=note, warnings=words)
+            doubts += (Doubt(text, Remedy.LATENTS),)
+    return Estimate(float(count), None, draws.n, kind, note=note, warnings=doubts)
 
 
 @once

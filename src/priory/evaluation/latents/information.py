@@ -11,11 +11,12 @@ from torch import Tensor
 
 from priory.distributions.independent import IndependentNormal
 from priory.evaluation.isolation import seeded
-from priory.evaluation.latents.collapse import collapse_words, dimension_kl
+from priory.evaluation.latents.collapse import collapse_doubts, dimension_kl
 from priory.evaluation.latents.layers import COLLAPSED, is_layered, layered_kl
 from priory.evaluation.likelihood.quantity import likelihood_of
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt
 from priory.evaluation.sample_sets import Sets
 from priory.inference.phases.phases import Phases
 from priory.priors.mixture import NormalMixture
@@ -108,14 +109,14 @@ def kl(draws: Sets) -> Estimate:
         return layered_kl(draws)
     q = draws.posterior
     note = "one draw of z per datum"
-    words: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     dimensions = dimension_kl(draws)
     if dimensions is not None:
         dead = int((dimensions < COLLAPSED).sum())
         note += f"; {dead} of {len(dimensions)} dimensions are below {COLLAPSED:g} nats"
-        words = collapse_words(dimensions)
+        doubts = collapse_doubts(dimensions)
     values = (q.log_q - q.log_p).double().cpu()
-    return Estimate.mean(values, kind="unbiased", unit="nats", note=note, warnings=words)
+    return Estimate.mean(values, kind="unbiased", unit="nats", note=note, warnings=doubts)
 
 
 @metric("latents", "posterior")

@@ -17,6 +17,7 @@ from priory.data.split import WEIGHT
 from priory.evaluation.isolation import seeded
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.sample_sets import Sets, once
 from priory.inference.phases.arguments import bind
 from priory.inference.phases.joint_sample import Phase
@@ -141,13 +142,13 @@ def layered_kl(draws: Any) -> Estimate:
     layers = layers_of(draws)
     parts = [f"{layer.site} {float(layer.kl.mean()):.3g}" for layer in layers]
     dead = [la.site for la in layers if la.nested and float(la.kl.mean()) < COLLAPSED]
-    words = (f"posterior collapse: {', '.join(dead)} below {COLLAPSED:g} nats",) if dead else ()
+    text = f"posterior collapse: {', '.join(dead)} below {COLLAPSED:g} nats"
     return Estimate.mean(
         torch.stack([layer.kl for layer in layers]).sum(0),
         kind="unbiased",
         unit="nats",
         note=f"{', '.join(parts)} nats, each given the layers it depends on; {_DRAWS} draws",
-        warnings=words,
+        warnings=(Doubt(text, Remedy.LATENTS),) if dead else (),
     )
 
 

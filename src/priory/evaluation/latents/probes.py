@@ -11,6 +11,7 @@ from torch import Tensor
 from priory.evaluation.draws import Draws
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import thin
 
 _NEIGHBOURS = 5
@@ -182,8 +183,8 @@ def probe_accuracy(draws: Draws) -> Estimate:
     hits, converged = linear_probe(means, draws.labels, pool, draws.seed)
     on = "five times four fifths of the rows" if pool is None else f"{len(pool[1])} training rows"
     note = f"multinomial logistic regression on standardised posterior means, fitted to {on}"
-    words = () if converged else ("the logistic regression has not converged",)
-    return Estimate.share(hits, kind="unbiased", note=note, warnings=words)
+    short = Doubt("the logistic regression has not converged", Remedy.CARE)
+    return Estimate.share(hits, kind="unbiased", note=note, warnings=() if converged else (short,))
 
 
 def _pool(draws: Draws) -> tuple[Tensor, Tensor] | None:

@@ -7,6 +7,7 @@ from torch import Tensor
 from priory.evaluation.draws import Draws
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.inference.phases.arguments import owner
 from priory.priors import StickBreaking
 
@@ -45,8 +46,7 @@ def sticks(draws: Draws) -> Estimate:
         f"of z per datum; concentration {concentration:.3g}, {how}; {rest:.2g} of the stick is "
         "left beyond the last break"
     )
-    words: tuple[str, ...] = ()
-    if rest > _CUT:
-        words = (f"{rest:.0%} of the stick is left beyond the truncation: take a larger latent",)
+    text = f"{rest:.0%} of the stick is left beyond the truncation: take a larger latent"
+    cut = (Doubt(text, Remedy.LATENTS),) if rest > _CUT else ()
     values = sticks_in_use(weights).double().cpu()
-    return Estimate.mean(values, kind="unbiased", note=note, warnings=words)
+    return Estimate.mean(values, kind="unbiased", note=note, warnings=cut)

@@ -24,6 +24,7 @@ from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.likelihood.quantity import likelihood_of
 from priory.evaluation.record import Estimate
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import Columns, blocks, check, read, thin
 from priory.evaluation.sample_sets import once
 from priory.evaluation.statistics import is_below_zero
@@ -294,7 +295,8 @@ def ais(draws: Draws) -> Estimate:
     gain = found.log_likelihood - bounds.log_likelihood
     doubts = chain_doubts(found.ess, found.acceptance)
     if is_below_zero(gain):
-        doubts += ("looser than the K-sample bound on the same rows: take more steps",)
+        text = "looser than the K-sample bound on the same rows: take more steps"
+        doubts += (Doubt(text, Remedy.SAMPLES),)
     nll = shift - float(bounds.log_likelihood.mean())
     return Estimate.mean(
         shift - found.log_likelihood,
@@ -325,7 +327,7 @@ def _bounds(draws: Draws) -> Bounds:
     return log_likelihood(draws.model, draws.guide, few, draws.particles, draws.seed)
 
 
-def chain_doubts(ess: Tensor, acceptance: Tensor | None = None) -> tuple[str, ...]:
+def chain_doubts(ess: Tensor, acceptance: Tensor | None = None) -> tuple[Doubt, ...]:
     """Say why annealing may be far from log p(x), if it may.
 
     Args:
@@ -335,12 +337,14 @@ def chain_doubts(ess: Tensor, acceptance: Tensor | None = None) -> tuple[str, ..
     found = []
     poor = float((ess < _LEAST_CHAINS).double().mean())
     if poor > _DOUBTFUL:
-        found.append(
+        text = (
             f"{poor:.0%} of the data have fewer than {_LEAST_CHAINS:.0f} effective chains of "
             f"{CHAINS}: take more steps"
         )
+        found.append(Doubt(text, Remedy.SAMPLES))
     if acceptance is not None:
         stuck = float((acceptance < _LEAST_ACCEPTANCE).double().mean())
         if stuck > _DOUBTFUL:
-            found.append(f"{stuck:.0%} of the data accept fewer than 4 in 10 transitions")
+            text = f"{stuck:.0%} of the data accept fewer than 4 in 10 transitions"
+            found.append(Doubt(text, Remedy.SAMPLES))
     return tuple(found)

@@ -12,6 +12,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.likelihood.bound import doubts, kind_of, samples_of
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.inference.phases.sites import is_discrete
 
 
@@ -68,9 +69,8 @@ def bits_per_dim(draws: Draws) -> Estimate:
             )
         spacing, kind = found, "biased"
         note = f"; density times the levels' distance {_distance(spacing)}"
-        warnings += (
-            "a density on discrete levels: what stands for a level's mass is no bound on it",
-        )
+        text = "a density on discrete levels: what stands for a level's mass is no bound on it"
+        warnings += (Doubt(text, Remedy.LIKELIHOOD),)
     return Estimate.mean(
         nats_to_bits(-draws.log_weight.log_likelihood, features, spacing),
         kind=kind,

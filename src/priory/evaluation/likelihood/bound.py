@@ -16,6 +16,7 @@ from priory.evaluation.likelihood.pareto import THRESHOLD, Tail, tail_length
 from priory.evaluation.likelihood.quantity import likelihood_of
 from priory.evaluation.record import Estimate, Kind, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import Columns, blocks, check, read
 from priory.evaluation.sample_sets import Sets
 from priory.inference.diagnosis import is_out_of_memory
@@ -274,7 +275,7 @@ def _sampled(draws: Sets) -> None:
         raise Unavailable("log densities are unbiased estimates, which weigh no samples")
 
 
-def doubts(draws: Sets) -> tuple[str, ...]:
+def doubts(draws: Sets) -> tuple[Doubt, ...]:
     """Say why the K-sample bound of a pair may be far from log p(x), if it may.
 
     Args:
@@ -283,7 +284,7 @@ def doubts(draws: Sets) -> tuple[str, ...]:
     return () if draws.exact else doubts_of(draws.log_weight, draws.particles)
 
 
-def doubts_of(bounds: Bounds, particles: int) -> tuple[str, ...]:
+def doubts_of(bounds: Bounds, particles: int) -> tuple[Doubt, ...]:
     """Say why bounds may be loose, if they may.
 
     Args:
@@ -293,14 +294,16 @@ def doubts_of(bounds: Bounds, particles: int) -> tuple[str, ...]:
     found = []
     heavy = float((bounds.khat > THRESHOLD).double().mean())
     if heavy > _DOUBTFUL:
-        found.append(
+        text = (
             f"{heavy:.0%} of the data have k-hat above {THRESHOLD}: the bound may be loose there, "
             "and a larger K helps little"
         )
+        found.append(Doubt(text, Remedy.GUIDE))
     poor = float((bounds.ess < _FEW_EFFECTIVE).double().mean())
     if particles > _FEW_EFFECTIVE and poor > _DOUBTFUL:
-        found.append(
+        text = (
             f"{poor:.0%} of the data have fewer than {_FEW_EFFECTIVE} effective samples: take a "
             "larger K"
         )
+        found.append(Doubt(text, Remedy.SAMPLES))
     return tuple(found)

@@ -13,6 +13,7 @@ from priory.evaluation.isolation import placement, reseed, sealed
 from priory.evaluation.likelihood.bound import Bounds
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import Columns, blocks, check
 from priory.inference.distributed import ranks
 from priory.inference.phases.arguments import bind, owner
@@ -86,11 +87,11 @@ def end_kl(draws: Any) -> Estimate:
     }
     said = ", ".join(f"{float(nats.mean()):.4g} of {name}" for name, nats in parts.items())
     much = float(values.mean()) >= FORGOTTEN
-    warning = f"the last state knows {FORGOTTEN:g} nats per dimension or more: take more steps"
+    text = f"the last state knows {FORGOTTEN:g} nats per dimension or more: take more steps"
     return Estimate.mean(
         values,
         kind="exact",
         unit="nats",
         note=f"per dimension; the negative bound in nats: {said}",
-        warnings=(warning,) if much else (),
+        warnings=(Doubt(text, Remedy.STEPS),) if much else (),
     )

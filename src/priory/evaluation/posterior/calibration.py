@@ -15,6 +15,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import Columns, place
 from priory.evaluation.sample_sets import once
 from priory.evaluation.statistics import holm
@@ -145,7 +146,7 @@ class Calibration:
         return tuple(words)
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def doubts(self) -> tuple[Doubt, ...]:
         """What is wrong with the guide; nothing if all dimensions are right."""
         found, total = self.verdicts, len(self.verdicts)
         says = {
@@ -155,8 +156,8 @@ class Calibration:
             "other": "the guide's posterior has another shape than the model's",
         }
         return tuple(
-            f"{words} in {found.count(kind)} of {total} dimensions"
-            for kind, words in says.items()
+            Doubt(f"{text} in {found.count(kind)} of {total} dimensions", Remedy.GUIDE)
+            for kind, text in says.items()
             if kind in found
         )
 
@@ -213,7 +214,7 @@ def calibration(
         Unavailable: if the guide does not read what the model generates, or is deterministic.
 
     Example:
-        >>> calibration(pair.model, pair.guide, {"x": x}).words
+        >>> calibration(pair.model, pair.guide, {"x": x}).doubts
         ("the guide's posterior is too narrow in 2 of 2 dimensions",)
     """
     like = placement(model, guide)
@@ -292,7 +293,7 @@ def calibration_distance(draws: Draws) -> Estimate:
         n,
         "biased",
         note=note,
-        warnings=found.words,
+        warnings=found.doubts,
     )
 
 

@@ -23,6 +23,7 @@ from priory.evaluation.likelihood.joint import Joint
 from priory.evaluation.likelihood.quantity import likelihood_of
 from priory.evaluation.record import Estimate, Kind
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import Columns, blocks, check, read, thin
 from priory.evaluation.sample_sets import once
 from priory.evaluation.statistics import is_below_zero
@@ -221,11 +222,8 @@ def amortisation_gap(draws: Draws) -> Estimate:
 
 
 def _gap(draws: Draws, values: Tensor, kind: Kind, note: str) -> Estimate:
-    doubts: tuple[str, ...] = ()
-    if is_below_zero(values):
-        doubts = (
-            "negative: the guide's family is richer than the Gaussian, or more steps are needed",
-        )
+    text = "negative: the guide's family is richer than the Gaussian, or more steps are needed"
+    doubts = (Doubt(text, Remedy.SAMPLES),) if is_below_zero(values) else ()
     truth = "annealing" if _gaps(draws).annealed else f"the bound with K = {draws.particles}"
     return Estimate.mean(
         values,

@@ -13,6 +13,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import placement, reseed
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import place, rows_of, thin
 from priory.evaluation.sample_sets import once
 from priory.evaluation.statistics import holm
@@ -218,7 +219,7 @@ def predictive_p(draws: Draws) -> Estimate:
         for check, value in zip(found.checks, p.tolist(), strict=True)
         if value < 0.01 and abs(check.effect) >= 0.1
     ]
-    words = (f"the data are unlike their replicates: {', '.join(failed)}",) if failed else ()
+    text = f"the data are unlike their replicates: {', '.join(failed)}"
     return Estimate(
         float(p.min()),
         None,
@@ -226,7 +227,7 @@ def predictive_p(draws: Draws) -> Estimate:
         "biased",
         note=f"of {len(p)} statistics, adjusted for their number; data against replicates: {told}; "
         "conservative: latents were inferred from the same data",
-        warnings=words,
+        warnings=(Doubt(text, Remedy.LIKELIHOOD),) if failed else (),
     )
 
 

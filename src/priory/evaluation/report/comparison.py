@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from priory.evaluation.record import format_value
+from priory.evaluation.remedies import Doubt
 from priory.evaluation.report import charts
 from priory.evaluation.report.cells import Cell, Entry, Row, column_of
 from priory.evaluation.report.gallery import PLACES
@@ -101,9 +102,9 @@ class Comparison(Document):
         return f"{ends}{seeds}; better and worse are at {LEVEL:.0%} after Holm's correction"
 
     @property
-    def warnings(self) -> list[tuple[str, str]]:
+    def warnings(self) -> list[tuple[str, Doubt]]:
         """Metrics whose values are to be doubted, with whose and why."""
-        found: list[tuple[str, str]] = []
+        found: list[tuple[Doubt, str]] = []
         for name in self.metrics:
             doubts = [
                 (entry.label, entry.report[name].warnings[0])
@@ -114,7 +115,8 @@ class Comparison(Document):
                 labels = ", ".join(dict.fromkeys(label for label, _ in doubts))
                 several = len({text for _, text in doubts}) > 1
                 what = f"{labels}; the first: " if several else f"{labels}: "
-                found.append((what + doubts[0][1], name.replace("_", " ")))
+                first = doubts[0][1]
+                found.append((Doubt(what + first, first.remedy), name.replace("_", " ")))
         return [(", ".join(names), text) for text, names in collect(found).items()]
 
     @property

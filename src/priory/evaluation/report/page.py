@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from priory.evaluation.report.remedies import by_remedy
+from priory.evaluation.remedies import Doubt, by_remedy
 
 _FEW, _MANY = 150, 110  # dots per inch of pictures beside each other
 _COLOURS = 96
@@ -165,16 +165,16 @@ def terms(items: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def warning_list(warnings: Iterable[tuple[str, str]]) -> str:
+def warning_list(warnings: Iterable[tuple[str, Doubt]]) -> str:
     """Return warnings by what to do about them, or nothing if there are none.
 
     Args:
-        warnings: what each is about, and its text.
+        warnings: what each is about, and the warning.
     """
     groups = ""
-    for what, members in by_remedy(warnings).items():
+    for remedy, members in by_remedy(warnings).items():
         items = "".join(f"<li><b>{escape(w)}</b>: {escape(text)}</li>" for w, text in members)
-        groups += f"<h3>{escape(what)}</h3><ul>{items}</ul>"
+        groups += f"<h3>{escape(remedy.value)}</h3><ul>{items}</ul>"
     return (
         f'<div class="warnings" role="group" aria-label="warnings">{groups}</div>\n'
         if groups

@@ -145,8 +145,7 @@ class Report(Document):
         if values.get("schema") != _SCHEMA:
             raise ValueError(f"report has schema {values.get('schema')!r}, expected {_SCHEMA}")
         facts = {k: v for k, v in values.items() if k not in ("schema", "records")}
-        records = [{**r, "warnings": tuple(r.get("warnings", ()))} for r in values["records"]]
-        return cls(records=tuple(Record(**record) for record in records), **facts)
+        return cls(records=tuple(Record.from_dict(r) for r in values["records"]), **facts)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Report:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from priory.evaluation.record import Estimate
 from priory.evaluation.registry import metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.sample_sets import Sets
 from priory.evaluation.samples.features import feature_sets, features_quantity
 from priory.evaluation.samples.pairwise import check_sets
@@ -27,12 +28,11 @@ class _Moments(NamedTuple):
 @metric("samples", "generated", better="lower", anchored=True, quantity=features_quantity)
 def frechet(draws: Sets) -> Estimate:
     """Squared Frechet distance between the features of samples and data."""
-    real, generated, text = feature_sets(draws)
+    real, generated, features = feature_sets(draws)
     value, se = frechet2(generated, real)
-    note = f"{text}; biased upwards: compare at equal n, beside the anchors"
-    few: tuple[str, ...] = ()
-    if len(real) <= real.shape[1]:
-        few = (f"{len(real)} samples do not span {real.shape[1]} features",)
+    note = f"{features}; biased upwards: compare at equal n, beside the anchors"
+    text = f"{len(real)} samples do not span {real.shape[1]} features"
+    few = (Doubt(text, Remedy.ROWS),) if len(real) <= real.shape[1] else ()
     return Estimate(value, se, len(real), "biased", note=note, warnings=few)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from priory.divergences import squared_distances
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.sample_sets import Sets, once
 from priory.evaluation.samples.pairwise import Neighbours, check_sets, nearest, row_blocks
 
@@ -47,9 +48,10 @@ class Copying(NamedTuple):
 def memorisation(draws: Sets) -> Estimate:
     """Preference of samples for training rows over fresh data: 1/2 for none, 1 for copies."""
     found = _copying(draws)
-    warned: tuple[str, ...] = ()
+    warned: tuple[Doubt, ...] = ()
     if found.z > _DOUBT:
-        warned = ("samples keep to training rows rather than to fresh data: the model copies",)
+        text = "samples keep to training rows rather than to fresh data: the model copies"
+        warned = (Doubt(text, Remedy.COPIES),)
     return Estimate(
         found.preference,
         found.preference_se,
@@ -64,9 +66,10 @@ def memorisation(draws: Sets) -> Estimate:
 def copied(draws: Sets) -> Estimate:
     """Share of samples nearer to a training row than the nearest 1% of fresh data."""
     found = _copying(draws)
-    warned: tuple[str, ...] = ()
+    warned: tuple[Doubt, ...] = ()
     if found.z > _DOUBT and found.copied > found.expected + _DOUBT * found.copied_se:
-        warned = (f"{found.copied:.1%} of the samples are all but training rows",)
+        text = f"{found.copied:.1%} of the samples are all but training rows"
+        warned = (Doubt(text, Remedy.COPIES),)
     return Estimate(
         found.copied,
         found.copied_se,

@@ -19,6 +19,7 @@ from priory.evaluation.draws import Draws
 from priory.evaluation.isolation import reseed
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import place, rows_of
 from priory.inference.phases.arguments import owner
 from priory.models import DenoisingChain
@@ -85,7 +86,9 @@ def chain_burn_in(draws: Draws) -> Estimate:
         f"of {later.shape[1]} chains, within {_AWAY:.0f} standard errors of the mean of the later "
         f"half of {len(away) - 1:,} steps; the pair's own burn_in is {paths.burn_in}"
     )
-    short = ("samples are taken before the chains are stationary: raise burn_in",)
+    short = Doubt(
+        "samples are taken before the chains are stationary: raise burn_in", Remedy.BURN_IN
+    )
     return Estimate(
         float(first),
         None,
@@ -93,7 +96,7 @@ def chain_burn_in(draws: Draws) -> Estimate:
         "biased",
         unit="steps",
         note=note,
-        warnings=short if first > paths.burn_in else (),
+        warnings=(short,) if first > paths.burn_in else (),
     )
 
 

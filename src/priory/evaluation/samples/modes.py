@@ -11,6 +11,7 @@ from torch import Tensor
 from priory.divergences import squared_distances
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.sample_sets import Sets, once
 from priory.evaluation.samples.features import extractor_of
 
@@ -62,13 +63,14 @@ def high_quality(draws: Sets) -> Estimate:
     """Share of samples within 3 sd of a mode of a known mixture."""
     found = _modes(draws)
     note = f"{found.perfect:.4f} for a perfect sampler"
-    over: tuple[str, ...] = ()
+    over: tuple[Doubt, ...] = ()
     if found.covariance is not None:
         narrow, *_, wide = [float(v) for v in torch.linalg.eigvalsh(found.covariance)[[0, -1]]]
         note += f"; covariance within the modes is {narrow:.3g} to {wide:.3g} of the true one"
     error = math.sqrt(found.perfect * (1 - found.perfect) / len(found.near))
     if float(found.near.mean()) > found.perfect + 3 * error:
-        over = ("more samples within 3 sd than a perfect sampler has: they are over-concentrated",)
+        text = "more samples within 3 sd than a perfect sampler has: they are over-concentrated"
+        over = (Doubt(text, Remedy.COPIES),)
     return Estimate.share(found.near, kind="unbiased", note=note, warnings=over)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from priory.divergences import squared_distances
 from priory.evaluation.record import Estimate, Unavailable
 from priory.evaluation.registry import check_finite, metric
+from priory.evaluation.remedies import Doubt, Remedy
 from priory.evaluation.rows import thin
 from priory.evaluation.sample_sets import Sets
 from priory.evaluation.samples.features import extractor_of, feature_sets, features_quantity
@@ -149,10 +150,11 @@ def _two_sample(draws: Sets, found: TwoSample, what: str, finds_copies: bool = T
         f"{found.first:.3f} on samples, {found.second:.3f} on {what}; p = {found.p:.2g}; "
         f"{extractor_of(draws).text}"
     )
-    warned: tuple[str, ...] = ()
+    warned: tuple[Doubt, ...] = ()
     # A line cannot find copies: below 1/2 by its standard, all is chance.
     if finds_copies and found.accuracy < 0.5 - _DOUBT * found.chance:
-        warned = (f"far below 1/2: samples sit upon {what}, as copies do",)
+        text = f"far below 1/2: samples sit upon {what}, as copies do"
+        warned = (Doubt(text, Remedy.COPIES),)
     return Estimate(found.accuracy, found.se, found.n, "unbiased", note=note, warnings=warned)
 
 

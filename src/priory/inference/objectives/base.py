@@ -10,11 +10,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from priory.inference.distributed import ranks
 from priory.inference.objectives.schedules import Schedule, current
 from priory.inference.phases.arguments import Program, modules_of, owner
 from priory.inference.phases.phases import Phases
-from priory.priors.boltzmann import refuse_chains
 
 Weight = float | Schedule
 
@@ -77,12 +75,14 @@ class Objective(ABC):
         quantity: What its value is called where it is shown.
         particles: Draws of the latents per datum.
         whole: Whether a step takes all training rows, and moves the pair's parameters by itself.
+        alone: Why one process trains by it, and several cannot; empty if they can.
     """
 
     name: ClassVar[str]
     text_first: ClassVar[tuple[str, ...]] = ()
     quantity: ClassVar[str] = "loss"
     whole: ClassVar[bool] = False
+    alone: ClassVar[str] = ""
     particles: int = 1
 
     def __call__(self, model: Program, guide: Program, *args: Any, **columns: Any) -> Tensor:
@@ -94,10 +94,7 @@ class Objective(ABC):
             args: positional arguments of both programs.
             columns: arguments by name; each program gets those that its signature names.
         """
-        loss = self.loss(Phases(model, guide, args, columns, particles=self.particles))
-        if ranks.world() > 1 and torch.is_grad_enabled():
-            refuse_chains(modules_of(model))
-        return loss
+        return self.loss(Phases(model, guide, args, columns, particles=self.particles))
 
     @abstractmethod
     def loss(self, phases: Phases) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from priory.distributions.harmonium import Harmonium
-from priory.inference.distributed import ranks
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import owner
 from priory.inference.phases.phases import Phases
@@ -49,7 +48,8 @@ class Contrast(Objective):
 
     Raises:
         ValueError: A number is out of range; at the first loss, the pair has no energy or no such
-            machine, rows have weights or missing entries, or there are several processes.
+            machine, or rows have weights or missing entries; before a training, there are several
+            processes.
 
     Example:
         >>> from priory.inference import Contrast
@@ -62,6 +62,7 @@ class Contrast(Objective):
 
     name = "contrast"
     quantity = "energy difference"
+    alone = "moves one set of chains"
 
     def __init__(
         self,
@@ -132,8 +133,4 @@ def _pair_of(phases: Phases, layer: int | None) -> Any:
         )
     phases.refuse_weights("Contrast()")
     phases.refuse_missing("Contrast()", "x")
-    if ranks.world() > 1:
-        raise ValueError(
-            "Contrast() moves one set of chains in one process: start one, not several"
-        )
     return pair

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.inference.distributed import ranks
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import bind, owner
 from priory.inference.phases.phases import Phases
@@ -26,8 +25,9 @@ class EM(Objective):
     evaluation mode the value is given, and nothing moves.
 
     Raises:
-        ValueError: At a step, the pair has no such methods, rows have weights, or there are several
-            processes; in `fit`, a batch is not all of the training rows, or other terms are added.
+        ValueError: At a step, the pair has no such methods, or rows have weights; before a
+            training, there are several processes; in `fit`, a batch is not all of the training
+            rows, or other terms are added.
 
     Example:
         >>> from priory import fit
@@ -41,6 +41,7 @@ class EM(Objective):
 
     name = "em"
     whole = True
+    alone = "sweeps over all rows"
 
     @torch.no_grad()
     def loss(self, phases: Phases) -> Tensor:
@@ -56,8 +57,6 @@ class EM(Objective):
                 "EM() counts every row once, and the rows have weights: leave the column 'weight' "
                 "out, or train by ELBO()"
             )
-        if ranks.world() > 1:
-            raise ValueError("EM() sweeps over all rows in one process: start one, not several")
         loss: Tensor = -pair.log_likelihood(**bind(pair.log_likelihood, phases.columns)).mean()
         if pair.training and bool(loss.isfinite()):
             pair.maximise(**bind(pair.maximise, phases.columns))

@@ -42,6 +42,7 @@ from priory.inference.phases.sites import (
 )
 from priory.lookup import suggestion
 from priory.nets.one_hot import one_hot
+from priory.priors.training_rows import scored
 
 _HINT = " (did you mean {!r}?)"
 
@@ -150,7 +151,7 @@ class Phases:
         self._subsamples = guide.subsamples
         drawn = {n: s["value"] for n, s in guide.sites.items() if not is_observed(s)}
         model = many({**drawn, **guide.subsamples})
-        with model:
+        with model, scored(self._inputs.get("index")):
             self.model(**bind(self.model, self._inputs))
         check_match(model.sites, guide.sites)
         nesting = nesting if count > 1 else 0
