@@ -71,7 +71,9 @@ ROWS = {
         particles=200,
     ),
     "gan": Row("GAN of convolutions", "dcgan", 4000, {"batch_size": 64}),
-    "maf": Row("flow, MAF", "maf", 6000, {"flow": "maf:5:500", "lr": 1e-3}, particles=20),
+    "maf": Row(
+        "flow, MAF", "maf", 6000, {"flow": "maf:5:500:steepest=10", "lr": 1e-3}, particles=20
+    ),
     "glow": Row("flow, Glow", "glow", 1200, {"batch_size": 64}, images=500, particles=20),
     "flow-matching": Row("flow matching", "flow-matching", 2500, _UNET, images=100),
     "ddpm": Row("diffusion, DDPM", "ddpm-cosine", 2500, {**_UNET, "timesteps": 400}, images=300),
@@ -149,6 +151,8 @@ def table(found: list[dict[str, Any]] | None = None) -> str:
 
     def measures(suffix: str, r: dict[str, Any]) -> list[str]:
         frechet, mmd, *shares = (r[f"{name}{suffix}"] for name in METRICS)
+        if frechet["value"] is None:  # samples that are NaN or infinite, say
+            return ["-"] * len(METRICS)
         return [
             f"{frechet['value']:.1f} ± {frechet['se']:.1f}",
             f"{1000 * mmd['value']:.1f} ± {1000 * mmd['se']:.1f}",
@@ -221,16 +225,16 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in args.rows:
         found, shown = measure(name, steps=args.steps, limit=args.limit, seed=args.seed)
-        print(
-            table([found]),
-            f"\n{found['train_cpu_seconds'] / found['steps']:.4f} CPU s a step",
-            flush=True,
-        )
         if not (args.steps or args.limit):
             kept.keep(TABLE, found)
             Image.fromarray(strip(shown)).save(_strip_of(name))
             picture().savefig(PICTURE, dpi=110)
             pages.write(families=table())
+        print(
+            table([found]),
+            f"\n{found['train_cpu_seconds'] / found['steps']:.4f} CPU s a step",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
