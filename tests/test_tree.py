@@ -450,6 +450,40 @@ def test_rows_get_their_nodes_at_every_level(known, monkeypatch):
     assert f"level 1 1.000, level 2 {second:.3f}" in report["level_ari"].note
 
 
+def test_rows_of_a_group_get_the_nodes_of_all_of_them_together(known, monkeypatch):
+    pair, z, leaf = known
+    z = pair.prior.means()[leaf].detach() + 0.4 * torch.randn(80, LATENT)  # single rows err
+    monkeypatch.setattr(pair.encoder, "forward", near)
+    group = leaf + 4 * (torch.arange(80) // 40)  # eight of ten rows
+    codes = encode(pair, {"x": z, "group": group + 3})
+    exact = pair.prior.group_components(z, group).softmax(1)[group]
+    torch.testing.assert_close(codes.probabilities["group_cluster"], exact)
+    upper = exact.unflatten(1, (2, 2)).sum(-1)
+    torch.testing.assert_close(codes.probabilities["group_level1"], upper)
+    assert "8 groups" in codes.notes["group_cluster"]
+    assert torch.equal(codes.cluster, pair.prior().components(z).argmax(1))
+    assert "group_cluster_probabilities" in codes.arrays()
+    assert "group_cluster" not in encode(pair, {"x": z}).probabilities
+    path = torch.stack([leaf // 2, leaf], 1)
+    columns = {"x": z, "y": leaf, "path": path}
+    rows = evaluate(pair, columns, metrics=["level_ari"])["level_ari"]
+    both = evaluate(pair, columns | {"group": group}, metrics=["level_ari"])["level_ari"]
+    assert both.n == 8
+    first = torch.stack([(group == k).nonzero()[0, 0] for k in range(8)])
+    nodes = exact[first].argmax(1)
+    value = (
+        adjusted_rand_score(path[first, 0], nodes // 2) + adjusted_rand_score(path[first, 1], nodes)
+    ) / 2
+    assert both.value == pytest.approx(value)
+    assert both.value > rows.value
+    assert both.note.startswith("of 8 groups by all their rows: level 1 ")
+    assert both.note.endswith("of single rows: " + rows.note)
+    mixed = evaluate(pair, columns | {"group": leaf // 2}, metrics=["level_ari"])["level_ari"]
+    assert "rows of one 'group' have different 'path's" in mixed.note
+    odd = evaluate(pair, columns | {"group": group.double()}, metrics=["level_ari"])["level_ari"]
+    assert "must have an integer for each row" in odd.note
+
+
 def test_what_has_no_tree_has_no_levels(known):
     pair, z, leaf = known
     found = evaluate(pair, {"x": z, "y": leaf}, metrics=["level_ari"])["level_ari"]
