@@ -294,9 +294,11 @@ def _add_levels(codes: Codes, prior: NestedCRP, leaves: str, name: str, whose: s
     for level in range(1, prior.depth):
         each = prior.at_level(codes.probabilities[leaves], level)
         codes.probabilities[f"{name}{level}"] = each
+        used, places = int(prior.in_use(level).sum()), each.shape[1]
+        where = "" if used == places else f" in {places} places"
         codes.notes[f"{name}{level}"] = (
-            f"probabilities of the tree's {each.shape[1]} nodes of level {level}, sums of those "
-            f"of the leaves below{whose}"
+            f"probabilities of the tree's {used} nodes of level {level}{where}, sums of those of "
+            f"the leaves below{whose}"
         )
 
 
