@@ -148,6 +148,18 @@ def test_places_that_the_data_do_not_need_stay_free():
     assert prior().log_prob(data.train.x).isfinite().all()
 
 
+def test_variances_may_count_as_spread_about_a_leaf():
+    data = rows(noise=0.2)
+    _, found = finished(data, variances=True)
+    _, points = finished(data)
+    assert (found["nodes_level2"], points["nodes_level2"]) == (4.0, 4.0)
+    assert found["tree_bound"] < points["tree_bound"]
+    _, hidden = finished(data, scale=5.0, variances=True)
+    assert (hidden["nodes_level1"], hidden["nodes_level2"]) == (1.0, 1.0)
+    _, points = finished(data, scale=5.0)
+    assert points["nodes_level2"] == 4.0
+
+
 def test_a_second_stage_begins_with_the_tree_that_there_is():
     """Of one start, which is the prior's own tree, swept again."""
     data = rows()

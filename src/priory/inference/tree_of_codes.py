@@ -22,13 +22,13 @@ class TreeOfCodes(StageOfCodes):
     r"""A stage at whose end a tree prior gets its tree from the training codes.
 
     .. math:: \max_{\mathrm{tree},\, q,\, s,\, \tau} \;
-        \mathrm{E}_{q(z)\, q(m)\, q(v)\, q(c)} \log
+        \mathrm{E}_{q(m)\, q(v)\, q(c)} \log
         \frac{p(W^{-1/2} z, m, v, c)}{q(m)\, q(v)\, q(c)}
 
-    `TreePosterior` is fitted to the codes' posteriors, with a path for each group of rows, which
-    the data's column `group` says, else for each row (Goyal et al., 2017, cluster videos by their
-    frames). Its tree grows and loses nodes within the prior's depth and branching, which is what
-    the data need and not more. W is the covariance of the codes' means within groups, or else
+    `TreePosterior` is fitted to the codes z, the means of q(z), with a path for each group of rows,
+    which the data's column `group` says, else for each row (Goyal et al., 2017, cluster videos by
+    their frames). Its tree grows and loses nodes within the prior's depth and branching, which is
+    what the data need and not more. W is the covariance of the codes' means within groups, or else
     within the leaves of a first k-means: in its units codes are as wide about a leaf in all
     directions, as the prior has them, whatever linear map of the codes a net has found.
 
@@ -44,6 +44,9 @@ class TreeOfCodes(StageOfCodes):
     Args:
         starts: Of the posterior's fit; the best is kept.
         groups: Whether to use the column `group`, where there is one.
+        variances: Whether the variances of q(z) count as spread about a leaf, so that the bound is
+            in expectation over q(z), as the pair's. A net that was trained with a normal prior has
+            them as wide as that prior lets them be, which may hide all clusters.
         most: Groups, drawn at random, on which the tree is searched; sweeps on all follow.
 
     Raises:
@@ -60,6 +63,7 @@ class TreeOfCodes(StageOfCodes):
     """
 
     groups: bool = True
+    variances: bool = False
     most: int = 3000
 
     def __post_init__(self) -> None:
@@ -104,7 +108,8 @@ class TreeOfCodes(StageOfCodes):
         within = _clusters(codes, len(prior.log_weights()), seed) if group is None else group
         unit = self._unit(codes, within)
         group = torch.arange(len(codes)) if group is None else group
-        best = self._searched(prior, codes, variance, group, unit, seed)
+        wide = variance if self.variances else torch.zeros_like(variance)
+        best = self._searched(prior, codes, wide, group, unit, seed)
         back = torch.linalg.inv(unit)
         means = [mean @ back for mean in best.means()]
         squares = (codes.unsqueeze(1) - means[-1]).square().mean(-1)
