@@ -3,7 +3,8 @@
     python -m benchmarks.trees tree tree-4d
 
 trains each prior on five trees of each set (`data.seed` and `seed` 0 to 4) and keeps the results
-under `benchmarks/results/trees`. A trial (`--steps 100`) prints its table and writes nothing.
+under `benchmarks/results/trees`. A trial (`--steps 100`, `--shift 10`) prints its table and writes
+nothing.
 
 The tree is the recipe `ncrp-vae`, in its three stages, with at most as many children of a node as
 the data's have, and with more. A mixture of 27 normals and a normal have as many steps; they have
@@ -89,7 +90,7 @@ def best(name: str, seed: int) -> list[float]:
 
 
 @torch.no_grad()
-def measure(name: str, title: str, seed: int, steps: int) -> dict[str, Any]:
+def measure(name: str, title: str, seed: int, steps: int, shift: int = 0) -> dict[str, Any]:
     """Train and judge one prior on one tree.
 
     Args:
@@ -97,6 +98,7 @@ def measure(name: str, title: str, seed: int, steps: int) -> dict[str, Any]:
         title: Of the prior.
         seed: Of the tree and of the training.
         steps: Half of all.
+        shift: Of the training's seed, against the tree's.
     """
     recipe, options = PRIORS[title]
     data = Data.named(name, seed=seed)
@@ -112,7 +114,7 @@ def measure(name: str, title: str, seed: int, steps: int) -> dict[str, Any]:
             latent=SETS[name].dims,  # type: ignore[attr-defined]
             **options,
             **length,
-            seed=seed,
+            seed=seed + shift,
             valid_every=0,
             progress=False,
         )
@@ -213,11 +215,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[*range(SEEDS)])
     parser.add_argument("--priors", nargs="+", choices=[*PRIORS], default=[*PRIORS])
     parser.add_argument("--steps", type=int, default=STEPS, help="half of all")
+    parser.add_argument("--shift", type=int, default=0, help="of the trainings' seeds: a trial")
     parser.add_argument("--picture", action="store_true", help="draw the tree of the digits alone")
     args = parser.parse_args()
     if args.picture:
         picture()
         return
+    trial = args.steps != STEPS or bool(args.shift)
+    each = (args.steps, args.shift)
     for seed in args.seeds:
         for name in args.sets:
             found = {
@@ -225,13 +230,13 @@ def main() -> None:
                 "seed": seed,
                 "steps": args.steps,
                 "best": best(name, seed),
-                "priors": [measure(name, title, seed, args.steps) for title in args.priors],
+                "priors": [measure(name, title, seed, *each) for title in args.priors],
                 **kept.circumstances(),
             }
-            if args.steps == STEPS:
+            if not trial:
                 found["priors"] += others(name, seed, args.priors)
             print(table([found]), flush=True)
-            if args.steps == STEPS:
+            if not trial:
                 kept.keep(TABLE, found)
 
 
