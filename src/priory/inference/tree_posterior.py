@@ -466,7 +466,10 @@ class TreePosterior:
                     (weight[part] * points[part]).sum(0) / weight[part].sum()
                     for part in (side, ~side)
                 )
+                before = side
                 side = (points - one).square().sum(1) < (points - two).square().sum(1)
+                if torch.equal(side, before):
+                    break
             if side.any() and not side.all():
                 found[leaf] = torch.zeros(len(paths), dtype=torch.float64)
                 found[leaf][on.nonzero().flatten()[side]] = 1.0
