@@ -3,12 +3,18 @@
     python -m benchmarks.trees tree tree-4d
 
 trains each prior on five trees of each set (`data.seed` and `seed` 0 to 4) and keeps the results
-under `benchmarks/results/trees`. A trial (`--steps 100`) prints its table and writes nothing.
+under `benchmarks/results/trees`. A trial (`--steps 100`, `--shift 10`) prints its table and writes
+nothing.
 
-The tree is the recipe `ncrp-vae`, in its two stages. A mixture of 27 normals and a normal have as
-many steps; they have no levels, and Ward's clustering of the means of the components, and of the
-codes, makes them afterwards. Nodes are compared with the data's row by row, and by groups, whose
-rows share their path: there the log densities of the rows of a group add up.
+The tree is the recipe `ncrp-vae`, in its three stages, with at most as many children of a node as
+the data's have, and with more. A mixture of 27 normals and a normal have as many steps; they have
+no levels, and Ward's clustering of the means of the components, and of the codes, makes them
+afterwards. Nodes are compared with the data's row by row, and by groups, whose rows share their
+path: there the log densities of the rows of a group add up.
+
+    python -m benchmarks.trees tree --priors nested-crp:3:3
+
+trains these priors alone, and keeps what is there of the others.
 
     python -m benchmarks.trees --picture
 
@@ -18,6 +24,7 @@ draws the tree of the digits.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
@@ -41,13 +48,19 @@ from priory.recipes import RECIPES
 TABLE = "trees"
 PICTURE = kept.FOLDER / "trees.png"
 NAMES, SEEDS, STEPS, PARTICLES = ("tree", "tree-4d"), 5, 1000, 100
-WIDTHS = torch.tensor([9, 3, 1])  # leaves below a node of each level
+DEPTH, CHILDREN = 3, 3  # of the data's trees
 _WARMED = {"objective": "elbo:beta=(linear:0.01:1:1000)", "lr": 5e-3, "schedule": "cosine"}
 PRIORS: dict[str, tuple[str, dict[str, Any]]] = {
     "nested-crp:3:3": ("ncrp-vae", {}),
+    "nested-crp:3:5": ("ncrp-vae", {"codes.starts": 3, "tree.starts": 1}),  # for the time it takes
     "mixture:27": ("gm-vae", _WARMED),
     "normal": ("vae", _WARMED),
 }
+
+
+def below(children: int) -> Tensor:
+    """Return the leaves below a node of each level, (3,)."""
+    return children ** torch.arange(DEPTH).flip(0)
 
 
 def nodes(prior: Any, codes: Tensor) -> Tensor:
@@ -56,7 +69,7 @@ def nodes(prior: Any, codes: Tensor) -> Tensor:
         return torch.from_numpy(cut_tree(ward(codes.numpy()), (3, 9, 27)))
     leaf = memberships(prior(), codes).argmax(1, keepdim=True)
     if isinstance(prior, NestedCRP):
-        return leaf // WIDTHS
+        return leaf // below(prior.branching)
     above = torch.from_numpy(cut_tree(ward(prior.loc.numpy()), (3, 9)))
     return torch.cat([above[leaf[:, 0]], leaf], 1)
 
@@ -71,27 +84,28 @@ def agreement(found: Tensor, true: Tensor) -> list[float]:
 def best(name: str, seed: int) -> list[float]:
     """Return the agreement of the most probable tree over the true leaves, by the true widths."""
     leaves = torch.from_numpy(SETS[name].nodes(seed)[-1])  # type: ignore[attr-defined]
-    prior = NestedCRP(3, 3)
-    prior.build(leaves.shape[1], torch.zeros(1, 1))
-    prior.tau.copy_(torch.tensor([4.0, 2.0, 0.7]))
-    place = assembled(leaves, prior, 20, 0).argsort().unsqueeze(1)
-    return agreement(place // WIDTHS, torch.arange(27).unsqueeze(1) // WIDTHS)
+    order = assembled(leaves, torch.tensor([4.0, 2.0, 0.7]), CHILDREN, 20, 0)
+    place, widths = order.argsort().unsqueeze(1), below(CHILDREN)
+    return agreement(place // widths, torch.arange(len(leaves)).unsqueeze(1) // widths)
 
 
 @torch.no_grad()
-def measure(name: str, title: str, seed: int, steps: int) -> dict[str, Any]:
+def measure(name: str, title: str, seed: int, steps: int, shift: int = 0) -> dict[str, Any]:
     """Train and judge one prior on one tree.
 
     Args:
         name: Of the data set.
         title: Of the prior.
         seed: Of the tree and of the training.
-        steps: Of each of two stages.
+        steps: Half of all.
+        shift: Of the training's seed, against the tree's.
     """
     recipe, options = PRIORS[title]
     data = Data.named(name, seed=seed)
     length = (
-        {"steps": steps, "codes.steps": steps} if recipe == "ncrp-vae" else {"steps": 2 * steps}
+        {"steps": steps - steps // 2, "tree.steps": steps // 2, "codes.steps": steps}
+        if recipe == "ncrp-vae"
+        else {"steps": 2 * steps}
     )
     with torch.enable_grad():
         run = RECIPES[recipe].fit(
@@ -100,7 +114,7 @@ def measure(name: str, title: str, seed: int, steps: int) -> dict[str, Any]:
             latent=SETS[name].dims,  # type: ignore[attr-defined]
             **options,
             **length,
-            seed=seed,
+            seed=seed + shift,
             valid_every=0,
             progress=False,
         )
@@ -111,17 +125,24 @@ def measure(name: str, title: str, seed: int, steps: int) -> dict[str, Any]:
     if isinstance(prior, NestedCRP):
         leaf = prior.group_components(codes, group).argmax(1, keepdim=True)
         first = torch.unique_consecutive(group, return_counts=True)[1].cumsum(0) - 1
-        groups = agreement(leaf // WIDTHS, path[first])
+        groups = agreement(leaf // below(prior.branching), path[first])
     nll = evaluate(run, metrics=["nll"], particles=PARTICLES, pictures=False)["nll"]
     return {
         "prior": title,
         "rows": agreement(found, path),
         "groups": groups,
+        "nodes": [int(prior.in_use(n).sum()) for n in (1, 2, 3)] if groups else None,
         "purity": float(purity_values(found, y).mean()),
         "nll": nll.value,
         "se": nll.se,
         "seconds": run.seconds,
     }
+
+
+def others(name: str, seed: int, titles: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what is kept of a set and seed, but of some priors."""
+    mine = [r for r in results() if (r["row"], r["seed"]) == (name, seed)]
+    return [row for r in mine for row in r["priors"] if row["prior"] not in titles]
 
 
 def results() -> list[dict[str, Any]]:
@@ -141,6 +162,8 @@ def table(found: list[dict[str, Any]] | None = None) -> str:
         lines.append(f"| `{name}` | (most probable tree, true leaves) {_levels(mine)}| | |")
         for title in PRIORS:
             rows = [row for r in mine for row in r["priors"] if row["prior"] == title]
+            if not rows:
+                continue
             purity = ", ".join(f"{row['purity']:.2f}" for row in rows)
             nll = ", ".join(f"{row['nll']:.2f}" for row in rows)
             levels = _levels([{"best": row["rows"]} for row in rows])
@@ -148,6 +171,11 @@ def table(found: list[dict[str, Any]] | None = None) -> str:
             if rows[0]["groups"]:
                 levels = _levels([{"best": row["groups"]} for row in rows])
                 lines.append(f"| `{name}` | `{title}`, by groups {levels}| | |")
+                used = [
+                    ", ".join(map(str, level))
+                    for level in zip(*(r["nodes"] for r in rows), strict=True)
+                ]
+                lines.append(f"| `{name}` | `{title}`, nodes in use | {' | '.join(used)} | | |")
     error = mean(row["se"] for r in found for row in r["priors"])
     return "\n".join(
         [
@@ -185,12 +213,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("sets", nargs="*", default=[*NAMES], help=f"of {', '.join(NAMES)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[*range(SEEDS)])
-    parser.add_argument("--steps", type=int, default=STEPS, help="of each of two stages")
+    parser.add_argument("--priors", nargs="+", choices=[*PRIORS], default=[*PRIORS])
+    parser.add_argument("--steps", type=int, default=STEPS, help="half of all")
+    parser.add_argument("--shift", type=int, default=0, help="of the trainings' seeds: a trial")
     parser.add_argument("--picture", action="store_true", help="draw the tree of the digits alone")
     args = parser.parse_args()
     if args.picture:
         picture()
         return
+    trial = args.steps != STEPS or bool(args.shift)
+    each = (args.steps, args.shift)
     for seed in args.seeds:
         for name in args.sets:
             found = {
@@ -198,11 +230,13 @@ def main() -> None:
                 "seed": seed,
                 "steps": args.steps,
                 "best": best(name, seed),
-                "priors": [measure(name, title, seed, args.steps) for title in PRIORS],
+                "priors": [measure(name, title, seed, *each) for title in args.priors],
                 **kept.circumstances(),
             }
+            if not trial:
+                found["priors"] += others(name, seed, args.priors)
             print(table([found]), flush=True)
-            if args.steps == STEPS:
+            if not trial:
                 kept.keep(TABLE, found)
 
 

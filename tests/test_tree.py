@@ -111,6 +111,94 @@ def test_rows_of_a_group_share_the_path_that_enumeration_gives():
         prior.group_components(z, group[:4])
 
 
+# Two nodes below the root, of which the second has three children of at most three, the first one.
+PARENTS = (torch.tensor([0, 0]), torch.tensor([0, 1, 1, 1]))
+SHARES = (torch.tensor([0.3, 0.7]), torch.tensor([1.0, 0.5, 0.2, 0.3]))
+SLOTS = torch.tensor([0, 3, 4, 5])  # of the leaves, in a tree of nine
+
+
+def ragged(**options):
+    """That tree, in a prior whose other places had parameters of their own."""
+    prior = tree(2, 3, **options)
+    means = torch.randn(2, LATENT), torch.randn(4, LATENT)
+    shares = tuple(share.double() for share in SHARES)
+    prior.set_tree(PARENTS, means, shares, 0.4)
+    return prior, means
+
+
+def test_a_tree_with_fewer_nodes_is_the_mixture_of_those_that_it_has():
+    prior, means = ragged()
+    weights = torch.tensor([0.3, 0.35, 0.14, 0.21], dtype=torch.float64)
+    assert prior.in_use(1).tolist() == [True, True, False]
+    assert prior.in_use().nonzero().flatten().tolist() == SLOTS.tolist()
+    torch.testing.assert_close(prior.log_weights().exp()[SLOTS], weights)
+    assert prior.log_weights().exp().sum().item() == pytest.approx(1, abs=1e-12)
+    torch.testing.assert_close(prior.means(1)[:2], means[0])
+    torch.testing.assert_close(prior.means()[SLOTS], means[1])
+    z = 2 * torch.randn(6, LATENT)
+    joint = weights.log() + Normal(means[1], 0.4).log_prob(z.unsqueeze(1)).sum(-1)
+    torch.testing.assert_close(prior().log_prob(z), joint.logsumexp(-1))
+    torch.testing.assert_close(prior().components(z)[:, SLOTS], joint)
+    alone = prior.group_components(z, torch.tensor([0, 0, 0, 1, 1, 1]))
+    both = (joint - weights.log()).unflatten(0, (2, 3)).sum(1) + weights.log()
+    torch.testing.assert_close(alone[:, SLOTS], both)
+    assert (alone.softmax(1)[:, ~prior.in_use()] == 0).all()
+    drawn = prior().sample((1000,))
+    assert torch.cdist(drawn, means[1]).min(1).values.max() < 0.4 * 6
+    pulls = torch.autograd.grad(prior().log_prob(z).sum(), [prior.offsets, prior.log_odds])
+    assert all(pull.isfinite().all() for pull in pulls)
+    moved = prior().rsample((9,)).sum()  # with the gradient by the weights
+    assert all(p.isfinite().all() for p in torch.autograd.grad(moved, [*prior.parameters()]))
+
+
+def test_only_nodes_and_sticks_that_are_there_have_a_density():
+    prior, means = ragged(concentration=1.7)
+    total = Normal(torch.zeros(LATENT), prior.tau[0]).log_prob(means[0]).sum()
+    total = total + Normal(means[0][PARENTS[1]], prior.tau[1]).log_prob(means[1]).sum()
+    v = torch.tensor([0.3, 0.5, 0.4], dtype=torch.float64)  # of the root, and of the second node
+    total = total + (Beta(1.0, 1.7).log_prob(v) + v.log() + (1 - v).log()).sum()
+    torch.testing.assert_close(prior.log_parameters(), total)
+    slopes = torch.autograd.grad(prior.log_parameters(), [prior.offsets, prior.log_odds])
+    assert (slopes[0][2] == 0).all()
+    assert (slopes[1] != 0).sum() == 3
+
+
+def test_its_places_are_kept_with_the_weights(tmp_path):
+    data = Data.from_arrays(x=torch.rand(30, 5).round().numpy(), valid=5, test=5)
+    pair = VAE(NestedCRP(2, 3), MLP((4,)), MLP((4,)), latent=LATENT)
+    pair.build(data.train.x)
+    means = torch.randn(2, LATENT), torch.randn(4, LATENT)
+    pair.prior.set_tree(PARENTS, means, SHARES, 0.4)
+    options = {"steps": 2, "batch_size": 8, "valid_every": 0, "progress": False}
+    run = fit(pair, ELBO() + MAP(), data, folder=tmp_path, **options)
+    again = load(tmp_path, data=data).pair.prior
+    assert again.in_use().nonzero().flatten().tolist() == SLOTS.tolist()
+    torch.testing.assert_close(again.log_weights(), run.pair.prior.log_weights())
+
+
+@pytest.mark.parametrize(
+    ("level", "part", "wrong", "words"),
+    [
+        (1, 0, torch.tensor([0, 0, 0, 0]), r"needs 1 to 3 children, got \[4, 0\]"),
+        (1, 0, torch.tensor([0, 1, 0, 1]), "of the 4 nodes of level 2 must ascend from 0 to 1"),
+        (1, 0, torch.tensor([0, 1, 1, 2]), "of the 4 nodes of level 2 must ascend from 0 to 1"),
+        (0, 1, torch.zeros(3, LATENT), r"needs means \(2, 2\) and shares \(2,\) of the 2 nodes"),
+        (1, 2, torch.tensor([1.0, 0.5, 0.2, 0.4]), "must be positive and sum to 1 among siblings"),
+        (1, 2, torch.tensor([1.0, 1.0, 0.0, 0.0]), "must be positive and sum to 1 among siblings"),
+    ],
+)
+def test_a_tree_that_is_none_is_refused(level, part, wrong, words):
+    means = torch.randn(2, LATENT), torch.randn(4, LATENT)
+    parts = [[*PARENTS], [*means], [*SHARES]]
+    parts[part][level] = wrong
+    with pytest.raises(ValueError, match=words):
+        tree(2, 3).set_tree(*parts, 0.4)
+    with pytest.raises(ValueError, match="scale must be positive, got 0"):
+        tree(2, 3).set_tree(PARENTS, means, SHARES, 0.0)
+    with pytest.raises(ValueError, match="needs nodes of 3 levels, got 2, 2 and 2"):
+        tree(3, 3).set_tree(PARENTS, means, SHARES, 0.4)
+
+
 def seated(blocks, a):
     """The chance of a partition into blocks of these sizes, customer by customer."""
     chance, customers = 1.0, 0
@@ -362,6 +450,40 @@ def test_rows_get_their_nodes_at_every_level(known, monkeypatch):
     assert f"level 1 1.000, level 2 {second:.3f}" in report["level_ari"].note
 
 
+def test_rows_of_a_group_get_the_nodes_of_all_of_them_together(known, monkeypatch):
+    pair, z, leaf = known
+    z = pair.prior.means()[leaf].detach() + 0.4 * torch.randn(80, LATENT)  # single rows err
+    monkeypatch.setattr(pair.encoder, "forward", near)
+    group = leaf + 4 * (torch.arange(80) // 40)  # eight of ten rows
+    codes = encode(pair, {"x": z, "group": group + 3})
+    exact = pair.prior.group_components(z, group).softmax(1)[group]
+    torch.testing.assert_close(codes.probabilities["group_cluster"], exact)
+    upper = exact.unflatten(1, (2, 2)).sum(-1)
+    torch.testing.assert_close(codes.probabilities["group_level1"], upper)
+    assert "8 groups" in codes.notes["group_cluster"]
+    assert torch.equal(codes.cluster, pair.prior().components(z).argmax(1))
+    assert "group_cluster_probabilities" in codes.arrays()
+    assert "group_cluster" not in encode(pair, {"x": z}).probabilities
+    path = torch.stack([leaf // 2, leaf], 1)
+    columns = {"x": z, "y": leaf, "path": path}
+    rows = evaluate(pair, columns, metrics=["level_ari"])["level_ari"]
+    both = evaluate(pair, columns | {"group": group}, metrics=["level_ari"])["level_ari"]
+    assert both.n == 8
+    first = torch.stack([(group == k).nonzero()[0, 0] for k in range(8)])
+    nodes = exact[first].argmax(1)
+    value = (
+        adjusted_rand_score(path[first, 0], nodes // 2) + adjusted_rand_score(path[first, 1], nodes)
+    ) / 2
+    assert both.value == pytest.approx(value)
+    assert both.value > rows.value
+    assert both.note.startswith("of 8 groups by all their rows: level 1 ")
+    assert both.note.endswith("of single rows: " + rows.note)
+    mixed = evaluate(pair, columns | {"group": leaf // 2}, metrics=["level_ari"])["level_ari"]
+    assert "rows of one 'group' have different 'path's" in mixed.note
+    odd = evaluate(pair, columns | {"group": group.double()}, metrics=["level_ari"])["level_ari"]
+    assert "must have an integer for each row" in odd.note
+
+
 def test_what_has_no_tree_has_no_levels(known):
     pair, z, leaf = known
     found = evaluate(pair, {"x": z, "y": leaf}, metrics=["level_ari"])["level_ari"]
@@ -413,8 +535,33 @@ def test_images_stand_at_the_nodes_that_they_are_of():
     assert places == pytest.approx([4.5, 1.5, 4.5, 7.5, *(k + 0.5 for k in range(9))])
     starts = [line.get_xdata()[0] for line in axes.lines[3:]]
     assert starts == pytest.approx([1.5] * 3 + [4.5] * 3 + [7.5] * 3)
-    wide = found.means[0], found.means[1]
-    assert draw(Gallery(tree=Nodes(wide)))["Tree"].axes[0].get_xlabel() == "first component"
+    wide = Nodes(found.means[:2], found.parents[:1])
+    assert draw(Gallery(tree=wide))["Tree"].axes[0].get_xlabel() == "first component"
+
+
+def test_a_picture_has_the_nodes_that_are_in_use(known, monkeypatch):
+    prior, means = ragged()
+    pair, *_ = known
+    pair.prior, z = prior, means[1].repeat(5, 1)
+    monkeypatch.setattr(pair.encoder, "forward", near)
+    with sealed(pair.model, pair.guide):
+        found = gather(Draws(pair.model, pair.guide, {"x": z})).tree
+    assert [len(level) for level in found.means] == [1, 2, 4]
+    torch.testing.assert_close(found.means[2], means[1])
+    assert [parent.tolist() for parent in found.parents] == [[0, 0], [0, 1, 1, 1]]
+    assert found.leaf.tolist() == [0, 1, 2, 3] * 5
+    (axes,) = draw(Gallery(tree=found))["Tree"].axes
+    edges = torch.from_numpy(np.stack([line.get_xydata() for line in axes.lines]))
+    parents = torch.cat([torch.zeros(2, LATENT), means[0][PARENTS[1]]])
+    torch.testing.assert_close(edges, torch.stack([parents, torch.cat(means)], 1))
+    colours = axes.collections[0].get_facecolors()
+    assert len({tuple(colour) for colour in colours.tolist()}) == 2
+    images = tuple(torch.rand(len(level), 1, 4, 4) for level in found.means)
+    (axes,) = draw(Gallery(tree=Nodes(found.means, found.parents, images)))["Tree"].axes
+    places = [sum(image.get_extent()[:2]) / 2 for image in axes.images]
+    assert places == pytest.approx([1.5, 0.5, 2.5, 0.5, 1.5, 2.5, 3.5])
+    starts = [line.get_xdata()[0] for line in axes.lines]
+    assert starts == pytest.approx([1.5, 1.5, 0.5, 2.5, 2.5, 2.5])
 
 
 def test_a_tree_above_other_latents_or_beside_labels_is_drawn_as_far_as_it_goes():

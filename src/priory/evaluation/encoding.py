@@ -25,6 +25,7 @@ from priory.inference.phases.sites import (
     is_latent,
     rows_of,
 )
+from priory.inference.tree_of_codes import GROUP
 from priory.models.denoising import DAE
 from priory.priors import NestedCRP
 
@@ -49,7 +50,8 @@ class Codes:
         draws: from q(z | x), `(draws, n, *event)`, by latent site.
         probabilities: `(n, values)`: of a categorical site's values by its name; of the components
             of a mixture prior, given the mean, as `cluster`, and of the inner nodes of a tree as
-            `level1` and so on; of the classes as `class`.
+            `level1` and so on; where the data have a column `group`, the same of each row's whole
+            group as `group_cluster`, `group_level1` and so on; of the classes as `class`.
         cluster: each row's likeliest value or component, `(n,)`; `None` if there are no clusters.
         classes: names of the classes, in the order of their probabilities.
         notes: what each of these is, by its name.
@@ -262,6 +264,7 @@ def _scale(runs: list[_Moments], varies: bool) -> Tensor:
 def _add_components(codes: Codes, draws: Draws) -> None:
     """Add the probabilities of a mixture prior's components, at the posterior mean."""
     from priory.evaluation.latents.clustering import components_of, memberships_at
+    from priory.evaluation.latents.hierarchy import group_probabilities
 
     if {*signature(draws.model).required} - {*draws.columns}:
         return
@@ -279,13 +282,31 @@ def _add_components(codes: Codes, draws: Draws) -> None:
         f"probabilities of the prior's {found.shape[1]} components at the mean of {site}"
     )
     prior = getattr(owner(draws.model), "prior", None)
-    if isinstance(prior, NestedCRP) and found.shape[1] == prior.branching**prior.depth:
-        for level in range(1, prior.depth):
-            codes.probabilities[f"level{level}"] = each = prior.at_level(found, level)
-            codes.notes[f"level{level}"] = (
-                f"probabilities of the tree's {each.shape[1]} nodes of level {level}, sums of "
-                "those of the leaves below"
-            )
+    if not isinstance(prior, NestedCRP) or found.shape[1] != prior.branching**prior.depth:
+        return
+    _add_levels(codes, prior, CLUSTER, "level", "")
+    if GROUP in draws.columns:
+        groups, group = group_probabilities(prior, codes.mean[site], draws.columns[GROUP])
+        name = f"{GROUP}_{CLUSTER}"
+        codes.probabilities[name] = groups[group].to(found)
+        codes.notes[name] = (
+            f"the same of all rows of its {GROUP} together, which share their leaf; "
+            f"{len(groups)} groups"
+        )
+        _add_levels(codes, prior, name, f"{GROUP}_level", f", of all rows of its {GROUP}")
+
+
+def _add_levels(codes: Codes, prior: NestedCRP, leaves: str, name: str, whose: str) -> None:
+    """Add the probabilities of the nodes between the root of a tree and its leaves."""
+    for level in range(1, prior.depth):
+        each = prior.at_level(codes.probabilities[leaves], level)
+        codes.probabilities[f"{name}{level}"] = each
+        used, places = int(prior.in_use(level).sum()), each.shape[1]
+        where = "" if used == places else f" in {places} places"
+        codes.notes[f"{name}{level}"] = (
+            f"probabilities of the tree's {used} nodes of level {level}{where}, sums of those of "
+            f"the leaves below{whose}"
+        )
 
 
 def _add_classes(codes: Codes, draws: Draws, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The leaves of a VAE's codes, and the tree above them, as the start of a tree prior."""
+"""The tree of a VAE's codes as the start of a tree prior."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from priory.data import Data
 from priory.inference.codes import StageOfCodes
+from priory.inference.tree_posterior import TreePosterior
 from priory.priors import NestedCRP
 
 GROUP = "group"
@@ -18,25 +19,38 @@ GROUP = "group"
 
 @dataclass(frozen=True, kw_only=True)
 class TreeOfCodes(StageOfCodes):
-    r"""A stage at whose end a tree prior gets its leaves from the training codes.
+    r"""A stage at whose end a tree prior gets its tree from the training codes.
 
-    .. math:: m, c = \arg\min \sum_g n_g \, |W^{-1/2} (\bar\mu_g - m_{c(g)})|^2, \qquad
-        \mathrm{tree} = \arg\max \log p(W^{-1/2} m \mid \mathrm{tree})
+    .. math:: \max_{\mathrm{tree},\, q,\, s,\, \tau} \;
+        \mathrm{E}_{q(m)\, q(v)\, q(c)} \log
+        \frac{p(W^{-1/2} z, m, v, c)}{q(m)\, q(v)\, q(c)}
 
-    The leaves are the centres of k-means on the codes, which are the posterior's means; where the
-    data have a column `group`, on each group's mean code, as the rows of a group share their leaf
-    (Goyal et al., 2017, cluster videos by their frames). W is the codes' covariance within groups,
-    or else within the leaves of a first k-means: in its units codes are as wide about a leaf in all
-    directions, as the prior has them, whatever linear map of the codes a net has found. Which
-    leaves have a parent in common is then found by `assembled`. A leaf's weight is its share of the
-    rows, and s is the standard deviation of the rows' posteriors about their leaves.
+    `TreePosterior` is fitted to the codes z, the means of q(z), with a path for each group of rows,
+    which the data's column `group` says, else for each row (Goyal et al., 2017, cluster videos by
+    their frames). Its tree grows and loses nodes within the prior's depth and branching, which is
+    what the data need and not more. W is the covariance of the codes' means within groups, or else
+    within the leaves of a first k-means: in its units codes are as wide about a leaf in all
+    directions, as the prior has them, whatever linear map of the codes a net has found.
+
+    The first start is the tree that the prior has. The others are leaves by k-means, with the most
+    probable tree of 2 to `branching` children over them by `assembled`; of all fits the one of the
+    highest bound is kept. The prior gets the posterior's means of nodes and sticks, and the
+    standard deviation of the codes about their leaves.
+
+    After a training of the prior the stage may come again, so that sweeps and gradient steps
+    alternate, as in the paper: `stages=[TreeOfCodes(name="codes", ...), TreeOfCodes(name="more",
+    ...)]`.
 
     Args:
-        starts: Of k-means, and of the search for the tree; the best is kept.
+        starts: Of the posterior's fit; the best is kept.
         groups: Whether to use the column `group`, where there is one.
+        variances: Whether the variances of q(z) count as spread about a leaf, so that the bound is
+            in expectation over q(z), as the pair's. A net that was trained with a normal prior has
+            them as wide as that prior lets them be, which may hide all clusters.
+        most: Groups, drawn at random, on which the tree is searched; sweeps on all follow.
 
     Raises:
-        ValueError: There is no start.
+        ValueError: There is no start, or no group to search on.
 
     Example:
         >>> from priory.inference import MAP, TreeOfCodes
@@ -44,12 +58,18 @@ class TreeOfCodes(StageOfCodes):
         >>> stage = TreeOfCodes(name="codes", objective=ELBO(), frozen=("prior",), steps=2)
         >>> pair = VAE(NestedCRP(2, 2), latent=2)
         >>> run = fit(pair, ELBO() + MAP(), data, stages=[stage], steps=1)
-        >>> sorted(run.history[0].keys() & {"stage", "log_p_tree", "log_p_z"})
-        ['log_p_tree', 'log_p_z', 'stage']
+        >>> sorted(run.history[0].keys() & {"stage", "log_p_tree", "log_p_z", "nodes_level2"})
+        ['log_p_tree', 'log_p_z', 'nodes_level2', 'stage']
     """
 
-    starts: int = 20
     groups: bool = True
+    variances: bool = False
+    most: int = 3000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most < 1:
+            raise ValueError(f"most must be at least 1, got {self.most}")
 
     def check(self, pair: Any) -> None:
         """Raise unless the pair has a tree prior and a normal posterior of the same latent.
@@ -67,16 +87,16 @@ class TreeOfCodes(StageOfCodes):
 
     @torch.no_grad()
     def finish(self, pair: Any, data: Data, seed: int) -> dict[str, float]:
-        """Find leaves and tree, and give them to the prior.
+        """Find the tree, and give it to the prior.
 
         Returns:
             The mean log density of the codes as `log_p_z`, and that of the tree's own parameters as
-            `log_p_tree`, in nats.
+            `log_p_tree`, in nats; the posterior's bound for each row, in nats of the codes, as
+            `tree_bound`; and the number of nodes of each level, as `nodes_level1` and so on.
 
         Raises:
-            ValueError: if there are fewer rows or groups than leaves, codes are NaN or infinite or
-                do not vary within groups, or the column `group` is not of integers, one for each
-                row.
+            ValueError: if codes are NaN or infinite or do not vary within groups, or the column
+                `group` is not of integers, one for each row.
         """
         prior = pair.prior
         found = [*self.posteriors(pair, data)]
@@ -85,19 +105,78 @@ class TreeOfCodes(StageOfCodes):
         if not codes.isfinite().all():
             raise ValueError(f"the codes of the stage {self.name} are NaN or infinite")
         group = self._group(data)
-        within = self._leaves(codes, None, prior, seed) if group is None else group
+        within = _clusters(codes, len(prior.log_weights()), seed) if group is None else group
         unit = self._unit(codes, within)
-        leaf = self._leaves(codes @ unit, group, prior, seed)
-        means = _means(codes, leaf)
-        spread = (codes - means[leaf]).square() + variance
-        order = assembled(means @ unit, prior, self.starts, seed)
-        weights = torch.bincount(leaf) / len(codes)
-        prior.set_leaves(means[order], weights[order], float(spread.mean().sqrt()))
-        z = codes.to(prior.offsets)
+        group = torch.arange(len(codes)) if group is None else group
+        wide = variance if self.variances else torch.zeros_like(variance)
+        best = self._searched(prior, codes, wide, group, unit, seed)
+        back = torch.linalg.inv(unit)
+        means = [mean @ back for mean in best.means()]
+        squares = (codes.unsqueeze(1) - means[-1]).square().mean(-1)
+        spread = (best.paths[group] * squares).sum(1) + variance.mean(1)
+        parents = [torch.tensor(above) for above in best.parents]
+        prior.set_tree(parents, means, best.shares(), float(spread.mean().sqrt()))
         return {
-            "log_p_z": float(prior().log_prob(z).mean()),
+            "log_p_z": float(prior().log_prob(codes.to(prior.offsets)).mean()),
             "log_p_tree": float(prior.log_parameters()),
+            "tree_bound": best.bound() / len(codes) + float(torch.linalg.slogdet(unit)[1]),
+            **{f"nodes_level{n}": float(size) for n, size in enumerate(best.sizes(), 1)},
         }
+
+    def _searched(
+        self,
+        prior: NestedCRP,
+        codes: Tensor,
+        variance: Tensor,
+        group: Tensor,
+        unit: Tensor,
+        seed: int,
+    ) -> TreePosterior:
+        """Return the best posterior of all starts, on all groups."""
+        kept = torch.arange(int(group.max()) + 1)
+        if len(kept) > self.most:
+            draw = torch.Generator().manual_seed(seed)
+            kept = torch.randperm(len(kept), generator=draw)[: self.most].sort().values
+        points, rows = _means(codes, group) @ unit, torch.bincount(group)
+        rest = (codes @ unit - points[group]).square().sum(1) + variance @ unit.square().sum(1)
+        rest = rest.new_zeros(len(points)).index_add(0, group, rest)
+
+        def posterior(some: Tensor) -> TreePosterior:
+            size = (prior.depth, prior.branching, prior.concentration)
+            return TreePosterior(points[some], rows[some], rest[some], *size)
+
+        scale = float((1 + (variance @ unit.square().sum(1)).mean() / codes.shape[1]).sqrt())
+        tau = prior.tau.double().cpu() / prior.tau.norm().cpu() * points.std(0).norm()
+        widths = (tau / codes.shape[1] ** 0.5).tolist()
+        own = prior.group_components(codes.to(prior.offsets), group.to(prior.offsets.device))
+        found = []
+        for start in range(self.starts):
+            leaf, children = own.argmax(1).cpu()[kept], prior.branching
+            if start:
+                leaf, children = self._balanced(points[kept], rows[kept], prior, start, seed)
+            tried = posterior(kept)
+            tried.begin(leaf, _even(children, prior.depth), scale, widths)
+            found.append((tried.fit(), tried))
+        best = max(found, key=lambda each: each[0])[1]
+        return best if len(kept) == len(points) else best.on(points, rows, rest)
+
+    def _balanced(
+        self, points: Tensor, rows: Tensor, prior: NestedCRP, start: int, seed: int
+    ) -> tuple[Tensor, int]:
+        """Return the leaf of each group in an even tree, and the children of each of its nodes.
+
+        There are fewer the more starts there were, from as many as the prior allows down to 2, and
+        so few that a leaf has two different groups.
+        """
+        different = len(points.unique(dim=0)) // 2
+        fitting = [b for b in range(prior.branching, 1, -1) if b**prior.depth <= different]
+        if not fitting:
+            return torch.zeros(len(points), dtype=torch.long), 1
+        children = fitting[(start - 1) % len(fitting)]
+        leaves = children**prior.depth
+        leaf = _clusters(points, leaves, seed + start, rows)
+        order = assembled(_means(points, leaf), prior.tau, children, 5, seed + start)
+        return order.argsort()[leaf], children
 
     def _group(self, data: Data) -> Tensor | None:
         """Return the number of each training row's group, from 0, if there are groups."""
@@ -124,28 +203,21 @@ class TreeOfCodes(StageOfCodes):
             )
         return torch.linalg.inv(factor).mT
 
-    def _leaves(self, codes: Tensor, group: Tensor | None, prior: NestedCRP, seed: int) -> Tensor:
-        """Return the leaf of each row by k-means, on one thread."""
-        from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        leaves, points = len(prior.log_weights()), codes
-        rows = torch.ones(len(codes), dtype=torch.float64)
-        if group is not None:
-            rows = torch.bincount(group).double()
-            points = _means(codes, group)
-        different = len(points.unique(dim=0))
-        if different < leaves:
-            raise ValueError(
-                f"a tree of {leaves} leaves needs as many different codes of "
-                f"{'rows' if group is None else 'groups'}, got {different}: take a smaller tree, "
-                "nested-crp:2:2 say, or more rows"
-            )
-        model = KMeans(leaves, n_init=self.starts, random_state=seed)
-        with threadpool_limits(1):  # sums over threads come in any order
-            model.fit(points.numpy(), sample_weight=rows.numpy())
-        leaf = torch.from_numpy(model.labels_).long()
-        return leaf if group is None else leaf[group]
+def _even(children: int, depth: int) -> list[list[int]]:
+    """Return the parents of the nodes of a tree where each has as many children."""
+    return [[node // children for node in range(children**at)] for at in range(1, depth + 1)]
+
+
+def _clusters(points: Tensor, most: int, seed: int, rows: Tensor | None = None) -> Tensor:
+    """Return the cluster of each point by k-means, on one thread."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    model = KMeans(min(most, len(points.unique(dim=0))), n_init=1, random_state=seed)
+    with threadpool_limits(1):  # sums over threads come in any order
+        model.fit(points.numpy(), sample_weight=None if rows is None else rows.double().numpy())
+    return torch.from_numpy(model.labels_).unique(return_inverse=True)[1]
 
 
 def _means(codes: Tensor, group: Tensor) -> Tensor:
@@ -155,19 +227,21 @@ def _means(codes: Tensor, group: Tensor) -> Tensor:
     return total / count.unsqueeze(-1)
 
 
-def assembled(means: Tensor, prior: NestedCRP, starts: int, seed: int) -> Tensor:
+def assembled(means: Tensor, tau: Tensor, branching: int, starts: int, seed: int) -> Tensor:
     r"""Order leaves so that a tree over them has the highest density that exchanges find.
 
     .. math:: \max_{\mathrm{tree}} \max_{\mathrm{inner}\ m} \sum_c
         \log N(m_c; m_{\mathrm{parent}(c)}, \tau_l^2)
 
-    With the inner nodes at their best, what an exchange of two nodes of one level changes is a
-    quadratic form of the means of the leaves below them. From each start, a random order, the
-    exchange that gains most is made until none gains, at the leaves and at every level above.
+    over the trees in which each node has as many children. With the inner nodes at their best, what
+    an exchange of two nodes of one level changes is a quadratic form of the means of the leaves
+    below them. From each start, a random order, the exchange that gains most is made until none
+    gains, at the leaves and at every level above.
 
     Args:
         means: Of the leaves, (leaves, latent).
-        prior: A tree, for its levels' standard deviations.
+        tau: Standard deviation of the nodes of each level about their parents, (levels,).
+        branching: Number of a node's children.
         starts: Random orders to begin with.
         seed: Of them.
 
@@ -175,41 +249,39 @@ def assembled(means: Tensor, prior: NestedCRP, starts: int, seed: int) -> Tensor
         The order, (leaves,): the first `branching` of it are the first parent's.
 
     Example:
-        >>> prior = NestedCRP(2, 2)
-        >>> prior.build(1, torch.zeros(1, 4))
-        >>> order = assembled(torch.tensor([[0.0], [5.0], [0.1], [5.2]]), prior, 1, 0)
-        >>> sorted(sorted(pair) for pair in order.view(2, 2).tolist())
+        >>> from priory.inference.tree_of_codes import assembled
+        >>> leaves, tau = torch.tensor([[0.0], [5.0], [0.1], [5.2]]), torch.tensor([1.0, 0.5])
+        >>> sorted(sorted(pair) for pair in assembled(leaves, tau, 2, 1, 0).view(2, 2).tolist())
         [[0, 2], [1, 3]]
     """
     draw = torch.Generator().manual_seed(seed)
     means = means.double().cpu()
-    forms = _forms(prior)
+    forms = _forms(tau.double().cpu().square(), branching)
     best, lowest = torch.arange(len(means)), torch.inf
     for _ in range(starts):
-        order, level = torch.randperm(len(means), generator=draw), prior.depth
+        order, level = torch.randperm(len(means), generator=draw), len(tau)
         while level > 1:
             moved = _exchanged(means[order], forms[level])
             if moved is None:
                 level -= 1
             else:
-                order, level = order.view(len(moved), -1)[moved].flatten(), prior.depth
-        value = float((forms[prior.depth] * (means[order] @ means[order].mT)).sum())
+                order, level = order.view(len(moved), -1)[moved].flatten(), len(tau)
+        value = float((forms[-1] * (means[order] @ means[order].mT)).sum())
         if value < lowest:
             best, lowest = order, value
     return best
 
 
-def _forms(prior: NestedCRP) -> list[Tensor]:
+def _forms(tau: Tensor, b: int) -> list[Tensor]:
     """Return the precision of the means of the leaves below each node, for all levels.
 
-    Given its parent a node has variance tau^2, and the mean of the leaves below it adds their own.
+    Given its parent a node has variance tau, and the mean of the leaves below it adds their own.
     """
-    b, tau = prior.branching, prior.tau.double().cpu().square()
     below = [torch.zeros((), dtype=torch.float64)]
     for variance in tau.flip(0):
         below.insert(0, (below[0] + variance) / b)
     forms = []
-    for level in range(prior.depth + 1):
+    for level in range(len(tau) + 1):
         node = torch.arange(b**level)
         covariance = below[level] * torch.eye(len(node), dtype=torch.float64)
         for at in range(1, level + 1):

@@ -1,6 +1,7 @@
 """The nested Chinese restaurant process: a mixture whose components are the leaves of a tree."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -31,9 +32,13 @@ class NestedCRP(Prior):
     the first before those below, as in annealing. The :math:`\tau_l` stay what they are: a point of
     m has the highest density at :math:`\tau = 0`, so that they cannot be learned with it.
 
+    `branching` is the most children that a node may have. All have as many at the start; `set_tree`
+    takes any tree within that, in which a node's last child has what remains of its stick. Places
+    that are then not in use have no weight, and no share in the tree's density.
+
     Args:
         depth: Number of levels below the root.
-        branching: Number of a node's children.
+        branching: Number of a node's children, at most.
         concentration: The a of the Beta distribution.
         spread: Standard deviation of the leaves' means by all :math:`\tau_l` together, below 1.
         ratio: Of :math:`\tau_{l+1}` to :math:`\tau_l`.
@@ -59,6 +64,7 @@ class NestedCRP(Prior):
     name = "nested-crp"
     tau: Tensor
     size: Tensor
+    degrees: Tensor
 
     def __init__(
         self,
@@ -104,6 +110,7 @@ class NestedCRP(Prior):
         tau = self.ratio ** torch.arange(self.depth, dtype=torch.float64)
         tau = tau * self.spread / tau.square().sum().sqrt()
         self.register_buffer("tau", tau.to(dtype), persistent=False)
+        self.register_buffer("degrees", torch.full((inner,), b))
         size = len(x) if self.rows is None else self.rows
         self.register_buffer("size", torch.tensor(float(size), dtype=dtype))
 
@@ -123,14 +130,35 @@ class NestedCRP(Prior):
         return mean
 
     def log_weights(self, level: int | None = None) -> Tensor:
-        """Return the log probabilities of a level's nodes, (branching**level,), likewise."""
+        r"""Return the log probabilities of a level's nodes, likewise.
+
+        Those of places that are not in use are :math:`-\infty`.
+        """
         weight = self.log_odds.new_zeros(1)
-        for log_odds, _ in self._by_level(self.log_odds, level, first=0):
-            rest = logsigmoid(-log_odds).cumsum(-1)
-            before = torch.cat([torch.zeros_like(rest[:, :1]), rest[:, :-1]], -1)
-            shares = torch.cat([logsigmoid(log_odds) + before, rest[:, -1:]], -1)
+        place = torch.arange(self.branching, device=weight.device)
+        counts = self._by_level(self.degrees, level, first=0)
+        for (log_odds, _), (count, _) in zip(
+            self._by_level(self.log_odds, level, first=0), counts, strict=True
+        ):
+            none = torch.zeros_like(log_odds[:, :1])
+            before = torch.cat([none, logsigmoid(-log_odds).cumsum(-1)], -1)
+            own = torch.cat([logsigmoid(log_odds), none], -1)
+            last, unused = place == count.unsqueeze(1) - 1, place >= count.unsqueeze(1)
+            shares = (own.masked_fill(last, 0.0) + before).masked_fill(unused, -torch.inf)
             weight = (weight.unsqueeze(-1) + shares).flatten()
         return weight
+
+    def in_use(self, level: int | None = None) -> Tensor:
+        """Return which of a level's places have a node, (branching**level,); by default the leaves.
+
+        Args:
+            level: From 0, the root, to the depth.
+        """
+        used = torch.ones(1, dtype=torch.bool, device=self.degrees.device)
+        place = torch.arange(self.branching, device=self.degrees.device)
+        for count, _ in self._by_level(self.degrees, level, first=0):
+            used = (used.unsqueeze(1) & (place < count.unsqueeze(1))).flatten()
+        return used
 
     def _by_level(
         self, nodes: Tensor, level: int | None, first: int
@@ -144,48 +172,81 @@ class NestedCRP(Prior):
         return [*zip(nodes.split(sizes), self.tau, strict=True)][:level]
 
     @torch.no_grad()
-    def set_leaves(self, means: Tensor, weights: Tensor, scale: float) -> None:
-        """Move the leaves to given places; the nodes above are put where they are most probable.
-
-        A node's place, given its children's, is normal, as all are: the children's mean with the
-        variance (v + tau^2) / branching, v being that of a child given the leaves below it. Going
-        down, it is weighed against the parent's.
+    def set_tree(
+        self,
+        parents: Sequence[Tensor],
+        means: Sequence[Tensor],
+        shares: Sequence[Tensor],
+        scale: float,
+    ) -> None:
+        """Take a tree, with at most `branching` children to a node.
 
         Args:
-            means: Of the leaves, (leaves, latent), siblings adjacent.
-            weights: Their probabilities, (leaves,), positive.
+            parents: Of the nodes of each level below the root, (nodes,): their parent's number in
+                the level above, in ascending order, so that siblings are adjacent.
+            means: Of the same nodes, (nodes, latent).
+            shares: Their probabilities among their siblings, (nodes,), positive.
             scale: Standard deviation about a leaf.
 
         Raises:
-            ValueError: There are not as many leaves, or a weight or the scale isn't positive.
+            ValueError: The levels are not as many, a tensor's shape is wrong, a node has no
+                children or too many or is out of order, shares are not positive or do not sum to 1
+                among siblings, or the scale isn't positive.
             RuntimeError: The prior is not built.
         """
         self.check_built()
-        b, leaves = self.branching, self.branching**self.depth
-        if means.shape != (leaves, self.latent) or weights.shape != (leaves,):
+        b = self.branching
+        if not len(parents) == len(means) == len(shares) == self.depth:
             raise ValueError(
-                f"needs means {(leaves, self.latent)} and weights {(leaves,)}, got "
-                f"{tuple(means.shape)} and {tuple(weights.shape)}"
+                f"needs nodes of {self.depth} levels, got {len(parents)}, {len(means)} and "
+                f"{len(shares)}"
             )
-        if not (bool((weights > 0).all()) and scale > 0):
-            raise ValueError("the leaves' weights and scale must be positive")
-        tau = self.tau.double().cpu()
-        above, variance = [means.double().cpu()], [tau.new_zeros(())]
-        for width in tau.flip(0):
-            above.insert(0, above[0].unflatten(0, (-1, b)).mean(1))
-            variance.insert(0, (variance[0] + width.square()) / b)
-        place, offsets, log_odds = torch.zeros_like(above[0]), [], []
-        shares = weights.double().cpu()
-        for level, width in enumerate(tau, 1):
-            parent, gain = place.repeat_interleave(b, 0), width.square()
-            place = (gain * above[level] + variance[level] * parent) / (gain + variance[level])
-            offsets.append((place - parent) / width)
-            each = shares.view(b ** (level - 1), b, -1).sum(-1)
-            rest = each.flip(1).cumsum(1).flip(1)
-            log_odds.append((each[:, :-1] / rest[:, 1:]).log())
-        self.offsets.copy_(torch.cat(offsets))
-        self.log_odds.copy_(torch.cat(log_odds))
+        if not scale > 0:
+            raise ValueError(f"the leaves' scale must be positive, got {scale}")
+        slot, place = torch.zeros(1, dtype=torch.long), torch.zeros(1, self.latent).double()
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for level, tau in enumerate(self.tau.double().cpu()):
+            parent, mean = parents[level].cpu(), means[level].double().cpu()
+            share = shares[level].double().cpu()
+            self._check_level(level + 1, parent, mean, share, len(slot))
+            count = torch.bincount(parent)
+            rank = torch.arange(len(parent)) - (count.cumsum(0) - count)[parent]
+            offsets = torch.zeros(b ** (level + 1), self.latent).double()
+            offsets[slot[parent] * b + rank] = (mean - place[parent]) / tau
+            each = torch.zeros(b**level, b).double()
+            each[slot[parent], rank] = share
+            after = each.flip(1).cumsum(1).flip(1)[:, 1:]
+            log_odds = torch.where(after > 0, each[:, :-1].log() - after.log(), 0.0)
+            children = torch.zeros(b**level, dtype=torch.long).index_put((slot,), count)
+            found.append((offsets, log_odds, children))
+            slot, place = slot[parent] * b + rank, mean
+        for own, part in zip(
+            (self.offsets, self.log_odds, self.degrees), zip(*found, strict=True), strict=True
+        ):
+            own.copy_(torch.cat(part))
         self.log_scale.fill_(math.log(scale))
+
+    def _check_level(
+        self, level: int, parent: Tensor, mean: Tensor, share: Tensor, above: int
+    ) -> None:
+        """Raise unless a level's nodes can stand below those of the level above."""
+        nodes, where = len(parent), f"of the {len(parent)} nodes of level {level}"
+        if mean.shape != (nodes, self.latent) or share.shape != (nodes,):
+            raise ValueError(
+                f"needs means {(nodes, self.latent)} and shares {(nodes,)} {where}, got "
+                f"{tuple(mean.shape)} and {tuple(share.shape)}"
+            )
+        if not nodes or bool((parent.diff() < 0).any()) or not 0 <= parent[0] <= parent[-1] < above:
+            raise ValueError(f"the parents {where} must ascend from 0 to {above - 1}")
+        count = torch.bincount(parent, minlength=above)
+        if not bool(((count > 0) & (count <= self.branching)).all()):
+            raise ValueError(
+                f"each node above level {level} needs 1 to {self.branching} children, got "
+                f"{count.tolist()}"
+            )
+        total = share.new_zeros(above).index_add(0, parent, share)
+        if not (bool((share > 0).all()) and torch.allclose(total, torch.ones_like(total))):
+            raise ValueError(f"the shares {where} must be positive and sum to 1 among siblings")
 
     def at_level(self, probabilities: Tensor, level: int) -> Tensor:
         """Sum probabilities of leaves (*batch, leaves) to those of a level's nodes."""
@@ -215,10 +276,10 @@ class NestedCRP(Prior):
                 f"needs latents (n, latent) and integers (n,), got {tuple(z.shape)} and "
                 f"{group.dtype} {tuple(group.shape)}"
             )
-        means = self.means()
-        each = NormalMixture(weights, means, self.log_scale.expand_as(means)).components(z)
+        means, equal = self.means(), torch.zeros_like(weights)
+        each = NormalMixture(equal, means, self.log_scale.expand_as(means)).components(z)
         total = each.new_zeros(int(group.max()) + 1, len(weights))
-        return weights + total.index_add(0, group, each - weights)
+        return weights + total.index_add(0, group, each + math.log(len(weights)))
 
     def log_parameters(self) -> Tensor:
         r"""Return the log density of the nodes' means and the shares' log-odds, (), in nats.
@@ -230,12 +291,13 @@ class NestedCRP(Prior):
         at an end, which takes children away.
         """
         total = self.offsets.new_zeros(())
-        for offsets, tau in self._by_level(self.offsets, None, first=1):
-            size = 0.5 * math.log(2 * math.pi) + tau.log()
-            total = total - 0.5 * offsets.square().sum() - offsets.numel() * size
-        a = self.concentration
+        for level, (offsets, tau) in enumerate(self._by_level(self.offsets, None, first=1), 1):
+            size, used = 0.5 * math.log(2 * math.pi) + tau.log(), self.in_use(level)
+            squares = offsets.square().sum(-1) * used
+            total = total - 0.5 * squares.sum() - used.sum() * self.latent * size
+        a, stick = self.concentration, torch.arange(1, self.branching, device=total.device)
         each = logsigmoid(self.log_odds) + a * logsigmoid(-self.log_odds) + math.log(a)
-        return total + each.sum()
+        return total + (each * (stick < self.degrees.unsqueeze(1))).sum()
 
     def set_rows(self, rows: int, x: Tensor, numbers: Tensor | None) -> None:  # noqa: ARG002
         """Set n, unless it was given."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from priory.inference import ELBO, TreeOfCodes
+from priory.inference import ELBO, MAP, TreeOfCodes
 from priory.models import VAE, MaskedVAE
 from priory.recipes.recipe import Recipe
 
@@ -37,11 +37,11 @@ ROWS = (
     Recipe(
         "ncrp-vae",
         "Goyal et al., 2017, Nonparametric variational auto-encoders for hierarchical "
-        "representation learning; the path is summed out, the tree a point",
+        "representation learning; gradient steps see the tree as a point, its path summed out",
         VAE,
         "elbo + map",
         {"prior": "nested-crp:3:3", "encoder": "mlp:128", "decoder": "mlp:128", "latent": 2},
-        {"steps": 1000, "lr": 2e-3, "schedule": "cosine"},
+        {"steps": 500, "lr": 2e-3, "schedule": "cosine"},
         data="tree",
         stages=(
             TreeOfCodes(
@@ -52,6 +52,7 @@ ROWS = (
                 lr=5e-3,
                 schedule="cosine",
             ),
+            TreeOfCodes(name="tree", objective=ELBO() + MAP(), steps=500, lr=2e-3),
         ),
     ),
     _vae("vamp-vae", "Tomczak and Welling, 2018, VAE with a VampPrior", prior="vamp:500"),

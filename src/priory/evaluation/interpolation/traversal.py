@@ -147,7 +147,9 @@ def traverse_tree(
         found = _latents(model, guide, columns, seed)
         if len(found.values) != 1:
             raise Unavailable(f"needs exactly one latent site; the model has {len(found.values)}")
-        leaves = prior.log_weights().argsort(descending=True)[:rows].sort().values
+        used = int(prior.in_use().sum())
+        order = prior.log_weights().argsort(descending=True)[:used]
+        leaves = order[:rows].sort().values
         share = prior.log_weights().exp()[leaves].tolist()
         above = range(prior.depth, -1, -1)
         nodes = [leaves // prior.branching**k for k in above]
@@ -163,7 +165,7 @@ def traverse_tree(
         for i in range(len(leaves))
     ]
     labels = tuple(f"{name} ({p:.0%})" for name, p in zip(names, share, strict=True))
-    note = f"the {len(leaves)} most probable of {len(prior.log_weights())} leaves"
+    note = f"the {len(leaves)} most probable of {used} leaves"
     return Traversal(frames, labels, tuple(steps.tolist()), note)
 
 

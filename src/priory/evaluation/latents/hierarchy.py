@@ -20,6 +20,7 @@ from priory.evaluation.registry import metric
 from priory.evaluation.sample_sets import once
 from priory.evaluation.statistics import pseudo_values
 from priory.inference.phases.arguments import owner
+from priory.inference.tree_of_codes import GROUP
 from priory.priors import NestedCRP
 
 PATH = "path"
@@ -65,6 +66,30 @@ def purity_values(paths: Tensor, labels: Tensor) -> Tensor:
         return total / pairs.sum()
 
     return pseudo_values(statistic, len(labels))
+
+
+def group_probabilities(prior: NestedCRP, z: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Return p(leaf | the latents of a group), whose rows share their path, (groups, leaves).
+
+    Args:
+        prior: a tree.
+        z: latents, (n, latent).
+        group: an integer for each row, (n,).
+
+    Returns:
+        The probabilities, and the number of each row's group among them, (n,).
+
+    Raises:
+        Unavailable: if the groups are no integers, one for each row.
+    """
+    if group.shape != z.shape[:1] or group.is_floating_point():
+        raise Unavailable(
+            f"the column {GROUP!r} must have an integer for each row, got {group.dtype} of shape "
+            f"{tuple(group.shape)}; leave it out if the rows are in no groups"
+        )
+    number = group.unique(return_inverse=True)[1].to(prior.offsets.device)
+    found = prior.group_components(z.to(prior.offsets), number).softmax(1)
+    return found.detach().cpu(), number.cpu()
 
 
 class Levels(NamedTuple):
@@ -118,11 +143,29 @@ def level_ari(draws: Draws) -> Estimate:
         raise Unavailable(
             f"the column {PATH!r} must have integers, (rows, levels), got {tuple(truth.shape)}"
         )
+    each, parts = _agreement(truth, found)
+    note = f"{parts}; each row's likeliest node at the posterior mean"
+    if GROUP in draws.columns:
+        prior, z = tree_of(draws), draws.latents.mean.reshape(draws.latents.z.shape)
+        leaves, group = group_probabilities(prior, z, draws.columns[GROUP])
+        paths = truth.new_zeros(len(leaves), truth.shape[1]).index_copy(0, group, truth)
+        if bool((paths[group] != truth).any()):
+            raise Unavailable(
+                f"rows of one {GROUP!r} have different {PATH!r}s: leave out the column {GROUP!r}"
+            )
+        levels = range(1, prior.depth + 1)
+        nodes = torch.stack([prior.at_level(leaves, k).argmax(1) for k in levels], 1)
+        each, together = _agreement(paths, nodes)
+        note = f"of {len(leaves)} groups by all their rows: {together}; of single rows: {note}"
+    return Estimate.mean(each, kind="unbiased", note=note)
+
+
+def _agreement(truth: Tensor, found: Tensor) -> tuple[Tensor, str]:
+    """Return the values whose mean is the mean index over the levels, and the index of each."""
     levels = min(truth.shape[1], found.shape[1])
     each = [ari_values(found[:, at], truth[:, at]) for at in range(levels)]
     parts = ", ".join(f"level {at + 1} {float(v.mean()):.3f}" for at, v in enumerate(each))
-    note = f"{parts}; the likeliest node at the posterior mean"
-    return Estimate.mean(torch.stack(each).mean(0), kind="unbiased", note=note)
+    return torch.stack(each).mean(0), parts
 
 
 @metric("latents", "labels", "phase", better="higher")

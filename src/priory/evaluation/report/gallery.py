@@ -181,7 +181,13 @@ def _reconstructed(draws: Sets, redrawn: bool) -> tuple[Tensor, Tensor]:
 def _tree(draws: Sets, images: bool) -> Nodes:
     """Return the nodes of the pair's tree, with images there or else with the rows' codes."""
     prior = tree_of(draws)
-    means = tuple(prior.means(level).detach() for level in range(prior.depth + 1))
+    used = [prior.in_use(level) for level in range(prior.depth + 1)]
+    numbers = [each.cumsum(0) - 1 for each in used]
+    parents = [
+        number[each.nonzero().flatten() // prior.branching].cpu()
+        for number, each in zip(numbers, used[1:], strict=False)
+    ]
+    means = tuple(prior.means(level).detach()[each] for level, each in enumerate(used))
     shown: tuple[Tensor, ...] = ()
     if images and not {*signature(draws.model).required} - {"x"}:
         z = torch.cat(means)
@@ -189,9 +195,10 @@ def _tree(draws: Sets, images: bool) -> Nodes:
         drawn = generate(draws.model, given, len(z), replay={draws.latent_site: z})
         if "x_mean" in drawn:
             shown = drawn["x_mean"].detach().cpu().split([len(level) for level in means])
-    leaf = component_probabilities(draws).argmax(1)
+    leaf = numbers[-1].cpu()[component_probabilities(draws).argmax(1)]
     return Nodes(
         tuple(level.cpu() for level in means),
+        tuple(parents),
         shown,
         _thin(draws.latents.mean),
         _thin(leaf),

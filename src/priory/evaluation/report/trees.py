@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,12 +26,14 @@ class Nodes:
 
     Args:
         means: of the nodes of each level, `(nodes, latent)`, the root's first; siblings adjacent.
+        parents: of the nodes of each level below the root, their number in the level above.
         images: the means of p(x | z) there, of each level, `(nodes, channels, height, width)`.
         codes: posterior means of rows, `(n, latent)`.
         leaf: the likeliest leaf of each row, `(n,)`.
     """
 
     means: tuple[Tensor, ...]
+    parents: tuple[Tensor, ...]
     images: tuple[Tensor, ...] = ()
     codes: Tensor | None = None
     leaf: Tensor | None = None
@@ -44,29 +46,30 @@ def tree(nodes: Nodes) -> Figure:
         nodes: of the tree.
     """
     if nodes.images and len(nodes.means[-1]) <= _MOST:
-        return _images(nodes.images)
+        return _images(nodes.images, nodes.parents)
     return _plane(nodes)
 
 
-def _images(levels: Sequence[Tensor]) -> Figure:
+def _images(levels: Sequence[Tensor], parents: Sequence[Tensor]) -> Figure:
     """Draw an image at each node, the children of a node below it."""
     leaves = len(levels[-1])
     figure = canvas(max(4.0, 0.4 * leaves), 0.4 * _APART * len(levels) + 0.4)
     axes = figure.add_subplot()
     axes.set_title("Tree: the mean of p(x | z) at the mean of each node", pad=8, **HEADING)
     low, high = float(levels[-1].min()), float(levels[-1].max())
-    above: np.ndarray[Any, Any] | None = None
-    for depth, level in enumerate(levels):
-        y, at = -_APART * depth, (np.arange(len(level)) + 0.5) * (leaves / len(level))
+    places = [np.arange(leaves) + 0.5]
+    for above in reversed(parents):
+        places.insert(0, np.bincount(above, places[0]) / np.bincount(above))
+    for depth, (level, at) in enumerate(zip(levels, places, strict=True)):
+        y = -_APART * depth
         for x, image in zip(at, level.permute(0, 2, 3, 1).double().numpy(), strict=True):
             shown = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
             where = (x - _HALF, x + _HALF, y - _HALF, y + _HALF)
             grey = shown[..., 0] if shown.shape[2] == 1 else shown
             axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=where, zorder=2)
-        if above is not None:
-            parents = above.repeat(len(at) // len(above))
-            axes.plot([parents, at], [y + _APART, y], c=SOFT, lw=0.8, zorder=1)
-        above = at
+        if depth:
+            ends = [places[depth - 1][parents[depth - 1]], at]
+            axes.plot(ends, [y + _APART, y], c=SOFT, lw=0.8, zorder=1)
     axes.set_xlim(0, leaves)
     axes.set_ylim(-_APART * (len(levels) - 1) - 0.6, 0.6)
     axes.set_axis_off()
@@ -88,13 +91,15 @@ def _plane(nodes: Nodes) -> Figure:
     means = [((level.double() - centre) @ basis).numpy() for level in nodes.means]
     figure, axes = new_axes("Tree", *names, note=note, size=(6.0, 4.5))
     if nodes.codes is not None and nodes.leaf is not None:
-        top = nodes.leaf // (len(leaves) // len(means[1]))
+        top = nodes.leaf
+        for parents in reversed(nodes.parents[1:]):
+            top = parents[top]
         colours = [CLASSES[k % len(CLASSES)] for k in top.tolist()]
         points = ((nodes.codes.double() - centre) @ basis).numpy()
         axes.scatter(*points.T, s=5, c=colours, alpha=0.5, linewidths=0, zorder=1)
     for depth, (above, level) in enumerate(pairwise(means), 1):
-        parents = above.repeat(len(level) // len(above), 0)
-        axes.plot(*np.stack([parents, level]).transpose(2, 0, 1), c=INK, lw=2 / depth, zorder=2)
+        starts = above[nodes.parents[depth - 1]]
+        axes.plot(*np.stack([starts, level]).transpose(2, 0, 1), c=INK, lw=2 / depth, zorder=2)
         axes.scatter(*level.T, s=60 / depth**1.5, c=INK, linewidths=0, zorder=3)
     axes.set_aspect("equal", adjustable="datalim")
     return figure
