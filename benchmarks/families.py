@@ -66,18 +66,18 @@ ROWS = {
     "vae": Row(
         "VAE, discretised logistic",
         "vae",
-        12_000,
+        24_000,
         {**_NETS, "latent": 32, "likelihood": "logistic", "batch_size": 128, "lr": 1e-3},
         particles=200,
     ),
-    "gan": Row("GAN of convolutions", "dcgan", 4000, {"batch_size": 64}),
+    "gan": Row("GAN of convolutions", "dcgan", 9000, {"batch_size": 64}),
     "maf": Row(
         "flow, MAF", "maf", 6000, {"flow": "maf:5:500:steepest=10", "lr": 1e-3}, particles=20
     ),
-    "glow": Row("flow, Glow", "glow", 1200, {"batch_size": 64}, images=500, particles=20),
+    "glow": Row("flow, Glow", "glow", 4500, {"batch_size": 64}, images=500, particles=20),
     "flow-matching": Row("flow matching", "flow-matching", 2500, _UNET, images=100),
     "ddpm": Row("diffusion, DDPM", "ddpm-cosine", 2500, {**_UNET, "timesteps": 400}, images=300),
-    "gsn": Row("GSN", "gsn", 3000, {"layers": (1000, 1000), "batch_size": 100}),
+    "gsn": Row("GSN", "gsn", 7000, {"layers": (1000, 1000), "batch_size": 100}),
     "infusion": Row(
         "infusion training", "infusion", 1500, {"batch_size": 64}, images=300, particles=50
     ),
@@ -163,7 +163,8 @@ def table(found: list[dict[str, Any]] | None = None) -> str:
         bits = r["bits_per_dim"]
         shown = "none"
         if bits["value"] is not None:
-            shown = f"{_KINDS[bits['kind']]}{bits['value']:.3f} ± {bits['se']:.3f}"
+            form = ".3f" if bits["value"] < 100 else ".1e"
+            shown = f"{_KINDS[bits['kind']]}{bits['value']:{form}} ± {bits['se']:{form}}"
         cells = [
             ROWS[r["row"]].title,
             shown,
