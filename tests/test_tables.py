@@ -125,7 +125,9 @@ def first(recipe, x):
         options["decoder"] = "made:8"  # of a table
     if RECIPES[recipe].family is VariationalWalkback:
         options |= {"net": "time-mlp:8:1", "timesteps": 4}
-    options |= {f"{stage.name}.steps": 1 for stage in RECIPES[recipe].stages}
+    for stage in RECIPES[recipe].stages:
+        few = {"steps": 1, "starts": 1} if hasattr(stage, "starts") else {"steps": 1}
+        options |= {f"{stage.name}.{option}": value for option, value in few.items()}
     run = RECIPES[recipe].fit(labelled(x), batch_size=ROWS, **FEW, **options)
     return run.history[0]["loss"]
 

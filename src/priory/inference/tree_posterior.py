@@ -13,6 +13,8 @@ from torch.distributions import Beta, kl_divergence
 from priory.inference.tree_moves import Change, Parents, changes
 
 _TOLERANCE = 1e-6  # nats by which a change must raise the bound
+_ROUNDING = 1e-9  # of the bound, likewise: what large numbers lose
+_CHANGES = 500  # of one fit
 _SWEEPS = 200
 _NUMBERS = 2**21  # of one array
 
@@ -124,15 +126,16 @@ class TreePosterior:
         Changes come first: of one path the widths would be those of a tree that has nothing to
         split.
         """
-        begun = False
+        begun, left, before = False, _CHANGES, -math.inf
         while True:
             changed = False
-            while self._change(("split", "join", "drop", "move")):
-                changed = True
-            if begun and not changed:
-                return self.bound()
+            while left and self._change(("split", "join", "drop", "move")):
+                changed, left = True, left - 1
+            value = self.bound()
+            if begun and not (changed and left and value > before + _ROUNDING * abs(value)):
+                return value
             self._swept()
-            begun = True
+            begun, before = True, self.bound()
 
     def sweep(self) -> None:
         """Maximise the bound in each part after the other: nodes, widths, sticks, paths."""
@@ -325,8 +328,10 @@ class TreePosterior:
             return False
         self._place()
         self._break()
-        least = torch.tensor([(-1 if c.kind == "drop" else 1) * _TOLERANCE for c in found])
-        gain = self._collapsed(found, halves) - self.bound() - least
+        now = self.bound()
+        least = torch.full((len(found),), max(_TOLERANCE, _ROUNDING * abs(now)))
+        least[[c.kind == "drop" for c in found]] *= -1
+        gain = self._collapsed(found, halves) - now - least
         best = int(gain.argmax())
         if gain[best] <= 0:
             return False
