@@ -248,6 +248,29 @@ def test_a_tree_grows_from_one_path_to_what_the_data_are():
     assert len({(int(a), int(b)) for a, b in zip(top, leaf >= 2, strict=True)}) == 2
 
 
+@pytest.mark.parametrize("far", [1e6, 1e8])
+def test_a_fit_with_a_far_code_ends_and_every_change_raises_the_bound(far, monkeypatch):
+    """The squares of far codes cancel in a predicted gain, where rounding must not count as one."""
+    codes = drawn(100, 1)
+    codes[0] = far
+    found = TreePosterior(codes, torch.ones(100), torch.zeros(100), 3, 3)
+    found.begin(
+        torch.arange(100) % 27, [[i // 3 for i in range(3**n)] for n in (1, 2, 3)], 1.0, [4, 2, 1]
+    )
+    changed, bounds = found._change, [found.bound()]
+
+    def noted(kinds):
+        made = changed(kinds)
+        bounds.append(found.bound())
+        assert len(bounds) < 200
+        return made
+
+    monkeypatch.setattr(found, "_change", noted)
+    assert found.fit() == bounds[-1]
+    for before, after in itertools.pairwise(bounds):
+        assert after >= before - 1e-6 - 1e-9 * abs(before)
+
+
 def test_nodes_that_the_data_do_not_need_are_pruned():
     found, leaf = clusters([0])
     many = torch.arange(len(leaf)) % 6

@@ -13,8 +13,7 @@ from torch.distributions import Beta, kl_divergence
 from priory.inference.tree_moves import Change, Parents, changes
 
 _TOLERANCE = 1e-6  # nats by which a change must raise the bound
-_ROUNDING = 1e-9  # of the bound, likewise: what large numbers lose
-_CHANGES = 500  # of one fit
+_ROUNDING = 1e-9  # of the bound, likewise: what large numbers lose of their digits
 _SWEEPS = 200
 _NUMBERS = 2**21  # of one array
 
@@ -126,16 +125,15 @@ class TreePosterior:
         Changes come first: of one path the widths would be those of a tree that has nothing to
         split.
         """
-        begun, left, before = False, _CHANGES, -math.inf
+        begun = False
         while True:
             changed = False
-            while left and self._change(("split", "join", "drop", "move")):
-                changed, left = True, left - 1
-            value = self.bound()
-            if begun and not (changed and left and value > before + _ROUNDING * abs(value)):
-                return value
+            while self._change(("split", "join", "drop", "move")):
+                changed = True
+            if begun and not changed:
+                return self.bound()
             self._swept()
-            begun, before = True, self.bound()
+            begun = True
 
     def sweep(self) -> None:
         """Maximise the bound in each part after the other: nodes, widths, sticks, paths."""
@@ -335,11 +333,17 @@ class TreePosterior:
         best = int(gain.argmax())
         if gain[best] <= 0:
             return False
-        change = found[best]
+        change, before = found[best], (self.paths, self.parents)
         self.paths = self._changed(change, halves)
         self.parents = [list(above) for above in change.parents]
         self._settle()
-        return True
+        if self.bound() - now > least[best]:
+            return True
+        # Far codes' squares cancel in the prediction, whose digits are then lost.
+        self.paths, self.parents = before
+        self._place()
+        self._break()
+        return False
 
     def _changed(self, change: Change, halves: dict[int, Tensor]) -> Tensor:
         """Return the groups' paths after a change."""
