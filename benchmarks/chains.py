@@ -14,7 +14,6 @@ every test image; samples are compared with as many test images. Diffusions of M
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
@@ -23,7 +22,7 @@ from priory import evaluate
 from priory.recipes import RECIPES
 
 TABLE = "chains"
-METRICS = ("nll", "bits_per_dim", "end_kl", "frechet", "mmd", "precision", "recall")
+METRICS = ("nll", "bits_per_dim", "frechet", "mmd", "precision", "recall")
 STEPS, IMAGES = 3000, 360
 
 _COSINE = {"noise": "cosine", "variance": "learned"}
@@ -88,9 +87,8 @@ def table(found: list[dict[str, Any]] | None = None) -> str:
     ]
     for r in found:
         said, by, _ = ROWS[r["row"]]
-        nll = f"{r['nll']['value']:.1f} ± {r['nll']['se']:.1f}"
+        nll, mmd = kept.cell(r["nll"], ".1f"), kept.cell(r["mmd"], ".1f", 1000)
         near = f"{r['frechet']['value']:.1f} ({r['frechet_real']['value']:.1f})"
-        mmd = f"{1000 * r['mmd']['value']:.1f} ± {1000 * r['mmd']['se']:.1f}"
         lines.append(
             f"| {said} | {by} | {nll} | {r['bits_per_dim']['value']:.2f} | {near} | {mmd} "
             f"| {r['precision']['value']:.2f} | {r['recall']['value']:.2f} "
@@ -102,12 +100,7 @@ def table(found: list[dict[str, Any]] | None = None) -> str:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("rows", nargs="*", default=[*ROWS], help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--steps", type=int, help="a trial of so many steps")
-    parser.add_argument("--limit", type=int, help="a trial on so many test images")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = kept.arguments(__doc__, ROWS)
     for name in args.rows:
         found = measure(name, steps=args.steps, limit=args.limit, seed=args.seed)
         print(table([found]), f"\n{found['train_cpu_seconds'] / found['steps']:.4f} CPU s a step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,33 @@ def figures(report: Report) -> dict[str, Any]:
     """Return a report's records, by their names."""
     names = ("value", "se", "kind", "note")
     return {r.name: {name: getattr(r, name) for name in names} for r in report}
+
+
+def cell(figure: dict[str, Any], form: str, times: float = 1.0) -> str:
+    """Return a figure and its standard error as a table shows them.
+
+    Args:
+        figure: One of `figures`.
+        form: Of both numbers, such as ".1f".
+        times: What both are multiplied by.
+    """
+    return f"{times * figure['value']:{form}} ± {times * figure['se']:{form}}"
+
+
+def arguments(description: str, rows: Iterable[str]) -> argparse.Namespace:
+    """Return the rows that a command line names, the length of a trial, and the seed.
+
+    Args:
+        description: Of the script, whose first line is shown.
+        rows: That there are; all of them if none is named.
+    """
+    names = [*rows]
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    parser.add_argument("rows", nargs="*", default=names, help=f"of {', '.join(names)}")
+    parser.add_argument("--steps", type=int, help="a trial of so many steps")
+    parser.add_argument("--limit", type=int, help="a trial on so many test images")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
 
 
 def keep(table: str, found: dict[str, Any]) -> None:

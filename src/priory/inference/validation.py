@@ -263,7 +263,7 @@ def validation_bound(
     """
     device = split.device
     chain: Any = owner(model)
-    if hasattr(chain, "weightings") and hasattr(chain, "sketch"):
+    if hasattr(chain, "sketch"):
         return _chain_bound(chain, split, particles, seed)
     particles = 1 if is_estimated(model) else particles
     total = torch.zeros((), dtype=torch.float64, device=device)
