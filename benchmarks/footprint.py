@@ -1,10 +1,18 @@
-"""Peak memory, and what it does not grow with: python -m benchmarks.footprint.
+"""Peak memory, and what it does not grow with.
+
+    python -m benchmarks.footprint --parts sampling
 
 The pair of the papers' table (784-200-200-50), random images. Each figure comes from a process of
 its own, in MiB beyond what it began with.
 
-- evaluating by the bound with K = 5000 on 10,000 images, and with a tenth of either;
-- training for 200 and for 2,000 steps.
+- bound: judging by K = 5000 on 10,000 images, and with a tenth of either;
+- training: 200 and 2,000 steps;
+- sampling: 100 and 1,000 images by each row of `benchmarks.families`, as loaded from a run that was
+  trained for a single step, and by an RBM; memory does not depend on the training, nor does time,
+  but for `flow-matching`, whose solver takes as many steps as its field asks for.
+
+Writes the figures of these parts into `benchmarks/results/footprint.json`, which keeps the others',
+and the table into docs/results.md.
 """
 
 from __future__ import annotations
@@ -12,6 +20,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,17 +28,27 @@ from typing import Any
 
 import torch
 
+from benchmarks import kept, pages
 from benchmarks.apart import apart
 from benchmarks.cases import CASES, images
 from benchmarks.contenders.by_priory import pair
+from benchmarks.families import ROWS
 from benchmarks.machine import hardware, load
 from priory import fit
+from priory import load as load_run
 from priory.data import Data
 from priory.evaluation.likelihood.bound import log_likelihood
 from priory.inference import ELBO
+from priory.recipes import RECIPES
 
-RESULT = Path(__file__).parent / "results" / "footprint.json"
+FILE = Path(__file__).parent / "results" / "footprint.json"
 CASE = CASES["vae"]
+PARTS = ("bound", "training", "sampling")
+SAMPLED = {
+    **{name: (row.recipe, row.options) for name, row in ROWS.items()},
+    "rbm": ("rbm", {"hidden": 500}),
+}
+DRAWN = (100, 1000)
 
 
 def evaluation(particles: int, rows: int, device: torch.device) -> dict[str, Any]:
@@ -50,47 +69,95 @@ def training(steps: int, device: torch.device) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
-def measure(
-    particles: int, rows: int, steps: int, device: torch.device, threads: int
-) -> list[dict[str, Any]]:
+def trained(name: str, folder: Path) -> dict[str, Any]:
+    """Train a sampled row for a single step, and save it."""
+    recipe, options = SAMPLED[name]
+    RECIPES[recipe].fit(
+        _data(name), **options, steps=1, valid_every=0, progress=False, folder=folder
+    )
+    return {}
+
+
+def _data(name: str) -> Data:
+    """Return images of bits for an RBM, of 256 levels for the others."""
+    x = images(256, torch.device("cpu")).reshape(-1, 1, 28, 28)
+    if name != "rbm":
+        levels = torch.randint(256, x.shape, generator=torch.Generator().manual_seed(0))
+        x = x * levels / 255
+    return Data.from_arrays(x=x)
+
+
+def sampling(name: str, folder: Path, n: int) -> dict[str, Any]:
+    """Draw n samples of a saved run."""
+    run = load_run(folder, data=_data(name))
+    start = time.perf_counter()
+    run.sample(n)
+    return {"seconds": time.perf_counter() - start}
+
+
+def measure(parts: Sequence[str], device: torch.device, threads: int) -> list[dict[str, Any]]:
     """Return the table's rows.
 
     Args:
-        particles: K of the evaluation.
-        rows: images that are judged.
-        steps: of the training.
-        device: where.
-        threads: of torch.
+        parts: Of `PARTS`, those that are measured.
+        device: Where.
+        threads: Of torch.
     """
-    tasks: dict[str, Callable[[], Any]] = {}
-    for k, n in ((particles // 10, rows), (particles, rows // 10), (particles, rows)):
-        tasks[f"evaluate K={k}, {n} images"] = functools.partial(evaluation, k, n, device)
-    for n in (steps // 10, steps):
-        tasks[f"train {n} steps"] = functools.partial(training, n, device)
-    found = []
-    for name, task in tasks.items():
-        row = {"task": name, **apart(task, device, threads)}
+    found: list[dict[str, Any]] = []
+
+    def add(part: str, name: str, task: Callable[[], Any]) -> None:
+        row = {"part": part, "task": name, **apart(task, device, threads)}
         found.append(row)
         print(f"{name:32}{row['seconds']:9.1f} s{row['mebibytes']:9.0f} MiB", flush=True)
+
+    if "bound" in parts:
+        for k, n in ((500, 10_000), (5000, 1000), (5000, 10_000)):
+            name = f"bound, K = {k:,}, {n:,} images"
+            add("bound", name, functools.partial(evaluation, k, n, device))
+    if "training" in parts:
+        for n in (200, 2000):
+            add("training", f"training, {n:,} steps", functools.partial(training, n, device))
+    if "sampling" in parts:
+        for row in SAMPLED:
+            with tempfile.TemporaryDirectory() as folder:
+                run = Path(folder) / "run"
+                apart(functools.partial(trained, row, run), device, threads)
+                for n in DRAWN:
+                    name = f"{row}, {n:,} samples"
+                    add("sampling", name, functools.partial(sampling, row, run, n))
     return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a result as Markdown."""
+    lines = ["| task | seconds | peak memory, MiB |", "| --- | --- | --- |"]
+    lines += [
+        f"| {r['task']} | {float(format(r['seconds'], '.2g')):g} | {r['mebibytes']:.0f} |"
+        for r in result["rows"]
+    ]
+    note = "MiB beyond what each process began with, torch and Priory being imported."
+    return "\n".join([*lines, "", f"{note} {kept.place([result])}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--particles", type=int, default=5000)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=[*PARTS])
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--json", type=Path, default=FILE)
     o = parser.parse_args(arguments)
     began = load()
-    rows = measure(o.particles, o.rows, o.steps, o.device, o.threads)
+    former = json.loads(o.json.read_text())["rows"] if o.json.exists() else []
+    rows = [row for row in former if row["part"] not in o.parts]
+    rows += measure(o.parts, o.device, o.threads)
+    rows.sort(key=lambda row: PARTS.index(row["part"]))
     result = {"hardware": hardware(o.device), "threads": o.threads, "load": began, "rows": rows}
     o.json.parent.mkdir(parents=True, exist_ok=True)
     o.json.write_text(json.dumps(result, indent=1) + "\n")
+    if o.json == FILE:
+        pages.write(footprint=table(result))
 
 
 if __name__ == "__main__":

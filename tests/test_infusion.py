@@ -196,12 +196,31 @@ def test_before_it_is_trained_each_step_is_the_start():
     first = pair.transition(torch.randn(7, 3), torch.tensor(2))
     torch.testing.assert_close(first.mean, (2 * x - 1).mean(0).expand(7, 3))
     torch.testing.assert_close(first.stddev, pair.start().stddev.expand(7, 3))
-    with torch.no_grad():
-        pair.net.last.bias[3:] = -100.0
-    narrow = [pair.transition(torch.randn(7, 3), torch.tensor(t)).stddev for t in (1, 2)]
-    assert narrow[0].max() < 1e-5 < 0.02 / math.e < narrow[1].min() < 0.02
     shares = [float(pair.share(torch.tensor(t))) for t in (3, 2, 1)]
     assert shares == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("levels", [0, 2, 5, 256])
+def test_the_deviations_and_on_levels_the_means_are_limited(levels):
+    x = torch.randn(50, 3)
+    if levels:
+        x = (torch.rand(50, 3) * (levels - 1)).round() / (levels - 1)
+        x[:2] = torch.tensor([[0.0], [1.0 / (levels - 1)]])
+    pair = Infusion(TimeMLP(8, 1), timesteps=3)
+    pair.build(x)
+    assert getattr(pair.likelihood, "levels", 0) == levels
+    drawn = {}
+    for said in (-100.0, 100.0):
+        with torch.no_grad():
+            pair.net.last.bias[:] = said
+        drawn[said] = [pair.transition(torch.randn(7, 3), torch.tensor(t)) for t in (1, 2)]
+    last, step = (p.stddev for p in drawn[-100.0])
+    least = 1 / (levels - 1) if levels else math.exp(-12)
+    assert least / math.e < last.min() <= last.max() < 1.03 * least / math.e
+    assert 0.02 / math.e < step.min() <= step.max() < 1.03 * 0.02 / math.e
+    last, step = drawn[100.0]
+    assert max(last.stddev.max(), step.stddev.max()) < math.exp(1 if levels else 5)
+    assert not levels or max(abs(p.mean).max() for p in (last, step)) < 2
 
 
 def test_what_cannot_be_is_refused():

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from priory.distributions.chain import Reverse
 from priory.distributions.infused import Infused, infused
-from priory.likelihoods import Likelihood
+from priory.likelihoods import DiscretizedNormal, Likelihood
 from priory.models.operator import Kernel, OperatorChain, Said
 from priory.nets import TimedNet
-from priory.posteriors.normal import limited
+from priory.posteriors.normal import LEAST, MOST, limited
 
 
 class Infusion(OperatorChain):
@@ -29,10 +29,12 @@ class Infusion(OperatorChain):
 
     Bordes, Honari and Vincent, 2017, Learning to generate samples from noise through infusion
     training. p_T has the training data's moments, each number by itself, and so has every
-    transition before it is trained; none but the last is narrower than w / e. The share of infused
-    numbers rises on the way, :math:`a_t = \min(1, r (T - t + 1))`, so that q(z_T | x) has a part r
-    of them. The density of q is exact, a mixture for each number: `ELBO`, `IWAE` and an evaluation
-    are bounds on log p(x).
+    transition before it is trained; none but the last is narrower than w / e. Where the data lie on
+    L levels, from -1 to 1, means stay within [-2, 2] and deviations below e, that of the last above
+    1 / (e (L - 1)): a pixel that is nearly always black would else make the last step so sure that
+    one that is not costs more than all the others. The share of infused numbers rises on the way,
+    :math:`a_t = \min(1, r (T - t + 1))`, so that q(z_T | x) has a part r of them. The density of q
+    is exact, a mixture for each number: `ELBO`, `IWAE` and an evaluation are bounds on log p(x).
     `Infuse` trains it as the paper does, at the cost of a chain without gradients.
 
     With `likelihood="bernoulli"` the states are bits, and an infused one is the datum's own.
@@ -92,9 +94,13 @@ class Infusion(OperatorChain):
         first, *log_scale = (a + b for a, b in zip(maps, self.noise, strict=True))
         if not log_scale:
             return self.states(first)
+        least, most = LEAST, MOST
+        if isinstance(self.likelihood, DiscretizedNormal):
+            first, most = limited(first, -1, 1), 0.0
+            least = -math.log((self.likelihood.levels or 2) - 1)
         last = t.reshape(*t.shape, *(1,) * self.zeros.dim()) == 1
-        wide = limited(log_scale[0], math.log(self.width))
-        return self.states(first, torch.where(last, limited(log_scale[0]), wide))
+        wide = limited(log_scale[0], math.log(self.width), most)
+        return self.states(first, torch.where(last, limited(log_scale[0], least, most), wide))
 
     def share(self, t: Tensor) -> Tensor:
         """Return a_t, to be broadcast with states z_t, (*batch, *ones)."""

@@ -66,11 +66,11 @@ class TimeMLP(TimedNet):
         self.blocks = nn.ModuleList(_Block(self.width) for _ in range(self.layers))
         self.last = silent(nn.Linear(self.width, params * size))
 
-    def apply_flat(self, z: Tensor, t: Tensor, given: Tensor) -> Tensor:
-        """Map states (n, *shape), times (n,) and vectors (n, given) to (n, params * size)."""
-        z = z.flatten(1)
-        phase = (z.unsqueeze(-1) * self.waves).flatten(1)
-        h = self.first(torch.cat([z, phase.sin(), phase.cos()], 1))
+    def apply_times(self, z: Tensor, t: Tensor, given: Tensor) -> Tensor:
+        """Map states (n, m, *shape), times (m,), vectors (m, given) to (n, m, params * size)."""
+        z = z.flatten(2)
+        phase = (z.unsqueeze(-1) * self.waves).flatten(2)
+        h = self.first(torch.cat([z, phase.sin(), phase.cos()], -1))
         e = self.time(t, given)
         for block in self.blocks:
             h = block(h, e)

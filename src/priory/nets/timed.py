@@ -46,9 +46,26 @@ class TimedNet(Part):
     def make(self, shape: Shape, params: int, given: int) -> None:
         """Make the layers."""
 
-    @abstractmethod
     def apply_flat(self, z: Tensor, t: Tensor, given: Tensor) -> Tensor:
-        """Map states (n, *shape), times (n,), vectors (n, given) to maps (n, params, *shape)."""
+        """Map states (n, *shape), times (n,), vectors (n, given) to maps (n, params, *shape).
+
+        A net of one's own has this, or `apply_times`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no apply_flat and no apply_times")
+
+    def apply_times(self, z: Tensor, t: Tensor, given: Tensor) -> Tensor:
+        """Map states (n, m, *shape) of m times (m,) to maps (n, m, params, *shape).
+
+        What a net makes of a time is the same for all n rows, and need be made only once.
+
+        Args:
+            z: States.
+            t: Times.
+            given: Vectors of these, (m, given).
+        """
+        n, m = z.shape[:2]
+        out = self.apply_flat(z.flatten(0, 1), t.repeat(n), given.repeat(n, 1))
+        return out.reshape(n, m, *out.shape[1:])
 
     def forward(self, z: Tensor, t: Tensor, given: Tensor | None = None) -> Tensor:
         """Map states (*batch, *shape) and their times (*batch) to maps (*batch, params, *shape).
@@ -71,18 +88,24 @@ class TimedNet(Part):
                 f"{type(self).__name__} expected states of shape (*batch, *{shape}) and vectors of "
                 f"{width} numbers, got {tuple(z.shape)} and {tuple(given.shape)}"
             )
-        lead = torch.broadcast_shapes(z.shape[:cut], t.shape, given.shape[:-1])
-        n = prod(lead)
-        flat = (
-            z.expand(*lead, *shape).reshape(n, *shape),
-            t.to(z.dtype).expand(lead).reshape(n),
-            given.expand(*lead, -1).reshape(n, width),
-        )
+        timed = torch.broadcast_shapes(t.shape, given.shape[:-1])
+        lead = torch.broadcast_shapes(z.shape[:cut], timed)
+        last = next((i for i, side in enumerate(timed) if side != 1), len(timed)) - len(timed)
+        if lead[len(lead) + last :] != timed[len(timed) + last :]:
+            timed, last = lead, -len(lead)  # no times that all rows share follow one another
+        m = prod(timed)
+        n = prod(lead[: len(lead) + last])
+        z = z.expand(*lead, *shape).reshape(n, m, *shape)
+        t = t.to(z.dtype).expand(timed).reshape(m)
+        given = given.expand(*timed, width).reshape(m, width)
         # An evaluation's blocks are sized by the states, and the hidden layers are much larger.
-        size = n if torch.is_grad_enabled() else _ROWS
-        blocks = zip(*(part.split(max(size, 1)) for part in flat), strict=True)
-        out = [self.apply_flat(*block) for block in blocks]
-        return (out[0] if len(out) == 1 else torch.cat(out)).reshape(*lead, params, *shape)
+        size = max(n * m if torch.is_grad_enabled() else _ROWS, 1)
+        out = [
+            torch.cat([self.apply_times(*block) for block in blocks], 1)
+            for rows in z.split(max(size // max(m, 1), 1))
+            for blocks in [zip(rows.split(size, 1), t.split(size), given.split(size), strict=True)]
+        ]
+        return torch.cat(out).reshape(*lead, params, *shape)
 
 
 class TimeEmbedding(nn.Module):
