@@ -51,7 +51,13 @@ OPTIONS = {
         "objective": "steps",
         "steps": "3000",
     },
-    "variational-walkback": {**PLANE, "timesteps": "20", "factor": "1.5", "steps": "1500"},
+    "variational-walkback": {
+        **PLANE,
+        "batch_size": "128",
+        "timesteps": "20",
+        "factor": "1.5",
+        "steps": "1500",
+    },
     "infusion": {**PLANE, "rate": "0.066", "width": "0.2"},
     "dae": {**DENOISING, "steps": "20000"},
     "dae-walkback": {**DENOISING, "steps": "10000"},  # of several steps of the chain each
