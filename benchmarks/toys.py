@@ -58,7 +58,7 @@ OPTIONS = {
         "factor": "1.5",
         "steps": "1500",
     },
-    "infusion": {**PLANE, "rate": "0.066", "width": "0.2"},
+    "infusion": {**PLANE, "rate": "0.066", "width": "0.2", "steps": "1500"},
     "dae": {**DENOISING, "steps": "20000"},
     "dae-walkback": {**DENOISING, "steps": "10000"},  # of several steps of the chain each
 }

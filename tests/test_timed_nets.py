@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from priory.nets import TIMED, TimeMLP, UNet
+from priory.nets import TIMED, TimeMLP, UNet, timed
+from priory.nets.timed import TimedNet
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -33,6 +34,44 @@ def test_rows_are_independent_and_read_state_time_and_vector(name):
         assert not torch.isclose(other, out).any(dim=-1).all()
     with torch.no_grad():
         torch.testing.assert_close(net(z, t, given), out)
+
+
+class Product(TimedNet):
+    """State, time and vector together; a test's own, row by row."""
+
+    def make(self, shape, params, given):
+        """Nothing is to be made."""
+
+    def apply_flat(self, z, t, given):
+        assert z.shape[:1] == t.shape == given.shape[:1]
+        return (z * (1 + t[:, None, None, None]) + given.sum(-1)[:, None, None, None])[:, None]
+
+
+@pytest.mark.parametrize("times", [(), (1,), (4,), (1, 4), (3, 1), (3, 4)])
+@pytest.mark.parametrize("vectors", [(), (4,), (3, 1)])
+@pytest.mark.parametrize("name", [*TIMED, "own"])
+def test_times_that_rows_share_are_each_rows_own(name, times, vectors, monkeypatch):
+    net = Product() if name == "own" else built(name)
+    net.build((1, 5, 4), 1 if name == "own" else 2, 3)
+    z, t, given = torch.randn(3, 4, 1, 5, 4), torch.rand(times), torch.randn(*vectors, 3)
+    rows = (z.flatten(0, 1), t.expand(3, 4).reshape(12), given.expand(3, 4, 3).reshape(12, 3))
+    alone = torch.stack([net(*row) for row in zip(*rows, strict=True)]).unflatten(0, (3, 4))
+    torch.testing.assert_close(net(z, t, given), alone)
+    for size in (1, 3, 5, 9):
+        monkeypatch.setattr(timed, "_ROWS", size)
+        with torch.no_grad():
+            torch.testing.assert_close(net(z, t, given), alone)
+
+
+def test_a_net_without_a_map_says_so():
+    class Empty(TimedNet):
+        def make(self, shape, params, given):
+            """Nothing is to be made."""
+
+    net = Empty()
+    net.build((2,), 1)
+    with pytest.raises(NotImplementedError, match="Empty has no apply_flat"):
+        net(torch.randn(3, 2), torch.rand(3))
 
 
 @pytest.mark.parametrize("name", TIMED)
