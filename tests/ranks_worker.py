@@ -19,11 +19,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from priory.divergences import mmd
 from priory.evaluation import evaluate
 from priory.evaluation.likelihood.bound import log_likelihood
-from priory.inference import ELBO, IWAE, Adversarial, Match, Phases, Reconstruction
+from priory.inference import ELBO, IWAE, Adversarial, Infuse, Match, Phases, Reconstruction, Steps
 from priory.inference.distributed import ranks
 from priory.inference.distributed.batchnorm import share_statistics
 from priory.inference.distributed.launch import start
 from priory.inference.distributed.noise import global_noise
+from priory.models import Diffusion, FlowMatching, Infusion, VariationalWalkback
+from priory.nets import TimeMLP
 
 BATCH, STEPS = 12, 6
 
@@ -76,6 +78,13 @@ def critic():
     return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
 
 
+def chain(make, **options):
+    """A chain, or a flow that matches a field, built for rows of five numbers."""
+    pair = make(TimeMLP(8, 1), **options)
+    pair.build(torch.randn(40, 5, generator=torch.Generator().manual_seed(2)))
+    return pair
+
+
 CASES = {
     "elbo": (Pair, ELBO),
     "iwae": (partial(Pair, dropout=0.3), partial(IWAE, 5)),
@@ -84,6 +93,11 @@ CASES = {
     "norm": (partial(Pair, norm=True), ELBO),
     "global": (partial(Pair, shared=True), ELBO),
     "gamma": (partial(Pair, distribution="gamma"), ELBO),
+    "steps": (partial(chain, Diffusion, timesteps=4, noise="cosine"), partial(Steps, "simple")),
+    "whole": (partial(chain, Diffusion, timesteps=4, noise="cosine"), ELBO),
+    "field": (partial(chain, FlowMatching), partial(Steps, "simple")),
+    "infused": (partial(chain, Infusion, timesteps=4), Infuse),
+    "walked": (partial(chain, VariationalWalkback, timesteps=4), ELBO),
 }
 
 

@@ -36,7 +36,8 @@ class FlowMatching(NormalizingFlow):
 
     Args:
         net: v; a net with a time, or its name.
-        coupling: Of data and noise, "independent" or "ot".
+        coupling: Of data and noise, "independent" or "ot", over those rows of a batch that one
+            process has.
         dequantise: "none" for continuous data, "uniform" for levels; "auto" takes "uniform" for
             data on such levels, else "none".
         tolerance: Of the error of the solver's steps, absolute and relative.

@@ -62,6 +62,21 @@ def shared_by() -> int:
     return GlobalNoise.present.world if GlobalNoise.present else 1
 
 
+def own_rows(make: Callable[[int], Tensor], rows: int) -> Tensor:
+    """Return this rank's part, by its last dimension, of what is made for the whole batch.
+
+    For what is laid out over the rows of a batch and not drawn by each of them alone.
+
+    Args:
+        make: From a number of rows to a tensor (..., rows).
+        rows: Of this rank's batch.
+    """
+    here = GlobalNoise.present
+    if here is None:
+        return make(rows)
+    return make(rows * here.world).narrow(-1, rows * here.rank, rows)
+
+
 class GlobalNoise(TorchDispatchMode):
     """Draws for the rows of all ranks, and keeps those of this one.
 

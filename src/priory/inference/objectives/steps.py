@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from priory.distributions.chain import spread_steps
+from priory.inference.distributed.noise import own_rows
 from priory.inference.objectives.base import Objective
 from priory.inference.phases.arguments import bind, owner
 from priory.inference.phases.phases import Phases
@@ -73,7 +74,7 @@ class Steps(Objective):
         columns = bind(phases.model, phases.columns)
         x: Tensor = columns["x"]
         pair.register(x)
-        t = spread_steps(len(x), pair.timesteps, self.draws, x.device)
+        t = own_rows(lambda rows: spread_steps(rows, pair.timesteps, self.draws, x.device), len(x))
         cost: Tensor = pair.term(t, weighting=self.weighting, **columns)
         if self.weighting == "bound":
             others = {name: column for name, column in columns.items() if name != "x"}
