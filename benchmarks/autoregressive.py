@@ -58,7 +58,7 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], int, float, str]] = {
         "PixelCNN, no window",
         "vlae",
         {"decoder": "pixelcnn:blocks=8:channels=8", **_CODE},
-        7,
+        5,
         4e-3,
         "-",
     ),

@@ -28,6 +28,7 @@ NETS = {
     "made": (lambda: MADE((7, 5), "tanh"), (6,)),
     "no hidden layer": (lambda: MADE(()), (5,)),
     "narrow": (lambda: MADE((2,), "tanh"), (2, 3)),
+    "dropout": (lambda: MADE((7, 5), "tanh", 0.5).eval(), (6,)),
     "one number": (lambda: MADE((3,), "tanh"), ()),
     "pixelcnn": (lambda: PixelCNN(channels=4, activation="tanh"), (1, 4, 5)),
     "window 1": (lambda: PixelCNN(1, 4, 1, activation="tanh"), (2, 4, 4)),
@@ -80,6 +81,21 @@ def test_an_output_depends_on_what_it_may_read_and_on_nothing_else(case, given):
     if given:
         slopes = jacrev(lambda v: net(x[:1], v))(c[:1]).reshape(2 * d, given)
         assert (slopes != 0).all()
+
+
+def test_dropout_leaves_hidden_outputs_out_in_training_alone():
+    net, x, c = net_of("dropout")
+    alike = MADE((7, 5), "tanh")
+    alike.build((6,), 2, 3)
+    alike.load_state_dict(net.state_dict())
+    assert torch.equal(net(x, c), alike(x, c))
+    many = [v.expand(20_000, -1) for v in (x[0], c[0])]
+    one = MADE((7,), "tanh", 0.5)
+    one.build((6,), 2, 3)
+    drawn = random(one).train()(*many)  # linear in what is left out: the mean is the net without
+    assert drawn.std(0).max() > 0.1
+    error = (drawn.mean(0) - one.eval()(x[:1], c[:1])[0]).abs() / (drawn.std(0) + 1e-9)
+    assert error.max() < 5 / 20_000**0.5
 
 
 @pytest.mark.parametrize("case", NETS)
@@ -307,6 +323,8 @@ def test_what_does_not_suit_is_refused_in_words():
         PixelCNN(window=0)
     with pytest.raises(ValueError, match="hidden widths must be positive"):
         MADE((0,))
+    with pytest.raises(ValueError, match="dropout must be at least 0 and less than 1, got 1"):
+        MADE((3,), dropout=1)
     pair = Autoregressive()
     pair.build(x)
     with pytest.raises(ValueError, match="expected data of shape"):

@@ -5,11 +5,12 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import dropout, linear
 
 from priory.lookup import named
 from priory.nets.autoregressive import AutoregressiveNet
 from priory.nets.base import ACTIVATIONS, start_layer
+from priory.nets.layers import check_dropout
 from priory.part import Shape
 
 
@@ -50,9 +51,10 @@ class MADE(AutoregressiveNet):
     Args:
         hidden: Width of each hidden layer.
         activation: Name of the activation after each of them.
+        dropout: Probability that a hidden output is left out in training.
 
     Raises:
-        ValueError: A width isn't positive, or there is no such activation.
+        ValueError: A width isn't positive, there is no such activation, or dropout is out of range.
 
     Example:
         >>> net = MADE(hidden=(32,))
@@ -63,13 +65,16 @@ class MADE(AutoregressiveNet):
 
     name = "made"
 
-    def __init__(self, hidden: Sequence[int] = (200, 200), activation: str = "relu") -> None:
+    def __init__(
+        self, hidden: Sequence[int] = (200, 200), activation: str = "relu", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden widths must be positive, got {tuple(hidden)}")
         named("activation", activation, ACTIVATIONS)
         self.hidden = tuple(hidden)
         self.activation = activation
+        self.dropout = check_dropout(dropout)
 
     @property
     def places(self) -> int:
@@ -105,7 +110,7 @@ class MADE(AutoregressiveNet):
         shifts = [layer(given) for layer in self.given] or [0.0] * (len(self.layers) + 1)
         h = x
         for layer, shift in zip(self.layers, shifts[:-1], strict=True):
-            h = activation(layer(h) + shift)
+            h = dropout(activation(layer(h) + shift), self.dropout, self.training)
         out = self.last(torch.cat([h, x], 1) if self.layers else x) + shifts[-1]
         return out.reshape(-1, *self.bias.shape) + self.bias
 
