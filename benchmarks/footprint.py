@@ -7,7 +7,7 @@ its own, in MiB beyond what it began with.
 
 - bound: judging by K = 5000 on 10,000 images, and with a tenth of either;
 - training: 200 and 2,000 steps;
-- sampling: 100 and 1,000 images by each row of `benchmarks.families`, as loaded from a run that was
+- sampling: 50 and 500 images by each row of `benchmarks.families`, as loaded from a run that was
   trained for a single step, and by an RBM; memory does not depend on the training, nor does time,
   but for `flow-matching`, whose solver takes as many steps as its field asks for.
 
@@ -46,9 +46,10 @@ CASE = CASES["vae"]
 PARTS = ("bound", "training", "sampling")
 SAMPLED = {
     **{name: (row.recipe, row.options) for name, row in ROWS.items()},
+    "ddpm, T = 100": (ROWS["ddpm"].recipe, {**ROWS["ddpm"].options, "timesteps": 100}),
     "rbm": ("rbm", {"hidden": 500}),
 }
-DRAWN = (100, 1000)
+DRAWN = (50, 500)
 
 
 def evaluation(particles: int, rows: int, device: torch.device) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from benchmarks import (
     energies,
     families,
     few_labels,
+    footprint,
     games,
     interpolation,
     layers,
@@ -81,7 +82,7 @@ def tables() -> dict[str, str]:
     for made in _IN_FILES:
         found[_mark(made)] = made.table()
     alone = (classical, likelihoods, interpolation, outliers, autoencoders, conditional, bottleneck)
-    for made in (*alone, divergences, missing, products, zoo):
+    for made in (*alone, divergences, footprint, missing, products, zoo):
         if made.FILE.exists():
             found[_mark(made)] = made.table(json.loads(made.FILE.read_text()))
     return found
