@@ -11,8 +11,9 @@ its own, in MiB beyond what it began with.
   trained for a single step, and by an RBM; memory does not depend on the training, nor does time,
   but for `flow-matching`, whose solver takes as many steps as its field asks for.
 
-Writes the figures of these parts into `benchmarks/results/footprint.json`, which keeps the others',
-and the table into docs/results.md.
+Each figure is written into `benchmarks/results/footprint.json` as soon as it is known, beside the
+others that are kept there, and the table into docs/results.md. `--sampled maf rbm` measures these
+rows alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import functools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ PARTS = ("bound", "training", "sampling")
 SAMPLED = {
     **{name: (row.recipe, row.options) for name, row in ROWS.items()},
     "ddpm, T = 100": (ROWS["ddpm"].recipe, {**ROWS["ddpm"].options, "timesteps": 100}),
-    "rbm": ("rbm", {"hidden": 500}),
+    "rbm": ("rbm", {"latent": 500}),
 }
 DRAWN = (50, 500)
 
@@ -96,37 +97,36 @@ def sampling(name: str, folder: Path, n: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
-def measure(parts: Sequence[str], device: torch.device, threads: int) -> list[dict[str, Any]]:
-    """Return the table's rows.
+def measure(
+    parts: Sequence[str], sampled: Sequence[str], device: torch.device, threads: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the table's rows.
 
     Args:
         parts: Of `PARTS`, those that are measured.
+        sampled: Of `SAMPLED`, those that are.
         device: Where.
         threads: Of torch.
     """
-    found: list[dict[str, Any]] = []
 
-    def add(part: str, name: str, task: Callable[[], Any]) -> None:
-        row = {"part": part, "task": name, **apart(task, device, threads)}
-        found.append(row)
-        print(f"{name:32}{row['seconds']:9.1f} s{row['mebibytes']:9.0f} MiB", flush=True)
+    def row(part: str, name: str, task: Callable[[], Any]) -> dict[str, Any]:
+        return {"part": part, "task": name, **apart(task, device, threads)}
 
     if "bound" in parts:
         for k, n in ((500, 10_000), (5000, 1000), (5000, 10_000)):
             name = f"bound, K = {k:,}, {n:,} images"
-            add("bound", name, functools.partial(evaluation, k, n, device))
+            yield row("bound", name, functools.partial(evaluation, k, n, device))
     if "training" in parts:
         for n in (200, 2000):
-            add("training", f"training, {n:,} steps", functools.partial(training, n, device))
+            yield row("training", f"training, {n:,} steps", functools.partial(training, n, device))
     if "sampling" in parts:
-        for row in SAMPLED:
+        for kind in sampled:
             with tempfile.TemporaryDirectory() as folder:
                 run = Path(folder) / "run"
-                apart(functools.partial(trained, row, run), device, threads)
+                apart(functools.partial(trained, kind, run), device, threads)
                 for n in DRAWN:
-                    name = f"{row}, {n:,} samples"
-                    add("sampling", name, functools.partial(sampling, row, run, n))
-    return found
+                    task = functools.partial(sampling, kind, run, n)
+                    yield row("sampling", f"{kind}, {n:,} samples", task)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -145,20 +145,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=[*PARTS])
+    parser.add_argument("--sampled", nargs="*", choices=[*SAMPLED], default=[*SAMPLED])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--json", type=Path, default=FILE)
     o = parser.parse_args(arguments)
-    began = load()
-    former = json.loads(o.json.read_text())["rows"] if o.json.exists() else []
-    rows = [row for row in former if row["part"] not in o.parts]
-    rows += measure(o.parts, o.device, o.threads)
-    rows.sort(key=lambda row: PARTS.index(row["part"]))
-    result = {"hardware": hardware(o.device), "threads": o.threads, "load": began, "rows": rows}
-    o.json.parent.mkdir(parents=True, exist_ok=True)
-    o.json.write_text(json.dumps(result, indent=1) + "\n")
-    if o.json == FILE:
-        pages.write(footprint=table(result))
+    result = {"hardware": hardware(o.device), "threads": o.threads, "load": load(), "rows": []}
+    kept_rows = json.loads(o.json.read_text())["rows"] if o.json.exists() else []
+    rows = {row["task"]: row for row in kept_rows}
+    for row in measure(o.parts, o.sampled, o.device, o.threads):
+        print(
+            f"{row['task']:32}{row['seconds']:9.1f} s{row['mebibytes']:9.0f} MiB",
+            flush=True,
+        )
+        rows[row["task"]] = row
+        result["rows"] = sorted(rows.values(), key=lambda r: PARTS.index(r["part"]))
+        o.json.parent.mkdir(parents=True, exist_ok=True)
+        o.json.write_text(json.dumps(result, indent=1) + "\n")
+        if o.json == FILE:
+            pages.write(footprint=table(result))
 
 
 if __name__ == "__main__":
