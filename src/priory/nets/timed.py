@@ -90,22 +90,28 @@ class TimedNet(Part):
             )
         timed = torch.broadcast_shapes(t.shape, given.shape[:-1])
         lead = torch.broadcast_shapes(z.shape[:cut], timed)
-        last = next((i for i, side in enumerate(timed) if side != 1), len(timed)) - len(timed)
-        if lead[len(lead) + last :] != timed[len(timed) + last :]:
-            timed, last = lead, -len(lead)  # no times that all rows share follow one another
-        m = prod(timed)
-        n = prod(lead[: len(lead) + last])
+        own = timed
+        while own and own[0] == 1:
+            own = own[1:]
+        if lead[len(lead) - len(own) :] != own:
+            timed = own = lead  # no times that all rows share follow one another
+        n, m = prod(lead[: len(lead) - len(own)]), prod(own)
         z = z.expand(*lead, *shape).reshape(n, m, *shape)
         t = t.to(z.dtype).expand(timed).reshape(m)
         given = given.expand(*timed, width).reshape(m, width)
         # An evaluation's blocks are sized by the states, and the hidden layers are much larger.
         size = max(n * m if torch.is_grad_enabled() else _ROWS, 1)
         out = [
-            torch.cat([self.apply_times(*block) for block in blocks], 1)
+            _joined([self.apply_times(*block) for block in blocks], 1)
             for rows in z.split(max(size // max(m, 1), 1))
             for blocks in [zip(rows.split(size, 1), t.split(size), given.split(size), strict=True)]
         ]
-        return torch.cat(out).reshape(*lead, params, *shape)
+        return _joined(out, 0).reshape(*lead, params, *shape)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    """Return parts as one tensor, without a copy where there is one part."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 class TimeEmbedding(nn.Module):

@@ -79,10 +79,10 @@ class UNet(TimedNet):
         self.norm = nn.GroupNorm(_GROUPS, widths[0])
         self.last = silent(nn.Conv2d(widths[0], params * shape[0], 3, padding=1))
 
-    def apply_times(self, z: Tensor, t: Tensor, given: Tensor) -> Tensor:
-        """Map states (n, m, *shape) of m times, with vectors (m, given), to (n, m, maps, ...)."""
+    def apply_flat(self, z: Tensor, t: Tensor, given: Tensor) -> Tensor:
+        """Map states (n, *shape), times (n,), vectors (n, given) to (n, params * channels, ...)."""
         e = self.time(t, given)
-        h, before = self.first(z.flatten(0, 1)), []
+        h, before = self.first(z), []
         for level, blocks in enumerate(self.down):
             if level:
                 before.append(h)
@@ -96,7 +96,7 @@ class UNet(TimedNet):
             h = self.merge[level](torch.cat([h, skip], 1))
             h = self.up[level](h, e)
         out: Tensor = self.last(nn.functional.silu(self.norm(h)))
-        return out.reshape(*z.shape[:2], *out.shape[1:])
+        return out
 
     def _level(self, width: int, embedded: int) -> nn.Module:
         return _Level(_Block(width, embedded, self.depthwise) for _ in range(self.blocks))
@@ -119,8 +119,7 @@ class _Block(nn.Module):
         self.outer = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
-        read = self.read(e).repeat(len(h) // len(e), 1)  # the times of a row follow one another
-        scale, shift = read[..., None, None].chunk(2, 1)
+        scale, shift = self.read(e)[..., None, None].chunk(2, 1)
         inner = self.norm(self.near(h)) * (1 + scale) + shift
         out: Tensor = h + self.outer(nn.functional.silu(self.inner(inner)))
         return out
