@@ -71,13 +71,12 @@ def training(steps: int, device: torch.device) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
-def trained(name: str, folder: Path) -> dict[str, Any]:
+def trained(name: str, folder: Path) -> None:
     """Train a sampled row for a single step, and save it."""
     recipe, options = SAMPLED[name]
     RECIPES[recipe].fit(
         _data(name), **options, steps=1, valid_every=0, progress=False, folder=folder
     )
-    return {}
 
 
 def _data(name: str) -> Data:
@@ -110,7 +109,8 @@ def measure(
     """
 
     def row(part: str, name: str, task: Callable[[], Any]) -> dict[str, Any]:
-        return {"part": part, "task": name, **apart(task, device, threads)}
+        where = {"hardware": hardware(device), "threads": threads, "load": load()}
+        return {"part": part, "task": name, **apart(task, device, threads), **where}
 
     if "bound" in parts:
         for k, n in ((500, 10_000), (5000, 1000), (5000, 10_000)):
@@ -137,7 +137,7 @@ def table(result: dict[str, Any]) -> str:
         for r in result["rows"]
     ]
     note = "MiB beyond what each process began with, torch and Priory being imported."
-    return "\n".join([*lines, "", f"{note} {kept.place([result])}"])
+    return "\n".join([*lines, "", f"{note} {kept.place(result['rows'])}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--json", type=Path, default=FILE)
     o = parser.parse_args(arguments)
-    result = {"hardware": hardware(o.device), "threads": o.threads, "load": load(), "rows": []}
+    result: dict[str, Any] = {}
     kept_rows = json.loads(o.json.read_text())["rows"] if o.json.exists() else []
     rows = {row["task"]: row for row in kept_rows}
     for row in measure(o.parts, o.sampled, o.device, o.threads):
